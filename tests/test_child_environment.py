@@ -188,7 +188,8 @@ RUNS_PYTHON = re.compile(r"""(?:python3?|\$\{?python\}?|\$\{?candidate\}?)"?[ \t
 
 
 def test_every_place_that_starts_a_process_is_known() -> None:
-    sources = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "relay").rglob("*.py")}
+    paths = [*(ROOT / "relay").rglob("*.py"), *(ROOT / "scripts" / "benchmark").glob("*.py")]
+    sources = {str(path.relative_to(ROOT)): path.read_text() for path in paths}
     starting = {name for name, text in sources.items() if STARTS_A_PROCESS.search(text)}
     assert starting == HOW.keys()
     assert [name for name, how in HOW.items() if how not in sources[name]] == []

@@ -12,7 +12,7 @@ from relay.app.server import create_app
 from relay.auth.keyring import identity_of
 from relay.config.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.errors import ConfigError
-from relay.session.common.model import EXTERNAL_VOICE, SpeechRules
+from relay.session.common.model import ELEVENLABS_PREFIX, TtsOptions
 from relay.session.common.policy import Policy, RealtimePolicy
 from relay.testing import ScriptedUpstream
 from relay.upstreams.clients.elevenlabs import REALTIME_IGNORES, ExternalVoices
@@ -22,7 +22,7 @@ from tests.support.voice_stage import (
     local_engine,
     more,
     navai_options,
-    scripted_voice,
+    scripted_elevenlabs,
     speaking_relay,
     talking,
     write,
@@ -38,7 +38,7 @@ async def test_the_local_engine_thinks_and_speaks() -> None:
         await DeviceClient.connect(relay.ws("/?rate=24000")) as client,
     ):
         await client.send(type="hello", v=1, maxAheadMs=None)
-        assert (await client.expect("ready"))["voice"] == EXTERNAL_VOICE + "cedar"
+        assert (await client.expect("ready"))["voice"] == ELEVENLABS_PREFIX + "cedar"
         await client.send(type="text", text="who are you")
         end = await client.expect("AIResponseEnd")
         assert end["finalText"]
@@ -179,7 +179,7 @@ async def test_speech_between_the_end_of_the_text_and_the_end_of_the_sound_is_a_
 async def test_a_voice_that_refuses_is_told_at_its_first_use_and_the_model_speaks_the_next_turn(
     refusal: tuple[int, dict[str, Any]], code: str
 ) -> None:
-    async with ScriptedUpstream() as model, scripted_voice() as voices:
+    async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.refuse = refusal
         async with (
             speaking_relay(model.url, voices.url, voice="marin") as relay,
@@ -314,7 +314,7 @@ KIOSK, LAB = "kiosk-key-0123456789", "lab-key-0123456789ab"
 async def with_policies(tmp_path: Path, toml: str):
     path = tmp_path / "policies.toml"
     path.write_text(toml.replace("KIOSK", identity_of(KIOSK)).replace("LAB", identity_of(LAB)))
-    async with ScriptedUpstream() as model, scripted_voice() as voices:
+    async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         settings = {"policies": path, "api_keys": (KIOSK, LAB), "voice": "marin"}
         async with speaking_relay(model.url, voices.url, {"tts_provider": "openai"}, **settings) as relay:
             yield model, voices, relay
@@ -399,6 +399,6 @@ def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:
 )
 def test_the_model_speaks_with_a_voice_that_the_policy_allows(voices: tuple[str, ...], fallback: str | None) -> None:
     policy = Policy(realtime=RealtimePolicy(voices=voices))
-    assert ExternalVoices(rules=SpeechRules(fallback_voice="marin")).rules_for(policy) == SpeechRules(
+    assert ExternalVoices(rules=TtsOptions(fallback_voice="marin")).rules_for(policy) == TtsOptions(
         fallback_voice=fallback
     )

@@ -16,7 +16,15 @@ from relay.session.tts import stream as voice_rules
 from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.transport import elevenlabs
 from tests.support.relay_server import DeviceClient, RunningRelay
-from tests.support.voice_stage import ScriptedVoice, VoiceSession, end, scripted_voice, speaking_relay, talking, write
+from tests.support.voice_stage import (
+    ScriptedElevenLabs,
+    ScriptedTtsConnection,
+    end,
+    scripted_elevenlabs,
+    speaking_relay,
+    talking,
+    write,
+)
 
 SAID = "Hello there. How are you?"
 GONE_WITHIN_S = 2.0
@@ -47,7 +55,7 @@ async def the_text_is_there_and_the_model_takes_over(client: DeviceClient, sessi
 
 async def test_a_voice_that_does_not_answer_the_dial_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elevenlabs, "DIAL_TIMEOUT_S", 0.2)
-    async with ScriptedUpstream() as model, scripted_voice() as voices:
+    async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.hang = True
         async with (
             speaking_relay(model.url, voices.url) as relay,
@@ -62,7 +70,7 @@ async def test_a_voice_that_does_not_answer_the_dial_is_given_up(monkeypatch: py
 
 
 async def test_a_voice_that_takes_the_words_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voice_rules, "STALL_S", 0.3)
+    monkeypatch.setattr(voice_rules, "STALL_TIMEOUT_S", 0.3)
     async with talking() as (client, session, voices, _):
         voice = await voices.accept()
         await ask(client, session)
@@ -92,7 +100,7 @@ async def test_after_a_voice_that_broke_in_mid_sentence_the_model_speaks_the_nex
 @pytest.mark.parametrize("way", ["refuse", "break off", "silence"])
 async def test_final_mode_fails_in_the_same_way(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == "silence":
-        monkeypatch.setattr(voice_rules, "STALL_S", 0.3)
+        monkeypatch.setattr(voice_rules, "STALL_TIMEOUT_S", 0.3)
     async with talking(voice_mode="final") as (client, session, voices, _):
         voices.reply = [b"\x01\x00" * 4800]
         voices.break_off = way == "break off"
@@ -195,9 +203,9 @@ async def is_set(event: asyncio.Event) -> None:
 @asynccontextmanager
 async def speaking(
     mode: str = "streaming",
-) -> AsyncIterator[tuple[DeviceClient, RunningRelay, ScriptedVoice, VoiceSession | None]]:
+) -> AsyncIterator[tuple[DeviceClient, RunningRelay, ScriptedElevenLabs, ScriptedTtsConnection | None]]:
     """In the middle of an answer; afterwards the relay has no session, and this loop no task more than before."""
-    async with ScriptedUpstream() as model, scripted_voice() as voices:
+    async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.reply, voices.stays = [b"\x01\x00" * 4800], True
         async with speaking_relay(model.url, voices.url, voice_mode=mode) as relay:
             before = asyncio.all_tasks()

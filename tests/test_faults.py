@@ -171,7 +171,7 @@ async def test_an_answer_without_an_end_makes_room_for_the_next() -> None:
 
 
 async def test_an_upstream_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responses, "STALL_S", 0.3)
+    monkeypatch.setattr(responses, "STALL_TIMEOUT_S", 0.3)
     async with stage() as (client, session):
         await session.misbehave(f"stall@{SOUND}")
         await session.respond("Never mind.", ms=300)

@@ -101,7 +101,7 @@ async def test_a_session_s_upstream_with_a_fetched_token(redirector: Redirector)
 @pytest.mark.parametrize("status", STATUSES)
 async def test_the_socket_of_an_elevenlabs_voice(redirector: Redirector, status: int) -> None:
     redirector.status = status
-    told = await _voice(redirector, cmd.OpenVoice("voice-1", PCM16_24K))
+    told = await _voice(redirector, cmd.ConnectTts("voice-1", PCM16_24K))
     assert is_told(told.message)
     assert told.code == str(status)
     assert not told.retryable
@@ -109,13 +109,13 @@ async def test_the_socket_of_an_elevenlabs_voice(redirector: Redirector, status:
 
 
 async def test_a_whole_text_for_an_elevenlabs_voice(redirector: Redirector) -> None:
-    told = await _voice(redirector, cmd.SpeakWhole("c1", "voice-1", PCM16_24K, "Hello."))
+    told = await _voice(redirector, cmd.SynthesizeText("c1", "voice-1", PCM16_24K, "Hello."))
     assert is_told(told.message)
     assert KEY in redirector.asked[0]
 
 
-async def _voice(redirector: Redirector, command: cmd.VoiceCommand) -> ev.VoiceFailed:
-    heard: asyncio.Queue[ev.VoiceEvent] = asyncio.Queue()
+async def _voice(redirector: Redirector, command: cmd.TtsCommand) -> ev.TtsFailed:
+    heard: asyncio.Queue[ev.TtsEvent] = asyncio.Queue()
     provider = ProviderClient()
     voice = ElevenLabsVoice(ElevenLabsOptions(base_url=redirector.url(), api_key=KEY), provider, heard.put_nowait)
     try:
@@ -124,7 +124,7 @@ async def _voice(redirector: Redirector, command: cmd.VoiceCommand) -> ev.VoiceF
     finally:
         await voice.stop()
         await provider.close()
-    assert isinstance(event, ev.VoiceFailed)
+    assert isinstance(event, ev.TtsFailed)
     return event
 
 

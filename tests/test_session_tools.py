@@ -9,7 +9,7 @@ from relay import ToolContext, tool
 from relay.app.toolbox import SessionTools, tool_spec, tool_specs
 from relay.session.common.model import SessionConfig
 from relay.session.device.commands import RunTool
-from relay.session.device.events import EndAsked, ToolProgressed
+from relay.session.device.events import EndSessionRequested, ToolCallProgress
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.running.runner import ToolRunner
 
@@ -55,9 +55,9 @@ async def test_progress_and_the_wish_to_end_come_back_on_the_loop_also_from_thre
     returned = await tools_of(leave).run(RunTool("c1", "leave", "{}"), said.append)
     assert (returned.status, returned.output) == ("done", "bye")
     [progress, end] = said
-    assert isinstance(progress, ToolProgressed)
+    assert isinstance(progress, ToolCallProgress)
     assert progress.text == "packing"
-    assert end == EndAsked("c1", "gone")
+    assert end == EndSessionRequested("c1", "gone")
 
 
 async def test_one_call_can_be_cancelled() -> None:

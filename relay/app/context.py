@@ -64,12 +64,12 @@ def install(app: web.Application, settings: Settings, registry: ToolRegistry | N
     known = KnownSecrets((*secret_values(settings, servers), navai.openai_api_key, navai.elevenlabs_api_key))
     app[SETTINGS], app[KNOWN_SECRETS] = settings, known
     app[TOOLS] = ToolBox(settings, registry, servers, known)
-    app[UPSTREAM] = UpstreamConnector(settings, known.learn)
+    app[UPSTREAM] = UpstreamConnector(settings, known.add_rotating)
     app[PROVIDER] = ProviderClient()
     _install_access(app, settings)
     app[VOICES] = ExternalVoices.of(navai, settings, app[AUTHENTICATOR].policies.external_voices())
     _install_sessions(app, settings)
-    resource, credential = settings.azure.resource, azure_credential(settings, known.learn)
+    resource, credential = settings.azure.resource, azure_credential(settings, known.add_rotating)
     if resource is not None and credential is not None:
         app[AZURE_SESSIONS] = AzureSessions(resource, credential, app[PROVIDER])
     app.cleanup_ctx.append(_lifetime)

@@ -31,8 +31,8 @@ from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.model import DeviceOptions
-from relay.session.common.policy import Policy, Principal, is_open
-from relay.session.device.events import Draining, KeyRevoked
+from relay.session.common.policy import Policy, Principal, allows_any
+from relay.session.device.events import KeyRevoked, ServerDraining
 from relay.session.device.negotiation import InitialSession, initial_session
 from relay.session.realtime.policy_table import names_voice, with_voice
 from relay.transport.http_client import ProviderClient
@@ -66,9 +66,9 @@ class SessionFactory:
             replace(self.settings.session_config(), tools=tool_specs(self.tools.registry)),
             policy,
             model=self.upstream.own_model,
-            wanted_voice=wanted_voice,
+            client_voice=wanted_voice,
             external_voice=self.voices.default_voice,
-            has_voices=self.voices.rules is not None,
+            has_external_voices=self.voices.rules is not None,
         )
         if initial.missing is not None:
             raise no_default(initial.missing)
@@ -133,7 +133,7 @@ class SessionFactory:
         """The session of the client's secret, with a voice where the policy does not allow every one."""
         initial = self.client_secrets.session_of(principal.secret_id)
         policy = principal.policy
-        if is_open(policy.realtime.voices) or names_voice(initial):
+        if allows_any(policy.realtime.voices) or names_voice(initial):
             return initial
         voice = require_value("voice", policy.realtime.first_voice(policy.voice, self.settings.session.voice))
         return with_voice(initial, voice)
@@ -174,7 +174,7 @@ class SessionRegistry:
             del self.alive[session_id]
             if not self.alive:
                 self.all_gone.set()
-            if live.core.life.was_ready:
+            if live.core.state.was_ready:
                 spend()
             self._recordings.close(session_id)
             _log.info("session %s ends: %s", session_id, live.ending)
@@ -190,7 +190,7 @@ class SessionRegistry:
         """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
         self.draining = True
         for live in list(self.alive.values()):
-            live.dispatch(Draining())
+            live.dispatch(ServerDraining())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self.all_gone.wait()

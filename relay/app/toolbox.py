@@ -6,7 +6,7 @@
 
 `ToolBox` loads the tools and loads them again on request; a mistake leaves those in place that were there. A session
 gets `SessionTools`: the runner behind the session's identity, policy and language. A tool cannot harm its session:
-every failure, timeout and cancellation is a `ToolReturned` like any other, with an output that the model can read.
+every failure, timeout and cancellation is a `ToolCallFinished` like any other, with an output that the model can read.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from pathlib import Path
 from relay.config.session_settings import DEFAULT_TOOLS
 from relay.config.settings import Settings
 from relay.errors import ToolError
-from relay.session.common.bounded_set import RecentSet
+from relay.session.common.bounded_set import BoundedSet
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import SessionConfig, ToolSpec
 from relay.session.common.policy import Principal
 from relay.session.device.commands import RunTool
-from relay.session.device.events import EndAsked, ToolProgressed, ToolReturned
+from relay.session.device.events import EndSessionRequested, ToolCallFinished, ToolCallProgress
 from relay.session.tools.pending_calls import CANCELLED_CALL
 from relay.toolkit.context import ToolContext
 from relay.toolkit.loading.library import ToolLibrary
@@ -47,7 +47,7 @@ def tool_spec(tool: Tool) -> ToolSpec:
         tool.description,
         tool.parameters,
         tool.examples,
-        shown="client" in tool.expose,
+        visible_to_client="client" in tool.expose,
         protected=tool.protected,
         cancel_on_interrupt=tool.cancel_on_interrupt,
     )
@@ -77,23 +77,29 @@ class SessionTools:
         self._identity = identity
         self._config = config
         self._offers = offers
-        self._cancelled_early = RecentSet(MAX_CANCELLED_EARLY)
+        self._cancelled_early = BoundedSet(MAX_CANCELLED_EARLY)
 
-    async def run(self, command: RunTool, report: Callable[[ToolProgressed | EndAsked], None]) -> ToolReturned:
+    async def run(
+        self, command: RunTool, report: Callable[[ToolCallProgress | EndSessionRequested], None]
+    ) -> ToolCallFinished:
         """Run one call to its end; every failure is a return as well."""
         if self._cancelled_early.pop(command.call_id, "") is None:
-            return ToolReturned(command.call_id, "cancelled", CANCELLED_CALL, 0)
+            return ToolCallFinished(command.call_id, "cancelled", CANCELLED_CALL, 0)
         started = time.monotonic()
         loop = asyncio.get_running_loop()
 
         def progress(text: str) -> None:
             report(
-                ToolProgressed(command.call_id, self._secrets.redact(text), round((time.monotonic() - started) * 1000))
+                ToolCallProgress(
+                    command.call_id, self._secrets.redact(text), round((time.monotonic() - started) * 1000)
+                )
             )
 
         def end(reason: str) -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nothing is left to end
-                loop.call_soon_threadsafe(report, EndAsked(command.call_id, self._secrets.redact(str(reason))))
+                loop.call_soon_threadsafe(
+                    report, EndSessionRequested(command.call_id, self._secrets.redact(str(reason)))
+                )
 
         context = ToolContext(
             session_id=self._session_id,
@@ -105,7 +111,7 @@ class SessionTools:
         )
         call = ToolCall(command.call_id, command.name, command.arguments)
         result = await self._runner.run(call, context, offers=self._offers)
-        return ToolReturned(
+        return ToolCallFinished(
             command.call_id, result.status, result.output, result.ms, result.arguments, result.for_client
         )
 

@@ -24,7 +24,7 @@ from relay.auth.keyring import Keyring
 from relay.auth.origins import host_in, is_machine_name, is_same_host
 from relay.errors import ConfigError
 from relay.private_files import create, make_folder
-from relay.session.common.bounded_set import RecentSet
+from relay.session.common.bounded_set import BoundedSet
 
 CODE_SECONDS = 60
 LOGIN_SECONDS = 12 * 3600
@@ -47,7 +47,7 @@ class AdminLogins:
     def __init__(self, keys: Sequence[str] = (), clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._process_key = secrets.token_hex(32)
-        self._signed_out = RecentSet(MAX_SIGNED_OUT)
+        self._signed_out = BoundedSet(MAX_SIGNED_OUT)
         self.use_keys(keys)
 
     def use_keys(self, keys: Sequence[str]) -> None:

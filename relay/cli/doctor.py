@@ -171,7 +171,7 @@ def _read_answer(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Set
     match event:
         case ev.SessionUpdated():
             return Finding("ok", "session", f"{label} took the settings, voice {settings.session.voice}")
-        case ev.UpstreamError(message=message, param=param):
+        case ev.UpstreamErrorEvent(message=message, param=param):
             wrong = next((name for part, name in _SETTING_OF_PARAM.items() if part in (param or "")), "the settings")
             return Finding("fail", "session", f"change {wrong}: {message}")
         case ev.UpstreamClosed(code, reason):

@@ -210,7 +210,7 @@ def _names_of_raw_audio(path: Path) -> dict[str, str]:
     middles = {UPSTREAM_AUDIO: "", VOICE_AUDIO: ".voice"}
     names = {}
     for name in [name for name in middles if (path / name).exists()] or [UPSTREAM_AUDIO]:
-        sound = replace(options, external_voice=name == VOICE_AUDIO).upstream_output
+        sound = replace(options, has_external_voice=name == VOICE_AUDIO).upstream_output
         suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
         names[name] = f"{path.name}{middles[name]}.{suffix}"
         say(f"{name}: {sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
@@ -237,10 +237,10 @@ def _copy(path: Path, name: str, target: Path) -> None:
 def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
     from relay.recording.derive.normalize import normalized_entries
     from relay.recording.store.reader import Recording
-    from relay.session.device.commands import UseOptions
+    from relay.session.device.commands import ApplyOptions
 
     for _, _, commands in normalized_entries(Recording(path)):
         for command in commands:
-            if isinstance(command, UseOptions):
+            if isinstance(command, ApplyOptions):
                 options = command.options
     return options

@@ -20,14 +20,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from relay.errors import AccessDenied, ConfigError
-from relay.session.common.model import EXTERNAL_VOICE
+from relay.session.common.model import ELEVENLABS_PREFIX
 from relay.session.common.policy import (
     CAPABILITIES,
     DEFAULT_ALLOW,
     DEFAULT_SCOPES,
-    GUARDED_ALLOW,
     HELLO_FIELDS,
     PROVIDER_SECRET,
+    RESTRICTED_ALLOW,
     SCOPES,
     Policy,
     RealtimePolicy,
@@ -70,8 +70,8 @@ class _PolicyEntry(BaseModel):
     @field_validator("voice")
     @classmethod
     def _whole(cls, value: str | None) -> str | None:
-        if value is not None and not value.removeprefix(EXTERNAL_VOICE).strip():
-            raise ValueError(f"a voice must be named behind {EXTERNAL_VOICE}")
+        if value is not None and not value.removeprefix(ELEVENLABS_PREFIX).strip():
+            raise ValueError(f"a voice must be named behind {ELEVENLABS_PREFIX}")
         return value
 
     @field_validator("allow", "deny", "hello_fields", "scopes")
@@ -95,7 +95,7 @@ class _PolicyEntry(BaseModel):
 
     def policy(self, name: str) -> Policy:
         """The entry as the rules know it."""
-        usual = GUARDED_ALLOW if self.instructions.strip() else DEFAULT_ALLOW
+        usual = RESTRICTED_ALLOW if self.instructions.strip() else DEFAULT_ALLOW
         allow = usual if self.allow is None else frozenset(self.allow)
         realtime = RealtimePolicy(
             instructions=self.instructions.strip(),
@@ -148,7 +148,7 @@ class Policies:
     def external_voices(self) -> dict[str, str]:
         """The external voices by the names of the policies that have them speak."""
         named = {name: policy.voice or "" for name, policy in self._by_name.items()}
-        return {name: voice for name, voice in named.items() if voice.startswith(EXTERNAL_VOICE)}
+        return {name: voice for name, voice in named.items() if voice.startswith(ELEVENLABS_PREFIX)}
 
     def of(self, identity: str) -> Policy:
         """The policy of a key, by its identity."""

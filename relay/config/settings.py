@@ -20,7 +20,7 @@ from relay.config.session_settings import NavaiSettings, SessionSettings, ToolSe
 from relay.config.upstream_settings import LOCAL, AzureSettings, OpenAISettings, UpstreamSettings
 from relay.loopback import is_loopback_host
 from relay.session.common.limits import SessionLimits
-from relay.session.common.model import EXTERNAL_VOICE, SessionConfig, TurnDetection
+from relay.session.common.model import ELEVENLABS_PREFIX, SessionConfig, TurnDetection
 from relay.upstreams.endpoint import UpstreamEndpoint, names_model, realtime_url
 from relay.upstreams.registry import AZURE_PREVIEW, dialect_of
 
@@ -144,7 +144,7 @@ class Settings(SettingsGroup):
                 f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to let "
                 "everybody in who can reach it"
             )
-        if self.session.voice.startswith(EXTERNAL_VOICE):
+        if self.session.voice.startswith(ELEVENLABS_PREFIX):
             yield (
                 f"{name_of('session.voice')} is the model's own voice; for an external one set "
                 f"{name_of('tts.provider')}=elevenlabs and {name_of('tts.voice_id')}"

@@ -12,7 +12,7 @@ from relay.auth.client_secrets import DEFAULT_SECONDS, MAX_SECONDS, MAX_SESSION_
 from relay.config.policy_file import Policies
 from relay.endpoints.bodies import NO_STORE, read_api_object
 from relay.errors import ApiError
-from relay.session.common.policy import Policy, Principal, names_among
+from relay.session.common.policy import Policy, Principal, literal_names
 from relay.session.realtime.policy_table import Denied, check_session
 
 MAX_IDENTITY_CHARS = 128
@@ -45,7 +45,7 @@ async def models(request: web.Request, principal: Principal) -> web.StreamRespon
     """`GET /v1/models`: the models that the caller's policy names, and the relay's own if it is among them."""
     own = request.app[SETTINGS].session.model
     policy = principal.policy.realtime
-    named = names_among(policy.models)
+    named = literal_names(policy.models)
     names = dict.fromkeys(([own] if policy.allows_model(own) else []) + named)
     data = [{"id": name, "object": "model", "created": 0, "owned_by": "relay"} for name in names]
     return web.json_response({"object": "list", "data": data})

@@ -20,9 +20,9 @@ from relay.config.policy_file import require_value
 from relay.errors import AccessDenied, ApiError, BadRequest, Full
 from relay.protocols.client_protocol import DeviceClientProtocol, Opening, RealtimeClientProtocol
 from relay.runtime.realtime import RealtimeRuntime
-from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions
+from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions
 from relay.session.common.policy import Policy, Principal
-from relay.session.device.commands import TellError
+from relay.session.device.commands import SendError
 from relay.transport.read_budget import ReadBudget
 from relay.transport.upgrade import check_upgrade, take_over, upgraded_response
 from relay.transport.upstream import UpstreamRefusal
@@ -88,7 +88,7 @@ async def _turn_away(request: web.Request, protocol: DeviceClientProtocol, full:
     socket.on_closed = lambda code, reason: gone.set()
     if take_over(request, socket, request.app[context.KEEPALIVE]):
         codec = protocol.codec(request.app[context.KNOWN_SECRETS])
-        message = codec.encode(TellError("full", str(full), retryable=True))
+        message = codec.encode(SendError("full", str(full), retryable=True))
         if message is not None:
             socket.send_text(message)
         socket.close(WSCloseCode.TRY_AGAIN_LATER.value, str(full))
@@ -113,12 +113,12 @@ def read_query(
         raise BadRequest(f"voice may have at most {MAX_VOICE_CHARS} characters", "voice")
     if voice and ("voice" not in policy.hello_fields or not policy.allows_voice(voice)):
         raise BadRequest("This client may not choose that voice; leave voice out.", "voice")
-    if voice.startswith(EXTERNAL_VOICE):
+    if voice.startswith(ELEVENLABS_PREFIX):
         if not has_voices:
             raise BadRequest(
                 "This relay has no ElevenLabs voices; leave voice out, or name one of the model's.", "voice"
             )
-        if not voice.removeprefix(EXTERNAL_VOICE).strip():
+        if not voice.removeprefix(ELEVENLABS_PREFIX).strip():
             raise BadRequest("voice must name an ElevenLabs voice behind elevenlabs:", "voice")
     return replace(defaults, input=audio_format, output=audio_format), voice or None
 

@@ -20,7 +20,7 @@ from audio.framing import Chunk
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions
-from relay.session.device.commands import ClientMessage, PlayEnd, PlayStart
+from relay.session.device.commands import ClientMessage, SendAudioEnd, SendAudioStart
 from relay.session.device.events import ClientEvent
 
 
@@ -38,11 +38,11 @@ class ClientCodec(Protocol):
     def decode_text(self, message: bytes) -> ClientEvent | bytes | None:
         """A text message as an event, or as audio in the client's format; None if it means nothing to a session.
 
-        What makes no sense is a `ClientFault` that names the field and the fix. How a client acknowledges playback is
-        the codec's business: it returns `Playback` with an item and a position.
+        What makes no sense is a `ClientProtocolError` that names the field and the fix. How a client acknowledges
+        playback is the codec's business: it returns `Playback` with an item and a position.
         """
 
-    def encode(self, message: ClientMessage | PlayStart | PlayEnd) -> bytes | None:
+    def encode(self, message: ClientMessage | SendAudioStart | SendAudioEnd) -> bytes | None:
         """A message to the client as a text message; None where the protocol has no such message."""
 
 

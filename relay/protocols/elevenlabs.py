@@ -13,7 +13,7 @@ from audio.formats import AudioFormat
 from relay.json_types import JsonObject, json_object
 from relay.protocols.openai.audio_events import decode_audio
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
-from relay.session.common.media_types import SpeechDelta
+from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.model import Alignment
 from relay.session.common.redact import redact
 from relay.session.device import commands as cmd
@@ -53,7 +53,7 @@ def socket_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str |
     return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
 
 
-VoiceOutput = ev.VoiceEvent | ev.MalformedUpstream | SpeechDelta
+VoiceOutput = ev.TtsEvent | ev.MalformedUpstreamMessage | TtsAudioDelta
 """What comes of an external voice: how it goes, and its audio."""
 
 
@@ -66,16 +66,16 @@ class ElevenLabsCodec:
         self._voice_settings = dict(voice_settings or {})
         self._begun: set[str] = set()
 
-    def encode(self, command: cmd.VoiceCommand) -> list[bytes]:
+    def encode(self, command: cmd.TtsCommand) -> list[bytes]:
         """A command as text messages; none for what is no business of the connection."""
         match command:
-            case cmd.SpeakText(context_id, text):
+            case cmd.SynthesizeSentence(context_id, text):
                 return [*self._begin(context_id), _dump(context_id, text=text, flush=True)]
-            case cmd.EndSpeech(context_id):
+            case cmd.FinishTtsContext(context_id):
                 return self._close(context_id, flush=True)
-            case cmd.HushSpeech(context_id):
+            case cmd.CancelTtsContext(context_id):
                 return self._close(context_id)
-            case cmd.KeepSpeech(context_id):
+            case cmd.KeepTtsContextAlive(context_id):
                 return [_dump(context_id, text="")] if context_id in self._begun else []
             case _:
                 return []
@@ -106,19 +106,19 @@ class ElevenLabsCodec:
         if audio:
             try:
                 samples = decode_audio(audio.encode())
-                events.append(SpeechDelta(context_id, samples, _alignment(obj.get("alignment"))))
+                events.append(TtsAudioDelta(context_id, samples, _alignment(obj.get("alignment"))))
             except ValueError:
-                events.append(ev.MalformedUpstream("audio that is not base64"))
+                events.append(ev.MalformedUpstreamMessage("audio that is not base64"))
         if obj.get("isFinal") is True or obj.get("is_final") is True:
-            events.append(ev.VoiceFinished(context_id))
+            events.append(ev.TtsContextDone(context_id))
         return events
 
 
-def failure_of(obj: JsonObject, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.VoiceFailed:
+def failure_of(obj: JsonObject, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.TtsFailed:
     """An error message `{message, error, code}`; `error` names it, `code` is that of the close that follows."""
     code = redact(secrets.redact(str(obj.get("error"))), 64)
     message = redact(secrets.redact(_text(obj, "message")) or "ElevenLabs gave no reason", 300)
-    return ev.VoiceFailed(message.rstrip(".") + ".", code, code not in FINAL_CODES, context_id)
+    return ev.TtsFailed(message.rstrip(".") + ".", code, code not in FINAL_CODES, context_id)
 
 
 def _dump(context_id: str, **fields: Any) -> bytes:

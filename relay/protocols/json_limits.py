@@ -10,7 +10,7 @@ import orjson
 
 from relay.protocols.openai.beta import BETA_NAMES
 from relay.session.common.known_secrets import KnownSecrets
-from relay.session.common.media_types import UNTOUCHED
+from relay.session.common.media_types import PASSTHROUGH_EVENTS
 
 MAX_DEPTH = 200
 """What orjson certainly writes (its limit is 254)."""
@@ -23,7 +23,7 @@ MAX_ESCAPES = 200_000
 
 _STRUCTURE = b",[{"
 _PIECE_BYTES = 64 * 1024
-DELTAS = UNTOUCHED | {BETA_NAMES[kind] for kind in UNTOUCHED if kind in BETA_NAMES}
+DELTAS = PASSTHROUGH_EVENTS | {BETA_NAMES[kind] for kind in PASSTHROUGH_EVENTS if kind in BETA_NAMES}
 """Not searched: a secret that is split over two deltas cannot be found in either."""
 
 

@@ -31,7 +31,7 @@ from relay.recording.format.write import (
 )
 from relay.recording.store.writer import Batch, Files, Writer, widened
 from relay.session.common.known_secrets import KnownSecrets
-from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.common.media_types import AudioDelta, RawDelta
 from relay.session.device import events as ev
 from relay.session.realtime.events import PassDown, UpstreamSaid
 
@@ -96,7 +96,7 @@ class BatchBuilder:
         self._upstream.append(samples)
         self._lines.append(output_line(now, len(samples), *key, discarded))
 
-    def output_frame(self, now: float, frame: DeltaFrame) -> None:
+    def output_frame(self, now: float, frame: RawDelta) -> None:
         """A delta of audio or text that went to a Realtime client."""
         line, samples = output_frame_line(now, frame)
         self._upstream.append(samples)
@@ -114,11 +114,11 @@ class BatchBuilder:
         self._lines.append(sent_line(now, len(samples), crc32(samples), kept=is_kept))
 
     def event(self, now: float, event: Any, commands: Sequence[Any] | None, raised: str, speech: bytes = b"") -> None:
-        """An event with its commands; `speech`: the audio of a `VoiceSpoke`."""
+        """An event with its commands; `speech`: the audio of a `TtsAudio`."""
         if type(event) is ev.TextDelta and commands is not None and len(event.text) <= MAX_LIVE_REDACTED_BYTES:
             self._lines.append(text_line(event, now, commands))
             return
-        if type(event) is ev.VoiceSpoke:
+        if type(event) is ev.TtsAudio:
             self._speech.append(speech)
             is_missed = commands is None  # no event followed, as far as a replay goes
             self._lines.append(
@@ -230,7 +230,7 @@ class JournalBuffer:
         """The upstream sent audio, in its format; `discarded`: the rules had given its response up."""
         self._add((BatchBuilder.output, samples, delta[:3], discarded), now, len(samples))
 
-    def output_frame(self, frame: DeltaFrame, now: float) -> None:
+    def output_frame(self, frame: RawDelta, now: float) -> None:
         """The upstream sent a delta of audio or text to a Realtime client."""
         if type(frame.raw) is not bytes:
             frame = frame._replace(raw=bytes(frame.raw))

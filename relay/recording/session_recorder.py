@@ -27,7 +27,8 @@ MAX_PRELUDE: Final = 64
 """Events of the upstream's greeting that may wait for consent; they hold no text or audio of the conversation."""
 
 _GREETING = (
-    ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.UnknownUpstream, ev.Tick, ev.VoiceOpened, ev.VoiceFailed
+    ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.IgnoredUpstreamEvent, ev.DeadlineReached,
+    ev.TtsConnected, ev.TtsFailed
 )  # fmt: skip
 _REALTIME_GREETING = ("session.created", "session.updated")
 
@@ -151,7 +152,7 @@ class SessionRecorder:
             self._give_up()
 
     def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
-        """An external voice sent audio; if it is not `discarded`, the `VoiceSpoke` that follows counts it."""
+        """An external voice sent audio; if it is not `discarded`, the `TtsAudio` that follows counts it."""
         if discarded:
             self._buffer.discarded_speech(context_id, samples, now)
         else:
@@ -237,14 +238,14 @@ class SessionRecorder:
 
     def _record(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
         speech = b""
-        if type(event) is ev.VoiceSpoke:
+        if type(event) is ev.TtsAudio:
             speech, self._speech = self._speech, b""
         self._follow_options(commands)
         self._buffer.event(event, now, commands, _what_failed() if commands is None else "", speech)
 
     def _follow_options(self, commands: Sequence[Any] | None) -> None:
         for command in commands or ():
-            if type(command) is cmd.UseOptions:
+            if type(command) is cmd.ApplyOptions:
                 self._options = command.options
                 self._buffer.keeps_sent = _converts(command.options)
 

@@ -15,8 +15,9 @@ from relay.escaping import escape_controls
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.timers import Alarm, StallWatch
 from relay.runtime.uplink import Uplink
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
-from relay.session.common.life import SessionLife
+from relay.session.common.life import SessionState
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.policy import Principal
 from relay.session.common.redact import redact
@@ -37,7 +38,7 @@ Observer = Callable[[Any, float, Sequence[Any] | None], None]
 being handled."""
 
 
-CommonCommand = cmd.CloseUpstream | cmd.RunTool | cmd.CancelTool | cmd.CancelTools
+CommonCommand = cmd.CloseUpstream | cmd.RunTool | cmd.CancelTool | cmd.CancelAllTools
 """What is carried out in the same way in every session."""
 
 
@@ -45,8 +46,8 @@ class Tools(Protocol):
     """What a session needs of the tools: run one, and always get exactly one return."""
 
     def run(
-        self, command: cmd.RunTool, report: Callable[[ev.ToolProgressed | ev.EndAsked], None]
-    ) -> Coroutine[Any, Any, ev.ToolReturned]:
+        self, command: cmd.RunTool, report: Callable[[ev.ToolCallProgress | ev.EndSessionRequested], None]
+    ) -> Coroutine[Any, Any, ev.ToolCallFinished]:
         """Run a tool to its end; never raises but for cancellation. `report` takes its events meanwhile."""
 
     def cancel(self, call_id: str) -> None:
@@ -54,20 +55,20 @@ class Tools(Protocol):
 
 
 class SessionCore(Protocol):
-    """The rules of one session: an event in, commands out; `deadline` says when a `Tick` is wanted."""
+    """The rules of one session: an event in, commands out; `deadline` says when a `DeadlineReached` is wanted."""
 
     session_id: str
     principal: Principal
     ledger: MediaLedger
-    life: SessionLife
+    state: SessionState
 
     @property
-    def passed_over(self) -> Mapping[str, int]:
+    def ignored(self) -> Mapping[str, int]:
         """What was ignored, and how often."""
 
     @property
     def deadline(self) -> float | None:
-        """When a `Tick` is wanted; None when nothing is waited for."""
+        """When a `DeadlineReached` is wanted; None when nothing is waited for."""
 
     def handle(self, event: Any, now: float) -> Sequence[Any]:
         """Take one event at `now` and say what is to be done, in order."""
@@ -130,7 +131,7 @@ class SessionRuntime(Generic[Core]):
             self._paced.stop()
             self._upstream_stall.stop()
             self._alarm.stop()
-            self.upstream.close(1000)
+            self.upstream.close(CloseCode.NORMAL_CLOSURE)
             self._cancel_tasks()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
@@ -159,7 +160,7 @@ class SessionRuntime(Generic[Core]):
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a task of session %s failed", self.core.session_id, exc_info=task.exception())
-            self.dispatch(ev.Crashed("task"))
+            self.dispatch(ev.InternalFailure("task"))
 
     def _client_closed(self, code: int, reason: str) -> None:
         self._ended = (str(code), reason)
@@ -180,7 +181,7 @@ class SessionRuntime(Generic[Core]):
         code, reason = self._ended
         if code == "1006" and not reason:
             reason = "the connection broke without a close frame"
-        ignored = ", ".join(f"{escape_controls(kind)} ×{n}" for kind, n in self.core.passed_over.items())
+        ignored = ", ".join(f"{escape_controls(kind)} ×{n}" for kind, n in self.core.ignored.items())
         parts = (code, escape_controls(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
         return " ".join(part for part in parts if part)
 
@@ -233,7 +234,7 @@ class SessionRuntime(Generic[Core]):
         """End the session for an exception that is being handled; what fails after the first is not logged."""
         _log.exception("session %s failed while handling %s", self.core.session_id, at)
         self._crashed = True
-        self.dispatch(ev.Crashed(at))
+        self.dispatch(ev.InternalFailure(at))
 
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError
@@ -241,12 +242,12 @@ class SessionRuntime(Generic[Core]):
     def _manage(self, command: CommonCommand) -> None:
         match command:
             case cmd.CloseUpstream():
-                self.upstream.close(1000)
+                self.upstream.close(CloseCode.NORMAL_CLOSURE)
             case cmd.RunTool():
                 self._spawn(self._run_tool(command))
             case cmd.CancelTool(call_id):
                 self._tools.cancel(call_id)
-            case cmd.CancelTools():
+            case cmd.CancelAllTools():
                 self._cancel_tasks()
             case _:
                 assert_never(command)
@@ -266,7 +267,7 @@ class SessionRuntime(Generic[Core]):
             self._upstream_stall.set_writable(is_writable)
 
     def _upstream_stalled(self, _unsent_bytes: int) -> None:
-        self.dispatch(ev.UpstreamStuck(self._uplink.dropped_bytes, final=True))
+        self.dispatch(ev.UpstreamBackpressure(self._uplink.dropped_bytes, fatal=True))
 
     def _arm(self) -> None:
         deadline = self.core.deadline
@@ -274,4 +275,4 @@ class SessionRuntime(Generic[Core]):
             self._alarm.set(deadline)
 
     def _tick(self) -> None:
-        self.dispatch(ev.Tick())
+        self.dispatch(ev.DeadlineReached())

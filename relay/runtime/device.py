@@ -20,7 +20,7 @@ from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
-from relay.session.common.media_types import SpeechDelta
+from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.read_allowance import device_allowance, message_allowance, message_cost
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -39,7 +39,7 @@ MAX_ENVELOPE_BYTES = 512
 class VoicePeer(Protocol):
     """What a session needs of an external voice."""
 
-    def carry_out(self, command: cmd.VoiceCommand) -> None:
+    def carry_out(self, command: cmd.TtsCommand) -> None:
         """Carry out a command; returns at once."""
 
     async def stop(self) -> None:
@@ -134,10 +134,12 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def _refuse_binary(self, message: bytes) -> None:
         self._throttle.take(len(message))
         self._throttle.message()
-        self.dispatch(ev.ClientFault("bad_message", "This protocol has no binary messages; send audio as text."))
+        self.dispatch(
+            ev.ClientProtocolError("bad_message", "This protocol has no binary messages; send audio as text.")
+        )
 
     def _take_voice(self, output: VoiceOutput) -> None:
-        if type(output) is not SpeechDelta:
+        if type(output) is not TtsAudioDelta:
             self.dispatch(output)
             return
         try:
@@ -150,7 +152,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         upstream = self.upstream
         upstream.send_text(message)
         if not upstream.is_writable and upstream.unsent_bytes > MAX_UNREAD_COMMANDS_BYTES:
-            self.dispatch(ev.UpstreamStuck(self._uplink.dropped_bytes, final=True))
+            self.dispatch(ev.UpstreamBackpressure(self._uplink.dropped_bytes, fatal=True))
 
     def _execute(self, command: cmd.Command, now: float) -> None:
         kind = type(command)
@@ -162,30 +164,30 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
                 self._send_upstream(message)
             elif message is not None:
                 self.dispatch(message)
-        elif kind in cmd.PLAY_COMMANDS:
-            self._play(cast(cmd.PlayCommand, command))
+        elif kind in cmd.PLAYOUT_COMMANDS:
+            self._play(cast(cmd.PlayoutCommand, command))
         elif kind in cmd.INPUT_COMMANDS:
             self._uplink.execute(cast(cmd.InputCommand, command))
-        elif kind in cmd.VOICE_COMMANDS:
+        elif kind in cmd.TTS_COMMANDS:
             if self._voice is not None:
-                self._voice.carry_out(cast(cmd.VoiceCommand, command))
+                self._voice.carry_out(cast(cmd.TtsCommand, command))
         elif isinstance(command, cmd.CloseClient):
             self._playout.close(command.code, command.reason)
         else:
             self._manage(cast(CommonCommand, command))
 
-    def _play(self, command: cmd.PlayCommand) -> None:
+    def _play(self, command: cmd.PlayoutCommand) -> None:
         match command:
-            case cmd.PlayStart(item_id, content_index):
+            case cmd.SendAudioStart(item_id, content_index):
                 self.core.ledger.start_part((item_id, content_index))
                 self._playout.start(command)
-            case cmd.PlayEnd():
+            case cmd.SendAudioEnd():
                 self._playout.end(command)
-            case cmd.DropAudio():
+            case cmd.ClearPlayout():
                 self._playout.clear()
-            case cmd.SyncPlayhead(item_id, played_ms):
+            case cmd.SyncPlayout(item_id, played_ms):
                 self._playout.sync(item_id, played_ms)
-            case cmd.UseOptions(options):
+            case cmd.ApplyOptions(options):
                 self._uplink.use(options)
                 self._playout.use(options)
             case _:

@@ -2,9 +2,9 @@
 
     decode → discard or count → recorder → playout → client
 
-The rules start a content part when its first audio comes (`OutputStarted`), and discard responses. Both are looked up
-here for every delta. A Realtime client plays at its own pace: there is no playout, and deltas of text take the same
-path as those of audio.
+The rules start a content part when its first audio comes (`OutputAudioStarted`), and discard responses. Both are
+looked up here for every delta. A Realtime client plays at its own pace: there is no playout, and deltas of text take
+the same path as those of audio.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from relay.protocols.openai.audio_events import decode_audio
 from relay.protocols.openai.proxy import FrontCodec, audio_at
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
-from relay.session.common.media_types import AudioDelta, DeltaFrame, SpeechDelta
-from relay.session.device.events import Event, MalformedUpstream, OutputStarted, VoiceSpoke
+from relay.session.common.media_types import AudioDelta, RawDelta, TtsAudioDelta
+from relay.session.device.events import Event, MalformedUpstreamMessage, OutputAudioStarted, TtsAudio
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 from relay.transport.websocket import LONG_BYTES, MessageListener
@@ -41,7 +41,7 @@ class DeviceDownlink:
         recorder: MediaRecorder | None,
     ) -> None:
         self._session = session
-        self._discarded, self._started = session.discarded, session.started
+        self._discarded, self._started = session.discarded_responses, session.started_parts
         self._ledger = session.ledger
         self._decode = codec.decode
         self._playout = playout
@@ -70,13 +70,13 @@ class DeviceDownlink:
         try:
             samples = decode_audio(audio)
         except ValueError:
-            self._dispatch(MalformedUpstream("audio that is not base64"))
+            self._dispatch(MalformedUpstreamMessage("audio that is not base64"))
             return
         if not samples:
             return
         key, is_wanted = (item_id, content_index), response_id not in self._discarded
         if is_wanted and key not in self._started:
-            self._dispatch(OutputStarted(response_id, item_id, content_index))
+            self._dispatch(OutputAudioStarted(response_id, item_id, content_index))
             is_wanted = key in self._started
         now = self._clock()
         if self._recorder is not None:
@@ -85,16 +85,16 @@ class DeviceDownlink:
             self._ledger.add_output(key, len(samples), now)
             self._playout.play(key, samples, now)
 
-    def speak(self, delta: SpeechDelta) -> None:
+    def speak(self, delta: TtsAudioDelta) -> None:
         """Take audio of an external voice."""
         context_id, samples, alignment = delta
-        now, key = self._clock(), self._session.spoken_part(context_id)
+        now, key = self._clock(), self._session.part_for_context(context_id)
         if self._recorder is not None:
             self._recorder.speech(context_id, samples, now, discarded=key is None)
         if key is None:
             return
-        self._ledger.add_speech(key, len(samples))
-        self._dispatch(VoiceSpoke(context_id, len(samples), alignment))
+        self._ledger.add_tts_output(key, len(samples))
+        self._dispatch(TtsAudio(context_id, len(samples), alignment))
         if samples:  # later than the event: a recording's times never run backwards
             self._playout.play(key, samples, self._clock())
 
@@ -130,7 +130,7 @@ class RealtimeDownlink:
             self._push(message, n_bytes)
             return
         for decoded in self._codec.decode_upstream(message):
-            if type(decoded) is not DeltaFrame:
+            if type(decoded) is not RawDelta:
                 self._dispatch(decoded)
             elif are_events:
                 self._dispatch(self._codec.delta_event(bytes(decoded.raw)))
@@ -139,9 +139,9 @@ class RealtimeDownlink:
 
     def _push(self, message: bytes, n_bytes: int) -> None:
         now, view = self._clock(), self._view
-        self._ledger.add_played_at_once(n_bytes, now, view.bytes_per_ms)
+        self._ledger.add_unpaced_output(n_bytes, now, view.bytes_per_ms)
         if self._record is not None:
-            self._record(DeltaFrame(message, n_bytes, audio_at(message) if n_bytes else -1), now)
+            self._record(RawDelta(message, n_bytes, audio_at(message) if n_bytes else -1), now)
         if self._passes and not view.hidden_outputs and len(message) <= LONG_BYTES:
             self._client.send_text(message)
             return

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from audio.framing import Chunk
-from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.common.media_types import AudioDelta, RawDelta
 
 
 class MediaRecorder(Protocol):
@@ -19,11 +19,11 @@ class MediaRecorder(Protocol):
     def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         """A delta of the upstream's audio, decoded."""
 
-    def output_frame(self, frame: DeltaFrame, now: float) -> None:
+    def output_frame(self, frame: RawDelta, now: float) -> None:
         """A delta of audio or text on its way to a Realtime client."""
 
     def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
-        """Audio of an external voice; its `VoiceSpoke` follows unless it is `discarded`."""
+        """Audio of an external voice; its `TtsAudio` follows unless it is `discarded`."""
 
     def sent(self, samples: Chunk, now: float) -> None:
         """Audio went to the client's socket."""

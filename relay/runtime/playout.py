@@ -17,8 +17,15 @@ from relay.runtime.timers import Alarm, PlayedOutWait, StallWatch
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
-from relay.session.device.events import AudioDropped, AudioHanded, AudioOverflow, ClientStuck, Event, PlayedOut
-from relay.session.device.playout_pacing import PlayoutPacing
+from relay.session.device.events import (
+    ClientBackpressure,
+    Event,
+    FirstAudioSent,
+    PlayoutCleared,
+    PlayoutFinished,
+    PlayoutOverflow,
+)
+from relay.session.device.playout_pacing import PlayoutPacer
 from relay.session.device.playout_transcoder import PlayoutTranscoder
 from relay.transport.websocket import MessageListener, noop
 
@@ -50,16 +57,16 @@ class PlayoutQueue:
         self._max_queued_ms = max_queued_ms
         self._on_sent = on_sent
         self._transcoder = PlayoutTranscoder(options)
-        self._pacing = PlayoutPacing(options)
+        self._pacing = PlayoutPacer(options)
         self._bytes_per_ms = options.output.bytes_per_ms
         self._half_duplex = options.half_duplex
-        self._queue: deque[tuple[PartKey, Chunk] | cmd.PlayStart | cmd.PlayEnd] = deque()
+        self._queue: deque[tuple[PartKey, Chunk] | cmd.SendAudioStart | cmd.SendAudioEnd] = deque()
         self._queued_bytes = 0
         self._open_part: PartKey | None = None  # the filter may hold the end of its audio
         self._overflowed_part: PartKey | None = None
         self._alarm = Alarm(self._wake, clock)
-        self._stall_watch = StallWatch(socket, lambda unsent_bytes: dispatch(ClientStuck(unsent_bytes)))
-        self._played_out_wait = PlayedOutWait(self._unplayed_ms, lambda: dispatch(PlayedOut()))
+        self._stall_watch = StallWatch(socket, lambda unsent_bytes: dispatch(ClientBackpressure(unsent_bytes)))
+        self._played_out_wait = PlayedOutWait(self._unplayed_ms, lambda: dispatch(PlayoutFinished()))
         socket.on_writable = self._set_writable
 
     @property
@@ -69,7 +76,7 @@ class PlayoutQueue:
 
     # -- at once ------------------------------------------------------------------------------------------------------
 
-    def send_now(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> None:
+    def send_now(self, message: cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd) -> None:
         """Send a message, if the client's protocol has it; it overtakes audio that waits."""
         encoded = self._encode(message)
         if encoded is None:
@@ -94,14 +101,14 @@ class PlayoutQueue:
 
     def use(self, options: DeviceOptions) -> None:
         """Pace and encode by `options` from here on."""
-        self._transcoder.use(options)
-        self._pacing.use(options)
+        self._transcoder.apply_options(options)
+        self._pacing.apply_options(options)
         self._bytes_per_ms = options.output.bytes_per_ms
         self._half_duplex = options.half_duplex
 
     # -- in order -----------------------------------------------------------------------------------------------------
 
-    def start(self, command: cmd.PlayStart) -> None:
+    def start(self, command: cmd.SendAudioStart) -> None:
         """The audio of a part follows."""
         self._flush_filter()
         self._open_part = (command.item_id, command.content_index)
@@ -128,7 +135,7 @@ class PlayoutQueue:
         else:
             self._enqueue_audio(key, samples, now)
 
-    def end(self, command: cmd.PlayEnd) -> None:
+    def end(self, command: cmd.SendAudioEnd) -> None:
         """The audio of a part is complete."""
         if self._open_part == (command.item_id, command.content_index):
             self._flush_filter()
@@ -141,17 +148,17 @@ class PlayoutQueue:
         self._drain(now)
 
     def clear(self) -> None:
-        """Drop all audio that waits; answers with `AudioDropped`."""
+        """Drop all audio that waits; answers with `PlayoutCleared`."""
         handed = self._pacing.clear(self._clock(), self._queued_parts())
         self._queue.clear()
         self._queued_bytes = 0
-        self._transcoder.drop_part()
+        self._transcoder.discard_part()
         self._open_part = self._overflowed_part = None
-        self._dispatch(AudioDropped(handed))
+        self._dispatch(PlayoutCleared(handed))
 
     # -- the queue ----------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, message: cmd.PlayStart | cmd.PlayEnd) -> None:
+    def _enqueue(self, message: cmd.SendAudioStart | cmd.SendAudioEnd) -> None:
         now = self._clock()
         if self._queue:
             self._queue.append(message)
@@ -167,7 +174,7 @@ class PlayoutQueue:
 
     def _flush_filter(self) -> None:
         key, self._open_part = self._open_part, None
-        if key is not None and (rest := self._transcoder.end_part()):
+        if key is not None and (rest := self._transcoder.flush_part()):
             self._enqueue_audio(key, rest, self._clock())
 
     def _queued_parts(self) -> Iterator[PartKey]:
@@ -188,7 +195,7 @@ class PlayoutQueue:
                 self._send_boundary(oldest, now)
         if key is not None and dropped_bytes and self._overflowed_part != key:
             self._overflowed_part = key
-            self._dispatch(AudioOverflow(key[0], dropped_bytes // self._bytes_per_ms))
+            self._dispatch(PlayoutOverflow(key[0], dropped_bytes // self._bytes_per_ms))
 
     def _drain(self, now: float) -> None:
         while self._queue and self._socket.is_writable:
@@ -201,7 +208,7 @@ class PlayoutQueue:
             previous_part = self._pacing.latest_part
             n_bytes = self._pacing.send(key, len(samples), now)
             if not n_bytes:
-                self._alarm.set(self._pacing.next_piece_at(len(samples), now))
+                self._alarm.set(self._pacing.next_chunk_at(len(samples), now))
                 return
             if n_bytes < len(samples):
                 whole = memoryview(samples)
@@ -217,11 +224,11 @@ class PlayoutQueue:
             if self._on_sent is not None:
                 self._on_sent(samples, now)
             if previous_part != key:
-                self._dispatch(AudioHanded(key[0]))
+                self._dispatch(FirstAudioSent(key[0]))
 
-    def _send_boundary(self, message: cmd.PlayStart | cmd.PlayEnd, now: float) -> None:
-        if isinstance(message, cmd.PlayEnd):
-            self._pacing.end((message.item_id, message.content_index))
+    def _send_boundary(self, message: cmd.SendAudioStart | cmd.SendAudioEnd, now: float) -> None:
+        if isinstance(message, cmd.SendAudioEnd):
+            self._pacing.end_part((message.item_id, message.content_index))
             if self._half_duplex:
                 self._played_out_wait.start(self._pacing.ahead_ms(now))
         self.send_now(message)

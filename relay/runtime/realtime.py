@@ -20,6 +20,7 @@ from relay.runtime.downlink import RealtimeDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.timers import StallWatch
 from relay.runtime.uplink import RealtimeUplink
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.read_allowance import (
     MIN_APPEND_BYTES,
@@ -83,7 +84,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._downlink = RealtimeDownlink(core, client, codec, self._clock, self.dispatch, recorder)
         self._paced.handle = self._downlink.take
         client.waiting_bytes = lambda: 0 if self.upstream.is_writable else self.upstream.unsent_bytes
-        client.on_stalled = lambda: self.dispatch(ev.MessageStalled())
+        client.on_stalled = lambda: self.dispatch(ev.ClientMessageStalled())
         client.on_text = self._uplink.take
         client.on_binary = self._client_binary
         client.on_writable = self._client_writable
@@ -109,7 +110,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
     def give_up(self) -> None:
         """Let go of an upstream that was dialled for a client that left before it was accepted."""
-        self.upstream.close(1000)
+        self.upstream.close(CloseCode.NORMAL_CLOSURE)
 
     def _begin(self) -> None:
         if not self._is_dialled:
@@ -132,7 +133,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         if len(self._early) < MAX_EARLY_FRAMES:
             self._early.append(message)
         else:
-            self.upstream.close(1009, "too much before the session began")
+            self.upstream.close(CloseCode.MESSAGE_TOO_BIG, "too much before the session began")
 
     def _keep_close(self, code: int, reason: str) -> None:
         self._early.append(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
@@ -168,7 +169,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
                 self._uplink.execute(command)
             case cmd.CloseClient():
                 self.client.close(command.code, command.reason)
-            case cmd.CloseUpstream() | cmd.RunTool() | cmd.CancelTool() | cmd.CancelTools():
+            case cmd.CloseUpstream() | cmd.RunTool() | cmd.CancelTool() | cmd.CancelAllTools():
                 self._manage(command)
             case _:
                 assert_never(command)
@@ -185,7 +186,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             self.upstream.pause_reading(_OTHER_END)
 
     def _client_stalled(self, unsent_bytes: int) -> None:
-        self.dispatch(ev.ClientStuck(unsent_bytes))
+        self.dispatch(ev.ClientBackpressure(unsent_bytes))
         self.client.abort()  # a close frame would wait behind what the client does not read
 
     def _upstream_writable(self, is_writable: bool) -> None:

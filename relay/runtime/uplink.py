@@ -24,7 +24,7 @@ from relay.session.common.media_types import InputGate
 from relay.session.common.model import DeviceOptions
 from relay.session.common.read_allowance import device_allowance
 from relay.session.device import commands as cmd
-from relay.session.device.events import UpstreamStuck
+from relay.session.device.events import UpstreamBackpressure
 from relay.transport.read_limiter import ReadLimiter
 from relay.transport.upstream import UpstreamSocket
 from relay.transport.websocket import LONG_BYTES
@@ -119,7 +119,7 @@ class DeviceUplink(Uplink):
         recorder: MediaRecorder | None,
         options: DeviceOptions,
         append_template: bytes,
-        dispatch: Callable[[UpstreamStuck], None],
+        dispatch: Callable[[UpstreamBackpressure], None],
     ) -> None:
         super().__init__(ledger, upstream, throttle, clock, recorder)
         self._template = append_template
@@ -150,14 +150,14 @@ class DeviceUplink(Uplink):
             self._take_short(message)
             return
         allowance, aligner = self._allowance, self._aligner
-        allowance.left -= n_bytes
-        if allowance.left < 0:
+        allowance.remaining -= n_bytes
+        if allowance.remaining < 0:
             self._throttle.slow_down(allowance, "audio")
         self._accept(aligner.feed(message) if aligner.carry or n_bytes % self._sample_bytes else message)
 
     def _take_short(self, message: bytes) -> None:
         """A message too short to be worth an append of its own is kept for those that follow."""
-        self._allowance.hurry()
+        self._allowance.use_short_slices()
         self._throttle.take(len(message))
         if not self._aligner.hold(message, self._gathered_bytes):
             self._accept(self._aligner.feed(message))
@@ -191,7 +191,7 @@ class DeviceUplink(Uplink):
         if self._is_blocked and self._upstream.unsent_bytes > MAX_UNSENT_BYTES:
             is_first, self.dropped_bytes = not self.dropped_bytes, self.dropped_bytes + len(samples)
             if is_first:  # reported once, until the upstream reads again
-                self._dispatch(UpstreamStuck(self.dropped_bytes))
+                self._dispatch(UpstreamBackpressure(self.dropped_bytes))
         elif samples:
             self._send_text(self._template % b64encode(samples))
 
@@ -218,8 +218,8 @@ class RealtimeUplink(Uplink):
     def take(self, message: bytes) -> None:
         """One text message of the client's."""
         n_bytes, least_bytes, allowance = len(message), self._least_bytes, self._allowance
-        allowance.left -= n_bytes if n_bytes > least_bytes else least_bytes
-        if allowance.left < 0:
+        allowance.remaining -= n_bytes if n_bytes > least_bytes else least_bytes
+        if allowance.remaining < 0:
             self._throttle.slow_down(allowance, "audio")
         n_audio_bytes = canonical_append(message)
         if n_audio_bytes < 0:

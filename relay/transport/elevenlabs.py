@@ -19,7 +19,7 @@ from audio.framing import SampleAligner
 from relay.errors import UpstreamError
 from relay.protocols.elevenlabs import FINAL_CODES, ElevenLabsCodec, VoiceOutput, output_format, socket_url
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
-from relay.session.common.media_types import SpeechDelta
+from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.redact import redact
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -75,19 +75,19 @@ class ElevenLabsVoice:
         self._requests: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def carry_out(self, command: cmd.VoiceCommand) -> None:
+    def carry_out(self, command: cmd.TtsCommand) -> None:
         """Do what the session asks for; returns at once."""
         match command:
-            case cmd.OpenVoice(voice_id, output):
+            case cmd.ConnectTts(voice_id, output):
                 self._hang_up()
                 self._codec = ElevenLabsCodec(self._options.voice_settings, self._secrets)
                 self._outbox = asyncio.Queue(MAX_UNSENT_MESSAGES)
                 self._link = self._spawn(self._run(voice_id, output, self._codec, self._outbox))
-            case cmd.SpeakWhole():
+            case cmd.SynthesizeText():
                 self._requests[command.context_id] = self._spawn(self._speak_whole(command))
-            case cmd.HushSpeech(context_id) if context_id in self._requests:
+            case cmd.CancelTtsContext(context_id) if context_id in self._requests:
                 self._requests.pop(context_id).cancel()
-            case cmd.CloseVoice():
+            case cmd.DisconnectTts():
                 self._hang_up()
                 for request in self._requests.values():
                     request.cancel()
@@ -113,13 +113,13 @@ class ElevenLabsVoice:
         if link is not None:
             link.cancel()
 
-    def _send(self, command: cmd.VoiceCommand) -> None:
+    def _send(self, command: cmd.TtsCommand) -> None:
         try:
             for message in self._codec.encode(command):
                 self._outbox.put_nowait(message)
         except asyncio.QueueFull:
             self._hang_up()
-            self._feed(ev.VoiceFailed("The voice does not take what it is sent.", "stuck"))
+            self._feed(ev.TtsFailed("The voice does not take what it is sent.", "stuck"))
 
     # -- the WebSocket ------------------------------------------------------------------------------------------------
 
@@ -138,7 +138,7 @@ class ElevenLabsVoice:
 
     async def _converse(
         self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, outbox: "asyncio.Queue[bytes]"
-    ) -> ev.VoiceFailed:
+    ) -> ev.TtsFailed:
         options = self._options
         url = socket_url(options.base_url, voice_id, output, options.model_id)
         connection = NoRedirectConnect(
@@ -153,19 +153,19 @@ class ElevenLabsVoice:
             proxy=None,
         )
         async with connection as socket:
-            self._feed(ev.VoiceOpened())
+            self._feed(ev.TtsConnected())
             sender = self._spawn(_send_all(socket, outbox))
             try:
                 return await self._receive(socket, codec)
             finally:
                 sender.cancel()
 
-    async def _receive(self, socket: ClientConnection, codec: ElevenLabsCodec) -> ev.VoiceFailed:
-        said: ev.VoiceFailed | None = None
+    async def _receive(self, socket: ClientConnection, codec: ElevenLabsCodec) -> ev.TtsFailed:
+        said: ev.TtsFailed | None = None
         try:
             async for message in socket:
                 for event in codec.decode(message):
-                    if isinstance(event, ev.VoiceFailed) and not event.context_id:
+                    if isinstance(event, ev.TtsFailed) and not event.context_id:
                         said = event  # the close that follows carries less
                     elif asyncio.current_task() is self._link:
                         self._feed(event)
@@ -175,31 +175,31 @@ class ElevenLabsVoice:
             return said
         reason = redact(self._secrets.redact_truncated(socket.close_reason or ""), 200).rstrip(".")
         text = f"ElevenLabs closed the connection{f': {reason}' if reason else ''}."
-        return ev.VoiceFailed(text, str(socket.close_code))
+        return ev.TtsFailed(text, str(socket.close_code))
 
     # -- the HTTP stream ----------------------------------------------------------------------------------------------
 
-    async def _speak_whole(self, command: cmd.SpeakWhole) -> None:
+    async def _speak_whole(self, command: cmd.SynthesizeText) -> None:
         context_id = command.context_id
         try:
-            aligner = SampleAligner(command.output.bytes_per_sample)
+            aligner = SampleAligner(command.output_format.bytes_per_sample)
             async with self._provider.stream(self._call(command)) as stream:
                 async for chunk in stream.chunks():
                     samples = aligner.feed(chunk)
                     if samples:
-                        self._feed(SpeechDelta(context_id, bytes(samples)))
-            end: ev.VoiceEvent = ev.VoiceFinished(context_id)
+                        self._feed(TtsAudioDelta(context_id, bytes(samples)))
+            end: ev.TtsEvent = ev.TtsContextDone(context_id)
         except UpstreamError as error:
             status = error.upstream_status
             code = error.code or (str(status) if status else None)
             retryable = status not in _FINAL_STATUSES and code not in FINAL_CODES
-            end = ev.VoiceFailed(f"{error}".rstrip(".") + ".", code, retryable, context_id)
+            end = ev.TtsFailed(f"{error}".rstrip(".") + ".", code, retryable, context_id)
         if self._requests.pop(context_id, None) is not None:
             self._feed(end)
 
-    def _call(self, command: cmd.SpeakWhole) -> Call:
+    def _call(self, command: cmd.SynthesizeText) -> Call:
         options = self._options
-        query = urlencode({"output_format": output_format(command.output)})
+        query = urlencode({"output_format": output_format(command.output_format)})
         voice = quote(command.voice_id, safe="")
         return Call(
             name="ElevenLabs",
@@ -219,22 +219,22 @@ async def _send_all(socket: ClientConnection, outbox: "asyncio.Queue[bytes]") ->
             await socket.send(await outbox.get(), text=True)
 
 
-def _failure(error: Exception, headers: Mapping[str, str]) -> ev.VoiceFailed:
+def _failure(error: Exception, headers: Mapping[str, str]) -> ev.TtsFailed:
     """Why a dial failed, with the provider's code where its answer has one; never its raw body."""
     match error:
         case InvalidStatus() if is_redirect(error):
             status = error.response.status_code
-            return ev.VoiceFailed(f"ElevenLabs {REDIRECTED} ({status}).", str(status), retryable=False)
+            return ev.TtsFailed(f"ElevenLabs {REDIRECTED} ({status}).", str(status), retryable=False)
         case InvalidStatus():
             status = error.response.status_code
             code = error_code(bytes(error.response.body or b""), headers) or str(status)
-            return ev.VoiceFailed(f"ElevenLabs refused the connection ({status}).", code, status not in _FINAL_STATUSES)
+            return ev.TtsFailed(f"ElevenLabs refused the connection ({status}).", code, status not in _FINAL_STATUSES)
         case TimeoutError():
-            return ev.VoiceFailed("ElevenLabs did not answer in time.", "dial_timeout")
+            return ev.TtsFailed("ElevenLabs did not answer in time.", "dial_timeout")
         case OSError():
-            return ev.VoiceFailed("ElevenLabs cannot be reached.", "unreachable")
+            return ev.TtsFailed("ElevenLabs cannot be reached.", "unreachable")
         case InvalidHandshake():
-            return ev.VoiceFailed("ElevenLabs did not answer as a WebSocket server does.", "handshake")
+            return ev.TtsFailed("ElevenLabs did not answer as a WebSocket server does.", "handshake")
         case _:
             _log.error("the voice's connection failed", exc_info=error)
-            return ev.VoiceFailed(f"The connection failed ({type(error).__name__}).", "failed")
+            return ev.TtsFailed(f"The connection failed ({type(error).__name__}).", "failed")

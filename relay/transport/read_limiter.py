@@ -14,7 +14,7 @@ from typing import Literal
 
 from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.session.common.read_allowance import ReadAllowance
-from relay.session.device.events import ClientTooFast
+from relay.session.device.events import ClientRateLimited
 from relay.transport.websocket import MessageListener, noop
 
 YIELD_S = 0.05
@@ -43,7 +43,7 @@ class ReadLimiter:
         audio: ReadAllowance,
         least_bytes: int,
         messages: ReadAllowance,
-        feed: Callable[[ClientTooFast], None],
+        feed: Callable[[ClientRateLimited], None],
         clock: Callable[[], float],
     ) -> None:
         self._client = client
@@ -62,14 +62,14 @@ class ReadLimiter:
 
     def take(self, n_bytes: int) -> None:
         """Count `n_bytes` of one message, whatever it holds."""
-        self.audio.left -= max(n_bytes, self.least_bytes)
-        if self.audio.left < 0:
+        self.audio.remaining -= max(n_bytes, self.least_bytes)
+        if self.audio.remaining < 0:
             self.slow_down(self.audio, "audio")
 
     def message(self, cost: float = 1) -> None:
         """Count a message, as `cost` of them."""
-        self.messages.left -= cost
-        if self.messages.left < 0:
+        self.messages.remaining -= cost
+        if self.messages.remaining < 0:
             self.slow_down(self.messages, "messages")
 
     def fragment(self) -> None:
@@ -86,8 +86,8 @@ class ReadLimiter:
         if wait_s > 0:
             self._pause(wait_s + BACKOFF_S)
             if self._reports.take(what, now) == 0:
-                self._feed(ClientTooFast(what))
-        elif allowance.is_hasty(now):
+                self._feed(ClientRateLimited(what))
+        elif allowance.take_burst(now):
             self._pause(YIELD_S)
 
     def _pause(self, wait_s: float) -> None:

@@ -38,7 +38,7 @@ class UpstreamCodec(Protocol):
         """What an open connection means: `SessionCreated` for an upstream that says nothing before its settings."""
 
     def decode(self, message: bytes) -> UpstreamEvent | AudioDelta | list[UpstreamEvent | AudioDelta]:
-        """A message of the upstream as events and audio. Never raises: `MalformedUpstream` says why."""
+        """A message of the upstream as events and audio. Never raises: `MalformedUpstreamMessage` says why."""
 
     def encode(self, command: UpstreamCommand) -> bytes | UpstreamEvent | None:
         """A command as a text message.

@@ -16,6 +16,7 @@ import pytest
 import typer
 from websockets.asyncio.server import Server, ServerConnection, serve
 
+from relay.cli import main
 from relay.cli.app import app
 from relay.recording.redact.bundle import REPORT
 from relay.recording.store.layout import HEADER, TIMELINE, TRANSCRIPT
@@ -57,11 +58,11 @@ def hostile_conversation() -> list[tuple[float, ev.Event]]:
     events = [
         *conversation()[:-1],
         (3.8, ev.TextDelta("resp_2", "item_b", 0, EVIL, True)),
-        (3.8, ev.UpstreamError("bad", EVIL, None, None)),
+        (3.8, ev.UpstreamErrorEvent("bad", EVIL, None, None)),
         (3.9, ev.UserTranscript("item_v", EVIL, True)),
         (4.0, ev.ClientClosed(1000, EVIL)),
     ]
-    return [(at, ev.ToolReturned("call_1", "done", EVIL, 50) if at == 1.65 else event) for at, event in events]
+    return [(at, ev.ToolCallFinished("call_1", "done", EVIL, 50) if at == 1.65 else event) for at, event in events]
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 
 from relay.config.policy_file import MAX_FILE_BYTES, Policies
 from relay.errors import ConfigError
-from relay.session.common.policy import CAPABILITIES, DEFAULT_ALLOW, DEFAULT_SCOPES, GUARDED_ALLOW, SCOPES
+from relay.session.common.policy import CAPABILITIES, DEFAULT_ALLOW, DEFAULT_SCOPES, RESTRICTED_ALLOW, SCOPES
 
 
 def load(tmp_path: Path, text: str) -> Policies:
@@ -37,7 +37,7 @@ def test_one_with_instructions_is_guarded_unless_it_says_otherwise(tmp_path: Pat
     )
     a, b = policies.get("a"), policies.get("b")
     assert a is not None
-    assert a.realtime.allow == GUARDED_ALLOW
+    assert a.realtime.allow == RESTRICTED_ALLOW
     assert b is not None
     assert b.realtime.allow == {"prompt"}
 

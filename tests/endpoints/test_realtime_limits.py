@@ -32,7 +32,7 @@ async def raw_session(relay: RunningRelay, upstream: ScriptedUpstream) -> tuple[
 
 async def test_events_that_come_too_fast_are_read_at_their_rate_and_none_is_lost(monkeypatch) -> None:
     monkeypatch.setattr(read_allowance, "REALTIME_EVENT_CREDIT", 50.0)
-    monkeypatch.setattr(read_allowance, "REALTIME_EVENT_RATE", 100.0)
+    monkeypatch.setattr(read_allowance, "REALTIME_EVENTS_PER_S", 100.0)
     async with between() as (client, upstream, _):
         await ready(client, upstream)
         loop = asyncio.get_running_loop()
@@ -57,7 +57,7 @@ async def test_audio_that_comes_too_fast_is_read_at_its_rate_and_none_is_lost(sh
     monkeypatch.setattr(read_allowance, "REALTIME_CREDIT_BYTES", 50_000)
     monkeypatch.setattr(read_allowance, "REALTIME_BYTES_PER_S", 200_000)
     monkeypatch.setattr(read_allowance, "REALTIME_EVENT_CREDIT", 10.0)
-    monkeypatch.setattr(read_allowance, "REALTIME_EVENT_RATE", 0.001)
+    monkeypatch.setattr(read_allowance, "REALTIME_EVENTS_PER_S", 0.001)
     async with between() as (client, upstream, _):
         await ready(client, upstream)
         loop = asyncio.get_running_loop()

@@ -6,19 +6,21 @@ import pytest
 
 from audio.formats import PCM16_16K, PCMA, PCMU
 from relay.protocols.elevenlabs import ElevenLabsCodec, socket_url
-from relay.session.common.media_types import SpeechDelta
+from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.model import Alignment
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
 
-def sent(codec: ElevenLabsCodec, *commands: cmd.VoiceCommand) -> list[dict[str, object]]:
+def sent(codec: ElevenLabsCodec, *commands: cmd.TtsCommand) -> list[dict[str, object]]:
     return [json.loads(message) for command in commands for message in codec.encode(command)]
 
 
 def test_a_context_from_its_first_word_to_its_end() -> None:
     codec = ElevenLabsCodec({"stability": 0.5})
-    assert sent(codec, cmd.SpeakText("c1", "One. "), cmd.SpeakText("c1", "Two. "), cmd.EndSpeech("c1")) == [
+    assert sent(
+        codec, cmd.SynthesizeSentence("c1", "One. "), cmd.SynthesizeSentence("c1", "Two. "), cmd.FinishTtsContext("c1")
+    ) == [
         {"text": " ", "voice_settings": {"stability": 0.5}, "context_id": "c1"},
         {"text": "One. ", "flush": True, "context_id": "c1"},
         {"text": "Two. ", "flush": True, "context_id": "c1"},
@@ -28,13 +30,16 @@ def test_a_context_from_its_first_word_to_its_end() -> None:
 
 
 def test_a_context_that_was_never_opened_is_neither_closed_nor_kept_open() -> None:
-    assert sent(ElevenLabsCodec(), cmd.HushSpeech("c1"), cmd.EndSpeech("c1"), cmd.KeepSpeech("c1")) == []
+    assert (
+        sent(ElevenLabsCodec(), cmd.CancelTtsContext("c1"), cmd.FinishTtsContext("c1"), cmd.KeepTtsContextAlive("c1"))
+        == []
+    )
 
 
 def test_silence_and_keeping() -> None:
     codec = ElevenLabsCodec()
-    codec.encode(cmd.SpeakText("c1", "One. "))
-    assert sent(codec, cmd.KeepSpeech("c1"), cmd.HushSpeech("c1")) == [
+    codec.encode(cmd.SynthesizeSentence("c1", "One. "))
+    assert sent(codec, cmd.KeepTtsContextAlive("c1"), cmd.CancelTtsContext("c1")) == [
         {"text": "", "context_id": "c1"},
         {"close_context": True, "context_id": "c1"},
     ]
@@ -44,8 +49,8 @@ def test_audio_with_its_times_and_the_end() -> None:
     alignment = {"chars": ["H", "i"], "charStartTimesMs": [0, 3.0], "charDurationsMs": [3, 4]}
     message = {"audio": "AAAA", "contextId": "c1", "alignment": alignment, "normalizedAlignment": None}
     [spoke] = ElevenLabsCodec().decode(json.dumps(message))
-    assert spoke == SpeechDelta("c1", b"\0\0\0", Alignment(("H", "i"), (0, 3), (3, 4)))
-    assert ElevenLabsCodec().decode('{"isFinal": true, "contextId": "c1"}') == [ev.VoiceFinished("c1")]
+    assert spoke == TtsAudioDelta("c1", b"\0\0\0", Alignment(("H", "i"), (0, 3), (3, 4)))
+    assert ElevenLabsCodec().decode('{"isFinal": true, "contextId": "c1"}') == [ev.TtsContextDone("c1")]
 
 
 @pytest.mark.parametrize(
@@ -57,14 +62,14 @@ def test_audio_with_its_times_and_the_end() -> None:
 )  # fmt: skip
 def test_times_of_another_shape_are_left_out(alignment: object) -> None:
     [spoke] = ElevenLabsCodec().decode(json.dumps({"audio": "AAAA", "contextId": "c1", "alignment": alignment}))
-    assert spoke == SpeechDelta("c1", b"\0\0\0", None)
+    assert spoke == TtsAudioDelta("c1", b"\0\0\0", None)
 
 
 @pytest.mark.parametrize("audio", ["AAA", "A===", "AA AA", "n*pe", "ÄÄÄÄ"])
 def test_audio_that_is_not_base64_is_told_and_what_came_with_it_is_not_lost(audio: str) -> None:
     message = {"audio": audio, "contextId": "c1", "isFinal": True}
     told = ElevenLabsCodec().decode(json.dumps(message))
-    assert told == [ev.MalformedUpstream("audio that is not base64"), ev.VoiceFinished("c1")]
+    assert told == [ev.MalformedUpstreamMessage("audio that is not base64"), ev.TtsContextDone("c1")]
 
 
 @pytest.mark.parametrize("frame", ["", "no", "[]", "1", '{"audio": 1}', '{"contextId": "c1"}'])
@@ -78,7 +83,7 @@ def test_what_is_no_message_is_nothing(frame: str) -> None:
 def test_errors_keep_their_name_and_no_secret(code: str, retryable: bool) -> None:
     message = {"message": "No. xi-api-key: abcdef123456", "error": code, "code": 1008}
     [failed] = ElevenLabsCodec().decode(json.dumps(message))
-    assert isinstance(failed, ev.VoiceFailed)
+    assert isinstance(failed, ev.TtsFailed)
     assert (failed.code, failed.retryable, "abcdef" in failed.message) == (code, retryable, False)
 
 

@@ -15,8 +15,8 @@ from relay.protocols.openai.beta import BetaClient, BetaUpstream
 from relay.protocols.openai.proxy import FrontCodec, canonical_append
 from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.life import Phase
-from relay.session.common.media_types import DeltaFrame
-from relay.session.common.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
+from relay.session.common.media_types import RawDelta
+from relay.session.common.policy import RESTRICTED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.session.device import events as ev
 from relay.session.realtime.events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 from relay.session.realtime.session import RealtimeSession
@@ -33,7 +33,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden/beta.json").read_text())
 OWN_WORDS = "Be the museum."
 POLICIES = [
     RealtimePolicy(instructions=OWN_WORDS),
-    RealtimePolicy(instructions=OWN_WORDS, allow=GUARDED_ALLOW, max_output_tokens=500),
+    RealtimePolicy(instructions=OWN_WORDS, allow=RESTRICTED_ALLOW, max_output_tokens=500),
 ]
 WISHES: list[Obj] = [
     {"type": "session.update", "session": {"type": "realtime", "tools": [{"type": "mcp", "server_label": "x"}]}},
@@ -93,11 +93,11 @@ class Fuzz:
         self.now = 0.0
         self.upstream(b'{"type":"session.created","session":{"type":"realtime"}}')
         self.upstream(b'{"type":"session.updated","session":{"type":"realtime"}}')
-        assert self.session.life.phase is Phase.READY
+        assert self.session.state.phase is Phase.READY
 
     def run(self, runs: int) -> None:
         for number in range(runs):
-            if number % EVENTS_PER_SESSION == 0 or self.session.life.phase is Phase.ENDED:
+            if number % EVENTS_PER_SESSION == 0 or self.session.state.phase is Phase.ENDED:
                 self.begin()
             self.now += self.source.choice([0.0, 0.1, 10.0])
             from_client = self.source.random() < 0.5
@@ -159,7 +159,7 @@ class Fuzz:
         self.device_codec.decode(raw)
         for event in deltas_and_events(self.codec, raw):
             self.outcomes[type(event).__name__] += 1
-            if isinstance(event, DeltaFrame):
+            if isinstance(event, RawDelta):
                 deltas = self.session.deltas
                 self.codec.delta_to_client(bytes(event.raw), deltas.rewrite if deltas.hidden_outputs else None)
             else:
@@ -179,7 +179,7 @@ class Fuzz:
                     self.codec.pass_down(raw)
         deadline = self.session.deadline
         if deadline is not None and deadline <= self.now:
-            self.media.handle(ev.Tick(), self.now)
+            self.media.handle(ev.DeadlineReached(), self.now)
 
     def goes_up(self, message: bytes) -> None:
         """Every member is named once, and no wish of the client's has come through that the policy does not grant."""
@@ -205,7 +205,14 @@ def hold(seed: int, runs: int) -> None:
     fuzz = Fuzz(seed)
     fuzz.run(runs)
     assert fuzz.slowest_s < SLOWEST_S
-    for outcome in ("ClientSaid", "ClientBabbled", "InputAudio", "DeltaFrame", "UpstreamSaid", "MalformedUpstream"):
+    for outcome in (
+        "ClientSaid",
+        "ClientBabbled",
+        "InputAudio",
+        "RawDelta",
+        "UpstreamSaid",
+        "MalformedUpstreamMessage",
+    ):
         assert fuzz.outcomes[outcome] > runs / 100, f"hardly anything was tried: {fuzz.outcomes}"
     assert fuzz.outcomes["up session.update"] > runs / 200
     assert fuzz.outcomes["up response.create"] > runs / 200
@@ -250,7 +257,7 @@ def test_the_largest_frames_take_bounded_time(raw: bytes, beta: bool) -> None:
     for told in deltas_and_events(codec, raw):
         if isinstance(told, UpstreamSaid):
             codec.pass_down(told.raw)
-        elif isinstance(told, DeltaFrame):
+        elif isinstance(told, RawDelta):
             codec.delta_to_client(bytes(told.raw), dict)
     (RealtimeCodec(dialect=BetaUpstream()) if beta else RealtimeCodec()).decode(raw)
     assert time.process_time() - began < 2 * SLOWEST_S

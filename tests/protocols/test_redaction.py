@@ -12,7 +12,7 @@ from relay.protocols.openai.beta import BetaUpstream
 from relay.protocols.openai.proxy import FrontCodec
 from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.known_secrets import KnownSecrets
-from relay.session.common.media_types import DeltaFrame
+from relay.session.common.media_types import RawDelta
 from relay.session.common.redact import MASK
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -41,7 +41,7 @@ def frame(event: Any) -> bytes:
 def test_deltas_go_to_a_realtime_client_byte_for_byte(event: Any, read: Any) -> None:
     codec = FrontCodec(secrets=KNOWN)
     [said] = read(codec, frame(event))
-    assert isinstance(said, DeltaFrame)
+    assert isinstance(said, RawDelta)
     assert bytes(said.raw) == frame(event)
     assert codec.delta_to_client(bytes(said.raw), None) == [frame(event)]
 
@@ -64,16 +64,16 @@ def test_a_type_that_is_no_text_is_searched_as_well(kind: Any) -> None:
 @pytest.mark.parametrize("codec", [RealtimeCodec(KNOWN), RealtimeCodec(KNOWN, BetaUpstream())])
 def test_a_device_session_s_events_lose_it(codec: RealtimeCodec) -> None:
     event = codec.decode(frame(ERROR))
-    assert isinstance(event, ev.UpstreamError)
+    assert isinstance(event, ev.UpstreamErrorEvent)
     assert (event.code, event.message, event.param) == (MASK, f"a {MASK}", MASK)
 
 
 def test_what_deltas_are_joined_to_loses_it_on_its_way_to_a_device() -> None:
     codec = DeviceCodec(KNOWN)
     for message in (
-        cmd.TellResponseEnd(f"say {KEY}", "completed", more=False),
-        cmd.TellTranscript("assistant", "i1", 1, f"say {KEY}", final=True),
-        cmd.TellError("x", f"say {KEY}"),
+        cmd.SendResponseEnd(f"say {KEY}", "completed", more=False),
+        cmd.SendTranscript("assistant", "i1", 1, f"say {KEY}", final=True),
+        cmd.SendError("x", f"say {KEY}"),
     ):
         told = codec.encode(message).decode()
         assert f"say {MASK}" in told
@@ -84,6 +84,6 @@ def test_an_error_of_a_voice_loses_it_wherever_the_message_is_cut() -> None:
     for n in range(280, 301):
         message = json.dumps({"error": KEY, "message": "x" * n + KEY})
         [failed] = ElevenLabsCodec(secrets=KNOWN).decode(message)
-        assert isinstance(failed, ev.VoiceFailed)
+        assert isinstance(failed, ev.TtsFailed)
         assert failed.code == MASK
         assert "sk-" not in failed.message

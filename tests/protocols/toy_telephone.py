@@ -36,9 +36,9 @@ class ToyTelephoneCodec:
             body = orjson.loads(message)
             return self._decode(body["event"], body)
         except orjson.JSONDecodeError as error:
-            return ev.ClientFault("bad_json", f"That is not JSON: {error}")
+            return ev.ClientProtocolError("bad_json", f"That is not JSON: {error}")
         except (KeyError, TypeError, ValueError, Error) as error:
-            return ev.ClientFault("bad_message", f"{type(error).__name__}: {error}")
+            return ev.ClientProtocolError("bad_message", f"{type(error).__name__}: {error}")
 
     def _decode(self, event: str, body: Any) -> ev.ClientEvent | bytes | None:
         match event:
@@ -53,9 +53,9 @@ class ToyTelephoneCodec:
                 return ev.Bye()
         return None
 
-    def encode(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes | None:
+    def encode(self, message: cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd) -> bytes | None:
         """Of all that a session has to say, a telephone has a message for the interruption alone."""
-        return self._message("clear") if isinstance(message, cmd.TellInterrupted) else None
+        return self._message("clear") if isinstance(message, cmd.SendInterrupted) else None
 
     def encode_audio(self, part: PartKey, samples: Chunk) -> list[bytes]:
         """Audio, and the mark that comes back once it has been played."""

@@ -52,7 +52,7 @@ def test_what_anybody_said_before_consent_is_left_out_and_the_greeting_with_it(e
 def test_a_greeting_without_end_is_left_out() -> None:
     gate = ConsentGate(is_open=False)
     for number in range(MAX_PRELUDE + 1):
-        gate.opens(ev.Tick(), float(number), ())
+        gate.opens(ev.DeadlineReached(), float(number), ())
     assert not gate.from_start
 
 

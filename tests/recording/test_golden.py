@@ -58,14 +58,14 @@ def test_one_changed_byte_of_what_was_sent_is_found(tmp_path: Path) -> None:
 
 
 def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    use = PlayoutTranscoder.use
+    use = PlayoutTranscoder.apply_options
 
     def louder(self: PlayoutTranscoder, options: object) -> None:
         use(self, options)  # type: ignore[arg-type]
         convert = self.convert
         self.convert = lambda chunk: bytes(convert(chunk)[:-1]) + b"\x01"
 
-    monkeypatch.setattr(PlayoutTranscoder, "use", louder)
+    monkeypatch.setattr(PlayoutTranscoder, "apply_options", louder)
     difference = verify(Recording(of("plain-turn"))).difference
     assert isinstance(difference, Difference)
     assert difference.recorded is None

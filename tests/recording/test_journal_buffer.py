@@ -18,7 +18,7 @@ from relay.recording.store.layout import all_recordings
 from relay.recording.store.reader import Recording
 from relay.recording.store.writer import Batch, Files, Writer
 from relay.session.common.known_secrets import NO_SECRETS
-from relay.session.common.media_types import AudioDelta, DeltaFrame
+from relay.session.common.media_types import AudioDelta, RawDelta
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from tests.support.recording_stage import RecordedSession, lines_of, written
@@ -67,7 +67,7 @@ def test_what_is_handed_over_at_once_stands_in_the_order_in_which_it_came(
     buffer.output(DELTA, b"\1\2\3\4", 10.05, discarded=False)
     buffer.sent(memoryview(sent), 10.05)
     buffer.input(memoryview(frames[3]), 10.06)
-    buffer.event(TEXT, 10.07, (cmd.TellText("one "),), "", b"")
+    buffer.event(TEXT, 10.07, (cmd.SendTextDelta("one "),), "", b"")
     buffer.discarded_speech("context_1", b"\7\0", 10.08)
     buffer.output(DELTA, b"\3\4", 10.08, discarded=True)
     buffer.input(frames[4], 10.1)
@@ -96,7 +96,7 @@ def test_audio_in_a_realtime_client_s_frames_is_cut_out_of_them() -> None:
     buffer.input(b'{"type":"input_audio_buffer.append","audio":"AAAA"}', 10.0)
     buffer.input(b'{"type": "input_audio_buffer.append", "audio": "AQEB"}', 10.1)
     raw = b'{"type":"response.output_audio.delta","delta":"AgIC","n":1}'
-    buffer.output_frame(DeltaFrame(memoryview(raw), 3, raw.index(b"AgIC")), 10.3)
+    buffer.output_frame(RawDelta(memoryview(raw), 3, raw.index(b"AgIC")), 10.3)
     buffer.input(b'{"type":"input_audio_buffer.append","audio":"AwMD"}', 10.4)
     batch = stage.hand_over()
     assert batch.journal.decode().splitlines() == [
@@ -111,7 +111,7 @@ def test_audio_in_a_realtime_client_s_frames_is_cut_out_of_them() -> None:
 
 def test_speech_at_which_our_code_raised_is_audio_that_no_event_followed() -> None:
     stage = Buffer()
-    spoke = ev.VoiceSpoke("context_1", 2)
+    spoke = ev.TtsAudio("context_1", 2)
     stage.buffer.event(spoke, 10.0, (), "", b"\1\2")
     stage.buffer.event(spoke, 10.1, None, "KeyError: 1", b"\3\4")
     batch = stage.hand_over()
@@ -126,7 +126,7 @@ def test_what_is_not_open_keeps_nothing() -> None:
     stage = Buffer()
     stage.buffer.is_open = False
     stage.buffer.input(bytes(960), 10.0)
-    stage.buffer.event(ev.Tick(), 10.0, (), "", b"")
+    stage.buffer.event(ev.DeadlineReached(), 10.0, (), "", b"")
     assert stage.buffer.has_skipped
     assert not stage.buffer.has_begun
 
@@ -146,7 +146,7 @@ def test_a_buffer_that_holds_too_much_says_so_with_each_record() -> None:
 def test_the_number_of_events_in_a_buffer_is_bounded() -> None:
     stage = Buffer()
     for _ in range(FLUSH_BYTES // 1024):
-        stage.buffer.event(ev.Tick(), 10.0, (), "", b"")
+        stage.buffer.event(ev.DeadlineReached(), 10.0, (), "", b"")
     assert stage.n_due > 0
 
 

@@ -37,8 +37,8 @@ from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
-from relay.session.common.media_types import SpeechDelta
-from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.session.common.media_types import TtsAudioDelta
+from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, ToolSpec, TtsOptions
 from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -48,7 +48,7 @@ from tests.support.virtual_time import in_virtual_time, pass_time
 
 Step = tuple[str, int]
 TOOLS = (
-    ToolSpec("clock", "Tells the time.", {"type": "object"}, shown=True),
+    ToolSpec("clock", "Tells the time.", {"type": "object"}, visible_to_client=True),
     ToolSpec("slow", "Takes its time.", {"type": "object"}, cancel_on_interrupt=True),
 )
 
@@ -64,17 +64,17 @@ class SlowTools:
     def __init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}
 
-    async def run(self, command: cmd.RunTool, tell: Callable[[Any], None]) -> ev.ToolReturned:
+    async def run(self, command: cmd.RunTool, tell: Callable[[Any], None]) -> ev.ToolCallFinished:
         if command.name != "slow":
-            return ev.ToolReturned(command.call_id, "done", '{"time":"noon"}', 0)
+            return ev.ToolCallFinished(command.call_id, "done", '{"time":"noon"}', 0)
         cancelled = self._cancelled[command.call_id] = asyncio.Event()
-        tell(ev.ToolProgressed(command.call_id, "on its way", 10))
+        tell(ev.ToolCallProgress(command.call_id, "on its way", 10))
         try:
             async with asyncio.timeout(1.5):
                 await cancelled.wait()
         except TimeoutError:
-            return ev.ToolReturned(command.call_id, "done", '"slowly"', 1500)
-        return ev.ToolReturned(command.call_id, "cancelled", "", 100)
+            return ev.ToolCallFinished(command.call_id, "done", '"slowly"', 1500)
+        return ev.ToolCallFinished(command.call_id, "cancelled", "", 100)
 
     def cancel(self, call_id: str) -> None:
         if call_id in self._cancelled:
@@ -88,7 +88,7 @@ class SilentVoice:
         self.take = take
         self.contexts: list[str] = ["never asked for"]
 
-    def carry_out(self, command: cmd.VoiceCommand) -> None:
+    def carry_out(self, command: cmd.TtsCommand) -> None:
         context_id = getattr(command, "context_id", None)
         if context_id is not None and context_id not in self.contexts:
             self.contexts.append(context_id)
@@ -264,9 +264,9 @@ class DeviceEnds(RecordedEnds):
     """A device's session, and what it and its model should have been sent."""
 
     def __init__(self, root: Path, options: DeviceOptions, mode: str, *, has_voice: bool) -> None:
-        speech = SpeechRules() if has_voice else None
+        speech = TtsOptions() if has_voice else None
         config = SessionConfig(voice="elevenlabs:voice-1" if has_voice else None, tools=TOOLS)
-        options = replace(options, external_voice=has_voice)
+        options = replace(options, has_external_voice=has_voice)
         policy = Policy()
         now = asyncio.get_running_loop().time()
         beginning = Beginning("rs_random", config, options, Principal("key-1", policy), now, speech)
@@ -294,7 +294,12 @@ class DeviceEnds(RecordedEnds):
         elif what == "voice":
             self._speak(value)
         elif what == "end":
-            ends = (ev.Draining("maintenance"), ev.KeyRevoked(), ev.EndAsked("call_1", "done"), ev.Tick())
+            ends = (
+                ev.ServerDraining("maintenance"),
+                ev.KeyRevoked(),
+                ev.EndSessionRequested("call_1", "done"),
+                ev.DeadlineReached(),
+            )
             self.runtime.dispatch(ends[value % len(ends)])
         elif what == "hello":
             self.tell(self._hello(value))
@@ -342,13 +347,13 @@ class DeviceEnds(RecordedEnds):
         if kind < 5:
             n_bytes = (3200, 32_000, 2, 0, 1600)[kind]
             told = Alignment(tuple("It is "), (0, 10, 20, 30, 40, 50), (10,) * 6) if value % 2 else None
-            voice.take(SpeechDelta(context_id, samples_of(n_bytes, self.number), told))
+            voice.take(TtsAudioDelta(context_id, samples_of(n_bytes, self.number), told))
         elif kind == 5:
-            voice.take(ev.VoiceFinished(context_id))
+            voice.take(ev.TtsContextDone(context_id))
         elif kind == 6:
-            voice.take(ev.VoiceOpened())
+            voice.take(ev.TtsConnected())
         else:
-            voice.take(ev.VoiceFailed("gone", None, value % 3 == 0, context_id if value % 2 else ""))
+            voice.take(ev.TtsFailed("gone", None, value % 3 == 0, context_id if value % 2 else ""))
 
 
 DEVICE_STEPS = st.lists(
@@ -369,7 +374,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 def sums_of(ledger: MediaLedger) -> tuple[float, ...]:
     return (
-        ledger.input_bytes, ledger.dropped_input_bytes, ledger.output_bytes, ledger.output_at, ledger.plays_until
+        ledger.input_bytes, ledger.dropped_input_bytes, ledger.output_bytes, ledger.last_output_at,
+        ledger.playback_ends_at
     )  # fmt: skip
 
 
@@ -560,7 +566,7 @@ class RealtimeEnds(RecordedEnds):
         elif what == "client":
             self.tell(self._message(value))
         elif what == "end":
-            ends = (ev.Draining("maintenance"), ev.KeyRevoked(), ev.Tick(), ev.MessageStalled())
+            ends = (ev.ServerDraining("maintenance"), ev.KeyRevoked(), ev.DeadlineReached(), ev.ClientMessageStalled())
             self.runtime.dispatch(ends[value % len(ends)])
         else:
             self.model(what, value)

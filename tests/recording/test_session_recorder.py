@@ -15,7 +15,7 @@ from relay.recording.store.reader import Recording
 from relay.recording.store.writer import Batch, Files
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.device import events as ev
-from relay.session.device.turns import Turns
+from relay.session.device.turns import TurnController
 from relay.session.realtime.events import ClientSaid, TellUpstream, UpstreamSaid
 from tests.support.recording_stage import (
     RecordedSession,
@@ -200,7 +200,7 @@ async def test_what_raised_in_the_core_is_in_the_journal(tmp_path: Path, monkeyp
         raise KeyError("a fault of the rules")
 
     async with stage(tmp_path, "on") as (relay, upstream), talking(relay, upstream) as (client, _):
-        monkeypatch.setattr(Turns, "type", fail)
+        monkeypatch.setattr(TurnController, "add_typed_turn", fail)
         await client.send(type="text", text="hello")
         assert (await client.expect("error"))["code"] == "internal_error"
     monkeypatch.undo()

@@ -16,7 +16,7 @@ from relay.recording.redact.bundle import bundle
 from relay.recording.redact.rules import redaction
 from relay.recording.replay.verify import verify
 from relay.recording.store.reader import Recording
-from relay.session.common.media_types import SpeechDelta
+from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.model import DeviceOptions
 from tests.support.scripted_recordings import make_recording, spoke, voiced_conversation
 
@@ -36,9 +36,9 @@ def test_the_voice_stands_in_a_file_of_its_own_and_runs_identically(folder: Path
     assert outcome.sent_bytes == len(FIRST.samples) + len(SECOND.samples)
 
 
-def spoken(folder: Path) -> list[SpeechDelta]:
+def spoken(folder: Path) -> list[TtsAudioDelta]:
     return [
-        SpeechDelta(entry.line.context_id, bytes(entry.samples), entry.line.alignment)
+        TtsAudioDelta(entry.line.context_id, bytes(entry.samples), entry.line.alignment)
         for entry in Recording(folder).entries()
         if isinstance(entry.line, SpeechAudio)
     ]

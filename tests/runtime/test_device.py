@@ -13,12 +13,12 @@ from audio.formats import AudioFormat
 from audio.framing import Chunk
 from audio.transcode import Transcoder
 from relay.runtime.uplink import MAX_UNSENT_BYTES
-from relay.session.common.limits import STALL_S
+from relay.session.common.limits import STALL_TIMEOUT_S
 from relay.session.common.media_types import AudioDelta
-from relay.session.common.model import SpeechRules
+from relay.session.common.model import TtsOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.tts.stream import STALL_S as VOICE_STALL_S
+from relay.session.tts.stream import STALL_TIMEOUT_S as VOICE_STALL_S
 from relay.transport.read_limiter import BURST_MESSAGES
 from tests.support.runtime_stage import ListRecorder, RuntimeStage, running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
@@ -90,7 +90,7 @@ class Model:
 
     def audio(self, response: int, item: int, pcm: bytes) -> None:
         """To be called after the delta came: whether it was given up is the rules' decision."""
-        if f"resp_{response}" in self._stage.core.discarded:
+        if f"resp_{response}" in self._stage.core.discarded_responses:
             self.discarded += pcm
         elif pcm:
             self.accepted += pcm
@@ -261,9 +261,9 @@ async def test_a_part_is_announced_before_its_first_audio_and_recorded_after_its
         kinds = [one["type"] if kind == "client text" else kind for kind, raw in stage.sent for one in [_json(raw)]]
         assert kinds == ["event", "audioStart", "client binary", "client binary"]
         assert [entry[:2] for entry in stage.recorder.entries if entry[0] != "sent"] == [
-            ("event", "OutputStarted"),
+            ("event", "OutputAudioStarted"),
             ("output", bytes(4800)),
-            ("event", "AudioHanded"),
+            ("event", "FirstAudioSent"),
             ("output", bytes(4800)),
         ]
         assert stage.core.ledger.received_bytes(("item_1", 0)) == 9600
@@ -287,7 +287,7 @@ async def test_audio_that_comes_after_the_end_of_the_session_goes_nowhere() -> N
         stage.hear(delta(1, 1, bytes(480)))
         stage.tell({"type": "bye"})
         stage.sent.clear()
-        stage.runtime.dispatch(ev.Tick())
+        stage.runtime.dispatch(ev.DeadlineReached())
         stage.upstream_transport.is_close_frame_sent = False  # as for what was read before, and waits its turn
         stage.hear(delta(1, 1, bytes(480)), delta(2, 2, bytes(480)))
         assert stage.heard() == b""
@@ -300,7 +300,7 @@ async def test_audio_that_is_not_base64_is_counted_and_left_out() -> None:
         stage.ready()
         stage.hear({**delta(1, 1, b""), "delta": "????"}, delta(1, 1, bytes(480)))
         assert stage.heard() == bytes(480)
-        assert stage.core.passed_over == {"(malformed)": 1}
+        assert stage.core.ignored == {"(malformed)": 1}
 
 
 @in_virtual_time
@@ -344,7 +344,7 @@ async def test_what_happens_during_an_event_waits_for_its_end() -> None:
         stage.hear(delta(1, 1, bytes(4800)))
         stage.hear(SPEECH_STARTED)
         events = [entry[1] for entry in stage.recorder.all("event")]
-        assert events == ["OutputStarted", "AudioHanded", "SpeechStarted", "AudioDropped"]
+        assert events == ["OutputAudioStarted", "FirstAudioSent", "SpeechStarted", "PlayoutCleared"]
         assert [one["type"] for one in stage.messages()][-2:] == ["event", "interrupted"]
 
 
@@ -353,7 +353,7 @@ async def test_a_deadline_brings_a_tick() -> None:
     async with running() as stage:
         stage.ready()
         stage.tell({"type": "text", "text": "hello"})
-        await pass_time(STALL_S - 1)
+        await pass_time(STALL_TIMEOUT_S - 1)
         assert not [one for one in stage.messages() if one["type"] == "error"]
         await pass_time(1.1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
@@ -365,26 +365,26 @@ async def test_audio_alone_keeps_a_response_from_being_given_up() -> None:
         stage.ready()
         stage.hear({"type": "response.created", "response": {"id": "resp_1"}})
         for _ in range(5):
-            await pass_time(STALL_S - 1)
+            await pass_time(STALL_TIMEOUT_S - 1)
             stage.hear(delta(1, 1, bytes(480)))
         assert not [one for one in stage.messages() if one["type"] == "error"]
-        await pass_time(STALL_S + 0.1)
+        await pass_time(STALL_TIMEOUT_S + 0.1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
 
 
 class SilentVoice:
     """Does as it is asked, and never says anything."""
 
-    def carry_out(self, command: cmd.VoiceCommand) -> None: ...
+    def carry_out(self, command: cmd.TtsCommand) -> None: ...
 
     async def stop(self) -> None: ...
 
 
 @in_virtual_time
 async def test_a_voice_that_says_nothing_is_given_up_though_the_upstream_has_only_sent_words() -> None:
-    async with running(speech=SpeechRules(), voice=lambda _: SilentVoice()) as stage:
+    async with running(speech=TtsOptions(), voice=lambda _: SilentVoice()) as stage:
         stage.ready()
-        stage.runtime.dispatch(ev.VoiceOpened())
+        stage.runtime.dispatch(ev.TtsConnected())
         text = words(1, 1, "Hello. And ") | {"type": "response.output_text.delta"}
         stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, text)
         await pass_time(VOICE_STALL_S + 0.1)
@@ -441,11 +441,11 @@ async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None
     started, release = asyncio.Event(), asyncio.Event()
 
     class Slow:
-        async def run(self, command: cmd.RunTool, progress: Any) -> ev.ToolReturned:
+        async def run(self, command: cmd.RunTool, progress: Any) -> ev.ToolCallFinished:
             started.set()
-            progress(ev.ToolProgressed(command.call_id, "half way", 1))
+            progress(ev.ToolCallProgress(command.call_id, "half way", 1))
             await release.wait()
-            return ev.ToolReturned(command.call_id, "done", '"ready"', 1)
+            return ev.ToolCallFinished(command.call_id, "done", '"ready"', 1)
 
     call = {
         "id": "i", "type": "function_call", "call_id": "c", "name": "slow", "arguments": "{}", "status": "completed",

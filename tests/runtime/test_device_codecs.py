@@ -36,8 +36,8 @@ class TextCodec(DeviceCodec):
     def encode_audio(self, part: PartKey, samples: Chunk) -> list[bytes]:
         return [json.dumps({"of": part[0], "audio": base64.b64encode(samples).decode()}).encode(), b'{"mark":1}']
 
-    def encode(self, message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> bytes | None:
-        return None if isinstance(message, cmd.PlayStart | cmd.TellResponseStart) else super().encode(message)
+    def encode(self, message: cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd) -> bytes | None:
+        return None if isinstance(message, cmd.SendAudioStart | cmd.SendResponseStart) else super().encode(message)
 
 
 def spoken(samples: bytes) -> bytes:
@@ -145,7 +145,7 @@ class SilentCodec(RealtimeCodec):
     def encode(self, command: cmd.UpstreamCommand) -> bytes | ev.UpstreamEvent | None:
         if isinstance(command, cmd.ConfigureSession):
             if self.is_configured:
-                return ev.UpstreamError(None, "Too late.", event_id=command.event_id)
+                return ev.UpstreamErrorEvent(None, "Too late.", event_id=command.event_id)
             self.is_configured = True
         return ev.InputCleared() if isinstance(command, cmd.ClearInput) else super().encode(command)
 

@@ -6,11 +6,11 @@ from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, Audio
 from relay.protocols.device.decoder import MIN_AHEAD_MS
 from relay.runtime.playout import MAX_QUEUED, MAX_QUEUED_MS
 from relay.runtime.timers import ECHO_TAIL_MS, MAX_STALL_S, MAX_UNSENT_BYTES
-from relay.session.common.model import ClipHanded, DeviceOptions
+from relay.session.common.model import DeviceOptions, SentAudio
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.device.playback import JITTER_BUFFER_MS, MAX_CLIPS
-from relay.session.device.playout_pacing import MIN_HEADROOM_MS, PIECE_MS
+from relay.session.device.playback import JITTER_BUFFER_MS, MAX_PLAYBACK_PARTS
+from relay.session.device.playout_pacing import CHUNK_MS, MIN_HEADROOM_MS
 from tests.support.playout_stage import Stage, sent_bytes
 from tests.support.virtual_time import in_virtual_time, pass_time
 
@@ -47,7 +47,7 @@ async def test_paced_audio_goes_out_in_pieces_one_wake_up_each() -> None:
     sent_before = len(stage.socket.sent)
     await pass_time(2.0)
     pieces = [message for _, message in stage.socket.sent[sent_before:] if isinstance(message, bytes)]
-    assert len(pieces) <= 2000 / PIECE_MS
+    assert len(pieces) <= 2000 / CHUNK_MS
     assert {len(piece) % 2 for piece in pieces} == {0}
 
 
@@ -128,7 +128,7 @@ async def test_positions_count_within_their_item() -> None:
 async def test_messages_overtake_audio_and_audio_stays_in_sequence() -> None:
     stage = Stage(max_ahead_ms=400)
     first, second = stage.item("item_1", 1000), stage.item("item_2", 1000)
-    stage.playout.send_now(cmd.TellText("hello"))
+    stage.playout.send_now(cmd.SendTextDelta("hello"))
     assert stage.sequence() == ["audioStart item_1", "audio", "textDelta"]
     await pass_time(3.0)
     assert stage.sequence() == [
@@ -165,9 +165,9 @@ async def test_the_first_byte_of_each_item_is_told_once() -> None:
     stage = Stage(max_ahead_ms=400)
     stage.item("item_1", 600)
     stage.item("item_2", 600)
-    assert stage.events == [ev.AudioHanded("item_1")]
+    assert stage.events == [ev.FirstAudioSent("item_1")]
     await pass_time(2.0)
-    assert stage.events == [ev.AudioHanded("item_1"), ev.AudioHanded("item_2")]
+    assert stage.events == [ev.FirstAudioSent("item_1"), ev.FirstAudioSent("item_2")]
 
 
 @in_virtual_time
@@ -208,9 +208,9 @@ async def test_what_is_cleared_is_accounted_for_part_by_part() -> None:
     clips = stage.clear()
     sent_ms = int(stage.sent_ms())
     assert [clip.item_id for clip in clips] == ["item_2", "item_3"], "item_1 was played to its end"
-    assert clips[0].handed_ms == sent_ms - 500
-    assert clips[0].estimated_ms == pytest.approx(600 - JITTER_BUFFER_MS - 500, abs=1)
-    assert clips[1] == ClipHanded("item_3", 0, 0, 0)
+    assert clips[0].sent_ms == sent_ms - 500
+    assert clips[0].estimated_played_ms == pytest.approx(600 - JITTER_BUFFER_MS - 500, abs=1)
+    assert clips[1] == SentAudio("item_3", 0, 0, 0)
 
 
 @in_virtual_time
@@ -237,8 +237,8 @@ async def test_what_comes_after_a_clear_starts_at_once() -> None:
     assert stage.sequence()[-3:] == ["audioStart item_2", "audio", "audioEnd item_2"]
     await pass_time(0.25)
     [clip] = stage.clear()
-    assert (clip.item_id, clip.handed_ms) == ("item_2", 300)
-    assert clip.estimated_ms == pytest.approx(250 - JITTER_BUFFER_MS, abs=1)
+    assert (clip.item_id, clip.sent_ms) == ("item_2", 300)
+    assert clip.estimated_played_ms == pytest.approx(250 - JITTER_BUFFER_MS, abs=1)
 
 
 @in_virtual_time
@@ -247,7 +247,7 @@ async def test_a_client_that_has_just_begun_has_heard_nothing_yet() -> None:
     stage.start("item_1")
     stage.play("item_1", 800)
     await pass_time(JITTER_BUFFER_MS / 2000)
-    assert stage.clear() == (ClipHanded("item_1", 0, 800, 0),)
+    assert stage.clear() == (SentAudio("item_1", 0, 800, 0),)
 
 
 @in_virtual_time
@@ -256,7 +256,7 @@ async def test_an_unfinished_part_is_listed_even_if_all_that_came_of_it_was_play
     stage.start("item_1")
     stage.play("item_1", 200)
     await pass_time(5.0)
-    assert stage.clear() == (ClipHanded("item_1", 0, 200, 200),)
+    assert stage.clear() == (SentAudio("item_1", 0, 200, 200),)
 
 
 @in_virtual_time
@@ -266,7 +266,7 @@ async def test_the_parts_of_an_item_are_told_apart() -> None:
         stage.start("item_1", part)
         stage.play("item_1", 200, part)
         stage.end("item_1", 200, part)
-    assert stage.clear() == (ClipHanded("item_1", 0, 200, 0), ClipHanded("item_1", 1, 100, 0))
+    assert stage.clear() == (SentAudio("item_1", 0, 200, 0), SentAudio("item_1", 1, 100, 0))
 
 
 @in_virtual_time
@@ -277,7 +277,7 @@ async def test_an_acknowledgement_counts_for_the_estimate() -> None:
     stage.playout.sync("item_1", 250)
     await pass_time(0.1)
     [clip] = stage.clear()
-    assert clip.estimated_ms == pytest.approx(350, abs=1)
+    assert clip.estimated_played_ms == pytest.approx(350, abs=1)
 
 
 # -- slow clients -----------------------------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ async def test_audio_waits_while_the_socket_is_full_and_goes_on_afterwards() -> 
     assert stage.audio == first + second
     assert stage.sequence() == ["audioStart item_1", "audio", "audioEnd item_1"]
     await pass_time(2 * MAX_STALL_S)
-    assert stage.events == [ev.AudioHanded("item_1")]
+    assert stage.events == [ev.FirstAudioSent("item_1")]
 
 
 @in_virtual_time
@@ -309,17 +309,17 @@ async def test_a_client_that_does_not_read_for_long_is_stuck() -> None:
     await pass_time(MAX_STALL_S - 0.1)
     assert stage.events == []
     await pass_time(0.2)
-    assert stage.events == [ev.ClientStuck(70_000)]
+    assert stage.events == [ev.ClientBackpressure(70_000)]
 
 
 @in_virtual_time
 async def test_a_client_that_lets_messages_pile_up_is_stuck_at_once() -> None:
     stage = Stage()
     stage.socket.becomes(writable=False)
-    stage.playout.send_now(cmd.TellText("one"))
+    stage.playout.send_now(cmd.SendTextDelta("one"))
     stage.socket.unsent_bytes = MAX_UNSENT_BYTES + 1
-    stage.playout.send_now(cmd.TellText("two"))
-    assert stage.events == [ev.ClientStuck(MAX_UNSENT_BYTES + 1)]
+    stage.playout.send_now(cmd.SendTextDelta("two"))
+    assert stage.events == [ev.ClientBackpressure(MAX_UNSENT_BYTES + 1)]
 
 
 @in_virtual_time
@@ -327,7 +327,7 @@ async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_i
     stage = Stage(PCMU, max_ahead_ms=1000)
     stage.start("item_1")
     chunks = [stage.play("item_1", 10_000) for _ in range(MAX_QUEUED_MS // 10_000 + 3)]
-    overflows = [event for event in stage.events if isinstance(event, ev.AudioOverflow)]
+    overflows = [event for event in stage.events if isinstance(event, ev.PlayoutOverflow)]
     assert [event.item_id for event in overflows] == ["item_1"]
     assert overflows[0].dropped_ms > 0
     stage.end("item_1")
@@ -346,7 +346,7 @@ async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to
         stage.play(f"item_{number}", 1)
         stage.end(f"item_{number}")
         assert stage.playout.n_queued <= MAX_QUEUED
-    overflows = [event for event in stage.events if isinstance(event, ev.AudioOverflow)]
+    overflows = [event for event in stage.events if isinstance(event, ev.PlayoutOverflow)]
     assert overflows
     await pass_time(60)
     told = [line for line in stage.sequence() if line != "audio"]
@@ -358,7 +358,9 @@ async def test_what_is_known_of_items_that_a_client_plays_without_end_is_bounded
     stage = Stage(max_ahead_ms=None)
     for number in range(1000):
         stage.item(f"item_{number}", 1000)
-    assert [clip.item_id for clip in stage.clear()] == [f"item_{number}" for number in range(1000 - MAX_CLIPS, 1000)]
+    assert [clip.item_id for clip in stage.clear()] == [
+        f"item_{number}" for number in range(1000 - MAX_PLAYBACK_PARTS, 1000)
+    ]
 
 
 @in_virtual_time
@@ -371,7 +373,7 @@ async def test_audio_that_went_out_does_not_count_for_the_bound() -> None:
         pcm += stage.play("item_1", 1000)
     await pass_time(10)
     assert stage.audio == pcm
-    assert stage.events == [ev.AudioHanded("item_1")]
+    assert stage.events == [ev.FirstAudioSent("item_1")]
 
 
 # -- formats ----------------------------------------------------------------------------------------------------------
@@ -425,7 +427,7 @@ async def test_closing_stops_everything_and_closes_the_socket() -> None:
     await pass_time(20.0)
     assert stage.socket.closed == (1001, "restarting")
     assert stage.socket.sent == sent
-    assert stage.events == [ev.AudioHanded("item_1")]
+    assert stage.events == [ev.FirstAudioSent("item_1")]
 
 
 # -- half duplex ------------------------------------------------------------------------------------------------------
@@ -436,9 +438,9 @@ async def test_a_half_duplex_device_is_told_to_be_silent_until_the_room_is() -> 
     stage = Stage(max_ahead_ms=400, half_duplex=True)
     stage.item("item_1", 1000)
     await pass_time((1000 + JITTER_BUFFER_MS + ECHO_TAIL_MS) / 1000 - 0.05)
-    assert ev.PlayedOut() not in stage.events
+    assert ev.PlayoutFinished() not in stage.events
     await pass_time(0.1)
-    assert stage.events[-1] == ev.PlayedOut()
+    assert stage.events[-1] == ev.PlayoutFinished()
 
 
 @in_virtual_time
@@ -449,10 +451,10 @@ async def test_between_two_items_nothing_has_been_played_out() -> None:
     stage.start("item_2")
     stage.play("item_2", 600)
     await pass_time(5.0)
-    assert ev.PlayedOut() not in stage.events, "the model has not ended it"
+    assert ev.PlayoutFinished() not in stage.events, "the model has not ended it"
     stage.end("item_2", 600)
     await pass_time(0.3)
-    assert stage.events[-1] == ev.PlayedOut()
+    assert stage.events[-1] == ev.PlayoutFinished()
 
 
 @in_virtual_time
@@ -462,9 +464,9 @@ async def test_a_device_that_plays_late_is_waited_for() -> None:
     await pass_time(0.7)
     stage.playout.sync("item_1", 100)
     await pass_time(0.3)
-    assert ev.PlayedOut() not in stage.events
+    assert ev.PlayoutFinished() not in stage.events
     await pass_time(0.5)
-    assert stage.events[-1] == ev.PlayedOut()
+    assert stage.events[-1] == ev.PlayoutFinished()
 
 
 @in_virtual_time
@@ -472,4 +474,4 @@ async def test_nobody_is_told_where_both_may_speak_at_once() -> None:
     stage = Stage()
     stage.item("item_1", 200)
     await pass_time(2.0)
-    assert stage.events == [ev.AudioHanded("item_1")]
+    assert stage.events == [ev.FirstAudioSent("item_1")]

@@ -56,8 +56,8 @@ async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, ou
         elif what == "clear":
             sent = sent_bytes(stage)
             for clip in stage.clear():
-                assert clip.handed_ms == sent.get(clip.item_id, 0) // output.bytes_per_ms
-                assert 0 <= clip.estimated_ms <= clip.handed_ms
+                assert clip.sent_ms == sent.get(clip.item_id, 0) // output.bytes_per_ms
+                assert 0 <= clip.estimated_played_ms <= clip.sent_ms
             number, begun, ended = number + 1, False, False
     before = dict(sent_bytes(stage))
     stage.clear()
@@ -119,8 +119,8 @@ class NumberedAudio:
         for item in set(played):
             n_sent = sum(1 for _, number in sent if self.items[number] == item)
             if item in account:
-                assert account[item].handed_ms == n_sent
-                assert 0 <= account[item].estimated_ms <= n_sent
+                assert account[item].sent_ms == n_sent
+                assert 0 <= account[item].estimated_played_ms <= n_sent
             else:
                 assert item in self.ended or item < max(played), "it may go on: it must be accounted for"
                 assert n_sent == played.count(item) or self.overflowed, "it waits: it must be accounted for"
@@ -130,7 +130,7 @@ class NumberedAudio:
 
     @property
     def overflowed(self) -> bool:
-        return any(isinstance(event, ev.AudioOverflow) for event in self.stage.events)
+        return any(isinstance(event, ev.PlayoutOverflow) for event in self.stage.events)
 
     def sent(self) -> list[tuple[float, int]]:
         """When each ms was sent, and its number."""

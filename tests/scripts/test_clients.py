@@ -17,7 +17,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.testing import ScriptedUpstream
 from tests.scripts.reference_clients import CLIENTS, NAMES, SANITIZERS, client, command, run
-from tests.support.device_stage import Device, relay
+from tests.support.device_stage import ScriptedConnection, scripted_relay
 from tests.support.relay_server import running_relay
 from tests.test_end_to_end import SAMPLES, local_relay
 from tests.web.chromium import chromium_page
@@ -34,28 +34,28 @@ def noise(ms: int, seed: int = 1) -> bytes:
     return np.random.default_rng(seed).integers(-9000, 9000, ms * 16).astype("<i2").tobytes()
 
 
-async def connected(device: Device) -> None:
+async def connected(device: ScriptedConnection) -> None:
     await device.begin(rate=16_000)
-    await device.until(lambda: device.said("hello"))
-    assert device.said("hello") == [
+    await device.until(lambda: device.received("hello"))
+    assert device.received("hello") == [
         {"type": "hello", "v": 1, "input": {"rate": 16_000}, "output": {"rate": 16_000}, "maxAheadMs": 500}
     ]
 
 
-async def sound(device: Device, item_id: str, pcm: bytes, *, complete: bool = True) -> None:
-    await device.say("audioStart", itemId=item_id)
+async def sound(device: ScriptedConnection, item_id: str, pcm: bytes, *, complete: bool = True) -> None:
+    await device.send("audioStart", itemId=item_id)
     for at in range(0, len(pcm), 3200):
         await device.socket.send(pcm[at : at + 3200])
     if complete:
-        await device.say("audioEnd", itemId=item_id, totalMs=len(pcm) // BYTES_PER_MS)
+        await device.send("audioEnd", itemId=item_id, totalMs=len(pcm) // BYTES_PER_MS)
 
 
-async def end(device: Device, *, more: bool = False) -> None:
+async def end(device: ScriptedConnection, *, more: bool = False) -> None:
     await device.event("AIResponseEnd", finalText="", status="completed", more=more)
 
 
-async def bye(device: Device) -> None:
-    await device.until(lambda: device.said("bye"))
+async def bye(device: ScriptedConnection) -> None:
+    await device.until(lambda: device.received("bye"))
     await device.socket.close(1000)
 
 
@@ -75,12 +75,12 @@ async def test_all_three_ask_the_relay_and_its_local_engine(tmp_path: Path) -> N
 
 
 async def test_all_three_are_interrupted_in_the_middle_of_a_story(tmp_path: Path) -> None:
-    interrupted: list[cmd.TellInterrupted] = []
+    interrupted: list[cmd.SendInterrupted] = []
     listening: set[str] = set()
     all_listen = asyncio.Event()
 
     def watch(event: ev.Event, now: float, commands: Sequence[cmd.Command]) -> None:
-        interrupted.extend(command for command in commands if isinstance(command, cmd.TellInterrupted))
+        interrupted.extend(command for command in commands if isinstance(command, cmd.SendInterrupted))
         if isinstance(event, ev.Playback) and event.played_ms >= 1200:
             listening.add(event.item_id)
             if len(listening) == len(NAMES):
@@ -110,7 +110,7 @@ async def test_all_three_are_interrupted_in_the_middle_of_a_story(tmp_path: Path
 async def test_a_turn(name: str, tmp_path: Path) -> None:
     said, answer = noise(410, seed=2), noise(730)
 
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await connected(device)
         await device.socket.send('{"type":"weather","of":{"type":"error","more":[true,"}"]}}')  # of a later version
         await device.hear()
@@ -119,13 +119,13 @@ async def test_a_turn(name: str, tmp_path: Path) -> None:
         await end(device, more=True)
         await asyncio.wait_for(await device.socket.ping(), 5)
         await device.event("AIResponseStart")
-        await device.say("textDelta", text="Here it is. " * 2000)
+        await device.send("textDelta", text="Here it is. " * 2000)
         await end(device)  # text overtakes sound
         await device.until(lambda: device.played('say \\ "hi"'))
         await sound(device, "item_2", answer[3201:])
         await bye(device)
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         ran = await run(name, stage.url, said, tmp_path)
         device = stage.device
     assert (ran.code, ran.printed, ran.complained) == (0, "user: what time is it\n", "")
@@ -149,14 +149,14 @@ async def test_an_interrupted_item_falls_silent_at_once(name: str, tmp_path: Pat
     story, okay = noise(2000), noise(100, seed=3)
     told: list[int] = []
 
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await connected(device)
         await device.event("AIResponseStart")
         await sound(device, "story", story[: 900 * BYTES_PER_MS], complete=False)
         await device.until(lambda: device.played("story")[-1:] >= [200])
         told.extend(device.played("story"))
         await device.event("AISpeechDetected")
-        await device.say("interrupted", itemId="story", playedMs=told[-1], heardText="", estimated=False)
+        await device.send("interrupted", itemId="story", playedMs=told[-1], heardText="", estimated=False)
         await device.event("AIResponseEnd", finalText="One, two", status="cancelled", more=False)
         await device.event("AISpeechEnded")
         heard = len(device.frames)
@@ -167,7 +167,7 @@ async def test_an_interrupted_item_falls_silent_at_once(name: str, tmp_path: Pat
         await bye(device)
         told.append(device.played("story")[-1])
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         ran = await run(name, stage.url, b"", tmp_path)
         assert stage.device.played("okay")[-1] == 100
     assert ran.code == 0
@@ -195,13 +195,13 @@ async def test_an_interrupted_item_falls_silent_at_once(name: str, tmp_path: Pat
 async def test_each_close_says_whether_to_try_again(
     name: str, close_code: int, retryable: bool | None, exit_code: int, tmp_path: Path
 ) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await connected(device)
         if retryable is not None:
-            await device.say("error", code="internal_error", message="Too bad.", retryable=retryable)
+            await device.send("error", code="internal_error", message="Too bad.", retryable=retryable)
         await device.socket.close(close_code, "because")
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         ran = await run(name, stage.url, b"", tmp_path)
     assert ran.code == exit_code
     assert f"closed with {close_code}" in ran.complained
@@ -210,11 +210,11 @@ async def test_each_close_says_whether_to_try_again(
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_connection_that_breaks_may_be_tried_again(name: str, tmp_path: Path) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await connected(device)
         device.socket.transport.abort()
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         ran = await run(name, stage.url, b"", tmp_path)
     assert ran.code == 3
 
@@ -222,9 +222,9 @@ async def test_a_connection_that_breaks_may_be_tried_again(name: str, tmp_path: 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("status", "exit_code"), [(401, 2), (429, 3), (503, 3)])
 async def test_a_refused_handshake(name: str, status: int, exit_code: int, tmp_path: Path) -> None:
-    async def nothing(device: Device) -> None: ...
+    async def nothing(device: ScriptedConnection) -> None: ...
 
-    async with relay(nothing, refuse=http.HTTPStatus(status)) as stage:
+    async with scripted_relay(nothing, refuse=http.HTTPStatus(status)) as stage:
         ran = await run(name, stage.url, b"", tmp_path)
     if name == "javascript":  # a WebSocket of the web is not told why
         assert ran.code == 3
@@ -264,9 +264,9 @@ async def test_the_key_opens_a_relay_that_wants_one(name: str, tmp_path: Path) -
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 async def test_without_an_answer_it_gives_up_after_half_a_minute(name: str, tmp_path: Path) -> None:
-    async with relay(connected) as stage:
+    async with scripted_relay(connected) as stage:
         ran = await run(name, stage.url, noise(100), tmp_path)
-        assert stage.device.said("bye")
+        assert stage.device.received("bye")
     assert ran.code == 4
 
 
@@ -338,12 +338,12 @@ async def test_nothing_that_a_server_sends_breaks_the_c_client(tmp_path: Path) -
     assert SANITIZERS[0] == "-fsanitize=address,undefined"
     for number in range(60):
 
-        async def script(device: Device, number: int = number) -> None:
-            await device.until(lambda: device.said("hello"))
+        async def script(device: ScriptedConnection, number: int = number) -> None:
+            await device.until(lambda: device.received("hello"))
             device.socket.transport.write(hostile(number))
             device.socket.transport.close()
 
-        async with relay(script) as stage:
+        async with scripted_relay(script) as stage:
             ran = await run("c", stage.url, b"", tmp_path)
         assert ran.code in (2, 3), (number, ran)
         assert "Sanitizer" not in ran.complained

@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.protocols.device.codec import DeviceCodec
 from relay.session.common.limits import SessionLimits
-from relay.session.common.model import ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
+from relay.session.common.model import DeviceOptions, Item, SentAudio, SessionConfig, TtsOptions, TurnDetection
 from relay.session.common.policy import Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -15,13 +15,13 @@ from relay.session.device.session import DeviceSession
 from tests.support.device_schema import check
 from tests.support.media import InputAudio, Media, OutputAudio, SpeechAudio
 
-TOLD = cmd.CLIENT_MESSAGES | {cmd.PlayStart, cmd.PlayEnd}
+CLIENT_MESSAGES = cmd.CLIENT_MESSAGES | {cmd.SendAudioStart, cmd.SendAudioEnd}
 MS_BYTES = 48
 """Bytes of one ms of the upstream's 24 kHz PCM16."""
 
 
-class Script:
-    """One session and a clock; `see` feeds an event and returns what the session asks for."""
+class DeviceSessionHarness:
+    """One session and a clock; `feed` feeds an event and returns what the session asks for."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Script:
         options: DeviceOptions | None = None,
         principal: Principal | None = None,
         limits: SessionLimits | None = None,
-        speech: SpeechRules | None = None,
+        speech: TtsOptions | None = None,
     ) -> None:
         numbers = itertools.count(1)
         self.session = DeviceSession(
@@ -39,28 +39,28 @@ class Script:
             lambda: f"relay_{next(numbers)}",
             principal=principal,
             limits=limits,
-            speech=speech,
+            tts_options=speech,
         )
         self.media = Media(self.session)
         self.now = 0.0
 
-    def see(self, *events: ev.Event | InputAudio | OutputAudio | SpeechAudio, after_s: float = 0.0) -> list[Any]:
+    def feed(self, *events: ev.Event | InputAudio | OutputAudio | SpeechAudio, after_s: float = 0.0) -> list[Any]:
         """Feed events and audio one after the other; all their commands, and the audio that goes on."""
         self.now += after_s
         commands: list[Any] = []
         for event in events:
             commands.extend(self.media.handle(event, self.now))
-        check_told(commands)
+        check_messages(commands)
         return commands
 
-    def ready(self) -> "Script":
+    def ready(self) -> "DeviceSessionHarness":
         """Bring the session to the point where it may talk."""
-        self.see(ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated())
+        self.feed(ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated())
         return self
 
-    def speaks(self, response: str = "resp_1", item: str = "item_1", ms: int = 1000) -> list[cmd.Command]:
+    def model_speaks(self, response: str = "resp_1", item: str = "item_1", ms: int = 1000) -> list[cmd.Command]:
         """The upstream answers with `ms` of audio and its words; the response goes on."""
-        return self.see(
+        return self.feed(
             ev.ResponseCreated(response),
             ev.ItemAdded(Item(item, "message", "assistant")),
             ev.TextDelta(response, item, 0, "one two three four five six seven eight nine ten", spoken=True),
@@ -68,11 +68,11 @@ class Script:
         )
 
 
-def check_told(commands: Sequence[cmd.Command]) -> None:
+def check_messages(commands: Sequence[cmd.Command]) -> None:
     """Hold what a device client would be told against the schema of the protocol."""
     codec = DeviceCodec()
     for command in commands:
-        if type(command) in TOLD:
+        if type(command) in CLIENT_MESSAGES:
             check(json.loads(codec.encode(command)), "toClient")  # type: ignore[arg-type]
 
 
@@ -86,9 +86,9 @@ def microphone(ms: int = 20, rate_khz: int = 16) -> InputAudio:
     return InputAudio(bytes(ms * rate_khz * 2))
 
 
-def dropped(*clips: tuple[str, int, int]) -> ev.AudioDropped:
+def playout_cleared(*clips: tuple[str, int, int]) -> ev.PlayoutCleared:
     """The playout's account: (item, handed ms, estimated ms)."""
-    return ev.AudioDropped(tuple(ClipHanded(item, 0, handed, estimated) for item, handed, estimated in clips))
+    return ev.PlayoutCleared(tuple(SentAudio(item, 0, handed, estimated) for item, handed, estimated in clips))
 
 
 def call(call_id: str, name: str = "clock", arguments: str = "{}", status: str = "completed") -> Item:
@@ -101,9 +101,9 @@ def done(response: str = "resp_1", *output: Item, status: str = "completed", **m
     return ev.ResponseDone(response, status, output=output, **more)  # type: ignore[arg-type]
 
 
-def returned(call_id: str, output: str = '"ok"', status: str = "done") -> ev.ToolReturned:
+def tool_finished(call_id: str, output: str = '"ok"', status: str = "done") -> ev.ToolCallFinished:
     """The end of a tool call."""
-    return ev.ToolReturned(call_id, status, output, 5)  # type: ignore[arg-type]
+    return ev.ToolCallFinished(call_id, status, output, 5)  # type: ignore[arg-type]
 
 
 def only(commands: Sequence[cmd.Command], kind: type) -> list[cmd.Command]:

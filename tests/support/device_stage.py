@@ -27,14 +27,14 @@ USAGE = {
 }
 
 
-class Device:
-    """One connection of `relay talk`, seen from the relay; keeps all that comes, with its time."""
+class ScriptedConnection:
+    """One connection of `scripted_relay talk`, seen from the relay; keeps all that comes, with its time."""
 
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket
         self.messages: list[Message] = []
         self.frames: list[tuple[float, bytes]] = []
-        self.gone = False
+        self.is_closed = False
         self._news = asyncio.Condition()
 
     async def listen(self) -> None:
@@ -44,26 +44,26 @@ class Device:
                     self.frames.append((asyncio.get_running_loop().time(), received))
                 else:
                     self.messages.append(check(json.loads(received), "toRelay"))
-                await self._tell()
+                await self._notify()
         except ConnectionClosed:
             pass
-        self.gone = True
-        await self._tell()
+        self.is_closed = True
+        await self._notify()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._news:
             self._news.notify_all()
 
     async def until(self, what: Callable[[], object]) -> None:
         async with self._news, asyncio.timeout(TIMEOUT_S):
-            await self._news.wait_for(lambda: what() or self.gone)
+            await self._news.wait_for(lambda: what() or self.is_closed)
         assert what(), "the client left before that"
 
-    async def say(self, kind: str, **fields: Any) -> None:
+    async def send(self, kind: str, **fields: Any) -> None:
         await self.socket.send(json.dumps(check({"type": kind, **fields}, "toClient")))
 
     async def event(self, name: str, **fields: Any) -> None:
-        await self.say("event", name=name, **fields)
+        await self.send("event", name=name, **fields)
 
     async def begin(self, rate: int = 24000, encoding: str = "pcm16") -> None:
         form = {"format": encoding, "rate": rate}
@@ -72,54 +72,56 @@ class Device:
     async def hear(self, text: str = "what time is it") -> None:
         await self.event("AISpeechDetected")
         await self.event("AISpeechEnded")
-        await self.say("transcript", role="user", itemId="u", order=1, text=text, final=True)
+        await self.send("transcript", role="user", itemId="u", order=1, text=text, final=True)
 
     async def answer(self, pcm: bytes = b"", text: str = "Ten past three.", item_id: str = "a") -> None:
         await self.event("AIResponseStart")
         for word in text.split(" "):
-            await self.say("textDelta", text=word + " ")
+            await self.send("textDelta", text=word + " ")
         if pcm:
-            await self.say("audioStart", itemId=item_id)
+            await self.send("audioStart", itemId=item_id)
             for at in range(0, len(pcm), 4800):
                 await self.socket.send(pcm[at : at + 4800])
-            await self.say("audioEnd", itemId=item_id, totalMs=len(pcm) // 48)
-        await self.say("transcript", role="assistant", itemId=item_id, order=2, text=text, final=True)
-        await self.say("usage", **USAGE)
+            await self.send("audioEnd", itemId=item_id, totalMs=len(pcm) // 48)
+        await self.send("transcript", role="assistant", itemId=item_id, order=2, text=text, final=True)
+        await self.send("usage", **USAGE)
         await self.event("AIResponseEnd", finalText=text, status="completed", more=False)
         steps = {"speechStoppedMs": 210, "firstDeltaMs": 180, "firstByteMs": 2, "firstPlayedMs": None}
-        await self.say("latency", itemId=item_id, totalMs=392, **steps)
+        await self.send("latency", itemId=item_id, totalMs=392, **steps)
 
     def played(self, item_id: str) -> list[int]:
         return [m["playedMs"] for m in self.messages if m["type"] == "playback" and m["itemId"] == item_id]
 
-    def said(self, kind: str) -> list[Message]:
+    def received(self, kind: str) -> list[Message]:
         return [m for m in self.messages if m["type"] == kind]
 
 
-Script = Callable[[Device], Awaitable[None]]
+RelayScript = Callable[[ScriptedConnection], Awaitable[None]]
 
 
-class Stage:
+class ScriptedRelay:
     """A scripted relay's address and the devices that came."""
 
     def __init__(self, port: int) -> None:
         self.url = f"ws://127.0.0.1:{port}/"
-        self.devices: list[Device] = []
+        self.devices: list[ScriptedConnection] = []
         self.requests: list[Request] = []
         self.faults: list[BaseException] = []
 
     @property
-    def device(self) -> Device:
+    def device(self) -> ScriptedConnection:
         assert len(self.devices) == 1
         return self.devices[0]
 
 
 @asynccontextmanager
-async def relay(script: Script, refuse: http.HTTPStatus | None = None, body: str = "") -> AsyncIterator[Stage]:
-    stage = Stage(0)
+async def scripted_relay(
+    script: RelayScript, refuse: http.HTTPStatus | None = None, body: str = ""
+) -> AsyncIterator[ScriptedRelay]:
+    stage = ScriptedRelay(0)
 
     async def serve_one(socket: ServerConnection) -> None:
-        device = Device(socket)
+        device = ScriptedConnection(socket)
         stage.devices.append(device)
         listening = asyncio.create_task(device.listen())
         try:

@@ -41,7 +41,7 @@ async def main(root: Path) -> None:
     print("recording", flush=True)
     for event in (ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated(), ev.ResponseCreated(delta.response_id)):
         feed(event)
-    feed(ev.OutputStarted(delta.response_id, *part))
+    feed(ev.OutputAudioStarted(delta.response_id, *part))
     while True:
         feed_audio()
         await asyncio.sleep(0.02)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from audio.framing import Chunk
 from relay.protocols.openai.proxy import FrontCodec, audio_at
 from relay.session.common.input_control import HeldInput
-from relay.session.common.media_types import DeltaFrame, InputGate
+from relay.session.common.media_types import InputGate, RawDelta
 from relay.session.common.model import Alignment
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -42,11 +42,11 @@ class SpeechAudio(NamedTuple):
     alignment: Alignment | None = None
 
 
-def deltas_and_events(codec: FrontCodec, raw: bytes) -> list[DeltaFrame | UpstreamSaid | ev.MalformedUpstream]:
+def deltas_and_events(codec: FrontCodec, raw: bytes) -> list[RawDelta | UpstreamSaid | ev.MalformedUpstreamMessage]:
     """What the downlink of a Realtime client makes of a message of the upstream's."""
     n_bytes = codec.delta_bytes(raw)
     if n_bytes >= 0:
-        return [DeltaFrame(raw, n_bytes, audio_at(raw) if n_bytes else -1)]
+        return [RawDelta(raw, n_bytes, audio_at(raw) if n_bytes else -1)]
     return [*codec.decode_upstream(raw)]
 
 
@@ -80,7 +80,7 @@ class Media:
                 case cmd.ReleaseInput(until_bytes):
                     done += self._released(until_bytes)
                 case _:
-                    if isinstance(command, cmd.PlayStart):
+                    if isinstance(command, cmd.SendAudioStart):
                         self.session.ledger.start_part((command.item_id, command.content_index))
                     done.append(command)
         return done
@@ -104,20 +104,20 @@ class Media:
 
     def _output(self, audio: OutputAudio, now: float) -> list[Any]:
         session, key = self.session, (audio.item_id, audio.content_index)
-        if audio.response_id in session.discarded:
+        if audio.response_id in session.discarded_responses:
             return []
         done: list[Any] = []
-        if key not in session.started:
-            done = self._executed(session.handle(ev.OutputStarted(audio.response_id, *key), now))
-        if key in session.started:
+        if key not in session.started_parts:
+            done = self._executed(session.handle(ev.OutputAudioStarted(audio.response_id, *key), now))
+        if key in session.started_parts:
             session.ledger.add_output(key, audio.n_bytes, now)
             done.append(audio)
         return done
 
     def _speech(self, audio: SpeechAudio, now: float) -> list[Any]:
-        key = self.session.spoken_part(audio.context_id)
+        key = self.session.part_for_context(audio.context_id)
         if key is None:
             return []
-        self.session.ledger.add_speech(key, audio.n_bytes)
-        done = self._executed(self.session.handle(ev.VoiceSpoke(*audio), now))
+        self.session.ledger.add_tts_output(key, audio.n_bytes)
+        done = self._executed(self.session.handle(ev.TtsAudio(*audio), now))
         return [*done, OutputAudio("", *key, audio.n_bytes)] if audio.n_bytes else done

@@ -8,7 +8,7 @@ from typing import Any
 from audio.formats import PCM16_24K, AudioFormat
 from relay.protocols.device.codec import DeviceCodec
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
-from relay.session.common.model import ClipHanded, DeviceOptions
+from relay.session.common.model import DeviceOptions, SentAudio
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
@@ -67,7 +67,7 @@ class Stage:
         self.position = 0
 
     def start(self, item_id: str, part: int = 0) -> None:
-        self.playout.start(cmd.PlayStart(item_id, part))
+        self.playout.start(cmd.SendAudioStart(item_id, part))
 
     def play(self, item_id: str, ms: int, part: int = 0) -> bytes:
         """One delta of `ms`, whose samples tell its place; returns its audio."""
@@ -78,7 +78,7 @@ class Stage:
         return pcm
 
     def end(self, item_id: str, ms: int = 0, part: int = 0) -> None:
-        self.playout.end(cmd.PlayEnd(item_id, part, ms))
+        self.playout.end(cmd.SendAudioEnd(item_id, part, ms))
 
     def item(self, item_id: str, ms: int) -> bytes:
         """A whole item in deltas of 200 ms."""
@@ -87,10 +87,10 @@ class Stage:
         self.end(item_id, ms)
         return pcm
 
-    def clear(self) -> tuple[ClipHanded, ...]:
+    def clear(self) -> tuple[SentAudio, ...]:
         self.playout.clear()
-        [dropped] = [event for event in self.events if isinstance(event, ev.AudioDropped)][-1:]
-        return dropped.clips
+        [dropped] = [event for event in self.events if isinstance(event, ev.PlayoutCleared)][-1:]
+        return dropped.parts
 
     @property
     def audio(self) -> bytes:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from relay.session.common.model import ToolSpec
-from relay.session.common.policy import GUARDED_ALLOW, Policy, Principal, RealtimePolicy
+from relay.session.common.policy import RESTRICTED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
@@ -18,7 +18,7 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object", "properties": {}
 DICE = ToolSpec("dice", "Rolls dice.", {"type": "object", "properties": {}}, protected=True)
 LAMP = {"type": "function", "name": "lamp", "description": "Switches.", "parameters": {"type": "object"}}
 
-GUARDED = RealtimePolicy(instructions="Be the museum.", allow=GUARDED_ALLOW)
+GUARDED = RealtimePolicy(instructions="Be the museum.", allow=RESTRICTED_ALLOW)
 SPEECH = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
 SPEECH_ENDS = {"type": "input_audio_buffer.speech_stopped", "item_id": "item_u", "audio_end_ms": 900}
 CREATE = {"type": "response.create", "event_id": "c1"}
@@ -64,7 +64,7 @@ class RealtimeStage:
         """What the downlink does with a delta of audio."""
         session, view = self.session, self.session.deltas
         n_bytes = len(base64.b64decode(delta["delta"]))
-        session.ledger.add_played_at_once(n_bytes, self.now, view.bytes_per_ms)
+        session.ledger.add_unpaced_output(n_bytes, self.now, view.bytes_per_ms)
         shown = view.rewrite(delta)
         self.told.append(dict(shown))
         if shown is delta:
@@ -76,7 +76,7 @@ class RealtimeStage:
         return self
 
     def returns(self, call_id: str, output: str = '"ok"') -> "RealtimeStage":
-        self.feed(ev.ToolReturned(call_id, "done", output, 1))
+        self.feed(ev.ToolCallFinished(call_id, "done", output, 1))
         return self
 
     def feed(self, event: Any) -> None:

@@ -19,8 +19,8 @@ from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
-from relay.session.common.media_types import AudioDelta, DeltaFrame
-from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.session.common.media_types import AudioDelta, RawDelta
+from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions, SessionConfig, ToolSpec, TtsOptions
 from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -78,8 +78,8 @@ class Transport:
 
 
 class NoTools:
-    async def run(self, command: cmd.RunTool, progress: Any) -> ev.ToolReturned:
-        return ev.ToolReturned(command.call_id, "done", '"ok"', 1)
+    async def run(self, command: cmd.RunTool, progress: Any) -> ev.ToolCallFinished:
+        return ev.ToolCallFinished(command.call_id, "done", '"ok"', 1)
 
     def cancel(self, call_id: str) -> None: ...
 
@@ -99,7 +99,7 @@ class ListRecorder:
     def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         self.entries.append(("output", samples, discarded, (delta.item_id, delta.content_index)))
 
-    def output_frame(self, frame: DeltaFrame, now: float) -> None:
+    def output_frame(self, frame: RawDelta, now: float) -> None:
         raise AssertionError("a device is sent no frames")
 
     def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
@@ -115,7 +115,7 @@ class ListRecorder:
 class FrameRecorder(ListRecorder):
     """A recording of a Realtime session: ("input", frame), ("frame", delta)."""
 
-    def output_frame(self, frame: DeltaFrame, now: float) -> None:
+    def output_frame(self, frame: RawDelta, now: float) -> None:
         self.entries.append(("frame", frame, now))
 
 
@@ -172,7 +172,7 @@ class RuntimeStage(TwoEnds):
         rate_hz: int = 24_000,
         *,
         tools: Any = None,
-        speech: SpeechRules | None = None,
+        speech: TtsOptions | None = None,
         client_codec: ClientCodec | None = None,
         upstream_codec: UpstreamCodec | None = None,
         **options: Any,
@@ -184,11 +184,11 @@ class RuntimeStage(TwoEnds):
         clock = asyncio.get_running_loop().time
         self.core = DeviceSession(
             "rs_test",
-            SessionConfig(voice=f"{EXTERNAL_VOICE}v1" if speech is not None else None),
+            SessionConfig(voice=f"{ELEVENLABS_PREFIX}v1" if speech is not None else None),
             DeviceOptions(pcm, pcm),
             lambda: f"relay_{next(numbers)}",
             started_at=clock(),
-            speech=speech,
+            tts_options=speech,
         )
         self.recorder: ListRecorder = options.setdefault("recorder", ListRecorder())
         self.runtime = DeviceRuntime(

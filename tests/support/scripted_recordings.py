@@ -25,15 +25,15 @@ from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.store.header import Beginning, Header
 from relay.recording.store.layout import AUDIO, CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, folder_name
 from relay.recording.store.writer import Batch, Files
-from relay.session.common.media_types import AudioDelta, SpeechDelta
+from relay.session.common.media_types import AudioDelta, TtsAudioDelta
 from relay.session.common.model import (
     Alignment,
-    ClipHanded,
     DeviceOptions,
     Item,
+    SentAudio,
     SessionConfig,
-    SpeechRules,
     ToolSpec,
+    TtsOptions,
     Usage,
 )
 from relay.session.common.policy import Principal
@@ -42,7 +42,7 @@ from relay.session.device import events as ev
 T0 = 5000.0
 STARTED = datetime(2026, 11, 20, 10, 15, 30, tzinfo=UTC)
 SIXTEEN = AudioFormat("pcm16", 16_000)
-Event = tuple[float, ev.Event | AudioDelta | SpeechDelta | bytes]
+Event = tuple[float, ev.Event | AudioDelta | TtsAudioDelta | bytes]
 """What happens after so many seconds; bytes are the client's audio."""
 
 
@@ -75,19 +75,19 @@ def conversation() -> list[Event]:
         (1.4, ev.InputCommitted("item_u")),
         (1.5, ev.ResponseCreated("resp_0")),
         (1.6, ev.ResponseDone("resp_0", "completed", output=(call,), usage=Usage(10, 5, 15))),
-        (1.65, ev.ToolReturned("call_1", "done", '{"time":"noon"}', 50)),
+        (1.65, ev.ToolCallFinished("call_1", "done", '{"time":"noon"}', 50)),
         (1.7, ev.UserTranscript("item_u", "what time is it in Rome? my mail is ann@example.com", True)),
         (1.8, ev.ResponseCreated("resp_1", "relay_3")),
         (1.8, ev.ItemAdded(Item("item_a", "message", "assistant"))),
         (1.9, ev.TextDelta("resp_1", "item_a", 0, "It is noon in Rome, and ", True)),
         (2.0, voice(1000)),
-        (2.0, ev.AudioHanded("item_a")),
+        (2.0, ev.FirstAudioSent("item_a")),
         (2.1, voice(1000)),
         (2.4, ev.Playback("item_a", 300)),
-        (2.9, ev.Tick()),
+        (2.9, ev.DeadlineReached()),
         (2.9, ev.Playback("item_a", 800)),
         (3.0, ev.SpeechStarted("item_v", 1100)),
-        (3.0, ev.AudioDropped((ClipHanded("item_a", 0, 2000, 900),))),
+        (3.0, ev.PlayoutCleared((SentAudio("item_a", 0, 2000, 900),))),
         (3.1, ev.ResponseDone("resp_1", "cancelled", usage=Usage(20, 10, 30))),
         (3.6, ev.SpeechStopped("item_v", 1150)),
         (3.6, ev.InputCommitted("item_v", "item_a")),
@@ -97,11 +97,11 @@ def conversation() -> list[Event]:
     return sorted([*greeting, *spoken, *turn], key=lambda one: one[0])
 
 
-def spoke(text: str, ms: int, context: str = "relay_3", rate_hz: int = 16_000) -> SpeechDelta:
+def spoke(text: str, ms: int, context: str = "relay_3", rate_hz: int = 16_000) -> TtsAudioDelta:
     """An external voice says a text at an even pace."""
     step = ms // len(text)
     told = Alignment(tuple(text), tuple(n * step for n in range(len(text))), (step,) * len(text))
-    return SpeechDelta(context, tone(ms, rate_hz, 330.0), told)
+    return TtsAudioDelta(context, tone(ms, rate_hz, 330.0), told)
 
 
 def voiced_conversation() -> list[Event]:
@@ -111,7 +111,7 @@ def voiced_conversation() -> list[Event]:
         (0.0, ev.UpstreamOpened()),
         (0.1, ev.SessionCreated()),
         (0.2, ev.SessionUpdated(500)),
-        (0.3, ev.VoiceOpened()),
+        (0.3, ev.TtsConnected()),
         (0.6, ev.SpeechStarted("item_u", 200)),
         (1.4, ev.SpeechStopped("item_u", 900)),
         (1.4, ev.InputCommitted("item_u")),
@@ -122,15 +122,15 @@ def voiced_conversation() -> list[Event]:
         (1.7, ev.TextDelta("resp_1", "item_a", 0, "One two three four. ", False)),
         (1.7, ev.TextDelta("resp_1", "item_a", 0, "Call 030 1234567.", False)),
         (1.8, spoke("One two three four. ", 2000)),
-        (1.8, ev.AudioHanded("item_a")),
+        (1.8, ev.FirstAudioSent("item_a")),
         (1.9, ev.TextDone("resp_1", "item_a", 0, "One two three four. Call 030 1234567.", False)),
         (1.9, ev.ResponseDone("resp_1", "completed", output=(Item("item_a", "message", "assistant"),))),
         (2.2, spoke("Call 030 1234567. ", 1800)),
-        (2.2, ev.VoiceFinished("relay_3")),
+        (2.2, ev.TtsContextDone("relay_3")),
         (2.4, ev.Playback("item_a", 500)),
         (2.9, ev.Playback("item_a", 1000)),
         (3.0, ev.SpeechStarted("item_v", 2200)),
-        (3.0, ev.AudioDropped((ClipHanded("item_a", 0, 2000, 1100),))),
+        (3.0, ev.PlayoutCleared((SentAudio("item_a", 0, 2000, 1100),))),
         (3.6, ev.SpeechStopped("item_v", 2800)),
         (3.6, ev.InputCommitted("item_v", "relay_9")),
         (3.7, ev.UserTranscript("item_v", "stop", True)),
@@ -148,7 +148,7 @@ class ScriptedRecording:
         self.session = ReplayedSession(beginning)
         self._playout = ReconstructedPlayout(beginning.options)
 
-    def add(self, happening: ev.Event | AudioDelta | SpeechDelta | bytes, now: float) -> None:
+    def add(self, happening: ev.Event | AudioDelta | TtsAudioDelta | bytes, now: float) -> None:
         """Let an event happen, or audio come."""
         match happening:
             case bytes(samples):
@@ -156,7 +156,7 @@ class ScriptedRecording:
                 self._write(input_lines([now], len(samples)), CLIENT_AUDIO, samples)
             case AudioDelta():
                 self._output(happening, now)
-            case SpeechDelta():
+            case TtsAudioDelta():
                 self._speech(happening, now)
             case _:
                 self._event(happening, now)
@@ -178,8 +178,8 @@ class ScriptedRecording:
     def _output(self, delta: AudioDelta, now: float) -> None:
         key, samples = (delta.item_id, delta.content_index), pybase64.b64decode(delta.audio)
         rules = self.session.rules
-        if delta.response_id not in rules.discarded and key not in rules.started:
-            self._event(ev.OutputStarted(delta.response_id, *key), now)
+        if delta.response_id not in rules.discarded_responses and key not in rules.started_parts:
+            self._event(ev.OutputAudioStarted(delta.response_id, *key), now)
         discarded = self.session.discards_output(delta.response_id, key)
         if not discarded:
             self.session.output(key, len(samples), now)
@@ -187,7 +187,7 @@ class ScriptedRecording:
         self._write(output_line(now, len(samples), delta.response_id, *key, discarded), UPSTREAM_AUDIO, samples)
         self._playout.follow(line, samples, ())
 
-    def _speech(self, delta: SpeechDelta, now: float) -> None:
+    def _speech(self, delta: TtsAudioDelta, now: float) -> None:
         context_id, samples, told = delta
         discarded = self.session.discards_speech(context_id)
         commands = () if discarded else self.session.speech(context_id, len(samples), told, now)
@@ -220,10 +220,10 @@ def make_recording(
     config = SessionConfig(
         voice=f"elevenlabs:{voice_id}" if voice_id else None,
         instructions="Be brief.",
-        tools=(ToolSpec("clock", "Tells the time.", {"type": "object"}, shown=True),),
+        tools=(ToolSpec("clock", "Tells the time.", {"type": "object"}, visible_to_client=True),),
     )
-    options = replace(options, external_voice=voice_id is not None)
-    beginning = Beginning(session_id, config, options, Principal(identity), T0, SpeechRules() if voice_id else None)
+    options = replace(options, has_external_voice=voice_id is not None)
+    beginning = Beginning(session_id, config, options, Principal(identity), T0, TtsOptions() if voice_id else None)
     header = Header(beginning, started, "url (example)", "scripted")
     folder = root / folder_name(header.stamp, session_id)
     recording, now = ScriptedRecording(beginning), T0

@@ -44,13 +44,13 @@ async def local_engine() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-class VoiceSession:
+class ScriptedTtsConnection:
     """One connection of a relay to a scripted ElevenLabs."""
 
     def __init__(self, request: web.Request, socket: web.WebSocketResponse) -> None:
         self.request = request
         self.socket = socket
-        self.seen: list[Obj] = []
+        self.messages: list[Obj] = []
         self.closed = asyncio.Event()
         self._taken = 0
         self._news = asyncio.Condition()
@@ -59,7 +59,7 @@ class VoiceSession:
         async for message in self.socket:
             if message.type is WSMsgType.TEXT:
                 async with self._news:
-                    self.seen.append(json.loads(message.data))
+                    self.messages.append(json.loads(message.data))
                     self._news.notify_all()
         async with self._news:
             self.closed.set()
@@ -69,12 +69,12 @@ class VoiceSession:
         """The next message that has all of these keys, true or not empty; others are passed over."""
         async with asyncio.timeout(TIMEOUT_S), self._news:
             while True:
-                while self._taken < len(self.seen):
-                    message = self.seen[self._taken]
+                while self._taken < len(self.messages):
+                    message = self.messages[self._taken]
                     self._taken += 1
                     if all(str(message.get(key) or "").strip() for key in keys):
                         return message
-                assert not self.closed.is_set(), f"closed before {keys}; it sent {self.seen}"
+                assert not self.closed.is_set(), f"closed before {keys}; it sent {self.messages}"
                 await self._news.wait()
 
     async def speak(self, context_id: str, text: str, ms: int, *, per_ms: int = 48, aligned: bool = True) -> None:
@@ -105,7 +105,7 @@ class VoiceSession:
         self.request.transport.abort()
 
 
-class ScriptedVoice:
+class ScriptedElevenLabs:
     """Where it listens, and the connections that came; `refuse` answers dials with a status and a JSON body."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class ScriptedVoice:
         self.refuse: tuple[int, Obj] | None = None
         self.hang = False
         self.dials = 0
-        self.sessions: asyncio.Queue[VoiceSession] = asyncio.Queue()
+        self.sessions: asyncio.Queue[ScriptedTtsConnection] = asyncio.Queue()
         self.requests: asyncio.Queue[Obj] = asyncio.Queue()
         self.reply: list[bytes] = []
         self.break_off = False
@@ -122,7 +122,7 @@ class ScriptedVoice:
         self.left = asyncio.Event()
         self._stop = asyncio.Event()
 
-    async def accept(self) -> VoiceSession:
+    async def accept(self) -> ScriptedTtsConnection:
         async with asyncio.timeout(TIMEOUT_S):
             return await self.sessions.get()
 
@@ -134,7 +134,7 @@ class ScriptedVoice:
             return web.json_response(self.refuse[1], status=self.refuse[0])
         socket = web.WebSocketResponse()
         await socket.prepare(request)
-        session = VoiceSession(request, socket)
+        session = ScriptedTtsConnection(request, socket)
         self.sessions.put_nowait(session)
         await session.listen()
         return socket
@@ -169,8 +169,8 @@ class ScriptedVoice:
 
 
 @asynccontextmanager
-async def scripted_voice() -> AsyncIterator[ScriptedVoice]:
-    voice = ScriptedVoice()
+async def scripted_elevenlabs() -> AsyncIterator[ScriptedElevenLabs]:
+    voice = ScriptedElevenLabs()
     app = web.Application()
     app.router.add_get("/v1/text-to-speech/{voice}/multi-stream-input", voice.socket)
     app.router.add_post("/v1/text-to-speech/{voice}/stream", voice.stream)
@@ -185,9 +185,9 @@ async def scripted_voice() -> AsyncIterator[ScriptedVoice]:
 @asynccontextmanager
 async def talking(
     path: str = "/?rate=24000", navai: Obj | None = None, **settings: Any
-) -> AsyncIterator[tuple[DeviceClient, ScriptedSession, ScriptedVoice, Obj]]:
+) -> AsyncIterator[tuple[DeviceClient, ScriptedSession, ScriptedElevenLabs, Obj]]:
     """A device in conversation with a scripted model and a scripted voice; gives the first `session.update` too."""
-    async with ScriptedUpstream() as model, scripted_voice() as voice:
+    async with ScriptedUpstream() as model, scripted_elevenlabs() as voice:
         voices = (navai or {}).pop("at", voice.url)
         async with (
             speaking_relay(model.url, voices, navai, **settings) as relay,

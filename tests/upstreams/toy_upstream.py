@@ -38,7 +38,7 @@ class ToyUpstreamCodec:
         try:
             return self._decode(orjson.loads(message))
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            return ev.MalformedUpstream(f"{type(error).__name__}: {error}"[:200])
+            return ev.MalformedUpstreamMessage(f"{type(error).__name__}: {error}"[:200])
 
     def _decode(self, body: Any) -> Decoded | list[Decoded]:
         match body["say"]:
@@ -57,9 +57,9 @@ class ToyUpstreamCodec:
             case "end":
                 return self._end(str(body["turn"]), body)
             case "error":
-                return ev.UpstreamError(None, self._secrets.redact(str(body["why"])))
+                return ev.UpstreamErrorEvent(None, self._secrets.redact(str(body["why"])))
             case kind:
-                return ev.UnknownUpstream(str(kind)[:80])
+                return ev.IgnoredUpstreamEvent(str(kind)[:80])
 
     def _audio(self, turn: str, body: Any) -> list[Decoded]:
         audio = AudioDelta(turn, turn, 0, str(body["pcm"]).encode())
@@ -77,7 +77,7 @@ class ToyUpstreamCodec:
             for call in body.get("calls", ())
         )
         done = ev.ResponseDone(turn, "cancelled" if body.get("cut") else "completed", output=calls)
-        return [done] if calls else [ev.AudioDone(turn, turn, 0), done]
+        return [done] if calls else [ev.OutputAudioDone(turn, turn, 0), done]
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes | None:
         """A command as a message; the model has none to truncate, delete, commit or clear."""
@@ -108,7 +108,7 @@ TOY_UPSTREAM = UpstreamDialect(
     codec=ToyUpstreamCodec,
     realtime=None,
     recognizes=lambda url: urlsplit(url).path == "/toy",
-    capabilities=UpstreamCapabilities(PCM16_16K, PCM16_24K, has_g711=False, truncates=False),
+    capabilities=UpstreamCapabilities(PCM16_16K, PCM16_24K, supports_g711=False, supports_truncation=False),
     url_for=lambda url, _model: url,
     key_parameter="key",
     headers={"X-Toy-Version": "1"},

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from relay.client.turn_tracker import Message
 from relay.escaping import escape_json, escape_lines
-from relay.session.device.turn_metrics import TOTAL, steps_as_text
+from relay.session.device.turn_metrics import TOTAL_METRIC, format_latency
 
 _LABEL_CHARS = 10
 _MAX_VALUE_CHARS = 400
@@ -72,8 +72,12 @@ class TextDisplay(Display):
             case "interrupted":
                 self._line("cut", f"after {_ms(message, 'playedMs')}; heard: {_text(message, 'heardText')!r}")
             case "latency":
-                steps = steps_as_text(message, at_client=True)
-                self._line("latency", f"{_ms(message, TOTAL.wire)} from end of speech to first sound ({steps})", "dim")
+                steps = format_latency(message, at_client=True)
+                self._line(
+                    "latency",
+                    f"{_ms(message, TOTAL_METRIC.wire_name)} from end of speech to first sound ({steps})",
+                    "dim",
+                )
             case "usage":
                 self._line("usage", _usage(message), "dim")
             case "error":

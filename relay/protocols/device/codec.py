@@ -19,17 +19,17 @@ from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device.turn_metrics import TurnMetrics, camel_case
 
-Message = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
+Message = cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd
 
 _NAMES: Final[Mapping[type, JsonObject]] = {
-    cmd.TellResponseStart: {"type": "event", "name": "AIResponseStart"},
-    cmd.TellResponseEnd: {"type": "event", "name": "AIResponseEnd"},
-    cmd.TellTranscript: {"type": "transcript"},
-    cmd.TellInterrupted: {"type": "interrupted"},
+    cmd.SendResponseStart: {"type": "event", "name": "AIResponseStart"},
+    cmd.SendResponseEnd: {"type": "event", "name": "AIResponseEnd"},
+    cmd.SendTranscript: {"type": "transcript"},
+    cmd.SendInterrupted: {"type": "interrupted"},
     TurnMetrics: {"type": "latency"},
-    cmd.TellGoodbye: {"type": "goodbye"},
-    cmd.PlayStart: {"type": "audioStart"},
-    cmd.PlayEnd: {"type": "audioEnd"},
+    cmd.SendGoodbye: {"type": "goodbye"},
+    cmd.SendAudioStart: {"type": "audioStart"},
+    cmd.SendAudioEnd: {"type": "audioEnd"},
 }
 _NOT_SENT: Final = "content_index"
 
@@ -47,28 +47,28 @@ class DeviceCodec:
 
     def encode(self, message: Message) -> bytes:
         """A message to the client as one text message."""
-        if type(message) is cmd.TellText:
+        if type(message) is cmd.SendTextDelta:
             return orjson.dumps({"type": "textDelta", "text": message.text})
         return self._secrets.redact_json(orjson.dumps(_encode(message)))
 
 
 def _encode(message: Message) -> JsonObject:
     match message:
-        case cmd.TellConnected(session_id, options):
+        case cmd.SendConnected(session_id, options):
             opened = {"sessionId": session_id, "protocol": PROTOCOL_VERSION}
             return {"type": "event", "name": "AIConnected", **opened, **_formats(options)}
-        case cmd.TellReady():
+        case cmd.SendReady():
             return _ready(message)
-        case cmd.TellSpeech(started):
+        case cmd.SendSpeechState(started):
             return {"type": "event", "name": "AISpeechDetected" if started else "AISpeechEnded"}
-        case cmd.TellUsage(usage):
+        case cmd.SendUsage(usage):
             return {"type": "usage", **_members(usage)}
-        case cmd.TellTool(arguments=arguments, output=output, text=text):
+        case cmd.SendToolStatus(arguments=arguments, output=output, text=text):
             sent = replace(message, arguments=_json(arguments), output=_json(output), text=_sendable(text))
             return {"type": "tool", **_members(sent)}
-        case cmd.TellToolCall(arguments=arguments):
+        case cmd.SendToolCall(arguments=arguments):
             return {"type": "toolCall", **_members(message), "arguments": orjson.Fragment(arguments)}
-        case cmd.TellError(code, text, field, retryable):
+        case cmd.SendError(code, text, field, retryable):
             error = {"type": "error", "code": code, "message": text, "retryable": retryable}
             return error | {"field": field} if field else error
         case _:
@@ -89,7 +89,7 @@ def _formats(options: DeviceOptions) -> JsonObject:
     }
 
 
-def _ready(message: cmd.TellReady) -> JsonObject:
+def _ready(message: cmd.SendReady) -> JsonObject:
     return {
         "type": "ready",
         **_formats(message.options),

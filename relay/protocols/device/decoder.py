@@ -3,7 +3,7 @@
 `decode` weighs a message before it parses it, then reads its `type`, and the reader of that type takes the members that
 it knows. Members that no reader knows are ignored, so that newer clients work with older relays. Each value is checked
 for type, range and length where it is read. The first mistake ends the reading: `MessageError` holds the code, the
-field and a sentence with the fix, and becomes the `ClientFault` that the rules answer with `error`.
+field and a sentence with the fix, and becomes the `ClientProtocolError` that the rules answer with `error`.
 """
 
 import re
@@ -16,7 +16,7 @@ from audio.formats import AudioFormat
 from audio.framing import Chunk
 from relay.json_types import JsonObject
 from relay.protocols.json_limits import MAX_CLIENT_MEMBERS, has_too_many_members
-from relay.session.common.model import EXTERNAL_VOICE, ToolSpec, TurnKind
+from relay.session.common.model import ELEVENLABS_PREFIX, ToolSpec, TurnKind
 from relay.session.device import events as ev
 
 MAX_TOOLS = 32
@@ -36,11 +36,11 @@ _SNAKE = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
 
 
 class MessageError(Exception):
-    """A message that makes no sense; becomes a `ClientFault`."""
+    """A message that makes no sense; becomes a `ClientProtocolError`."""
 
     def __init__(self, message: str, field: str | None = None, code: Any = "bad_message") -> None:
         super().__init__(message)
-        self.fault = ev.ClientFault(code, message, field)
+        self.fault = ev.ClientProtocolError(code, message, field)
 
 
 def string(obj: JsonObject, field: str, max_chars: int) -> str:
@@ -99,21 +99,23 @@ def _schema(value: JsonObject, field: str) -> JsonObject:
 
 
 def decode(frame: Chunk) -> ev.ClientEvent:
-    """A text message as an event; whatever makes no sense is a `ClientFault` that names the field and the fix."""
+    """Decode a text message; an invalid one is a `ClientProtocolError` that names the field and the fix."""
     if has_too_many_members(bytes(frame), MAX_CLIENT_MEMBERS):
-        return ev.ClientFault(
+        return ev.ClientProtocolError(
             "bad_message", f"A message may have at most {MAX_CLIENT_MEMBERS} members; send less at once."
         )
     try:
         obj = orjson.loads(frame)
     except orjson.JSONDecodeError as error:
-        return ev.ClientFault("bad_json", f"That is not JSON: {error}")
+        return ev.ClientProtocolError("bad_json", f"That is not JSON: {error}")
     if not isinstance(obj, dict) or not isinstance(obj.get("type"), str):
-        return ev.ClientFault("bad_message", 'A message is a JSON object with a "type".', "type")
+        return ev.ClientProtocolError("bad_message", 'A message is a JSON object with a "type".', "type")
     reader = READERS.get(obj["type"])
     if reader is None:
         known = ", ".join(READERS)
-        return ev.ClientFault("unknown_type", f"There is no message {obj['type']!r:.80}; known are: {known}.", "type")
+        return ev.ClientProtocolError(
+            "unknown_type", f"There is no message {obj['type']!r:.80}; known are: {known}.", "type"
+        )
     try:
         return reader(obj)
     except MessageError as error:
@@ -145,7 +147,7 @@ def _hello(obj: JsonObject) -> ev.Hello:
         raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
     given = [name for name in _HELLO_READERS if name in obj and (obj[name] is not None or name == "maxAheadMs")]
     values = {_SNAKE.get(name, name): _HELLO_READERS[name](obj, name) for name in given}
-    return ev.Hello(given=tuple(given), **values)
+    return ev.Hello(fields_set=tuple(given), **values)
 
 
 def _tool_result(obj: JsonObject) -> ev.ToolResult:
@@ -179,8 +181,8 @@ def _flag(obj: JsonObject, field: str) -> bool:
 
 def _voice(obj: JsonObject, field: str) -> str:
     voice = string(obj, field, 128)
-    if voice.startswith(EXTERNAL_VOICE) and not voice.removeprefix(EXTERNAL_VOICE).strip():
-        raise MessageError(f"{field} must name an ElevenLabs voice behind {EXTERNAL_VOICE}", field)
+    if voice.startswith(ELEVENLABS_PREFIX) and not voice.removeprefix(ELEVENLABS_PREFIX).strip():
+        raise MessageError(f"{field} must name an ElevenLabs voice behind {ELEVENLABS_PREFIX}", field)
     return voice
 
 

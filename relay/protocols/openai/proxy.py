@@ -25,9 +25,9 @@ from relay.protocols.json_limits import (
 )
 from relay.protocols.openai.audio_events import decoded_length
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
-from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
-from relay.session.common.media_types import UNTOUCHED, DeltaFrame
-from relay.session.device.events import MalformedUpstream
+from relay.session.common.limits import MAX_EVENT_ID_CHARS, RELAY_EVENT_ID_PREFIX
+from relay.session.common.media_types import PASSTHROUGH_EVENTS, RawDelta
+from relay.session.device.events import MalformedUpstreamMessage
 from relay.session.realtime.events import ClientBabbled, ClientSaid, UpstreamSaid
 
 MAX_KIND_CHARS = 200
@@ -39,12 +39,12 @@ def _pattern(text: str) -> bytes:
     return text.encode().replace(b" ", _SPACE)
 
 
-_ID = f'"event_id" : "(?!{OWN_IDS})[A-Za-z0-9_.:-]{{0,{MAX_EVENT_ID_CHARS}}}" , '
+_ID = f'"event_id" : "(?!{RELAY_EVENT_ID_PREFIX})[A-Za-z0-9_.:-]{{0,{MAX_EVENT_ID_CHARS}}}" , '
 _APPEND = r'"type" : "input_audio_buffer\.append" , '
 _APPEND_HEAD = re.compile(_pattern(rf'{{ (?:{_ID}{_APPEND}|{_APPEND}(?:{_ID})?)"audio" : "'))
 _TAIL = re.compile(_pattern('" } '))
 _KIND = re.compile(_pattern(r'{ (?:"event_id" : "[^"\\]*" , )?"type" : "([^"\\]*)"'))
-_UNTOUCHED = frozenset(kind.encode() for kind in UNTOUCHED)
+_UNTOUCHED = frozenset(kind.encode() for kind in PASSTHROUGH_EVENTS)
 USUAL_DELTAS = tuple(b'{"type":' + space + b'"' + kind + b'"' for kind in _UNTOUCHED for space in (b"", b" "))
 """How nearly all events begin that nobody looks into: found several times as fast as by the pattern, which stays the
 measure."""
@@ -118,14 +118,14 @@ def _no_delta(raw: bytes) -> int:
     return -1
 
 
-def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> DeltaFrame | UpstreamSaid:
+def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> RawDelta | UpstreamSaid:
     delta, kind = body.get("delta"), body.get("type")
-    if not isinstance(delta, str) or not isinstance(kind, str) or kind not in UNTOUCHED:
+    if not isinstance(delta, str) or not isinstance(kind, str) or kind not in PASSTHROUGH_EVENTS:
         return UpstreamSaid(raw, body)
     is_audio, n_bytes = kind == AUDIO_DELTA, delta_bytes(raw)
     if n_bytes >= 0:
-        return DeltaFrame(raw, n_bytes, audio_at(raw) if is_audio else -1)
-    return DeltaFrame(raw, decoded_length(delta.encode()) if is_audio else 0, -1)
+        return RawDelta(raw, n_bytes, audio_at(raw) if is_audio else -1)
+    return RawDelta(raw, decoded_length(delta.encode()) if is_audio else 0, -1)
 
 
 def counted_bytes(raw: bytes) -> int:
@@ -138,7 +138,7 @@ def counted_bytes(raw: bytes) -> int:
     except orjson.JSONDecodeError:
         return 0
     delta = _delta_or_event(raw, body) if isinstance(body, dict) else None
-    return delta.n_bytes if type(delta) is DeltaFrame else 0
+    return delta.n_bytes if type(delta) is RawDelta else 0
 
 
 def _rewritten(raw: bytes, view: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Chunk:
@@ -213,20 +213,20 @@ class FrontCodec:
 
     # -- from the upstream --------------------------------------------------------------------------------------------
 
-    def decode_upstream(self, raw: bytes) -> Sequence[DeltaFrame | UpstreamSaid | MalformedUpstream]:
+    def decode_upstream(self, raw: bytes) -> Sequence[RawDelta | UpstreamSaid | MalformedUpstreamMessage]:
         """One text message of the upstream's that `delta_bytes` does not know, as events, or as an unusual delta."""
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
-            return (MalformedUpstream("too many members"),)
+            return (MalformedUpstreamMessage("too many members"),)
         try:
             body = orjson.loads(raw)
             if isinstance(body, dict):
                 raw, body = redact_event(raw, body, self._secrets)
         except orjson.JSONDecodeError:
-            return (MalformedUpstream("not JSON"),)
+            return (MalformedUpstreamMessage("not JSON"),)
         if not isinstance(body, dict):
-            return (MalformedUpstream("not an object"),)
+            return (MalformedUpstreamMessage("not an object"),)
         if not is_writable(raw, body):
-            return (MalformedUpstream("nested too deeply"),)
+            return (MalformedUpstreamMessage("nested too deeply"),)
         if self._upstream is None:
             return (_delta_or_event(raw, body),)
         return [_delta_or_event(orjson.dumps(event), event) for event in self._upstream.down(body)]

@@ -59,7 +59,7 @@ class ServerEvents:
                 return [_conversation("deleted", item_id=item_id)]
             case ev.ItemTruncated(item_id, ms):
                 return [_conversation("truncated", item_id=item_id, audio_end_ms=ms, content_index=0)]
-            case ev.UpstreamError(code, message, kind, param, event_id):
+            case ev.UpstreamErrorEvent(code, message, kind, param, event_id):
                 told = {"type": kind or "server_error", "code": code, "message": message, "param": param}
                 return [{"type": "error", "error": told | {"event_id": event_id}}]
             case _:
@@ -80,7 +80,7 @@ class ServerEvents:
             case AudioDelta(response_id, item_id, part, audio):
                 delta = bytes(audio).decode("ascii", "replace")
                 return [self._part("output_audio.delta", response_id, item_id, part, delta=delta)]
-            case ev.AudioDone(response_id, item_id, part):
+            case ev.OutputAudioDone(response_id, item_id, part):
                 return [self._part("output_audio.done", response_id, item_id, part)]
             case ev.ResponseDone():
                 return self._done(event, metadata)

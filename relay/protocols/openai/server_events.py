@@ -6,7 +6,7 @@ One function for each event type reads the members that a rule needs. What beta 
 
 Event types: https://platform.openai.com/docs/api-reference/realtime-server-events; the shapes are held against
 `openai.types.realtime` by the tests. What arrives is never trusted to have the shape it should: an object that is no
-event becomes `MalformedUpstream`, a type that is of no use here `UnknownUpstream`.
+event becomes `MalformedUpstreamMessage`, a type that is of no use here `IgnoredUpstreamEvent`.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,13 @@ REQUEST_KEY = "relay_request"
 
 
 def read_event(event: JsonObject) -> ev.UpstreamEvent | AudioDelta:
-    """An event of the upstream's, `MalformedUpstream` if it does not have the shape that it should."""
+    """An event of the upstream's, `MalformedUpstreamMessage` if it does not have the shape that it should."""
     try:
         kind = event["type"]
         reader = READERS.get(kind)
-        return reader(event) if reader else ev.UnknownUpstream(str(kind)[:80], kind in UNUSED)
+        return reader(event) if reader else ev.IgnoredUpstreamEvent(str(kind)[:80], kind in UNUSED)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return ev.MalformedUpstream(f"{type(error).__name__}: {error}"[:200])
+        return ev.MalformedUpstreamMessage(f"{type(error).__name__}: {error}"[:200])
 
 
 def _text(obj: JsonObject, key: str) -> str:
@@ -130,9 +130,9 @@ def _response_done(obj: JsonObject) -> ev.ResponseDone:
     )
 
 
-def _error(obj: JsonObject) -> ev.UpstreamError:
+def _error(obj: JsonObject) -> ev.UpstreamErrorEvent:
     error = obj["error"]
-    return ev.UpstreamError(
+    return ev.UpstreamErrorEvent(
         code=_maybe_id(error, "code"),
         message=redact(_maybe(error, "message") or "the upstream reported an error without a text"),
         type=_maybe_id(error, "type"),
@@ -215,7 +215,7 @@ READERS: dict[str, Callable[[JsonObject], ev.UpstreamEvent | AudioDelta]] = {
     "response.output_audio_transcript.done": _text_done("transcript", spoken=True),
     "response.output_text.delta": _text_delta(spoken=False),
     "response.output_text.done": _text_done("text", spoken=False),
-    "response.output_audio.done": lambda obj: ev.AudioDone(
+    "response.output_audio.done": lambda obj: ev.OutputAudioDone(
         _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index")
     ),
     "response.done": _response_done,

@@ -45,14 +45,14 @@ class RealtimeCodec:
             if found is not None:
                 return found
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
-            return ev.MalformedUpstream("too many members")
+            return ev.MalformedUpstreamMessage("too many members")
         try:
             obj = orjson.loads(raw)
             if not isinstance(obj, dict):
-                return ev.MalformedUpstream("not an object")
+                return ev.MalformedUpstreamMessage("not an object")
             _, obj = redact_event(raw, obj, self._secrets)
         except orjson.JSONDecodeError:
-            return ev.MalformedUpstream("not JSON")
+            return ev.MalformedUpstreamMessage("not JSON")
         event = read_event(obj if self._dialect is None else dict(self._dialect.down(obj)[0]))
         if is_transcript and type(event) is ev.TextDelta:
             self._words.learn(raw, event)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from relay.escaping import escape_controls
 from relay.recording.derive.percentiles import p50_and_p95
 from relay.recording.derive.timeline import Timeline
-from relay.session.device.turn_metrics import TurnMetrics, steps, steps_as_text
+from relay.session.device.turn_metrics import TurnMetrics, format_latency, latency_steps
 
 MIN_STEP_S = 0.1
 MAX_ROWS = 24
@@ -96,7 +96,7 @@ def _script(timeline: Timeline) -> Iterator[str]:
         took = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
         said.append((run.start_ms, "tool", f"{run.name} {run.arguments} {took} → {_short(run.output)}"))
     said += [
-        (turn.at_ms, "latency", f"{turn.total_ms} ms ({steps_as_text(turn.to_wire())})") for turn in timeline.latencies
+        (turn.at_ms, "latency", f"{turn.total_ms} ms ({format_latency(turn.to_wire())})") for turn in timeline.latencies
     ]
     said += [(mark.at_ms, mark.kind, mark.text) for mark in timeline.marks]
     for at_ms, who, text in sorted(said, key=lambda one: one[0]):
@@ -109,9 +109,9 @@ def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
         yield "latency   no turn was measured"
         return
     shares: dict[str, list[int]] = {}
-    for figure, ms in (step for turn in latencies for step in steps(turn.to_wire())):
-        if figure.whose:
-            shares.setdefault(figure.whose, []).append(ms)
+    for figure, ms in (step for turn in latencies for step in latency_steps(turn.to_wire())):
+        if figure.party:
+            shares.setdefault(figure.party, []).append(ms)
     parts = "; ".join(f"{whose}: {p50_and_p95(ms)}" for whose, ms in shares.items())
     yield (
         f"latency   {p50_and_p95(totals)} from the end of speech to the first sound, over {len(totals)} turns"

@@ -17,7 +17,7 @@ from relay.protocols.openai.server_events import read_event
 from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
 from relay.recording.format.realtime import parsed
 from relay.recording.store.reader import Entry, Recording, commands_of
-from relay.session.common.model import ClipHanded, Item, SessionConfig, ToolSpec
+from relay.session.common.model import Item, SentAudio, SessionConfig, ToolSpec
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.turn_metrics import TurnTimer
@@ -149,7 +149,7 @@ class RealtimeNormalizer:
             yield NormalizedEntry(audio)
             return
         self._item_bytes[line.item_id] = self._item_bytes.get(line.item_id, 0) + line.n_bytes
-        self._timer.audio_came(line.item_id, line.now)
+        self._timer.audio_received(line.item_id, line.now)
         self._timer.audio_sent(line.item_id, line.now)  # what was passed on at once
         metrics = self._timer.report()
         yield NormalizedEntry(audio, None, [] if metrics is None else [metrics])
@@ -175,7 +175,7 @@ class RealtimeNormalizer:
                     return None, []
                 self._timer.turn_ended(now)
                 item_id = str(item.get("id") or f"typed at {now}")
-                return ev.UserText(text), [cmd.TellTranscript("user", item_id, 0, text, True)]
+                return ev.UserText(text), [cmd.SendTranscript("user", item_id, 0, text, True)]
             case "conversation.item.truncate":
                 return self._cut(str(body.get("item_id")), body.get("audio_end_ms"))
             case _:
@@ -187,8 +187,8 @@ class RealtimeNormalizer:
             return None, []
         text = self._texts.get(item_id)
         heard = text[: len(text) * played_ms // total_ms]
-        dropped = ev.AudioDropped((ClipHanded(item_id, 0, total_ms, played_ms),))
-        return dropped, [cmd.TellInterrupted(item_id, played_ms, heard, estimated=False)]
+        dropped = ev.PlayoutCleared((SentAudio(item_id, 0, total_ms, played_ms),))
+        return dropped, [cmd.SendInterrupted(item_id, played_ms, heard, estimated=False)]
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
@@ -202,20 +202,20 @@ class RealtimeNormalizer:
             case ev.SpeechStopped(_, audio_end_ms):
                 self._timer.turn_ended(min(self._arrival(audio_end_ms - self._silence_ms, now), now), now)
             case ev.UserTranscript(item_id, text, True):
-                own = [cmd.TellTranscript("user", item_id, 0, text, True)]
+                own = [cmd.SendTranscript("user", item_id, 0, text, True)]
             case ev.TextDelta(_, item_id, _, text):
                 self._texts.add(item_id, text)
             case ev.ResponseDone():
-                own = [cmd.TellUsage(event.usage), *self._clients_calls(event, follows)]
-            case ev.UpstreamError(code, message):
-                own = [cmd.TellError(code or "error", message)]  # type: ignore[arg-type]  # the model's
+                own = [cmd.SendUsage(event.usage), *self._clients_calls(event, follows)]
+            case ev.UpstreamErrorEvent(code, message):
+                own = [cmd.SendError(code or "error", message)]  # type: ignore[arg-type]  # the model's
         return event, own
 
     def _clients_calls(self, event: ev.ResponseDone, follows: Sequence[Any]) -> list[Any]:
         ours = {one.call_id for one in follows if isinstance(one, cmd.RunTool)}
         calls = [one for one in event.output if one.kind == "function_call" and one.call_id not in ours]
         done = event.status == "completed"
-        return [cmd.TellToolCall(one.call_id or "", one.name or "", one.arguments or "", 0) for one in calls if done]
+        return [cmd.SendToolCall(one.call_id or "", one.name or "", one.arguments or "", 0) for one in calls if done]
 
     def _arrival(self, audio_ms: int, otherwise: float) -> float:
         """When so much of the client's audio had arrived."""
@@ -230,7 +230,7 @@ class RealtimeNormalizer:
         if options == self._options:
             return []
         self._options = options
-        return [cmd.UseOptions(options)]
+        return [cmd.ApplyOptions(options)]
 
 
 def _hello(session: Mapping[str, Any]) -> ev.Hello:
@@ -249,7 +249,7 @@ def _hello(session: Mapping[str, Any]) -> ev.Hello:
     tools = session.get("tools")
     if isinstance(tools, list):
         wishes["tools"] = tuple(
-            ToolSpec(tool["name"], str(tool.get("description") or ""), _member(tool, "parameters"), of_client=True)
+            ToolSpec(tool["name"], str(tool.get("description") or ""), _member(tool, "parameters"), runs_on_client=True)
             for tool in tools
             if isinstance(tool, Mapping) and tool.get("type") == "function" and isinstance(tool.get("name"), str)
         )
@@ -277,7 +277,7 @@ def _to_model(body: Mapping[str, Any]) -> list[Any]:
 def _errors(body: Mapping[str, Any]) -> list[Any]:
     """The relay's own errors to the client."""
     error = _member(body, "error")
-    return [cmd.TellError(error.get("code") or "error", str(error.get("message")))] if error else []  # type: ignore[arg-type]
+    return [cmd.SendError(error.get("code") or "error", str(error.get("message")))] if error else []  # type: ignore[arg-type]
 
 
 def item_of(item: Mapping[str, Any]) -> Item:

@@ -62,22 +62,22 @@ class ReconstructedPlayout:
 
     def _carry_out(self, command: Any) -> None:
         match command:
-            case cmd.PlayStart(item_id, content_index):
+            case cmd.SendAudioStart(item_id, content_index):
                 self._finish()
                 self._open_part = (item_id, content_index)
-            case cmd.PlayEnd(item_id, content_index) if (item_id, content_index) == self._open_part:
+            case cmd.SendAudioEnd(item_id, content_index) if (item_id, content_index) == self._open_part:
                 self._finish()
-            case cmd.DropAudio():
+            case cmd.ClearPlayout():
                 self._queue.clear()
-                self._transcoder.drop_part()
+                self._transcoder.discard_part()
                 self._open_part = None
-            case cmd.UseOptions(options):
+            case cmd.ApplyOptions(options):
                 self.options = options
-                self._transcoder.use(options)
+                self._transcoder.apply_options(options)
 
     def _finish(self) -> None:
         if self._open_part is not None:
-            self._append(self.playing, self._transcoder.end_part())
+            self._append(self.playing, self._transcoder.flush_part())
         self._open_part = None
 
     def _append(self, item_id: str, samples: Chunk) -> None:

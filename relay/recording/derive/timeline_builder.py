@@ -11,7 +11,7 @@ from relay.recording.derive.timeline import Answer, BargeIn, Heard, Latency, Mar
 from relay.recording.derive.track_layout import Clip, Runs, place_clips, place_input
 from relay.recording.format.lines import End, Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
 from relay.recording.store.reader import Recording
-from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions
+from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.turn_metrics import TurnMetrics
@@ -130,9 +130,9 @@ class _Listener:
                 self._responses[item_id] = response_id
             case ev.Playback(item_id, played_ms) if item_id in self.clips:
                 self.clips[item_id].acknowledged(line.now - self.started_at, played_ms)
-            case ev.AudioDropped(clips):
+            case ev.PlayoutCleared(clips):
                 self._cut([clip.item_id for clip in clips], commands)
-            case ev.ToolReturned(call_id, status, output):
+            case ev.ToolCallFinished(call_id, status, output):
                 self._returned(call_id, at_ms, status, output)
             case ev.ToolResult(call_id, output, failed):
                 self._returned(call_id, at_ms, "failed" if failed else "done", output)
@@ -140,23 +140,23 @@ class _Listener:
     def _did(self, command: cmd.Command, now: float, at_ms: float) -> None:
         timeline = self.timeline
         match command:
-            case cmd.UseOptions(options):
+            case cmd.ApplyOptions(options):
                 self.options = options
-            case cmd.OpenVoice(voice_id) | cmd.SpeakWhole(_, voice_id):
-                self._voice = EXTERNAL_VOICE + voice_id
-            case cmd.TellTranscript("user", item_id, _, text, True):
+            case cmd.ConnectTts(voice_id) | cmd.SynthesizeText(_, voice_id):
+                self._voice = ELEVENLABS_PREFIX + voice_id
+            case cmd.SendTranscript("user", item_id, _, text, True):
                 self._user_said(item_id, text, at_ms)
-            case cmd.RunTool(call_id, name, arguments) | cmd.TellToolCall(call_id, name, arguments):
+            case cmd.RunTool(call_id, name, arguments) | cmd.SendToolCall(call_id, name, arguments):
                 self._tools[call_id] = ToolRun(call_id, name, arguments, at_ms)
                 timeline.tools.append(self._tools[call_id])
-            case cmd.TellInterrupted(item_id, played_ms, heard_text, estimated):
+            case cmd.SendInterrupted(item_id, played_ms, heard_text, estimated):
                 timeline.barge_ins.append(BargeIn(at_ms, item_id, played_ms, estimated))
                 self._heard_texts[item_id] = heard_text
             case TurnMetrics():
                 timeline.latencies.append(Latency(**asdict(command), at_ms=at_ms))
-            case cmd.TellError(code, message):
+            case cmd.SendError(code, message):
                 self._mark(now, "error", f"{code}: {message}")
-            case cmd.TellUsage(usage):
+            case cmd.SendUsage(usage):
                 timeline.usage += usage
 
     def _returned(self, call_id: str, at_ms: float, status: str, output: str) -> None:
@@ -177,7 +177,7 @@ class _Listener:
         return self._answers.setdefault(response_id, Answer(response_id, at_ms))
 
     def _cut(self, item_ids: list[str], commands: Sequence[cmd.Command]) -> None:
-        told = next((one for one in commands if isinstance(one, cmd.TellInterrupted)), None)
+        told = next((one for one in commands if isinstance(one, cmd.SendInterrupted)), None)
         if told is None or told.item_id not in item_ids:
             return
         for item_id in item_ids[item_ids.index(told.item_id) :]:  # what came behind the cut was not heard at all

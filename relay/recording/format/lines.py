@@ -57,7 +57,7 @@ class OutputAudio:
 
 @dataclass(frozen=True, slots=True)
 class SpeechAudio:
-    """Audio of an external voice, the next `n_bytes` of `voice.pcm`; without `discarded`, `VoiceSpoke` followed it.
+    """Audio of an external voice, the next `n_bytes` of `voice.pcm`; without `discarded`, `TtsAudio` followed it.
 
     `do` are the commands of that event.
     """

@@ -10,7 +10,7 @@ import pybase64
 from audio.framing import Chunk
 from relay.json_types import JsonObject
 from relay.recording.format.lines import USUAL_HEAD, USUAL_TAIL, Frame
-from relay.session.common.redact import clean, redact
+from relay.session.common.redact import redact, redact_value
 from relay.session.realtime.events import ClientSaid, UpstreamSaid
 
 APPEND: Final = "input_audio_buffer.append"
@@ -63,7 +63,7 @@ def clean_frame(text: str) -> str:
         body = flat_enough(orjson.loads(text))
     except ValueError:
         return redact(text, len(text))
-    cleaned = clean(body)
+    cleaned = redact_value(body)
     return text if cleaned == body else orjson.dumps(cleaned).decode()
 
 
@@ -93,7 +93,7 @@ def _clean_text(text: str) -> str:
 
 
 _CLEANERS: Mapping[str, Callable[[Any], Any]] = {
-    "up": clean, "said": clean, "down": clean_frame, "head": _clean_text, "tail": _clean_text
+    "up": redact_value, "said": redact_value, "down": clean_frame, "head": _clean_text, "tail": _clean_text
 }  # fmt: skip
 
 # -- reading ----------------------------------------------------------------------------------------------------------

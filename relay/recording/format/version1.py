@@ -1,7 +1,7 @@
 """Reads journals of format 1 into the lines of format 2.
 
 In format 1 audio was an event, `Forwarded`, that the rules passed on as a command. Here it is a line of its own. All
-else that the rules did at it becomes the commands of an `OutputStarted` before it. Names are those of format 1's
+else that the rules did at it becomes the commands of an `OutputAudioStarted` before it. Names are those of format 1's
 classes and fields, frozen in `format1_names.json`: that table does not follow the code.
 """
 
@@ -54,10 +54,10 @@ def read(line: JsonObject, now: float) -> list[Line]:
         case Happened() if "words" not in line:
             return [_converted(found)]
         case InputAudio():
-            return [*_besides(line, now, ev.Tick()), found]
+            return [*_besides(line, now, ev.DeadlineReached()), found]
         case OutputAudio():
             part = found.response_id, found.item_id, found.content_index
-            event = ev.OutputStarted(*part) if found.frame is None else ev.Tick()
+            event = ev.OutputAudioStarted(*part) if found.frame is None else ev.DeadlineReached()
             return [*_besides(line, now, event), replace(found, discarded=done(line, (PASSED_ON,)) == ())]
         case SpeechAudio():
             return _speech(found)
@@ -76,7 +76,7 @@ def _speech(audio: SpeechAudio) -> list[Line]:
     do, is_heard = _commands(audio.do), any(map(_is_audio, audio.do))
     if is_heard or not do:
         return [replace(audio, discarded=not is_heard, do=do)]
-    event = ev.VoiceSpoke(audio.context_id, audio.n_bytes, audio.alignment)
+    event = ev.TtsAudio(audio.context_id, audio.n_bytes, audio.alignment)
     return [replace(audio, discarded=True, do=()), Happened(audio.now, event, do)]
 
 
@@ -92,9 +92,9 @@ def _event(line: JsonObject, now: float) -> list[Line]:
 
 def _started(obj: Mapping[str, Any]) -> ev.Event:
     if obj.get("kind") != "output_audio":
-        return ev.Tick()
+        return ev.DeadlineReached()
     item_id, response_id = texts(obj, "item_id", "response_id")
-    return ev.OutputStarted(response_id, item_id, count(obj, "content_index"))
+    return ev.OutputAudioStarted(response_id, item_id, count(obj, "content_index"))
 
 
 def _converted(line: Happened) -> Happened:

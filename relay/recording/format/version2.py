@@ -9,7 +9,7 @@ from relay.recording.format.realtime import parsed
 from relay.recording.format.serialize import build, from_json, to_json
 from relay.recording.format.write import PASSED_ON
 from relay.session.common.model import Alignment
-from relay.session.device.commands import TellText
+from relay.session.device.commands import SendTextDelta
 from relay.session.device.events import TextDelta
 from relay.session.realtime.events import ClientSaid, UpstreamSaid
 
@@ -44,7 +44,7 @@ def _text(line: JsonObject, now: float) -> Line:
     """More of the assistant's text, and the message that sent it to the client."""
     text, item_id, response_id = texts(line, "words", "item", "response")
     event = TextDelta(response_id, item_id, count(line, "part"), text, line.get("spoken") is True)
-    return Happened(now, event, (to_json(TellText(text)),))
+    return Happened(now, event, (to_json(SendTextDelta(text)),))
 
 
 _READERS: Mapping[str, Callable[[JsonObject, float], Line]] = {

@@ -14,10 +14,10 @@ from relay.json_types import JsonObject
 from relay.recording.format.lines import Gap
 from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, flat_enough, members_of
 from relay.recording.format.serialize import to_json
-from relay.session.common.media_types import DeltaFrame
+from relay.session.common.media_types import RawDelta
 from relay.session.common.model import Alignment
-from relay.session.common.redact import clean, redact
-from relay.session.device.commands import TellText
+from relay.session.common.redact import redact, redact_value
+from relay.session.device.commands import SendTextDelta
 from relay.session.device.events import TextDelta
 from relay.session.realtime.events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
 
@@ -64,7 +64,7 @@ def event_line(event: Any, now: float, commands: Sequence[Any] | None, raised: s
 
 def text_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
     """The line of more of the assistant's text; short where nothing followed but sending it to the client."""
-    if len(commands) != 1 or type(commands[0]) is not TellText or commands[0].text != event.text:
+    if len(commands) != 1 or type(commands[0]) is not SendTextDelta or commands[0].text != event.text:
         return event_line(event, now, commands)
     response_id, item_id, part, text, spoken = event
     kept = redact(text, len(text)) if len(text) > 6 else text
@@ -162,7 +162,7 @@ def input_frame_line(now: float, frame: bytes) -> tuple[bytes, bytes]:
     return line_of({"now": now, "in": len(samples), **around}), samples
 
 
-def output_frame_line(now: float, frame: DeltaFrame) -> tuple[bytes, bytes]:
+def output_frame_line(now: float, frame: RawDelta) -> tuple[bytes, bytes]:
     """The line of a delta that went to a Realtime client, and the audio in it.
 
     A delta of text, or with audio that is no base64, is written like any event that the rules did not read.
@@ -170,7 +170,7 @@ def output_frame_line(now: float, frame: DeltaFrame) -> tuple[bytes, bytes]:
     raw = bytes(frame.raw)
     if frame.n_bytes:
         try:
-            around, samples = cut_delta(raw, frame.audio_at)
+            around, samples = cut_delta(raw, frame.audio_offset)
         except ValueError:
             pass
         else:
@@ -200,7 +200,7 @@ def line_of(line: JsonObject) -> bytes:
     """A line without anything that looks like a credential."""
     cleaned = clean_members(line)
     if "event" in cleaned:
-        cleaned["event"] = clean(_expect_object(cleaned["event"]))
+        cleaned["event"] = redact_value(_expect_object(cleaned["event"]))
     if "raised" in cleaned:
         cleaned["raised"] = redact(cleaned["raised"], MAX_RAISED_CHARS)
     if "do" in cleaned:
@@ -237,7 +237,7 @@ def redacted_later(raw: bytes) -> bytes:
 def _cleaned_command(command: Any) -> Any:
     if command == PASSED_ON:
         return command
-    cleaned = clean(_expect_object(command))
+    cleaned = redact_value(_expect_object(command))
     if "frame" in command:
         cleaned["frame"] = clean_frame(command["frame"])
     return cleaned

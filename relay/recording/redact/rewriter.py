@@ -24,8 +24,8 @@ from relay.recording.replay.replayer import Replayer
 from relay.recording.store.layout import AUDIO, JOURNAL, VOICE_AUDIO
 from relay.recording.store.reader import Entry, Recording, audio_of, commands_of
 from relay.session.device import events as ev
-from relay.session.device.commands import TellText
-from relay.session.device.events import TextDelta, VoiceSpoke
+from relay.session.device.commands import SendTextDelta
+from relay.session.device.events import TextDelta, TtsAudio
 from relay.session.realtime.events import ClientSaid, UpstreamSaid
 
 REALTIME_CONTENT = CONTENT | {"transcript", "delta"}
@@ -139,7 +139,7 @@ class RedactedCopy:
                 return UpstreamSaid(wanted.tidy(bytes(event.raw).decode(errors="replace"), content=True).encode(), {})
             tidy = wanted.tidy(body if text is None else {**body, "delta": text}, said=self._content)
             return UpstreamSaid(event.raw if tidy == body else orjson.dumps(tidy), tidy if event.body else {})
-        if isinstance(event, VoiceSpoke):  # it was not played: its characters are needed no more
+        if isinstance(event, TtsAudio):  # it was not played: its characters are needed no more
             event = event._replace(alignment=None)
         stored = to_json(event)
         return from_json(wanted.tidy(stored if text is None else stored | {"text": text}))
@@ -253,8 +253,8 @@ def rendered(line: Line) -> bytes:
 
 def _happened(line: Happened) -> bytes:
     event, do = line.event, None if line.do is None else list(line.do)
-    if isinstance(event, TextDelta) and do == [to_json(TellText(event.text))]:
-        return write.text_line(event, line.now, (TellText(event.text),))
+    if isinstance(event, TextDelta) and do == [to_json(SendTextDelta(event.text))]:
+        return write.text_line(event, line.now, (SendTextDelta(event.text),))
     return write.line_of(write.happened_object(event, line.now, do, line.raised or "")[0])
 
 

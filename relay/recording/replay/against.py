@@ -162,7 +162,7 @@ def _wishes(recording: Recording) -> tuple[DeviceOptions, JsonObject]:
         if isinstance(event, ev.Hello):
             for name in ("voice", "instructions", "language", "turn"):
                 value = getattr(event, name)
-                if name in event.given and value is not None:
+                if name in event.fields_set and value is not None:
                     hello[name] = value
             if event.tools:
                 hello["tools"] = [
@@ -170,7 +170,7 @@ def _wishes(recording: Recording) -> tuple[DeviceOptions, JsonObject]:
                     for one in event.tools
                 ]
         for command in commands:
-            if isinstance(command, cmd.UseOptions):
+            if isinstance(command, cmd.ApplyOptions):
                 options = command.options
     form = {"format": options.output.encoding, "rate": options.output.rate_hz}
     turn = recording.header.beginning.config.turn.kind

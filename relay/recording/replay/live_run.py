@@ -16,7 +16,7 @@ from relay.client.virtual_player import FRAME_MS, VirtualPlayer, parse_format
 from relay.json_types import JsonObject
 from relay.recording.derive.timeline import Timeline
 from relay.recording.replay.comparison import Call, Exchange
-from relay.session.device.turn_metrics import TOTAL
+from relay.session.device.turn_metrics import TOTAL_METRIC
 
 PATIENCE_S = 30.0
 SETTLE_S = 2.0
@@ -179,7 +179,7 @@ class Live:
                 arguments = message.get("arguments")
                 self._turn.calls.append(Call(str(message.get("name")), arguments))
             case "latency":
-                self._turn.latency_ms = message.get(TOTAL.wire)
+                self._turn.latency_ms = message.get(TOTAL_METRIC.wire_name)
             case "toolCall":
                 self._answer_call(str(message.get("callId")), str(message.get("name")))
             case "error" | "goodbye":

@@ -37,7 +37,13 @@ _EXPECTED = {
 _AT_WILL = frozenset({"conversation.item.truncate", "conversation.item.delete", "conversation.item.retrieve"})
 """What depends on playback, to the millisecond: neither waited for nor missed."""
 _BY_EAR = (ev.SpeechStarted, ev.SpeechStopped, ev.InputCommitted)
-_NO_MESSAGE = (ev.UpstreamOpened, ev.OutputStarted, ev.UpstreamStuck, ev.UnknownUpstream, ev.MalformedUpstream)
+_NO_MESSAGE = (
+    ev.UpstreamOpened,
+    ev.OutputAudioStarted,
+    ev.UpstreamBackpressure,
+    ev.IgnoredUpstreamEvent,
+    ev.MalformedUpstreamMessage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,7 @@ def steps(recording: Recording) -> Iterator[Emit | Expect]:
         if not isinstance(line, Happened) or isinstance(event, ev.TextDelta):
             continue  # so frequent, and nothing that the client does follows
         for command in commands:
-            if isinstance(command, cmd.UseOptions):
+            if isinstance(command, cmd.ApplyOptions):
                 options = command.options
             if type(command) in _EXPECTED:
                 yield Expect(line.now, command)

@@ -21,11 +21,11 @@ from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import InputGate, PartKey
 from relay.session.common.model import Alignment
-from relay.session.common.redact import clean
+from relay.session.common.redact import redact_value
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
-from relay.session.device.turn_metrics import FIGURES
+from relay.session.device.turn_metrics import METRICS
 from relay.session.realtime.events import PassDown, UpstreamSaid
 
 NEIGHBOURS = 3
@@ -70,7 +70,7 @@ class ReplayedSession:
         commands: Sequence[Any] = self.rules.handle(event, now)
         for command in commands:
             match command:
-                case cmd.PlayStart(item_id, content_index):
+                case cmd.SendAudioStart(item_id, content_index):
                     self.ledger.start_part((item_id, content_index))
                 case cmd.SetInputGate(gate):
                     self._gate = gate
@@ -88,8 +88,10 @@ class ReplayedSession:
             ledger.drop_input(self._held.add(b"", n_bytes, ledger.input_bytes, self._input_bytes_per_ms))
 
     def discards_output(self, response_id: str, key: PartKey) -> bool:
-        """Whether a delta of the upstream's goes no further; its `OutputStarted` has happened, if it was the first."""
-        return response_id in self.rules.discarded or key not in self.rules.started
+        """Whether a delta of the upstream's goes no further; its `OutputAudioStarted` has happened, if it was the
+        first.
+        """
+        return response_id in self.rules.discarded_responses or key not in self.rules.started_parts
 
     def output(self, key: PartKey, n_bytes: int, now: float) -> None:
         """A delta of the upstream's audio was accepted."""
@@ -97,16 +99,16 @@ class ReplayedSession:
 
     def output_frame(self, n_bytes: int, now: float) -> None:
         """A delta went to a Realtime client; one of text has no bytes."""
-        self.ledger.add_played_at_once(n_bytes, now, self.rules.deltas.bytes_per_ms)
+        self.ledger.add_unpaced_output(n_bytes, now, self.rules.deltas.bytes_per_ms)
 
     def discards_speech(self, context_id: str) -> bool:
         """Whether nobody waits for audio of a context."""
-        return self.rules.spoken_part(context_id) is None
+        return self.rules.part_for_context(context_id) is None
 
     def speech(self, context_id: str, n_bytes: int, alignment: Alignment | None, now: float) -> Sequence[Any]:
         """Audio of an external voice was accepted; the commands of its event."""
-        self.ledger.add_speech(self.rules.spoken_part(context_id), n_bytes)
-        return self.handle(ev.VoiceSpoke(context_id, n_bytes, alignment), now)
+        self.ledger.add_tts_output(self.rules.part_for_context(context_id), n_bytes)
+        return self.handle(ev.TtsAudio(context_id, n_bytes, alignment), now)
 
     @property
     def _input_bytes_per_ms(self) -> int:
@@ -200,13 +202,13 @@ class Replayer:
 def _is_same(today: Sequence[Any], recorded: Sequence[Any]) -> bool:
     # What was redacted when it was written is redacted in today's as well; a journal that was redacted later
     # may hold more of it.
-    recorded = [command if command == PASSED_ON else clean(command) for command in recorded]
+    recorded = [command if command == PASSED_ON else redact_value(command) for command in recorded]
     return len(today) == len(recorded) and all(map(_is_same_command, today, recorded))
 
 
 def _is_same_command(today: Any, recorded: Any) -> bool:
     if isinstance(today, dict) and today["t"] == LATENCY:
-        later = [one.name for one in FIGURES if one.is_later and one.name not in recorded]
+        later = [one.name for one in METRICS if one.is_optional_in_recordings and one.name not in recorded]
         today = {name: value for name, value in today.items() if name not in later}
     return bool(today == recorded)
 
@@ -223,7 +225,7 @@ def shown(line: Line) -> str:
         case Happened(event=UpstreamSaid(raw)):
             return f"the model's {bytes(raw).decode(errors='replace'):.160}"
         case Happened(event=event):
-            return _shown_event(clean(to_json(event)))
+            return _shown_event(redact_value(to_json(event)))
     return type(line).__name__
 
 

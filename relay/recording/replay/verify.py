@@ -12,7 +12,7 @@ from relay.recording.replay.replayer import Difference, Replayer
 from relay.recording.store.header import Header, this_platform
 from relay.recording.store.layout import SENT_AUDIO, RecordingError
 from relay.recording.store.reader import Entry, Recording, commands_of
-from relay.session.device.events import AudioOverflow
+from relay.session.device.events import PlayoutOverflow
 
 TOLERANCE = 1
 """On another platform or with other library versions a converted sample may differ by this much (of 32768)."""
@@ -99,7 +99,7 @@ class _Verifier:
             return None
         result.events += 1
         difference = self._replayer.step(entry) if self._replayer is not None else None
-        if isinstance(line, Happened) and isinstance(line.event, AudioOverflow) and self._playout is not None:
+        if isinstance(line, Happened) and isinstance(line.event, PlayoutOverflow) and self._playout is not None:
             result.notes.append(f"from line {entry.number} on audio was dropped unplayed: it is not compared")
             self._playout = None
         if isinstance(line, OutputAudio) and line.frame is not None:

@@ -19,9 +19,9 @@ from relay.recording.format.version1 import FORMAT_1
 from relay.recording.store.layout import HEADER, RecordingError, read_json
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
-from relay.session.common.model import DeviceOptions, SessionConfig, SpeechRules, ToolSpec
+from relay.session.common.model import DeviceOptions, SessionConfig, ToolSpec, TtsOptions
 from relay.session.common.policy import Policy, Principal
-from relay.session.common.redact import clean
+from relay.session.common.redact import redact_value
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 
@@ -46,7 +46,7 @@ class Beginning:
     options: DeviceOptions
     principal: Principal
     started_at: float
-    speech: SpeechRules | None = None
+    speech: TtsOptions | None = None
     limits: SessionLimits = SessionLimits()  # frozen
     realtime: RealtimeStart | None = None
 
@@ -80,7 +80,7 @@ class Beginning:
             principal=self.principal,
             limits=self.limits,
             started_at=self.started_at,
-            speech=self.speech,
+            tts_options=self.speech,
             ledger=ledger,
         )
 
@@ -156,10 +156,10 @@ class Header:
             "options": plain(beginning.options),
             "speech": plain(beginning.speech),
             "limits": plain(beginning.limits),
-            "config": clean(plain(beginning.config)),
+            "config": redact_value(plain(beginning.config)),
         }
         if beginning.realtime is not None:
-            obj["realtime"] = {"model": beginning.realtime.model, "initial": clean(beginning.realtime.initial)}
+            obj["realtime"] = {"model": beginning.realtime.model, "initial": redact_value(beginning.realtime.initial)}
         raw = orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         return escape_json(raw.decode()).encode()
 
@@ -183,7 +183,7 @@ def read_header(folder: Path) -> Header:
                 build(DeviceOptions, obj["options"]),
                 Principal(_text(obj, "identity"), build(Policy, obj["policy"]), frozenset(map(str, obj["scopes"]))),
                 float(started_at),
-                None if speech is None else build(SpeechRules, speech),
+                None if speech is None else build(TtsOptions, speech),
                 build(SessionLimits, obj.get("limits") or {}),
                 _realtime_start(obj["realtime"]) if obj["kind"] == "realtime" else None,
             ),

@@ -1,7 +1,7 @@
 """A set that remembers only the newest of its members, for ids that must be recognised but not kept for ever."""
 
 
-class RecentSet(dict[str, None]):
+class BoundedSet(dict[str, None]):
     """The last `limit` strings that were added. A dict, because membership is asked for with every frame of audio."""
 
     __slots__ = ("_limit",)

@@ -2,14 +2,14 @@
 
 The session goes on until the call is answered and the client has played the answer: then `is_due` is true. How much
 the client has played is what it acknowledged, or else an estimate. Whatever the user still says is answered first, but
-the session ends `LATEST_S` after the request at the latest. The session itself closes the connections.
+the session ends `MAX_DELAY_S` after the request at the latest. The session itself closes the connections.
 """
 
 from relay.session.common.media_ledger import MediaLedger
 
-LATEST_S = 60.0
+MAX_DELAY_S = 60.0
 """How long after the request the session ends at the latest."""
-SLACK_S = 0.3
+PLAYBACK_MARGIN_S = 0.3
 """How far a client's playback may be behind the estimate."""
 MAX_REASON_CHARS = 200
 
@@ -18,40 +18,40 @@ class GracefulEnd:
     def __init__(self) -> None:
         self.reason: str | None = None
         """Why the session is to end; None while no tool has requested it."""
-        self._latest = 0.0
-        self._silent_at: float | None = None
+        self._end_by = 0.0
+        self._playback_ends_at: float | None = None
 
     @property
     def deadline(self) -> float | None:
         """When `is_due` is to be asked again, whatever happens meanwhile."""
         if self.reason is None:
             return None
-        return self._latest if self._silent_at is None else min(self._latest, self._silent_at)
+        return self._end_by if self._playback_ends_at is None else min(self._end_by, self._playback_ends_at)
 
     def request(self, reason: str, now: float) -> None:
         """A tool requests the end; the first reason counts."""
         if self.reason is None:
             self.reason = reason[:MAX_REASON_CHARS]
-            self._latest = now + LATEST_S
+            self._end_by = now + MAX_DELAY_S
 
-    def is_due(self, now: float, *, is_owed: bool, unplayed_ms: int | None) -> bool:
+    def is_due(self, now: float, *, has_pending_output: bool, unplayed_ms: int | None) -> bool:
         """Whether the session ends now.
 
-        `is_owed`: something is still to be said. `unplayed_ms`: how much of what was said may not have been played yet,
-        as the client acknowledged or by estimate; None if nothing can be playing.
+        `has_pending_output`: something is still to be said. `unplayed_ms`: how much of what was said may not have been
+        played yet, as the client acknowledged or by estimate; None if nothing can be playing.
         """
         if self.reason is None:
             return False
-        if now >= self._latest:
+        if now >= self._end_by:
             return True
-        if is_owed:
-            self._silent_at = None
+        if has_pending_output:
+            self._playback_ends_at = None
             return False
         if unplayed_ms is None:
             return True
-        if self._silent_at is None:
-            self._silent_at = now + unplayed_ms / 1000 + SLACK_S
-        return now >= self._silent_at
+        if self._playback_ends_at is None:
+            self._playback_ends_at = now + unplayed_ms / 1000 + PLAYBACK_MARGIN_S
+        return now >= self._playback_ends_at
 
 
 class EstimatedGracefulEnd(GracefulEnd):
@@ -75,13 +75,13 @@ class EstimatedGracefulEnd(GracefulEnd):
 
     def playback_stopped(self) -> None:
         """The client has stopped playing: only what comes later is to be heard."""
-        self._counted_from = self._ledger.plays_until
+        self._counted_from = self._ledger.playback_ends_at
 
     def unplayed_ms(self, now: float) -> int | None:
         """How much is left to be played; None if nothing came since the client stopped playing."""
         ledger = self._ledger
-        to_play_s = ledger.plays_until - self._counted_from
+        to_play_s = ledger.playback_ends_at - self._counted_from
         if to_play_s <= 0:
             return None
-        until = min(ledger.plays_until, ledger.output_at + to_play_s)
+        until = min(ledger.playback_ends_at, ledger.last_output_at + to_play_s)
         return round(max(until - now, 0) * 1000)

@@ -15,8 +15,8 @@ from relay.session.device.events import UserText
 
 MAX_HELD_MS = 10_000
 MAX_HELD_FRAMES = 2000
-MAX_EVENTS = 256
-MAX_TYPED = 16
+MAX_EARLY_EVENTS = 256
+MAX_EARLY_TEXTS = 16
 """As many typed turns as may wait later; they are the only early events that can be long."""
 
 Event = TypeVar("Event")
@@ -44,22 +44,22 @@ class HeldInput:
 
     def take(self, until_bytes: int | None = None) -> list[Chunk]:
         """The frames that end at or before a position in the stream, in order; all of them without one."""
-        taken: list[Chunk] = []
+        frames: list[Chunk] = []
         while self._frames and (until_bytes is None or self._frames[0][0] <= until_bytes):
             _, n_bytes, payload = self._frames.popleft()
             self._n_bytes -= n_bytes
-            taken.append(payload)
-        return taken
+            frames.append(payload)
+        return frames
 
 
 class InputControl(Generic[Event]):
     """The uplink's gate as the rules set it, and the client's early events; commands go to `emit`."""
 
-    __slots__ = ("_early", "_emit", "_gate", "position_bytes")
+    __slots__ = ("_early_events", "_emit", "_gate", "position_bytes")
 
     def __init__(self, emit: Callable[[InputCommand], None]) -> None:
         self._emit = emit
-        self._early: list[tuple[int, Event]] = []
+        self._early_events: list[tuple[int, Event]] = []
         self._gate: InputGate = "held"
         self.position_bytes: int | None = None
         """Where in the client's audio the early event at hand came; None for events that are handled at once."""
@@ -72,17 +72,17 @@ class InputControl(Generic[Event]):
 
     def hold(self, event: Event, input_bytes: int) -> bool:
         """Keep an event that came after `input_bytes` of audio. Returns False if too many wait already."""
-        is_full = len(self._early) >= MAX_EVENTS
+        is_full = len(self._early_events) >= MAX_EARLY_EVENTS
         if isinstance(event, UserText):
-            is_full = is_full or sum(isinstance(early, UserText) for _, early in self._early) >= MAX_TYPED
+            is_full = is_full or sum(isinstance(early, UserText) for _, early in self._early_events) >= MAX_EARLY_TEXTS
         if not is_full:
-            self._early.append((input_bytes, event))
+            self._early_events.append((input_bytes, event))
         return not is_full
 
     def release(self) -> Iterator[Event]:
         """The events that waited, in order, each after the audio that came before it; none is kept afterwards."""
         released_bytes = 0
-        early, self._early = self._early, []
+        early, self._early_events = self._early_events, []
         for input_bytes, event in early:
             if input_bytes > released_bytes:
                 self._emit(ReleaseInput(input_bytes))

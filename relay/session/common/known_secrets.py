@@ -2,7 +2,7 @@
 
 `relay.session.common.redact` finds what looks like a credential; this finds the credentials themselves, whatever they
 look like. The settings' secrets are added at the start, and again when settings are read again; nothing that was
-`add`ed is forgotten. Tokens that change at run time are learned, and the latest `MAX_LEARNED` are kept. Short or
+`add`ed is forgotten. Tokens that change at run time are learned, and the latest `MAX_ROTATING` are kept. Short or
 ordinary values are no secrets here, for they would redact ordinary text.
 
 Each secret is searched for as it is, as JSON spells it and as URLs do, the longest first. JSON that spells a character
@@ -22,7 +22,7 @@ from relay.session.common.redact import MASK
 
 MIN_CHARS = 8
 """A shorter value also occurs by chance."""
-MAX_LEARNED = 8
+MAX_ROTATING = 8
 """How many of the secrets that are fetched at run time are remembered; the oldest is forgotten."""
 BLOCK_BYTES = 32 * 1024
 """A block of this length without a quote and without a space is base64 of audio or an image: it is not searched."""
@@ -44,7 +44,7 @@ class KnownSecrets:
 
     def __init__(self, values: Iterable[str | None] = ()) -> None:
         self._configured: set[str] = set()
-        self._learned: deque[str] = deque(maxlen=MAX_LEARNED)
+        self._rotating: deque[str] = deque(maxlen=MAX_ROTATING)
         self._texts: tuple[str, ...] = ()
         self._needles: tuple[bytes, ...] = ()
         self._longest_bytes = 0
@@ -58,10 +58,10 @@ class KnownSecrets:
         self._configured |= {value for value in values if value is not None and is_secret(value)}
         self._prepare()
 
-    def learn(self, value: str) -> None:
+    def add_rotating(self, value: str) -> None:
         """Know a secret that changes while the relay runs, such as a bearer token; the latest are kept."""
-        if is_secret(value) and value not in self._learned:
-            self._learned.append(value)
+        if is_secret(value) and value not in self._rotating:
+            self._rotating.append(value)
             self._prepare()
 
     def redact(self, text: str) -> str:
@@ -97,7 +97,7 @@ class KnownSecrets:
         return plain
 
     def _prepare(self) -> None:
-        forms = {form for value in (*self._configured, *self._learned) for form in _forms(value)}
+        forms = {form for value in (*self._configured, *self._rotating) for form in _forms(value)}
         # The longest first: a secret within another one must not leave the rest of it.
         self._texts = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._needles = tuple(form.encode(errors="surrogatepass") for form in self._texts)

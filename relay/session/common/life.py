@@ -25,7 +25,7 @@ class Phase(Enum):
     ENDED = "ended"
 
 
-class SessionLife:
+class SessionState:
     """Phase and limits of one session; `limits` are the relay's."""
 
     __slots__ = ("active_at", "connect_by", "limits", "phase", "started_at", "was_ready")
@@ -63,12 +63,14 @@ class SessionLife:
         """The session is over."""
         self.phase = Phase.ENDED
 
-    def act(self, now: float) -> None:
+    def note_activity(self, now: float) -> None:
         """Something happened that ends the idle time."""
         self.active_at = max(self.active_at, now)
 
     def deadline(self, *others: float | None) -> float | None:
-        """When a `Tick` is wanted: at the end of the connect timeout, then at the earliest limit or of `others`."""
+        """When a `DeadlineReached` is wanted: at the end of the connect timeout, then at the earliest limit or of
+        `others`.
+        """
         if self.phase is Phase.ENDED:
             return None
         if not self.was_ready:
@@ -76,7 +78,7 @@ class SessionLife:
         ends_at, idle_at = self.limits.ends_at(self.started_at), self.limits.idle_at(self.active_at)
         return min((time for time in (*others, ends_at, idle_at) if time is not None), default=None)
 
-    def has_timed_out(self, now: float) -> bool:
+    def has_connect_timed_out(self, now: float) -> bool:
         """Whether the session was not ready in time."""
         return not self.was_ready and now >= self.connect_by
 

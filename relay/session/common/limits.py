@@ -9,24 +9,24 @@ MAX_FAULTS = 10
 FAULT_WINDOW_S = 60.0
 """A client that makes `MAX_FAULTS` mistakes within this time is disconnected."""
 
-RESPONSE_AFTER_SPEECH_S = 3.0
+AUTO_RESPONSE_TIMEOUT_S = 3.0
 """How long after the user's speech the upstream's own response is awaited before one that is due is requested."""
 MAX_SPEECH_S = 120.0
 """How long the user counts as speaking if the upstream never reports the end."""
-REFUSED_RETRY_S = 1.0
+RETRY_DELAY_S = 1.0
 """When a response is requested again that was refused because another one was active."""
-STALL_S = 30.0
+STALL_TIMEOUT_S = 30.0
 """How long a response may go without an event from the upstream before it is given up."""
-ALREADY_ACTIVE = "conversation_already_has_active_response"
+ALREADY_ACTIVE_ERROR = "conversation_already_has_active_response"
 """The code of the error that refuses a response while another one is active."""
 
-OWN_IDS = "relay_"
+RELAY_EVENT_ID_PREFIX = "relay_"
 """How the ids of the relay's own events begin. A client may not use such ids, and gets no errors about them."""
 MAX_EVENT_ID_CHARS = 512
-MAX_KINDS = 64
+MAX_IGNORED_KINDS = 64
 """Of what is ignored; further kinds are not counted: an upstream may invent a new one for every event."""
 
-KEY_REVOKED = "The key that opened this session was revoked; connect with another one."
+KEY_REVOKED_MESSAGE = "The key that opened this session was revoked; connect with another one."
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +62,5 @@ class IgnoredCounts(dict[str, int]):
 
     def count(self, kind: str) -> None:
         """One more of this kind."""
-        if kind in self or len(self) < MAX_KINDS:
+        if kind in self or len(self) < MAX_IGNORED_KINDS:
             self[kind] = self.get(kind, 0) + 1

@@ -13,7 +13,7 @@ MAX_PARTS = 128
 class MediaLedger:
     """The audio of one session in bytes and seconds of the session's clock."""
 
-    __slots__ = ("_parts", "dropped_input_bytes", "input_bytes", "output_at", "output_bytes", "plays_until")
+    __slots__ = ("_parts", "dropped_input_bytes", "input_bytes", "last_output_at", "output_bytes", "playback_ends_at")
 
     def __init__(self, started_at: float = 0.0) -> None:
         self.input_bytes = 0
@@ -22,14 +22,14 @@ class MediaLedger:
         """How much of it was dropped: the oldest of what was held too long."""
         self.output_bytes = 0
         """The upstream's audio that was accepted, in the upstream's format."""
-        self.output_at = started_at
+        self.last_output_at = started_at
         """When the last of it came."""
-        self.plays_until = started_at
-        """When a client that plays at once has played it; counted by `add_played_at_once` alone."""
+        self.playback_ends_at = started_at
+        """When a client that plays at once has played it; counted by `add_unpaced_output` alone."""
         self._parts: dict[PartKey, int] = {}
 
     @property
-    def heard_input_bytes(self) -> int:
+    def accepted_input_bytes(self) -> int:
         """The client's audio without what was dropped: what the upstream has heard, or will."""
         return self.input_bytes - self.dropped_input_bytes
 
@@ -52,15 +52,15 @@ class MediaLedger:
     def add_output(self, key: PartKey, n_bytes: int, now: float) -> None:
         """The upstream sent audio of a part, which was accepted."""
         self.output_bytes += n_bytes
-        self.output_at = now
+        self.last_output_at = now
         self._parts[key] = self._parts.get(key, 0) + n_bytes
 
-    def add_played_at_once(self, n_bytes: int, now: float, bytes_per_ms: int) -> None:
+    def add_unpaced_output(self, n_bytes: int, now: float, bytes_per_ms: int) -> None:
         """The upstream sent audio to a client that plays it at once, after what it has."""
         self.output_bytes += n_bytes
-        self.output_at = now
-        self.plays_until = max(self.plays_until, now) + n_bytes / bytes_per_ms / 1000
+        self.last_output_at = now
+        self.playback_ends_at = max(self.playback_ends_at, now) + n_bytes / bytes_per_ms / 1000
 
-    def add_speech(self, key: PartKey, n_bytes: int) -> None:
+    def add_tts_output(self, key: PartKey, n_bytes: int) -> None:
         """An external voice sent audio of a part, which was accepted."""
         self._parts[key] = self._parts.get(key, 0) + n_bytes

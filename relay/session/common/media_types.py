@@ -15,7 +15,7 @@ PartKey = tuple[str, int]
 InputGate = Literal["held", "open", "muted", "closed"]
 """What becomes of the client's audio: kept for later, sent on, replaced by silence of the same length, or ignored."""
 
-UNTOUCHED = frozenset(
+PASSTHROUGH_EVENTS = frozenset(
     {
         "response.output_audio.delta",
         "response.output_audio_transcript.delta",
@@ -35,7 +35,7 @@ class AudioDelta(NamedTuple):
     audio: Chunk
 
 
-class SpeechDelta(NamedTuple):
+class TtsAudioDelta(NamedTuple):
     """Audio of an external voice in the upstream's format, and when its characters are spoken, where known."""
 
     context_id: str
@@ -43,13 +43,13 @@ class SpeechDelta(NamedTuple):
     alignment: Alignment | None = None
 
 
-class DeltaFrame(NamedTuple):
+class RawDelta(NamedTuple):
     """A delta of audio or text as a whole event on its way to a Realtime client.
 
-    `raw` holds `n_bytes` of audio in base64, which begins at `audio_at`. A delta of text has no audio: `n_bytes` is 0.
-    `audio_at` is -1 for text, and for audio in an event of unusual shape.
+    `raw` holds `n_bytes` of audio in base64, which begins at `audio_offset`. A delta of text has no audio: `n_bytes`
+    is 0. `audio_offset` is -1 for text, and for audio in an event of unusual shape.
     """
 
     raw: Chunk
     n_bytes: int
-    audio_at: int
+    audio_offset: int

@@ -2,7 +2,7 @@
 
 Three of them say how a session works. `SessionConfig` is what the upstream is asked for: voice, instructions, turn
 detection, tools. `DeviceOptions` is how the device client's side works: formats, pace, duplex, and the capabilities of
-the upstream. `SpeechRules` is how an external voice speaks. Each is replaced as a whole, never changed, so whoever
+the upstream. `TtsOptions` is how an external voice speaks. Each is replaced as a whole, never changed, so whoever
 holds one has a consistent state. A value checks nothing: codecs and settings have done that before they make one.
 """
 
@@ -54,19 +54,20 @@ class TurnDetection:
 class ToolSpec:
     """A tool as the model is told of it.
 
-    `examples` are sentences that call it, for engines that learn from them; `shown` lets the client see its arguments
-    and its result. A tool `of_client` is run by the client, which has `timeout_ms` for it; one that is `protected` is
-    not replaced by a client's of the same name. `cancel_on_interrupt`: a barge-in ends its running calls.
+    `examples` are sentences that call it, for engines that learn from them; `visible_to_client` lets the client see
+    its arguments and its result. A tool `runs_on_client` is run by the client, which has `timeout_ms` for it; one that
+    is `protected` is not replaced by a client's of the same name. `cancel_on_interrupt`: a barge-in ends its running
+    calls.
     """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
     examples: tuple[str, ...] = ()
-    shown: bool = False
+    visible_to_client: bool = False
     protected: bool = False
     cancel_on_interrupt: bool = False
-    of_client: bool = False
+    runs_on_client: bool = False
     timeout_ms: int = 15_000
 
     def definition(self, *, with_examples: bool = False) -> dict[str, Any]:
@@ -77,15 +78,15 @@ class ToolSpec:
         return {"type": "function", "name": self.name, "description": self.description, "parameters": parameters}
 
 
-Effort = Literal["minimal", "low", "medium", "high", "xhigh"]
+ReasoningEffort = Literal["minimal", "low", "medium", "high", "xhigh"]
 """How much a model reasons before it answers."""
 
-EXTERNAL_VOICE = "elevenlabs:"
+ELEVENLABS_PREFIX = "elevenlabs:"
 """How the name of a voice begins that is not the model's own: the id of an ElevenLabs voice follows."""
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechRules:
+class TtsOptions:
     """How answers are spoken by an external voice.
 
     `streaming`: sentence by sentence as they come; `final`: when all of the text is there. After a failure the model's
@@ -112,14 +113,14 @@ class SessionConfig:
     output_format: AudioFormat = PCM16_24K
     tools: tuple[ToolSpec, ...] = ()
     max_output_tokens: int | None = None
-    effort: Effort | None = None
+    effort: ReasoningEffort | None = None
 
     @property
     def external_voice(self) -> str | None:
         """The id of the voice that speaks in the model's place, which then answers in text."""
-        if self.voice is None or not self.voice.startswith(EXTERNAL_VOICE):
+        if self.voice is None or not self.voice.startswith(ELEVENLABS_PREFIX):
             return None
-        return self.voice.removeprefix(EXTERNAL_VOICE)
+        return self.voice.removeprefix(ELEVENLABS_PREFIX)
 
     @property
     def upstream_turn(self) -> TurnDetection:
@@ -144,14 +145,15 @@ class SessionConfig:
 class UpstreamCapabilities:
     """What an upstream can do that others cannot; the defaults are those of OpenAI's Realtime API.
 
-    `input_pcm` and `output_pcm` are the only PCM that it takes and gives. `has_g711`: it takes and gives G.711 as well.
-    `truncates`: an answer that was cut off can be truncated in its history; otherwise the upstream does so by itself.
+    `input_pcm` and `output_pcm` are the only PCM that it takes and gives. `supports_g711`: it takes and gives G.711 as
+    well. `supports_truncation`: an answer that was cut off can be truncated in its history; otherwise the upstream
+    does so by itself.
     """
 
     input_pcm: AudioFormat = PCM16_24K
     output_pcm: AudioFormat = PCM16_24K
-    has_g711: bool = True
-    truncates: bool = True
+    supports_g711: bool = True
+    supports_truncation: bool = True
 
 
 OPENAI_CAPABILITIES = UpstreamCapabilities()
@@ -162,7 +164,7 @@ class DeviceOptions:
     """What a device client and the relay have agreed on for their side of the wire.
 
     `half_duplex`: the device hears its own speaker, so its microphone counts as silent while an item plays.
-    `external_voice`: the sound does not come from the upstream, but from a voice that has all formats but 48 kHz.
+    `has_external_voice`: the sound does not come from the upstream, but from a voice that has all formats but 48 kHz.
     `upstream`: what the upstream can do, None for `OPENAI_CAPABILITIES`.
     """
 
@@ -170,7 +172,7 @@ class DeviceOptions:
     output: AudioFormat = AudioFormat("pcm16", 16_000)
     max_ahead_ms: int | None = 1000
     half_duplex: bool = False
-    external_voice: bool = False
+    has_external_voice: bool = False
     upstream: UpstreamCapabilities | None = None
 
     @property
@@ -182,15 +184,15 @@ class DeviceOptions:
     def upstream_input(self) -> AudioFormat:
         """The format that the upstream gets: its own PCM, or the client's G.711 where it takes that."""
         upstream = self.capabilities
-        return self.input if self.input.encoding != "pcm16" and upstream.has_g711 else upstream.input_pcm
+        return self.input if self.input.encoding != "pcm16" and upstream.supports_g711 else upstream.input_pcm
 
     @property
     def upstream_output(self) -> AudioFormat:
         """The format asked of whoever speaks: the upstream by the same rule as for the input, or an external voice."""
         upstream = self.capabilities
-        if self.external_voice and self.output.rate_hz <= PCM16_24K.rate_hz:
+        if self.has_external_voice and self.output.rate_hz <= PCM16_24K.rate_hz:
             return self.output
-        return self.output if self.output.encoding != "pcm16" and upstream.has_g711 else upstream.output_pcm
+        return self.output if self.output.encoding != "pcm16" and upstream.supports_g711 else upstream.output_pcm
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,10 +236,10 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True)
-class ClipHanded:
+class SentAudio:
     """The playout's account of one clip: ms sent to the client's socket, and ms that it estimates as played."""
 
     item_id: str
     content_index: int
-    handed_ms: int
-    estimated_ms: int
+    sent_ms: int
+    estimated_played_ms: int

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from relay.session.common.model import EXTERNAL_VOICE, Effort
+from relay.session.common.model import ELEVENLABS_PREFIX, ReasoningEffort
 
 RecordMode = Literal["off", "on", "consent"]
 """Whether a session is recorded: never, always, or once its client has consented."""
@@ -43,12 +43,12 @@ CAPABILITIES: Mapping[str, str] = {
 }
 """What a policy can let a client do, each as the end of "the client may …"."""
 
-ADDRESSES = frozenset({"mcp", "image_urls"})
+FETCH_CAPABILITIES = frozenset({"mcp", "image_urls"})
 """Capabilities that let a client make the upstream connect to addresses."""
-DEFAULT_ALLOW = frozenset(CAPABILITIES) - ADDRESSES
+DEFAULT_ALLOW = frozenset(CAPABILITIES) - FETCH_CAPABILITIES
 """Enough for every application of the official SDKs."""
 
-GUARDED_ALLOW = DEFAULT_ALLOW - {"prompt", "system_items", "unknown"}
+RESTRICTED_ALLOW = DEFAULT_ALLOW - {"prompt", "system_items", "unknown"}
 """The default of a policy with instructions of its own: what could replace or outvote them is left out as well."""
 
 PROVIDER_SECRET, MINT, MINT_ANY = "provider_secret", "mint", "mint:*"
@@ -90,7 +90,7 @@ class RealtimePolicy:
     voices: tuple[str, ...] = ("*",)
     transcription_models: tuple[str, ...] = ("*",)
     max_output_tokens: int | None = None
-    max_effort: Effort | None = None
+    max_effort: ReasoningEffort | None = None
     allow: frozenset[str] = DEFAULT_ALLOW
     denied_fields: Literal["refuse", "drop"] = "refuse"
 
@@ -105,15 +105,19 @@ class RealtimePolicy:
     def first_voice(self, *configured: str | None, kind: "VoiceKind | None" = "model") -> str | None:
         """The first of `configured` that is allowed, else the first named voice; of `kind`, unless that is None."""
         allowed = (voice for voice in configured if voice and matches(voice, self.voices))
-        voices = (*allowed, *names_among(self.voices))
+        voices = (*allowed, *literal_names(self.voices))
         return next((voice for voice in voices if kind in (None, voice_kind(voice))), None)
 
-    def instructions_with(self, given: Any) -> Any:
+    def combine_instructions(self, client_instructions: Any) -> Any:
         """The policy's instructions followed by the client's; without its own, the client's as they are."""
         own = self.instructions
         if not own:
-            return given
-        return f"{own}{INSTRUCTIONS_SEPARATOR}{given}" if isinstance(given, str) and given.strip() else own
+            return client_instructions
+        return (
+            f"{own}{INSTRUCTIONS_SEPARATOR}{client_instructions}"
+            if isinstance(client_instructions, str) and client_instructions.strip()
+            else own
+        )
 
     @property
     def session_limits(self) -> dict[str, Any]:
@@ -126,21 +130,21 @@ class RealtimePolicy:
         return limits
 
     @property
-    def is_limited(self) -> bool:
+    def restricts_settings(self) -> bool:
         """Whether some setting is limited: an unknown field could be another name of the same thing."""
-        named = all(is_open(names) for names in (self.models, self.voices, self.transcription_models))
+        named = all(allows_any(names) for names in (self.models, self.voices, self.transcription_models))
         capped = self.max_output_tokens is not None or self.max_effort is not None
         return not named or capped or bool(self.instructions) or not self.allow >= DEFAULT_ALLOW
 
     @property
-    def guards_addresses(self) -> bool:
+    def forbids_fetches(self) -> bool:
         """Whether the upstream must not connect to addresses of the client's choice."""
-        return not self.allow >= ADDRESSES
+        return not self.allow >= FETCH_CAPABILITIES
 
     @property
-    def is_closed(self) -> bool:
+    def is_restricted(self) -> bool:
         """Whether anything is limited at all: then items, parts and tools pass only in the shapes that are known."""
-        return self.is_limited or self.guards_addresses
+        return self.restricts_settings or self.forbids_fetches
 
 
 MAX_NAME_CHARS = 512
@@ -151,19 +155,19 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
     return len(name) <= MAX_NAME_CHARS and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def is_open(patterns: tuple[str, ...]) -> bool:
+def allows_any(patterns: tuple[str, ...]) -> bool:
     """Whether every name fits the patterns."""
     return "*" in patterns
 
 
-def names_among(patterns: tuple[str, ...]) -> list[str]:
+def literal_names(patterns: tuple[str, ...]) -> list[str]:
     """The patterns that are names: those without a wildcard."""
     return [pattern for pattern in patterns if not set(pattern) & set("*?[")]
 
 
-def first_name(patterns: tuple[str, ...]) -> str | None:
+def first_literal_name(patterns: tuple[str, ...]) -> str | None:
     """The first of the patterns that is a name; None if there is none."""
-    return next(iter(names_among(patterns)), None)
+    return next(iter(literal_names(patterns)), None)
 
 
 VoiceKind = Literal["model", "external"]
@@ -178,7 +182,7 @@ _WORD = re.compile(r"[^\W_]{2,}")
 
 def voice_kind(voice: str) -> VoiceKind:
     """Whether a voice is one of the model's own or an external one."""
-    return "external" if voice.startswith(EXTERNAL_VOICE) else "model"
+    return "external" if voice.startswith(ELEVENLABS_PREFIX) else "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +237,7 @@ class Policy:
         """The model of a client that names none; None where the policy allows neither `configured` nor names one."""
         if self.allows_model(configured):
             return configured
-        return first_name(self.realtime.models)
+        return first_literal_name(self.realtime.models)
 
     def default_voice(self, *configured: str | None, kind: VoiceKind | None = None) -> str | None:
         """Who speaks where a client names nobody; None where there is no such voice (of that kind).
@@ -248,11 +252,11 @@ class Policy:
         """What the user's words are transcribed with: `configured` if that is allowed, else the first that it names."""
         if configured is None or matches(configured, self.realtime.transcription_models):
             return configured
-        return first_name(self.realtime.transcription_models)
+        return first_literal_name(self.realtime.transcription_models)
 
-    def instructions_with(self, given: str | None, default: str = "") -> str:
+    def combine_instructions(self, client_instructions: str | None, default: str = "") -> str:
         """The policy's instructions followed by the client's; without its own, the client's or else `default`."""
-        instructions: str | None = self.realtime.instructions_with(given)
+        instructions: str | None = self.realtime.combine_instructions(client_instructions)
         return default if instructions is None else instructions
 
 

@@ -89,12 +89,12 @@ class KeyedRateLimiter:
         return bucket.take(1, now)
 
 
-def take_all_or_none(wanted: list[tuple[KeyedRateLimiter, str]], now: float) -> float:
+def take_all_or_none(limiter_keys: list[tuple[KeyedRateLimiter, str]], now: float) -> float:
     """Take a token from each of several limiters, or from none: 0.0, or the longest wait in seconds among them."""
-    wait_s = max((limiter.wait_s(key, now) for limiter, key in wanted), default=0.0)
+    wait_s = max((limiter.wait_s(key, now) for limiter, key in limiter_keys), default=0.0)
     if wait_s > 0:
         return wait_s
-    for limiter, key in wanted:
+    for limiter, key in limiter_keys:
         limiter.take(key, now)
     return 0.0
 

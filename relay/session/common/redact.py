@@ -43,7 +43,7 @@ def close_reason(text: str) -> str:
     return redact(text).encode()[:123].decode(errors="ignore")
 
 
-def clean(value: Any) -> Any:
+def redact_value(value: Any) -> Any:
     """JSON without anything that looks like a credential, in its texts or under a name that says so."""
     if type(value) in _NO_TEXT:
         return value
@@ -51,9 +51,9 @@ def clean(value: Any) -> Any:
         return redact(value, len(value)) if len(value) > 6 else value
     if isinstance(value, Mapping):
         return {
-            key: MASK if isinstance(member, str) and member and _SECRET_KEY.match(key) else clean(member)
+            key: MASK if isinstance(member, str) and member and _SECRET_KEY.match(key) else redact_value(member)
             for key, member in value.items()
         }
     if isinstance(value, list | tuple):
-        return [clean(member) for member in value]
+        return [redact_value(member) for member in value]
     return value

@@ -60,15 +60,15 @@ TRANSITIONS: dict[tuple[SlotState, SlotInput], SlotState] = {
 class ResponseSlot:
     """Which response is under way. `request_id` is our request that has had no answer yet."""
 
-    __slots__ = ("_claimed", "_doomed", "_echoes", "request_id", "response_id", "state")
+    __slots__ = ("_cancel_on_create", "_presumed_id", "_upstream_echoes_metadata", "request_id", "response_id", "state")
 
     def __init__(self) -> None:
         self.state = SlotState.FREE
         self.response_id: str | None = None
         self.request_id: str | None = None
-        self._doomed = False
-        self._echoes = False
-        self._claimed: str | None = None
+        self._cancel_on_create = False
+        self._upstream_echoes_metadata = False
+        self._presumed_id: str | None = None
 
     @property
     def is_free(self) -> bool:
@@ -81,7 +81,7 @@ class ResponseSlot:
             raise KeyError((self.state, SlotInput.REQUEST))
         self._move(SlotInput.REQUEST)
         self.request_id = request_id
-        self._doomed = False
+        self._cancel_on_create = False
 
     def created(self, response_id: str, request_id: str | None) -> bool:
         """A response began. Returns whether it was given up before it was born and must be cancelled (D2.5).
@@ -89,14 +89,14 @@ class ResponseSlot:
         An upstream that has never echoed our metadata may not do so at all: then the first response after our request
         is taken for ours. If it was not, the refusal that follows says so (`refused`).
         """
-        self._echoes = self._echoes or request_id is not None
-        claimed = request_id is None and not self._echoes
+        self._upstream_echoes_metadata = self._upstream_echoes_metadata or request_id is not None
+        claimed = request_id is None and not self._upstream_echoes_metadata
         ours = self.request_id is not None and (claimed or request_id == self.request_id)
-        self._claimed = self.request_id if ours and claimed else None
-        doomed = ours and self._doomed
+        self._presumed_id = self.request_id if ours and claimed else None
+        doomed = ours and self._cancel_on_create
         if ours:
             self.request_id = None
-            self._doomed = False
+            self._cancel_on_create = False
         self._move(SlotInput.CREATED)
         self.response_id = response_id
         if doomed:
@@ -105,20 +105,20 @@ class ResponseSlot:
 
     def refused(self, request_id: str) -> bool:
         """Our request was refused. Returns whether it was the one outstanding, or one taken for answered."""
-        if request_id == self._claimed:
-            self._claimed = None
+        if request_id == self._presumed_id:
+            self._presumed_id = None
             return True
         if request_id != self.request_id:
             return False
         self.request_id = None
-        self._doomed = False
+        self._cancel_on_create = False
         self._move(SlotInput.REFUSED)
         return True
 
     def cancel(self) -> str | None:
         """Give up what is under way. Returns the id to cancel, None if there is none (yet)."""
         if self.request_id is not None:
-            self._doomed = True
+            self._cancel_on_create = True
         before = self.state
         self._move(SlotInput.CANCEL)
         return self.response_id if before is SlotState.ACTIVE else None
@@ -128,9 +128,9 @@ class ResponseSlot:
         ours_unborn = self.request_id is not None and request_id == self.request_id
         if ours_unborn:
             self.request_id = None
-            self._doomed = False
+            self._cancel_on_create = False
         if response_id == self.response_id:
-            self._claimed = None
+            self._presumed_id = None
             self._move(SlotInput.DONE)
             self.response_id = None
             return True
@@ -138,11 +138,11 @@ class ResponseSlot:
             self._move(SlotInput.DONE)
         return ours_unborn
 
-    def give_up(self) -> str | None:
+    def abandon(self) -> str | None:
         """Forget a response that the upstream has fallen silent on. Returns its id, if it had one."""
         response_id = self.response_id
-        self.state, self.response_id, self.request_id, self._doomed = SlotState.FREE, None, None, False
+        self.state, self.response_id, self.request_id, self._cancel_on_create = SlotState.FREE, None, None, False
         return response_id
 
-    def _move(self, what: SlotInput) -> None:
-        self.state = TRANSITIONS[self.state, what]
+    def _move(self, slot_input: SlotInput) -> None:
+        self.state = TRANSITIONS[self.state, slot_input]

@@ -1,11 +1,11 @@
 """Whether the user is speaking, and when a refused response is requested again (D4).
 
 No response is requested while the user is in the middle of a turn. The upstream reports its beginning and its end.
-After the end the upstream's own response is awaited for `RESPONSE_AFTER_SPEECH_S`, and an upstream that never reports
+After the end the upstream's own response is awaited for `AUTO_RESPONSE_TIMEOUT_S`, and an upstream that never reports
 the end is not believed for longer than `MAX_SPEECH_S`.
 """
 
-from relay.session.common.limits import MAX_SPEECH_S, REFUSED_RETRY_S, RESPONSE_AFTER_SPEECH_S
+from relay.session.common.limits import AUTO_RESPONSE_TIMEOUT_S, MAX_SPEECH_S, RETRY_DELAY_S
 
 
 class TurnTimers:
@@ -44,17 +44,17 @@ class TurnTimers:
 
     def speech_stopped(self, now: float, *, awaits_response: bool) -> None:
         """The user's speech is over; `awaits_response`: the upstream creates a response by itself."""
-        self._speech_ends_by = now + RESPONSE_AFTER_SPEECH_S
+        self._speech_ends_by = now + AUTO_RESPONSE_TIMEOUT_S
         self.is_user_speaking = awaits_response
 
-    def speech_over(self) -> None:
+    def clear_speech(self) -> None:
         """The turn was answered, or its audio was cleared."""
         self.is_user_speaking = False
 
-    def retry_later(self, now: float) -> None:
+    def schedule_retry(self, now: float) -> None:
         """A response was refused because another one was active."""
-        self._retry_at = now + REFUSED_RETRY_S
+        self._retry_at = now + RETRY_DELAY_S
 
-    def retry_over(self) -> None:
+    def clear_retry(self) -> None:
         """A response began or ended: nothing is to be waited for any more."""
         self._retry_at = None

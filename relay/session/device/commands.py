@@ -24,11 +24,13 @@ from relay.session.device.turn_metrics import TurnMetrics
 
 @dataclass(frozen=True, slots=True)
 class ConfigureSession:
-    """Put `config` in force; `teach` adds the tools' example sentences, for an engine that learns from them."""
+    """Put `config` in force; `include_examples` adds the tools' example sentences, for an engine that learns from
+    them.
+    """
 
     config: SessionConfig
     event_id: str
-    teach: bool = False
+    include_examples: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ class CloseUpstream:
 
 
 @dataclass(frozen=True, slots=True)
-class TellConnected:
+class SendConnected:
     """`AIConnected`: the upstream is ready."""
 
     session_id: str
@@ -102,7 +104,7 @@ class TellConnected:
 
 
 @dataclass(frozen=True, slots=True)
-class TellReady:
+class SendReady:
     """`ready`: what is in force after a hello."""
 
     options: DeviceOptions
@@ -110,19 +112,19 @@ class TellReady:
 
 
 @dataclass(frozen=True, slots=True)
-class TellSpeech:
+class SendSpeechState:
     """`AISpeechDetected` or `AISpeechEnded`."""
 
     started: bool
 
 
 @dataclass(frozen=True, slots=True)
-class TellResponseStart:
+class SendResponseStart:
     """`AIResponseStart`."""
 
 
 @dataclass(frozen=True, slots=True)
-class TellResponseEnd:
+class SendResponseEnd:
     """`AIResponseEnd`; `more` while the relay owes a follow-up."""
 
     final_text: str
@@ -130,14 +132,14 @@ class TellResponseEnd:
     more: bool
 
 
-class TellText(NamedTuple):
+class SendTextDelta(NamedTuple):
     """`textDelta`."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class TellTranscript:
+class SendTranscript:
     """`transcript` of either side."""
 
     role: str
@@ -148,7 +150,7 @@ class TellTranscript:
 
 
 @dataclass(frozen=True, slots=True)
-class TellTool:
+class SendToolStatus:
     """`tool`: how a tool call goes."""
 
     call_id: str
@@ -161,7 +163,7 @@ class TellTool:
 
 
 @dataclass(frozen=True, slots=True)
-class TellToolCall:
+class SendToolCall:
     """`toolCall`: the client is to run a tool of its own; `arguments` is a JSON object as text."""
 
     call_id: str
@@ -171,7 +173,7 @@ class TellToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class TellInterrupted:
+class SendInterrupted:
     """`interrupted`: fall silent; `estimated` when no acknowledgement of playback was at hand."""
 
     item_id: str
@@ -181,14 +183,14 @@ class TellInterrupted:
 
 
 @dataclass(frozen=True, slots=True)
-class TellUsage:
+class SendUsage:
     """`usage` of one response."""
 
     usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
-class TellError:
+class SendError:
     """`error`: what went wrong and what to do."""
 
     code: ErrorCode
@@ -198,7 +200,7 @@ class TellError:
 
 
 @dataclass(frozen=True, slots=True)
-class TellGoodbye:
+class SendGoodbye:
     """`goodbye`: the relay ends the session, in peace."""
 
     reason: str
@@ -216,7 +218,7 @@ class CloseClient:
 
 
 @dataclass(frozen=True, slots=True)
-class PlayStart:
+class SendAudioStart:
     """`audioStart`: the next binary frames belong to this item."""
 
     item_id: str
@@ -224,7 +226,7 @@ class PlayStart:
 
 
 @dataclass(frozen=True, slots=True)
-class PlayEnd:
+class SendAudioEnd:
     """`audioEnd`: an item's audio is complete."""
 
     item_id: str
@@ -233,12 +235,12 @@ class PlayEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class DropAudio:
-    """Let no more audio out; the next event is `AudioDropped`."""
+class ClearPlayout:
+    """Let no more audio out; the next event is `PlayoutCleared`."""
 
 
 @dataclass(frozen=True, slots=True)
-class SyncPlayhead:
+class SyncPlayout:
     """The client told its position: pace by it."""
 
     item_id: str
@@ -246,7 +248,7 @@ class SyncPlayhead:
 
 
 @dataclass(frozen=True, slots=True)
-class UseOptions:
+class ApplyOptions:
     """From here on the client's side of the wire works by these options."""
 
     options: DeviceOptions
@@ -273,15 +275,15 @@ class ReleaseInput:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenVoice:
-    """Connect to the voice, so that it is there when it is needed; `VoiceOpened` or `VoiceFailed` follows."""
+class ConnectTts:
+    """Connect to the voice, so that it is there when it is needed; `TtsConnected` or `TtsFailed` follows."""
 
     voice_id: str
-    output: AudioFormat
+    output_format: AudioFormat
 
 
 @dataclass(frozen=True, slots=True)
-class SpeakText:
+class SynthesizeSentence:
     """Speak a sentence within a context; its first one opens the context."""
 
     context_id: str
@@ -289,38 +291,38 @@ class SpeakText:
 
 
 @dataclass(frozen=True, slots=True)
-class SpeakWhole:
-    """Speak a whole text in a request of its own; `VoiceSpoke`, then `VoiceFinished` or `VoiceFailed` follow."""
+class SynthesizeText:
+    """Speak a whole text in a request of its own; `TtsAudio`, then `TtsContextDone` or `TtsFailed` follow."""
 
     context_id: str
     voice_id: str
-    output: AudioFormat
+    output_format: AudioFormat
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class EndSpeech:
-    """No more text comes for a context; `VoiceFinished` follows its last sound."""
+class FinishTtsContext:
+    """No more text comes for a context; `TtsContextDone` follows its last sound."""
 
     context_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class HushSpeech:
+class CancelTtsContext:
     """Close a context at once: nobody wants to hear the rest."""
 
     context_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class KeepSpeech:
+class KeepTtsContextAlive:
     """Keep a context open although there is no text for it at the moment."""
 
     context_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class CloseVoice:
+class DisconnectTts:
     """Hang up on the voice, whatever it is doing."""
 
 
@@ -329,7 +331,7 @@ class CloseVoice:
 
 @dataclass(frozen=True, slots=True)
 class RunTool:
-    """Run a tool; `ToolReturned` follows exactly once."""
+    """Run a tool; `ToolCallFinished` follows exactly once."""
 
     call_id: str
     name: str
@@ -344,25 +346,33 @@ class CancelTool:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelTools:
+class CancelAllTools:
     """Give up all running tool calls; their outputs have no reader any more."""
 
 
 ItemCommand = CreateItem | DeleteItem | TruncateItem
 UpstreamCommand = ConfigureSession | CommitInput | ClearInput | ItemCommand | CreateResponse | CancelResponse
-TurnMessage = TellSpeech | TellResponseStart | TellText | TellResponseEnd | TellTranscript | TellInterrupted
-CallMessage = TellTool | TellToolCall
-FigureMessage = TellUsage | TurnMetrics
-ClientMessage = TellConnected | TellReady | TurnMessage | CallMessage | FigureMessage | TellError | TellGoodbye
-PlayCommand = PlayStart | PlayEnd | DropAudio | SyncPlayhead | UseOptions
+TurnMessage = SendSpeechState | SendResponseStart | SendTextDelta | SendResponseEnd | SendTranscript | SendInterrupted
+ToolMessage = SendToolStatus | SendToolCall
+MetricsMessage = SendUsage | TurnMetrics
+ClientMessage = SendConnected | SendReady | TurnMessage | ToolMessage | MetricsMessage | SendError | SendGoodbye
+PlayoutCommand = SendAudioStart | SendAudioEnd | ClearPlayout | SyncPlayout | ApplyOptions
 InputCommand = SetInputGate | ReleaseInput
-VoiceCommand = OpenVoice | SpeakText | SpeakWhole | EndSpeech | HushSpeech | KeepSpeech | CloseVoice
-ToolCommand = RunTool | CancelTool | CancelTools
-ManageCommand = CloseUpstream | CloseClient | ToolCommand
-Command = UpstreamCommand | ClientMessage | PlayCommand | InputCommand | VoiceCommand | ManageCommand
+TtsCommand = (
+    ConnectTts
+    | SynthesizeSentence
+    | SynthesizeText
+    | FinishTtsContext
+    | CancelTtsContext
+    | KeepTtsContextAlive
+    | DisconnectTts
+)
+ToolCommand = RunTool | CancelTool | CancelAllTools
+LifecycleCommand = CloseUpstream | CloseClient | ToolCommand
+Command = UpstreamCommand | ClientMessage | PlayoutCommand | InputCommand | TtsCommand | LifecycleCommand
 
 UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))
 CLIENT_MESSAGES = frozenset(get_args(ClientMessage))
-PLAY_COMMANDS = frozenset(get_args(PlayCommand))
+PLAYOUT_COMMANDS = frozenset(get_args(PlayoutCommand))
 INPUT_COMMANDS = frozenset(get_args(InputCommand))
-VOICE_COMMANDS = frozenset(get_args(VoiceCommand))
+TTS_COMMANDS = frozenset(get_args(TtsCommand))

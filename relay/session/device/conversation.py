@@ -1,14 +1,14 @@
 """The items of the conversation in order: who said what, and how much of it was heard (D2.4, D12).
 
-The log has an `Entry` for every item that an event mentions; its place is that of the first mention. Text comes in
-pieces (`append_text`) and once more as a whole (`set_text`). `heard` is set only where playback was cut: by the share
-of time that was played, or by the external voice's own alignment. It never ends within a word.
+The log has an `ConversationItem` for every item that an event mentions; its place is that of the first mention. Text
+comes in pieces (`append_text`) and once more as a whole (`set_text`). `heard` is set only where playback was cut: by
+the share of time that was played, or by the external voice's own alignment. It never ends within a word.
 
 `in_conversation` follows the upstream's events. `replace` is for items of text, which the upstream cannot truncate: the
 new item takes the place of the old one, behind the nearest earlier item that still exists, or at the "root".
 
-Device sessions write it (`Turns`, `ExternalSpeech`). The oldest items are forgotten beyond `MAX_ITEMS` and
-`MAX_KEPT_CHARS`; an event of a forgotten item makes a new entry.
+Device sessions write it (`TurnController`, `TtsSpeaker`). The oldest items are forgotten beyond `MAX_ITEMS` and
+`MAX_LOG_CHARS`; an event of a forgotten item makes a new entry.
 """
 
 import re
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 MAX_ITEMS = 2000
 MAX_TEXT_CHARS = 65_536
-MAX_KEPT_CHARS = 524_288
+MAX_LOG_CHARS = 524_288
 """Of all items together: some ten hours of talk; with more the oldest items are forgotten."""
 
 # A text may be cut at spaces, and anywhere in scripts that use none: Thai, Lao, Burmese, Khmer, Chinese, Japanese.
@@ -26,113 +26,113 @@ _BREAK = re.compile(
 
 
 @dataclass(slots=True)
-class Entry:
-    """One item. `text` is all that was generated or transcribed; `heard` what reached an ear, if it was cut."""
+class ConversationItem:
+    """One item. `text` is all that was generated or transcribed; `heard_text` what reached an ear, if it was cut."""
 
     id: str
     order: int
     role: str | None = None
     in_conversation: bool = False
     text: str = ""
-    heard: str | None = None
-    previous: str | None = None
+    heard_text: str | None = None
+    previous_item_id: str | None = None
     replaced_by: str | None = None
 
 
-class ItemLog:
-    """Items by id, each with its place; the oldest are forgotten beyond `MAX_ITEMS` and `MAX_KEPT_CHARS`."""
+class ConversationLog:
+    """Items by id, each with its place; the oldest are forgotten beyond `MAX_ITEMS` and `MAX_LOG_CHARS`."""
 
-    __slots__ = ("_chars", "_entries", "_next_order")
+    __slots__ = ("_chars", "_items", "_next_order")
 
     def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._items: dict[str, ConversationItem] = {}
         self._next_order = 0
         self._chars = 0
 
     def __contains__(self, item_id: str) -> bool:
-        return item_id in self._entries
+        return item_id in self._items
 
-    def entry(self, item_id: str) -> Entry:
+    def get_or_create(self, item_id: str) -> ConversationItem:
         """The entry of an item; its place is the one of its first mention."""
-        entry = self._entries.get(item_id)
+        entry = self._items.get(item_id)
         if entry is None:
-            if len(self._entries) >= MAX_ITEMS:
+            if len(self._items) >= MAX_ITEMS:
                 self._forget_oldest()
-            entry = self._entries[item_id] = Entry(item_id, self._next_order)
+            entry = self._items[item_id] = ConversationItem(item_id, self._next_order)
             self._next_order += 1
         return entry
 
-    def added(self, item_id: str, role: str | None, previous: str | None = None) -> Entry:
-        """The upstream has taken an item into the conversation, behind `previous`."""
-        entry = self.entry(item_id)
-        entry.previous = previous or entry.previous
+    def mark_added(self, item_id: str, role: str | None, previous_item_id: str | None = None) -> ConversationItem:
+        """The upstream has taken an item into the conversation, behind `previous_item_id`."""
+        entry = self.get_or_create(item_id)
+        entry.previous_item_id = previous_item_id or entry.previous_item_id
         entry.role = role or entry.role
         entry.in_conversation = True
         return entry
 
-    def deleted(self, item_id: str) -> None:
+    def mark_deleted(self, item_id: str) -> None:
         """The upstream has taken an item out."""
-        entry = self._entries.get(item_id)
+        entry = self._items.get(item_id)
         if entry is not None:
             entry.in_conversation = False
 
     def replace(self, item_id: str, new_id: str, text: str) -> str:
         """`new_id` with `text` is to stand where an item stood. Returns the id of the item before it, or "root"."""
-        old = self.entry(item_id)
-        before, passed = old.previous, {item_id}
-        while before is not None and before not in passed and (earlier := self._entries.get(before)) is not None:
+        old = self.get_or_create(item_id)
+        before, passed = old.previous_item_id, {item_id}
+        while before is not None and before not in passed and (earlier := self._items.get(before)) is not None:
             if earlier.in_conversation:
                 break
             passed.add(before)
-            before = earlier.replaced_by or earlier.previous
+            before = earlier.replaced_by or earlier.previous_item_id
         if before is None or before in passed:  # an upstream that does not tell, or in a circle: what we saw last
-            standing = (entry for entry in self._entries.values() if entry.in_conversation and entry.order < old.order)
+            standing = (entry for entry in self._items.values() if entry.in_conversation and entry.order < old.order)
             last = max(standing, key=lambda entry: entry.order, default=None)
             before = last.id if last is not None else "root"
         old.in_conversation, old.replaced_by = False, new_id
-        while len(self._entries) >= MAX_ITEMS:
+        while len(self._items) >= MAX_ITEMS:
             self._forget_oldest()
-        new = self._entries[new_id] = Entry(new_id, old.order, old.role, in_conversation=True, heard=text)
+        new = self._items[new_id] = ConversationItem(new_id, old.order, old.role, in_conversation=True, heard_text=text)
         self._keep(new, text)
         return before
 
     def append_text(self, item_id: str, text: str) -> None:
         """More text of an item; beyond `MAX_TEXT_CHARS` it is passed on but not kept."""
-        entry = self._entries.get(item_id) or self.entry(item_id)
+        entry = self._items.get(item_id) or self.get_or_create(item_id)
         if len(entry.text) < MAX_TEXT_CHARS:
             self._keep(entry, entry.text + text)
 
     def set_text(self, item_id: str, text: str) -> None:
         """The whole text of an item; what is beyond `MAX_TEXT_CHARS` is not kept."""
-        self._keep(self.entry(item_id), text)
+        self._keep(self.get_or_create(item_id), text)
 
-    def _keep(self, entry: Entry, text: str) -> None:
+    def _keep(self, entry: ConversationItem, text: str) -> None:
         self._chars -= len(entry.text)
         entry.text = text[:MAX_TEXT_CHARS]
         self._chars += len(entry.text)
-        while self._chars > MAX_KEPT_CHARS:
+        while self._chars > MAX_LOG_CHARS:
             self._forget_oldest()
 
     def _forget_oldest(self) -> None:
-        self._chars -= len(self._entries.pop(next(iter(self._entries))).text)
+        self._chars -= len(self._items.pop(next(iter(self._items))).text)
 
-    def cut_to_heard(self, item_id: str, played_ms: int, received_ms: int) -> str:
+    def truncate_to_played(self, item_id: str, played_ms: int, received_ms: int) -> str:
         """The part of an item's text that was heard, in proportion to the time played, cut between words (D2.4)."""
-        entry = self.entry(item_id)
-        entry.heard = heard_part(entry.text, played_ms, received_ms)
-        return entry.heard
+        entry = self.get_or_create(item_id)
+        entry.heard_text = text_at_position(entry.text, played_ms, received_ms)
+        return entry.heard_text
 
 
-def heard_part(text: str, played_ms: int, received_ms: int) -> str:
+def text_at_position(text: str, played_ms: int, received_ms: int) -> str:
     """The beginning of `text` that fits `played_ms` of `received_ms`, without half words where words have spaces."""
     if not text or played_ms <= 0 or received_ms <= 0:
         return ""
     if played_ms >= received_ms:
         return text
-    return whole_words(text, len(text) * played_ms // received_ms)
+    return truncate_at_word(text, len(text) * played_ms // received_ms)
 
 
-def whole_words(text: str, end: int) -> str:
+def truncate_at_word(text: str, end: int) -> str:
     """The beginning of `text` up to `end`, without the half of a word where words have spaces."""
     if end >= len(text):
         return text

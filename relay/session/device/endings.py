@@ -1,8 +1,7 @@
 """How a device session ends, and what an error of the upstream's means for it.
 
 An `error` or `goodbye` says why before the close, unless the client itself ended the session. The codes are those of
-the device protocol: 1000 for an end in peace, 1001 for a restart, 1008 for a client that may not go on, 1011 for a
-failure of the relay or the upstream, 4002 for a limit, 4003 for a client that does not read.
+the device protocol: `relay.session.common.close_codes`.
 
 Errors that answer a request of ours are handled where the request was made. The others are looked up here by code.
 Texts of the upstream's may quote the server's instructions and tools: those parts are cut out.
@@ -11,98 +10,113 @@ Texts of the upstream's may quote the server's instructions and tools: those par
 from dataclasses import replace
 from typing import NamedTuple, assert_never
 
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.life import LimitReached
-from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
+from relay.session.common.limits import KEY_REVOKED_MESSAGE, MAX_FAULTS, SessionLimits
 from relay.session.common.model import ErrorCode
 from relay.session.device import events as ev
-from relay.session.device.commands import TellError, TellGoodbye
+from relay.session.device.commands import SendError, SendGoodbye
 from relay.session.realtime.server_overlay import ServerParts
 
 
 class Ending(NamedTuple):
-    """The client is sent `last`, if anything; then its connection is closed, if `close_code` is not None."""
+    """The client is sent `final_message`, if anything; then its connection is closed, if `close_code` is not None."""
 
     close_code: int | None
     reason: str
-    last: TellError | TellGoodbye | None = None
+    final_message: SendError | SendGoodbye | None = None
 
 
 def _error(close_code: int, reason: str, code: ErrorCode, message: str, *, retryable: bool = True) -> Ending:
-    return Ending(close_code, reason, TellError(code, message, retryable=retryable))
+    return Ending(close_code, reason, SendError(code, message, retryable=retryable))
 
 
-SETTINGS_REFUSED = Ending(1011, "the upstream refused the session's settings")
+SETTINGS_REFUSED = Ending(CloseCode.INTERNAL_ERROR, "the upstream refused the session's settings")
 """The error was sent with the refusal."""
 NOT_READY = _error(
-    1011, "the upstream did not get ready", "upstream_timeout", "The model's end did not get ready in time; try again."
+    CloseCode.INTERNAL_ERROR,
+    "the upstream did not get ready",
+    "upstream_timeout",
+    "The model's end did not get ready in time; try again.",
 )
 _FAULTS_TEXT = f"{MAX_FAULTS} faults within a minute; mend the client, then reconnect."
-TOO_MANY_FAULTS = _error(1008, "too many faults", "too_many_faults", _FAULTS_TEXT, retryable=False)
+TOO_MANY_FAULTS = _error(
+    CloseCode.POLICY_VIOLATION, "too many faults", "too_many_faults", _FAULTS_TEXT, retryable=False
+)
 
-UpstreamEnd = ev.UpstreamRefused | ev.UpstreamStuck | ev.UpstreamClosed | ev.UpstreamError
-EndingEvent = ev.Bye | ev.ClientClosed | ev.ClientStuck | UpstreamEnd | ev.RelayEnd
-"""Events that end a session; of `UpstreamStuck` only a final one, of `UpstreamError` only a fatal one."""
+UpstreamEndEvent = ev.UpstreamRefused | ev.UpstreamBackpressure | ev.UpstreamClosed | ev.UpstreamErrorEvent
+EndingEvent = ev.Bye | ev.ClientClosed | ev.ClientBackpressure | UpstreamEndEvent | ev.RelayEndEvent
+"""Events that end a session; of `UpstreamBackpressure` only a final one, of `UpstreamError` only a fatal one."""
 
-HARMLESS_ERRORS = frozenset({
+BENIGN_ERROR_CODES = frozenset({
     "response_cancel_not_active", "conversation_already_has_active_response", "input_audio_buffer_commit_empty",
     "item_truncate_invalid_item_id", "item_truncate_invalid_audio_end_ms", "item_delete_invalid_item_id",
     "item_retrieve_invalid_item_id", "unsupported_content_type", "invalid_truncate",
 })  # fmt: skip
 """Races between what we request and what the upstream has done by then: counted, not sent to the client (D7)."""
-FATAL_ERRORS = frozenset({
+FATAL_ERROR_CODES = frozenset({
     "insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated",
     "billing_hard_limit_reached", "session_expired",
 })  # fmt: skip
 """Nothing that comes after these will work (D6). After any other error the session goes on."""
 
 
-def ending_of(event: EndingEvent) -> Ending:
+def ending_for_event(event: EndingEvent) -> Ending:
     """How an event ends the session."""
     match event:
         case ev.Bye():
-            return Ending(1000, "bye")
+            return Ending(CloseCode.NORMAL_CLOSURE, "bye")
         case ev.ClientClosed():
             return Ending(None, event.reason)
-        case ev.ClientStuck():
-            return _error(4003, "slow client", "slow_client", "The client does not read what it is sent; reconnect.")
+        case ev.ClientBackpressure():
+            return _error(
+                CloseCode.SLOW_CLIENT,
+                "slow client",
+                "slow_client",
+                "The client does not read what it is sent; reconnect.",
+            )
         case ev.UpstreamRefused():
             code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
             reason = "the upstream refused the connection"
-            return _error(1011, reason, code, event.message, retryable=event.retryable)
-        case ev.UpstreamStuck():
+            return _error(CloseCode.INTERNAL_ERROR, reason, code, event.message, retryable=event.retryable)
+        case ev.UpstreamBackpressure():
             text = "The model's end does not take what it is sent; reconnect."
-            return _error(1011, "the upstream does not read", "upstream_stalled", text)
+            return _error(CloseCode.INTERNAL_ERROR, "the upstream does not read", "upstream_stalled", text)
         case ev.UpstreamClosed():
             why = f": {event.reason}" if event.reason else ""
             text = f"The model's end closed the connection ({event.code}{why}); reconnect to go on."
-            return _error(1011, "the upstream closed the connection", "upstream_closed", text)
-        case ev.UpstreamError():
+            return _error(CloseCode.INTERNAL_ERROR, "the upstream closed the connection", "upstream_closed", text)
+        case ev.UpstreamErrorEvent():
             is_expired = event.code == "session_expired"
             code = "session_expired" if is_expired else "upstream_refused"
-            return _error(1011, event.code or "", code, event.message, retryable=is_expired)
-        case ev.Draining():
-            return Ending(1001, event.reason, TellGoodbye(event.reason))
+            return _error(CloseCode.INTERNAL_ERROR, event.code or "", code, event.message, retryable=is_expired)
+        case ev.ServerDraining():
+            return Ending(CloseCode.GOING_AWAY, event.reason, SendGoodbye(event.reason))
         case ev.KeyRevoked():
-            return _error(1008, "the key was revoked", "key_revoked", KEY_REVOKED, retryable=False)
-        case ev.Crashed():
+            return _error(
+                CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED_MESSAGE, retryable=False
+            )
+        case ev.InternalFailure():
             text = "The relay failed in this session; reconnect."
-            return _error(1011, "internal error", "internal_error", text)
+            return _error(CloseCode.INTERNAL_ERROR, "internal error", "internal_error", text)
         case _:
             assert_never(event)
 
 
-def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
+def ending_for_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
     """How a session ends that has lasted, or been quiet, as long as it may."""
     if limit == "duration":
         text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
-        return _error(4002, "session too long", "limit_reached", text)
-    return _error(4002, "idle", "idle", f"Nothing was said for {limits.max_idle_s:.0f} s; reconnect to go on.")
+        return _error(CloseCode.LIMIT_REACHED, "session too long", "limit_reached", text)
+    return _error(
+        CloseCode.LIMIT_REACHED, "idle", "idle", f"Nothing was said for {limits.max_idle_s:.0f} s; reconnect to go on."
+    )
 
 
-def without_server_parts(event: ev.UpstreamEvent, parts: ServerParts) -> ev.UpstreamEvent:
+def strip_server_parts(event: ev.UpstreamEvent, parts: ServerParts) -> ev.UpstreamEvent:
     """An event without what it quotes of the server's share, where the client may be sent its text."""
     match event:
-        case ev.UpstreamError() | ev.UserTranscriptFailed():
+        case ev.UpstreamErrorEvent() | ev.UserTranscriptFailed():
             return replace(event, message=parts.cut(event.message))
         case ev.UpstreamClosed():
             return replace(event, reason=parts.cut(event.reason))

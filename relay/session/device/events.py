@@ -1,10 +1,10 @@
 """Everything that can happen to a session, but for audio. `relay.session.device.commands` holds what can be asked for
 in return.
 
-The unions at the end say whose event it is: `ClientEvent`, `UpstreamEvent`, `VoiceEvent` (an external voice) or
+The unions at the end say whose event it is: `ClientEvent`, `UpstreamEvent`, `TtsEvent` (an external voice) or
 `RelayEvent`. The rules match each union completely, and mypy finds an event that has no case. Codecs make events of
-messages. What makes no sense is an event as well, `ClientFault` or `MalformedUpstream`: no codec raises for bad input.
-Events are stored in recordings, and a replay hands the same ones to the rules again.
+messages. What makes no sense is an event as well, `ClientProtocolError` or `MalformedUpstreamMessage`: no codec raises
+for bad input. Events are stored in recordings, and a replay hands the same ones to the rules again.
 
 Frozen values; time is not in them: it is the second argument of `handle(event, now)`.
 """
@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple, get_args
 from audio.formats import AudioFormat
 from relay.session.common.model import (
     Alignment,
-    ClipHanded,
     ErrorCode,
     Item,
     ResponseStatus,
+    SentAudio,
     ToolSpec,
     ToolStatus,
     TurnKind,
@@ -30,9 +30,9 @@ from relay.session.common.model import (
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The client's wishes; `given` names the fields it sent, the others hold nothing."""
+    """The client's wishes; `fields_set` names the fields it sent, the others hold nothing."""
 
-    given: tuple[str, ...] = ()
+    fields_set: tuple[str, ...] = ()
     input: AudioFormat | None = None
     output: AudioFormat | None = None
     max_ahead_ms: int | None = None
@@ -97,7 +97,7 @@ class Bye:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientFault:
+class ClientProtocolError:
     """The client sent something that makes no sense; the codec says what, the session goes on."""
 
     code: ErrorCode
@@ -112,19 +112,19 @@ class ClientClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientTooFast:
+class ClientRateLimited:
     """The client sends faster than its allowance; it is read more slowly from here on, and nothing is lost."""
 
-    what: Literal["audio", "messages"]
+    limit: Literal["audio", "messages"]
 
 
 @dataclass(frozen=True, slots=True)
-class MessageStalled:
+class ClientMessageStalled:
     """A long message of a Realtime client took too long to arrive, while others waited for room for theirs."""
 
 
 @dataclass(frozen=True, slots=True)
-class ClientStuck:
+class ClientBackpressure:
     """The client does not read; its socket's buffer is over the bound."""
 
     unsent_bytes: int
@@ -156,11 +156,11 @@ class UpstreamClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamStuck:
-    """The upstream does not read; `dropped_bytes` of microphone audio were left out so far. `final`: for too long."""
+class UpstreamBackpressure:
+    """The upstream does not read; `dropped_bytes` of microphone audio were left out so far. `fatal`: for too long."""
 
     dropped_bytes: int
-    final: bool = False
+    fatal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +280,7 @@ class TextDone:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputStarted:
+class OutputAudioStarted:
     """The first audio of a content part has come; it goes on to the client if the rules start the part."""
 
     response_id: str
@@ -289,7 +289,7 @@ class OutputStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class AudioDone:
+class OutputAudioDone:
     response_id: str
     item_id: str
     content_index: int
@@ -310,7 +310,7 @@ class ResponseDone:
 
 
 @dataclass(frozen=True, slots=True)
-class UpstreamError:
+class UpstreamErrorEvent:
     """An `error` event; `event_id` is the id of our event that caused it, where the upstream says so."""
 
     code: str | None
@@ -321,29 +321,29 @@ class UpstreamError:
 
 
 @dataclass(frozen=True, slots=True)
-class UnknownUpstream:
-    """An event of a type nobody here has heard of, counted and passed over; or, if `known`, one of no use here."""
+class IgnoredUpstreamEvent:
+    """An event of a type nobody here has heard of, counted and passed over; or, if `is_known`, one of no use here."""
 
     type: str
-    known: bool = False
+    is_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class MalformedUpstream:
+class MalformedUpstreamMessage:
     """A frame that is no event: counted and passed over."""
 
-    what: str
+    problem: str
 
 
 # -- from an external voice -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceOpened:
+class TtsConnected:
     """The connection to the voice stands."""
 
 
-class VoiceSpoke(NamedTuple):
+class TtsAudio(NamedTuple):
     """`n_bytes` of a context's audio go to the client; `alignment` says when its characters are spoken."""
 
     context_id: str
@@ -352,14 +352,14 @@ class VoiceSpoke(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceFinished:
+class TtsContextDone:
     """A context is closed: nothing more comes of it."""
 
     context_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class VoiceFailed:
+class TtsFailed:
     """The voice refused, broke or hung up; `code` is the provider's. `context_id` is empty for all of them.
 
     Not `retryable`: the same will be refused again.
@@ -375,31 +375,31 @@ class VoiceFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
+class DeadlineReached:
     """The time of `deadline` has come."""
 
 
 @dataclass(frozen=True, slots=True)
-class AudioHanded:
+class FirstAudioSent:
     """The first audio of an item went to the client's socket."""
 
     item_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class PlayedOut:
+class PlayoutFinished:
     """All audio that the client was handed has been played, as far as the relay can tell (half duplex only)."""
 
 
 @dataclass(frozen=True, slots=True)
-class AudioDropped:
-    """The playout did what `DropAudio` asked: nothing more goes out. `clips` is what was sent, in playing order."""
+class PlayoutCleared:
+    """The playout did what `ClearPlayout` asked: nothing more goes out. `parts` is what was sent, in playing order."""
 
-    clips: tuple[ClipHanded, ...] = ()
+    parts: tuple[SentAudio, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class AudioOverflow:
+class PlayoutOverflow:
     """The playout held more unsent audio than its bound and dropped the oldest `dropped_ms` of an item."""
 
     item_id: str
@@ -407,10 +407,10 @@ class AudioOverflow:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolReturned:
+class ToolCallFinished:
     """A tool call ended, one way or another; `output` is what the model is told.
 
-    `for_client` is a result that is shown to the client, in place of the model's, whether or not it sees others.
+    `client_output` is a result that is shown to the client, in place of the model's, whether or not it sees others.
     """
 
     call_id: str
@@ -418,18 +418,18 @@ class ToolReturned:
     output: str
     ms: int
     arguments: Any = None
-    for_client: str | None = None
+    client_output: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ToolProgressed:
+class ToolCallProgress:
     call_id: str
     text: str
     ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class EndAsked:
+class EndSessionRequested:
     """A running tool wants the session to end once its call is answered; `reason` is for the client."""
 
     call_id: str
@@ -437,7 +437,7 @@ class EndAsked:
 
 
 @dataclass(frozen=True, slots=True)
-class Draining:
+class ServerDraining:
     """The relay shuts down."""
 
     reason: str = "the relay is restarting"
@@ -449,32 +449,38 @@ class KeyRevoked:
 
 
 @dataclass(frozen=True, slots=True)
-class Crashed:
+class InternalFailure:
     """Our own code failed in this session; it ends, the others go on."""
 
     where: str
 
 
 ClientRequest = Hello | Playback | ToolResult | UserText | Commit | Clear | Interrupt | Consent | Bye
-ClientEvent = ClientRequest | ClientFault | ClientClosed | ClientTooFast | ClientStuck
+ClientEvent = ClientRequest | ClientProtocolError | ClientClosed | ClientRateLimited | ClientBackpressure
 SpeechEvent = SpeechStarted | SpeechStopped | InputCommitted | InputCleared | UserTranscript | UserTranscriptFailed
 UserEvent = SpeechEvent | ItemAdded | ItemDeleted
 """What the upstream reports of the user's turn, and of the conversation's items."""
-ResponseEvent = ResponseCreated | OutputStarted | AudioDone | TextDelta | TextDone | ResponseDone
+ResponseEvent = ResponseCreated | OutputAudioStarted | OutputAudioDone | TextDelta | TextDone | ResponseDone
 """What it reports of a response."""
-LinkEvent = UpstreamOpened | UpstreamRefused | UpstreamClosed | UpstreamStuck | MalformedUpstream
+UpstreamConnectionEvent = (
+    UpstreamOpened | UpstreamRefused | UpstreamClosed | UpstreamBackpressure | MalformedUpstreamMessage
+)
 """What is known of the connection to the upstream, whatever it speaks."""
-ProtocolEvent = SessionCreated | SessionUpdated | ItemTruncated | OutputItemAdded | UpstreamError | UnknownUpstream
-ConnectionEvent = LinkEvent | ProtocolEvent
+ProtocolEvent = (
+    SessionCreated | SessionUpdated | ItemTruncated | OutputItemAdded | UpstreamErrorEvent | IgnoredUpstreamEvent
+)
+UpstreamControlEvent = UpstreamConnectionEvent | ProtocolEvent
 """All else that comes from the upstream."""
-UpstreamEvent = UserEvent | ResponseEvent | ConnectionEvent
-VoiceEvent = VoiceOpened | VoiceSpoke | VoiceFinished | VoiceFailed
-ToolEvent = ToolReturned | ToolProgressed | EndAsked
-RelayEnd = Draining | KeyRevoked | Crashed
-RelayEvent = Tick | AudioHanded | PlayedOut | AudioDropped | AudioOverflow | ToolEvent | RelayEnd
-Event = ClientEvent | UpstreamEvent | VoiceEvent | RelayEvent
+UpstreamEvent = UserEvent | ResponseEvent | UpstreamControlEvent
+TtsEvent = TtsConnected | TtsAudio | TtsContextDone | TtsFailed
+ToolEvent = ToolCallFinished | ToolCallProgress | EndSessionRequested
+RelayEndEvent = ServerDraining | KeyRevoked | InternalFailure
+RelayEvent = (
+    DeadlineReached | FirstAudioSent | PlayoutFinished | PlayoutCleared | PlayoutOverflow | ToolEvent | RelayEndEvent
+)
+Event = ClientEvent | UpstreamEvent | TtsEvent | RelayEvent
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))
 UPSTREAM_EVENTS = frozenset(get_args(UpstreamEvent))
-VOICE_EVENTS = frozenset(get_args(VoiceEvent))
+TTS_EVENTS = frozenset(get_args(TtsEvent))
 """The same as sets, for a quick look at whose event it is."""

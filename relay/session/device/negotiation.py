@@ -5,26 +5,26 @@
 
 The client's side (`options`) changes with the hello. The upstream's side (`config`) changes when the upstream accepts
 it. Several updates may be under way; the last one decides. If it is refused, both sides go back to what the upstream
-accepted last. A failed external voice is replaced in the same way, without a hello. Each method returns a `Step`: what
-the session has to do about it.
+accepted last. A failed external voice is replaced in the same way, without a hello. Each method returns a
+`NegotiationStep`: what the session has to do about it.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from relay.session.common.life import Phase, SessionLife
+from relay.session.common.life import Phase, SessionState
 from relay.session.common.limits import CONNECT_TIMEOUT_S, IgnoredCounts
-from relay.session.common.model import EXTERNAL_VOICE, DeviceOptions, SessionConfig, SpeechRules, TurnDetection
+from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions, SessionConfig, TtsOptions, TurnDetection
 from relay.session.common.policy import Policy
 from relay.session.device import events as ev
-from relay.session.device.commands import Command, ConfigureSession, TellError, TellReady, UseOptions
-from relay.session.tools.dispatcher import merge
+from relay.session.device.commands import ApplyOptions, Command, ConfigureSession, SendError, SendReady
+from relay.session.tools.dispatcher import merge_tools
 
 MAX_UPDATES = 4
 """Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
 
-Step = Literal["none", "chosen", "configuring", "in_force", "rolled_back", "refused"]
+NegotiationStep = Literal["none", "chosen", "configuring", "in_force", "rolled_back", "refused"]
 """`chosen`: the upstream will be asked for this first. `configuring`: an update went upstream. `in_force`,
 `rolled_back`: the session is ready. `refused`: it cannot be."""
 
@@ -46,22 +46,24 @@ def initial_session(
     policy: Policy,
     *,
     model: str | None = None,
-    wanted_voice: str | None = None,
+    client_voice: str | None = None,
     external_voice: str | None = None,
-    has_voices: bool = False,
+    has_external_voices: bool = False,
 ) -> InitialSession:
     """What a device session starts with: `config`, which the settings make, as far as its policy allows it.
 
-    `model` is the configured one, None where the policy has no say in it. `wanted_voice` is the client's, which has
+    `model` is the configured one, None where the policy has no say in it. `client_voice` is the client's, which has
     been checked. `external_voice` is the settings' external voice, and comes before the model's own.
     """
-    voice = wanted_voice or policy.default_voice(external_voice, config.voice, kind=None if has_voices else "model")
+    voice = client_voice or policy.default_voice(
+        external_voice, config.voice, kind=None if has_external_voices else "model"
+    )
     dialled = None if model is None else policy.default_model(model)
     limits = policy.realtime
     initial = replace(
         config,
         voice=voice,
-        instructions=policy.instructions_with(None, config.instructions),
+        instructions=policy.combine_instructions(None, config.instructions),
         transcription_model=policy.transcription_model(config.transcription_model),
         tools=tuple(tool for tool in config.tools if policy.allows_tool(tool.name)),
         max_output_tokens=limits.max_output_tokens,
@@ -85,24 +87,24 @@ class Negotiation:
         config: SessionConfig,
         options: DeviceOptions,
         policy: Policy,
-        speech: SpeechRules | None,
-        life: SessionLife,
+        tts_options: TtsOptions | None,
+        life: SessionState,
         ignored: IgnoredCounts,
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
     ) -> None:
-        self.options = options = replace(options, external_voice=config.external_voice is not None)
+        self.options = options = replace(options, has_external_voice=config.external_voice is not None)
         """What the client's side works by."""
         self.config = replace(config, input_format=options.upstream_input, output_format=options.upstream_output)
         """What the upstream has accepted, or will be asked for first."""
         self._policy = policy
-        self._speech = speech
+        self._tts_options = tts_options
         self._life = life
         self._server_tools = config.tools
         self._ignored = ignored
         self._emit = emit
         self._next_id = next_id
-        self._teach = False
+        self._include_examples = False
         self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
         self._accepted = (self.config, options)
         self._answer_by = 0.0
@@ -118,10 +120,10 @@ class Negotiation:
         """Whether a hello has to wait for the answer to those before."""
         return len(self._updates) >= MAX_UPDATES
 
-    def hello(self, event: ev.Hello, now: float) -> Step:
+    def handle_hello(self, event: ev.Hello, now: float) -> NegotiationStep:
         """The client's wishes: grant what the policy allows, and ask the upstream for what that changes there."""
         latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
-        granted = self._grant(event, latest)
+        granted = self._negotiate(event, latest)
         self._unanswered_hellos += 1
         if self._life.phase is Phase.CONNECTING:
             self.config = granted
@@ -133,24 +135,31 @@ class Negotiation:
             return "in_force"
         return "none"
 
-    def _grant(self, hello: ev.Hello, config: SessionConfig) -> SessionConfig:
+    def _negotiate(self, hello: ev.Hello, config: SessionConfig) -> SessionConfig:
         """Apply the options that a hello may have. Returns `config` with what else it may have."""
         policy = self._policy
-        denied = dict(_denied(hello, policy))
-        allowed = set(hello.given) - denied.keys()
+        denied = dict(_denied_fields(hello, policy))
+        allowed = set(hello.fields_set) - denied.keys()
         is_reported = policy.realtime.denied_fields == "refuse"
         refusals = [(message, name) for name, message in denied.items()] if is_reported else []
-        if "voice" in allowed and hello.voice and hello.voice.startswith(EXTERNAL_VOICE) and self._speech is None:
+        if (
+            "voice" in allowed
+            and hello.voice
+            and hello.voice.startswith(ELEVENLABS_PREFIX)
+            and self._tts_options is None
+        ):
             allowed.discard("voice")
             refusals.append(("This relay has no ElevenLabs voices; the voice is as before.", "voice"))
-        tools, kept_out = merge(self._server_tools, hello.tools if "tools" in allowed else ())
+        tools, kept_out = merge_tools(self._server_tools, hello.tools if "tools" in allowed else ())
         refusals += [(f"The tool {name} is the relay's own; give yours another name.", "tools") for name in kept_out]
         for message, field in refusals:
             self._ignored.count("(hello fields refused)")
-            self._emit(TellError("not_allowed", message, field))
-        wanted = _config(config, hello, allowed, policy)
-        options = replace(_options(self.options, hello, allowed), external_voice=wanted.external_voice is not None)
-        self._use(options)
+            self._emit(SendError("not_allowed", message, field))
+        wanted = _apply_to_config(config, hello, allowed, policy)
+        options = replace(
+            _apply_to_options(self.options, hello, allowed), has_external_voice=wanted.external_voice is not None
+        )
+        self._apply_options(options)
         return replace(
             wanted,
             tools=tools if "tools" in allowed else config.tools,
@@ -161,15 +170,15 @@ class Negotiation:
     def answer_hellos(self) -> None:
         """The session is ready: each hello is answered with the active settings."""
         for _ in range(self._unanswered_hellos):
-            self._emit(TellReady(self.options, self.config))
+            self._emit(SendReady(self.options, self.config))
         self._unanswered_hellos = 0
 
-    def session_created(self, event: ev.SessionCreated, now: float) -> Step:
+    def session_created(self, event: ev.SessionCreated, now: float) -> NegotiationStep:
         """The upstream has introduced itself: configure it, unless that is a repetition."""
-        self._teach = event.engine is not None
+        self._include_examples = event.engine is not None
         return self._configure(self.config, now) if self._life.phase is Phase.CONNECTING else "none"
 
-    def session_updated(self) -> Step:
+    def session_updated(self) -> NegotiationStep:
         """The upstream has accepted the oldest update."""
         if not self._updates:
             return "none"
@@ -179,55 +188,55 @@ class Negotiation:
         self.config = self._accepted[0]
         return "in_force"
 
-    def update_refused(self, event: ev.UpstreamError) -> Step | None:
+    def update_refused(self, event: ev.UpstreamErrorEvent) -> NegotiationStep | None:
         """The upstream sent an error; None if it refuses no update."""
         if event.event_id is None or self._updates.pop(event.event_id, None) is None:
             return None
         if self._life.was_ready or self._updates:
             return self._roll_back(event.message, event.param)
-        self._emit(TellError("session_refused", event.message, event.param))
+        self._emit(SendError("session_refused", event.message, event.param))
         return "refused"
 
-    def tick(self, now: float) -> Step:
+    def tick(self, now: float) -> NegotiationStep:
         """Give up updates that the upstream has not answered in time."""
         if not self._updates or now < self._answer_by:
             return "none"
         self._updates.clear()
         return self._roll_back("The model's end did not answer; the settings before are in force.", None)
 
-    def fall_back(self, now: float) -> Step:
+    def fall_back(self, now: float) -> NegotiationStep:
         """The external voice has failed: from the next turn on the model itself speaks."""
-        assert self._speech is not None
-        self._use(replace(self.options, external_voice=False))
+        assert self._tts_options is not None
+        self._apply_options(replace(self.options, has_external_voice=False))
         self._unanswered_hellos += 1  # `ready` says whose voice it is now
-        voice = self._speech.fallback_voice
+        voice = self._tts_options.fallback_voice
         return self._configure(replace(self.config, voice=voice, output_format=self.options.upstream_output), now)
 
-    def _configure(self, config: SessionConfig, now: float) -> Step:
+    def _configure(self, config: SessionConfig, now: float) -> NegotiationStep:
         event_id = self._next_id()
         self._updates[event_id] = (config, self.options)
         self._answer_by = now + CONNECT_TIMEOUT_S
-        self._emit(ConfigureSession(config, event_id, teach=self._teach))
+        self._emit(ConfigureSession(config, event_id, include_examples=self._include_examples))
         return "configuring"
 
-    def _roll_back(self, message: str, field: str | None) -> Step:
+    def _roll_back(self, message: str, field: str | None) -> NegotiationStep:
         """Go back to what the upstream accepted last, unless another update is still under way."""
-        self._emit(TellError("hello_refused", message, field))
+        self._emit(SendError("hello_refused", message, field))
         if self._updates:
             return "none"
         self.config, options = self._accepted
-        self._use(options)
+        self._apply_options(options)
         return "rolled_back"
 
-    def _use(self, options: DeviceOptions) -> None:
+    def _apply_options(self, options: DeviceOptions) -> None:
         self.options = options
-        self._emit(UseOptions(options))
+        self._emit(ApplyOptions(options))
 
 
-def _denied(hello: ev.Hello, policy: Policy) -> Iterator[tuple[str, str]]:
+def _denied_fields(hello: ev.Hello, policy: Policy) -> Iterator[tuple[str, str]]:
     """The fields that the policy does not let this client set, each with a sentence."""
     needs = {"instructions": "instructions"} | ({"tools": "client_tools"} if hello.tools else {})
-    for name in hello.given:
+    for name in hello.fields_set:
         if name not in policy.hello_fields or (name in needs and not policy.allows(needs[name])):
             yield name, f"This client may not set {name}; the rest is in force."
         elif name == "voice" and hello.voice and not policy.allows_voice(hello.voice):
@@ -236,7 +245,7 @@ def _denied(hello: ev.Hello, policy: Policy) -> Iterator[tuple[str, str]]:
             yield name, "This client may name a language in three words at most; it is as before."
 
 
-def _options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> DeviceOptions:
+def _apply_to_options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> DeviceOptions:
     return replace(
         options,
         input=hello.input if "input" in allowed and hello.input else options.input,
@@ -246,11 +255,11 @@ def _options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> Devi
     )
 
 
-def _config(config: SessionConfig, hello: ev.Hello, allowed: set[str], policy: Policy) -> SessionConfig:
+def _apply_to_config(config: SessionConfig, hello: ev.Hello, allowed: set[str], policy: Policy) -> SessionConfig:
     if "voice" in allowed and hello.voice:
         config = replace(config, voice=hello.voice)
     if "instructions" in allowed and hello.instructions is not None:
-        config = replace(config, instructions=policy.instructions_with(hello.instructions))
+        config = replace(config, instructions=policy.combine_instructions(hello.instructions))
     if "language" in allowed and hello.language is not None:
         config = replace(config, language=hello.language or None)
     if "turn" in allowed and hello.turn and hello.turn != config.turn.kind:

@@ -1,7 +1,7 @@
 """How far a device client's audio may run ahead of its playback, and what of each content part it was sent (D1, D2).
 
 All audio of a session is one stream; a position in it is the number of ms sent before. `PlayoutClock` knows up to
-which position the client has played. `PlayoutPacing` lets audio go while the client holds at most `max_ahead_ms`
+which position the client has played. `PlayoutPacer` lets audio go while the client holds at most `max_ahead_ms`
 unplayed, and keeps for each content part the segment of the stream that is its own. It holds no audio. Time is an
 argument.
 """
@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relay.session.common.media_types import PartKey
-from relay.session.common.model import ClipHanded, DeviceOptions
-from relay.session.device.playback import JITTER_BUFFER_MS, MAX_CLIPS
+from relay.session.common.model import DeviceOptions, SentAudio
+from relay.session.device.playback import JITTER_BUFFER_MS, MAX_PLAYBACK_PARTS
 
-PIECE_MS = 100
+CHUNK_MS = 100
 """Audio that has to wait goes in pieces of this length, one wake-up for each; in smaller ones with little headroom."""
 MIN_HEADROOM_MS = 20
 """The least headroom, whatever was agreed: with none, nothing would ever be sent."""
@@ -81,21 +81,21 @@ class _Segment:
     ended: bool = False
 
 
-class PlayoutPacing:
+class PlayoutPacer:
     """Decides how much of one client's audio may go now, and when more may."""
 
-    __slots__ = ("_bytes_per_ms", "_clock", "_max_ahead_ms", "_piece_ms", "_segments")
+    __slots__ = ("_bytes_per_ms", "_chunk_ms", "_clock", "_max_ahead_ms", "_segments")
 
     def __init__(self, options: DeviceOptions) -> None:
         self._clock = PlayoutClock()
-        self._segments: deque[_Segment] = deque(maxlen=MAX_CLIPS)  # the rules know no more of them either
-        self.use(options)
+        self._segments: deque[_Segment] = deque(maxlen=MAX_PLAYBACK_PARTS)  # the rules know no more of them either
+        self.apply_options(options)
 
-    def use(self, options: DeviceOptions) -> None:
+    def apply_options(self, options: DeviceOptions) -> None:
         """Pace by `options` from here on."""
         ahead_ms = float("inf") if options.max_ahead_ms is None else max(options.max_ahead_ms, MIN_HEADROOM_MS)
         self._max_ahead_ms = ahead_ms
-        self._piece_ms = min(PIECE_MS, ahead_ms / 2)  # the next piece goes before the client has run dry
+        self._chunk_ms = min(CHUNK_MS, ahead_ms / 2)  # the next piece goes before the client has run dry
         self._bytes_per_ms = options.output.bytes_per_ms
 
     # -- what may go --------------------------------------------------------------------------------------------------
@@ -114,11 +114,11 @@ class PlayoutPacing:
     def send(self, key: PartKey, n_bytes: int, now: float) -> int:
         """Count as sent what may go now of a part's next `n_bytes`, and return how many bytes that is.
 
-        It is all of them, or whole ms and at least a piece, or nothing: then more may go at `next_piece_at`.
+        It is all of them, or whole ms and at least a piece, or nothing: then more may go at `next_chunk_at`.
         """
         wanted_ms = n_bytes / self._bytes_per_ms
         room_ms = self._max_ahead_ms - self._clock.ahead_ms(now)
-        if room_ms < min(wanted_ms, self._piece_ms):
+        if room_ms < min(wanted_ms, self._chunk_ms):
             return 0
         allowed_bytes = n_bytes if wanted_ms <= room_ms else int(room_ms) * self._bytes_per_ms
         ms = allowed_bytes / self._bytes_per_ms
@@ -129,9 +129,9 @@ class PlayoutPacing:
         self._segments[-1].sent_ms += ms
         return allowed_bytes
 
-    def next_piece_at(self, n_bytes: int, now: float) -> float:
+    def next_chunk_at(self, n_bytes: int, now: float) -> float:
         """When the next piece of `n_bytes` that wait may go, unless the client reports its position before."""
-        piece_ms = min(n_bytes / self._bytes_per_ms, self._piece_ms)
+        piece_ms = min(n_bytes / self._bytes_per_ms, self._chunk_ms)
         room_ms = self._max_ahead_ms - self._clock.ahead_ms(now)
         return now + (piece_ms - room_ms) / 1000 + WAKE_MARGIN_S
 
@@ -146,7 +146,7 @@ class PlayoutPacing:
         """The part whose audio was sent last; None if there was none since the stream began or was cleared."""
         return self._segments[-1].key if self._segments else None
 
-    def end(self, key: PartKey) -> None:
+    def end_part(self, key: PartKey) -> None:
         """All audio of a part has been sent."""
         for segment in self._segments:
             if segment.key == key:
@@ -159,24 +159,24 @@ class PlayoutPacing:
                 self._clock.sync(segment.start_ms + min(played_ms, segment.sent_ms), now)
                 break
 
-    def clear(self, now: float, waiting: Iterable[PartKey]) -> tuple[ClipHanded, ...]:
+    def clear(self, now: float, pending_parts: Iterable[PartKey]) -> tuple[SentAudio, ...]:
         """The client throws away what it has not played.
 
         Returns what it was sent, in playing order, of every part that it still plays or of which more may come; and of
-        those that are still `waiting` to be sent. Any other part was played to its end.
+        those that are still `pending_parts` to be sent. Any other part was played to its end.
         """
         position_ms = self._clock.position_ms(now)
         sent = {
-            segment.key: ClipHanded(
+            segment.key: SentAudio(
                 *segment.key,
-                handed_ms=int(segment.sent_ms),
-                estimated_ms=int(min(max(position_ms - segment.start_ms, 0), segment.sent_ms)),
+                sent_ms=int(segment.sent_ms),
+                estimated_played_ms=int(min(max(position_ms - segment.start_ms, 0), segment.sent_ms)),
             )
             for segment in self._segments
             if not segment.ended or position_ms < segment.start_ms + segment.sent_ms
         }
-        for key in waiting:
-            sent.setdefault(key, ClipHanded(*key, handed_ms=0, estimated_ms=0))
+        for key in pending_parts:
+            sent.setdefault(key, SentAudio(*key, sent_ms=0, estimated_played_ms=0))
         self._segments.clear()
         self._clock.clear(now)
         return tuple(sent.values())

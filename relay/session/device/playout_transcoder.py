@@ -17,7 +17,7 @@ class PlayoutTranscoder:
         self._options = options
         self._use_formats()
 
-    def use(self, options: DeviceOptions) -> None:
+    def apply_options(self, options: DeviceOptions) -> None:
         """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
         old, self._options = self._options, options
         if (old.output, old.upstream_output) != (options.output, options.upstream_output):
@@ -29,10 +29,10 @@ class PlayoutTranscoder:
         """Whole samples in the client's format; untouched where the formats agree (`is_identity`)."""
         self.is_identity = self._transcoder.is_identity
 
-    def end_part(self) -> bytes:
+    def flush_part(self) -> bytes:
         """What the filter still holds of a part; the next one starts afresh."""
         return self._transcoder.flush()
 
-    def drop_part(self) -> None:
+    def discard_part(self) -> None:
         """Forget what the filter holds: the part was cut."""
         self._transcoder.reset()

@@ -6,27 +6,27 @@ Text goes to the client at once, and to an external voice if one speaks. Audio g
 content parts are announced and ended. A response whose only output are tool calls is continued by the next one, so the
 client is not sent its end. The end carries the whole text, and `more` while a follow-up is due. An external voice may
 keep it back until its audio is announced. A response that has stalled ends in the same way as one that failed. Output
-of responses that were given up is ignored. `Turns` requests the next response afterwards.
+of responses that were given up is ignored. `TurnController` requests the next response afterwards.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from relay.session.common.limits import STALL_S
+from relay.session.common.limits import STALL_TIMEOUT_S
 from relay.session.common.model import ResponseStatus
 from relay.session.device import events as ev
 from relay.session.device.commands import (
     Command,
-    PlayEnd,
-    PlayStart,
-    TellError,
-    TellResponseEnd,
-    TellResponseStart,
-    TellText,
+    SendAudioEnd,
+    SendAudioStart,
+    SendError,
+    SendResponseEnd,
+    SendResponseStart,
+    SendTextDelta,
 )
-from relay.session.device.conversation import MAX_TEXT_CHARS, ItemLog
-from relay.session.device.playback import Playback
+from relay.session.device.conversation import MAX_TEXT_CHARS, ConversationLog
+from relay.session.device.playback import PlaybackLedger
 from relay.session.device.responses import Responses
 from relay.session.device.transcripts import Transcripts
 from relay.session.device.tts_switch import TtsSwitch
@@ -35,7 +35,9 @@ from relay.session.tools.dispatcher import ToolDispatcher
 
 MAX_RESPONSES = 32
 """Responses whose text is kept; the oldest are forgotten."""
-STALLED = f"The model has not said anything for {STALL_S:.0f} seconds; its answer was given up. Ask again."
+STALLED_MESSAGE = (
+    f"The model has not said anything for {STALL_TIMEOUT_S:.0f} seconds; its answer was given up. Ask again."
+)
 
 
 @dataclass(slots=True)
@@ -52,24 +54,24 @@ class ResponseHandler:
 
     _responses: Responses
     _transcripts: Transcripts
-    _items: ItemLog
-    _playback: Playback
+    _items: ConversationLog
+    _playback: PlaybackLedger
     _tts: TtsSwitch
     _tools: ToolDispatcher
     _timer: TurnTimer
     _emit: Callable[[Command], None]
-    _sent: dict[str, ResponseText] = field(default_factory=dict)
+    _texts: dict[str, ResponseText] = field(default_factory=dict)
 
     def handle(self, event: ev.ResponseEvent, now: float) -> None:
         """Take one event."""
         match event:
             case ev.ResponseCreated():
                 self._open(event.response_id)
-                if not self._responses.created(event) and self._tts.speech is not None:
-                    self._tts.speech.doomed(event.response_id)
-            case ev.OutputStarted():
+                if not self._responses.created(event) and self._tts.speaker is not None:
+                    self._tts.speaker.response_abandoned(event.response_id)
+            case ev.OutputAudioStarted():
                 self._output_started(event, now)
-            case ev.AudioDone():
+            case ev.OutputAudioDone():
                 self._audio_done(event.response_id, event.item_id, event.content_index)
             case ev.TextDelta():
                 self.text_delta(event, now)
@@ -81,114 +83,114 @@ class ResponseHandler:
                 assert_never(event)
 
     def _open(self, response_id: str) -> ResponseText:
-        response = self._sent.get(response_id)
+        response = self._texts.get(response_id)
         if response is None:
-            if len(self._sent) >= MAX_RESPONSES:
-                del self._sent[next(iter(self._sent))]
-            response = self._sent[response_id] = ResponseText()
+            if len(self._texts) >= MAX_RESPONSES:
+                del self._texts[next(iter(self._texts))]
+            response = self._texts[response_id] = ResponseText()
         return response
 
     def _start(self, response_id: str) -> ResponseText:
         response = self._open(response_id)
         if not response.is_started:
             response.is_started = True
-            self._emit(TellResponseStart())
+            self._emit(SendResponseStart())
         return response
 
     def text_delta(self, event: ev.TextDelta, now: float) -> None:
         """More of the assistant's text. It may come without `upstream_sent` before it."""
-        self._responses.upstream_sent(now)
+        self._responses.note_upstream_event(now)
         if event.response_id in self._responses.discarded:
             return
-        response = self._sent.get(event.response_id)
+        response = self._texts.get(event.response_id)
         if response is None or not response.is_started:
             response = self._start(event.response_id)
         if len(response.text) < MAX_TEXT_CHARS:
             response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
         self._items.append_text(event.item_id, event.text)
-        if self._tts.speech is not None:
-            self._timer.text_came(now)
-            self._tts.speech.text(event, now)
-        self._emit(TellText(event.text))
+        if self._tts.speaker is not None:
+            self._timer.text_received(now)
+            self._tts.speaker.text_delta(event, now)
+        self._emit(SendTextDelta(event.text))
 
     def _text_done(self, event: ev.TextDone, now: float) -> None:
         if event.response_id not in self._responses.discarded:
-            self._transcripts.assistant(event)
-            if self._tts.speech is not None:
-                self._tts.speech.part_done(event.response_id, now)
+            self._transcripts.assistant_text_done(event)
+            if self._tts.speaker is not None:
+                self._tts.speaker.part_done(event.response_id, now)
 
-    def _output_started(self, event: ev.OutputStarted, now: float) -> None:
+    def _output_started(self, event: ev.OutputAudioStarted, now: float) -> None:
         if event.response_id in self._responses.discarded:
             return
         self._playback.start(event.item_id, event.content_index, event.response_id)
         self._start(event.response_id)
-        self._items.entry(event.item_id)
-        self._timer.audio_came(event.item_id, now)
-        self._emit(PlayStart(event.item_id, event.content_index))
+        self._items.get_or_create(event.item_id)
+        self._timer.audio_received(event.item_id, now)
+        self._emit(SendAudioStart(event.item_id, event.content_index))
 
     def _audio_done(self, response_id: str, item_id: str, content_index: int) -> None:
         if response_id not in self._responses.discarded:
-            total_ms = self._playback.completed(item_id, content_index)
+            total_ms = self._playback.complete(item_id, content_index)
             if total_ms is not None:
-                self._emit(PlayEnd(item_id, content_index, total_ms))
+                self._emit(SendAudioEnd(item_id, content_index, total_ms))
 
     def _complete_parts(self, response_id: str) -> None:
         # An upstream that never sent audio.done must not leave the client waiting for the end of an item.
-        for item_id, content_index in self._playback.incomplete(response_id):
+        for item_id, content_index in self._playback.incomplete_parts(response_id):
             self._audio_done(response_id, item_id, content_index)
 
     def _done(self, event: ev.ResponseDone, now: float) -> None:
         is_own, response_id = self._responses.done(event), event.response_id
-        response = self._sent.pop(response_id, None)
+        response = self._texts.pop(response_id, None)
         self._complete_parts(response_id)
-        if self._tts.speech is not None:
-            self._tts.speech.response_done(event, now)
+        if self._tts.speaker is not None:
+            self._tts.speaker.response_done(event, now)
         self._responses.count_usage(event)
-        calls = self._tools.take(event, quiet=self._responses.is_quiet(response_id))
+        calls = self._tools.accept(event, suppress_follow_up=self._responses.suppresses_follow_up(response_id))
         if event.status == "failed":
-            self._emit(TellError("response_failed", _failure(event), retryable=True))
+            self._emit(SendError("response_failed", _failure(event), retryable=True))
         has_begun = response is not None and response.is_started
         is_continued = event.status == "completed" and bool(calls) and not has_begun  # the follow-up ends the turn
         if (response is not None or is_own) and not is_continued:
             self._end(response, event.status, response_id)
         for call in calls:
-            self._tools.run(call, now)
+            self._tools.start(call, now)
 
-    def end_unknown(self, status: ResponseStatus) -> None:
+    def end_unstarted(self, status: ResponseStatus) -> None:
         """What the client expects ends before anything of it has come."""
         self._end(None, status, "")
 
     def _end(self, response: ResponseText | None, status: ResponseStatus, response_id: str) -> None:
         response = response or ResponseText()
         if not response.is_started:
-            self._emit(TellResponseStart())
-        end = TellResponseEnd(response.text, status, more=self._tools.calls.owes_follow_up)
-        if self._tts.speech is None or not self._tts.speech.holds(response_id, end):
+            self._emit(SendResponseStart())
+        end = SendResponseEnd(response.text, status, more=self._tools.calls.expects_follow_up)
+        if self._tts.speaker is None or not self._tts.speaker.defer_end(response_id, end):
             self._emit(end)
 
-    def request_refused(self, event: ev.UpstreamError, now: float) -> bool:
+    def request_refused(self, event: ev.UpstreamErrorEvent, now: float) -> bool:
         """The upstream sent an error. Returns whether it was the answer to a request for a response."""
         answer = self._responses.refused(event, now)
         if answer == "failed":
-            self._emit(TellError("response_failed", event.message, retryable=True))
-            self.end_unknown("failed")
+            self._emit(SendError("response_failed", event.message, retryable=True))
+            self.end_unstarted("failed")
         return answer != "not_ours"
 
-    def give_up_stalled(self, now: float) -> bool:
+    def abandon_stalled(self, now: float) -> bool:
         """End the active response if nothing has come of it for long. Returns whether one ended that had begun."""
         stalled_at = self._responses.deadline
         if stalled_at is None or now < stalled_at:
             return False
-        response_id = self._responses.give_up_stalled()
-        self._emit(TellError("upstream_stalled", STALLED, retryable=True))
+        response_id = self._responses.abandon_stalled()
+        self._emit(SendError("upstream_stalled", STALLED_MESSAGE, retryable=True))
         if response_id is None:
-            self.end_unknown("failed")
+            self.end_unstarted("failed")
             return False
         self._complete_parts(response_id)
-        self._responses.give_up(response_id)
-        if self._tts.speech is not None:
-            self._tts.speech.voice.end(response_id, now)
-        self._end(self._sent.pop(response_id, None), "failed", response_id)
+        self._responses.abandon(response_id)
+        if self._tts.speaker is not None:
+            self._tts.speaker.stream.end(response_id, now)
+        self._end(self._texts.pop(response_id, None), "failed", response_id)
         return True
 
 

@@ -1,7 +1,8 @@
 """A session with a device client: each event goes to the part whose matter it is.
 
 `handle(event, now)` is the whole interface: one event in, the commands that follow from it out. `deadline` says when a
-`Tick` is wanted. Audio does not come here: the audio lines read `discarded`, `started` and `spoken_part`.
+`DeadlineReached` is wanted. Audio does not come here: the audio lines read `discarded`, `started` and
+`part_for_context`.
 
     client ────► `_client` ────► Negotiation (hello), UserTurn, Turns
     upstream ──► `_upstream` ──► Turns (the user's turn, responses), `_connection` (everything else)
@@ -15,18 +16,24 @@ session is ready, what a client asks of the conversation waits in `UserTurn`.
 from collections.abc import Callable, Container, Sequence
 from typing import assert_never, cast
 
-from relay.session.common.life import SessionLife
+from relay.session.common.life import SessionState
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
-from relay.session.common.model import DeviceOptions, ErrorCode, SessionConfig, SpeechRules
+from relay.session.common.model import DeviceOptions, ErrorCode, SessionConfig, TtsOptions
 from relay.session.common.policy import Principal
 from relay.session.device import events as ev
-from relay.session.device.commands import Command, TellError
-from relay.session.device.endings import FATAL_ERRORS, HARMLESS_ERRORS, TOO_MANY_FAULTS, ending_of, without_server_parts
+from relay.session.device.commands import Command, SendError
+from relay.session.device.endings import (
+    BENIGN_ERROR_CODES,
+    FATAL_ERROR_CODES,
+    TOO_MANY_FAULTS,
+    ending_for_event,
+    strip_server_parts,
+)
 from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.negotiation import Negotiation
-from relay.session.device.turns import Turns
+from relay.session.device.turns import TurnController
 from relay.session.device.user_turn import EarlyEvent, UserTurn
 from relay.session.realtime.server_overlay import ServerParts
 
@@ -49,25 +56,32 @@ class DeviceSession:
         principal: Principal | None = None,
         limits: SessionLimits | None = None,
         started_at: float = 0.0,
-        speech: SpeechRules | None = None,
+        tts_options: TtsOptions | None = None,
         ledger: MediaLedger | None = None,
     ) -> None:
-        """`speech`: how external voices speak; None: this relay has none. `ledger`: what the audio lines count."""
+        """`tts_options`: how external voices speak; None: this relay has none. `ledger`: what the audio lines count."""
         self.session_id = session_id
         self.principal = principal or Principal()
         policy = self.principal.policy
         self.ledger = ledger = ledger or MediaLedger(started_at)
-        self.passed_over = IgnoredCounts()
+        self.ignored = IgnoredCounts()
         self._commands: list[Command] = []
         emit = self._emit = self._commands.append
-        self.life = life = SessionLife(started_at, limits or SessionLimits())
+        self.state = life = SessionState(started_at, limits or SessionLimits())
         self._negotiation = negotiation = Negotiation(
-            config, options, policy, speech, life, self.passed_over, emit, next_id
+            config, options, policy, tts_options, life, self.ignored, emit, next_id
         )
         user = UserTurn(life, negotiation, ledger, emit, next_id)
-        truncates = options.capabilities.truncates
-        self.turns = turns = Turns(
-            negotiation.config, speech, policy.allows_tool, user, ledger, emit, next_id, truncates=truncates
+        truncates = options.capabilities.supports_truncation
+        self.turns = turns = TurnController(
+            negotiation.config,
+            tts_options,
+            policy.allows_tool,
+            user,
+            ledger,
+            emit,
+            next_id,
+            supports_truncation=truncates,
         )
         """The conversation's state, to look at."""
         self._parts = ServerParts(policy.realtime, config.tools)
@@ -86,27 +100,27 @@ class DeviceSession:
 
     @property
     def deadline(self) -> float | None:
-        """When a `Tick` is wanted; None when nothing is waited for."""
+        """When a `DeadlineReached` is wanted; None when nothing is waited for."""
         graceful_end = self._lifecycle.graceful_end
-        return self.life.deadline(self.turns.deadline, self._negotiation.deadline, graceful_end.deadline)
+        return self.state.deadline(self.turns.deadline, self._negotiation.deadline, graceful_end.deadline)
 
     @property
-    def discarded(self) -> Container[str]:
+    def discarded_responses(self) -> Container[str]:
         """The responses whose audio is not to be heard any more; always the same object."""
         return self.turns.responses.discarded
 
     @property
-    def started(self) -> Container[PartKey]:
+    def started_parts(self) -> Container[PartKey]:
         """The content parts that have been started, and may still be heard; always the same object."""
-        return self.turns.playback.clips
+        return self.turns.playback.parts
 
-    def spoken_part(self, context_id: str) -> PartKey | None:
+    def part_for_context(self, context_id: str) -> PartKey | None:
         """The content part that a context of the external voice speaks; None if nobody waits for it."""
-        return None if self.life.has_ended else self.turns.tts.spoken_part(context_id)
+        return None if self.state.has_ended else self.turns.tts.part_for_context(context_id)
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
         """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
-        if self.life.has_ended:
+        if self.state.has_ended:
             return ()
         if type(event) is ev.TextDelta:  # several a second, and they change nothing else
             self.turns.text_delta(event, now)
@@ -123,21 +137,21 @@ class DeviceSession:
     def _dispatch(self, event: ev.Event, now: float) -> None:
         kind = type(event)
         if kind in ev.UPSTREAM_EVENTS:
-            self._upstream(without_server_parts(cast(ev.UpstreamEvent, event), self._parts), now)
+            self._upstream(strip_server_parts(cast(ev.UpstreamEvent, event), self._parts), now)
         elif kind in ev.CLIENT_EVENTS:
             self._client(cast(ev.ClientEvent, event), now)
-        elif kind in ev.VOICE_EVENTS:
-            self.turns.voice_event(cast(ev.VoiceEvent, event), now)
+        elif kind in ev.TTS_EVENTS:
+            self.turns.handle_tts_event(cast(ev.TtsEvent, event), now)
         else:
             self._relay(cast(ev.RelayEvent, event), now)
-        if self.turns.wants_model_voice and self.life.is_ready:
-            self._lifecycle.follow(self._negotiation.fall_back(now), now)
+        if self.turns.should_fall_back and self.state.is_ready:
+            self._lifecycle.apply(self._negotiation.fall_back(now), now)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
     def _client(self, event: ev.ClientEvent, now: float) -> None:
-        self.life.act(now)
-        if isinstance(event, EarlyEvent) and not self.life.is_ready:
+        self.state.note_activity(now)
+        if isinstance(event, EarlyEvent) and not self.state.is_ready:
             if not self.turns.user.hold_event(event):
                 self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
             return
@@ -145,13 +159,13 @@ class DeviceSession:
             case ev.Hello():
                 self._hello(event, now)
             case ev.Playback():
-                if self.turns.acknowledged(event.item_id, event.played_ms, now) == "unknown":
+                if self.turns.acknowledge_playback(event.item_id, event.played_ms, now) == "unknown":
                     self._fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
             case ev.ToolResult():
-                if not self.turns.client_result(event, now):
+                if not self.turns.client_tool_result(event, now):
                     self._fault("unknown_call", f"There is no tool call {event.call_id!r:.80}.", "callId", now)
             case ev.UserText():
-                self.turns.type(event.text, now)
+                self.turns.add_typed_turn(event.text, now)
             case ev.Commit():
                 self.turns.user.commit()
             case ev.Clear():
@@ -160,13 +174,13 @@ class DeviceSession:
                 self.turns.interrupt()
             case ev.Consent():
                 pass  # for the recorder alone
-            case ev.ClientFault():
+            case ev.ClientProtocolError():
                 self._fault(event.code, event.message, event.field, now)
-            case ev.ClientTooFast():
-                self.passed_over.count("(read more slowly)")
-                self._error("too_fast", _TOO_FAST[event.what])
-            case ev.Bye() | ev.ClientClosed() | ev.ClientStuck():
-                self._lifecycle.end(ending_of(event))
+            case ev.ClientRateLimited():
+                self.ignored.count("(read more slowly)")
+                self._error("too_fast", _TOO_FAST[event.limit])
+            case ev.Bye() | ev.ClientClosed() | ev.ClientBackpressure():
+                self._lifecycle.end(ending_for_event(event))
             case _:
                 assert_never(event)
 
@@ -176,7 +190,7 @@ class DeviceSession:
         elif self._negotiation.is_full:
             self._fault("hello_refused", "Wait for ready before the next hello.", None, now)
         else:
-            self._lifecycle.follow(self._negotiation.hello(event, now), now)
+            self._lifecycle.apply(self._negotiation.handle_hello(event, now), now)
 
     def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
         self._error(code, message, field)
@@ -186,48 +200,48 @@ class DeviceSession:
     # -- the upstream -------------------------------------------------------------------------------------------------
 
     def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
-        self.turns.responses.upstream_sent(now)
+        self.turns.responses.note_upstream_event(now)
         if isinstance(event, ev.UserEvent):
-            self.turns.user_event(event, now)
+            self.turns.handle_user_event(event, now)
         elif isinstance(event, ev.ResponseEvent):
-            self.turns.response_event(event, now)
+            self.turns.handle_response_event(event, now)
         else:
             self._connection(event, now)
 
-    def _connection(self, event: ev.ConnectionEvent, now: float) -> None:
+    def _connection(self, event: ev.UpstreamControlEvent, now: float) -> None:
         match event:
             case ev.SessionCreated():
-                self._lifecycle.follow(self._negotiation.session_created(event, now), now)
+                self._lifecycle.apply(self._negotiation.session_created(event, now), now)
             case ev.SessionUpdated():
-                self.turns.user.use_silence(event.silence_ms or 0)
-                self._lifecycle.follow(self._negotiation.session_updated(), now)
-            case ev.UpstreamError():
+                self.turns.user.set_silence_duration(event.silence_ms or 0)
+                self._lifecycle.apply(self._negotiation.session_updated(), now)
+            case ev.UpstreamErrorEvent():
                 self._upstream_error(event, now)
-            case ev.UpstreamStuck(final=False):
+            case ev.UpstreamBackpressure(fatal=False):
                 self._error("audio_backlog", "The model's end is too slow: some audio was left out.")
-            case ev.UpstreamStuck() | ev.UpstreamRefused() | ev.UpstreamClosed():
-                self._lifecycle.end(ending_of(event))
-            case ev.UnknownUpstream():
-                if not event.known:
-                    self.passed_over.count(event.type)
-            case ev.MalformedUpstream():
-                self.passed_over.count("(malformed)")
+            case ev.UpstreamBackpressure() | ev.UpstreamRefused() | ev.UpstreamClosed():
+                self._lifecycle.end(ending_for_event(event))
+            case ev.IgnoredUpstreamEvent():
+                if not event.is_known:
+                    self.ignored.count(event.type)
+            case ev.MalformedUpstreamMessage():
+                self.ignored.count("(malformed)")
             case ev.UpstreamOpened() | ev.OutputItemAdded() | ev.ItemTruncated():
                 pass  # `session.created`, the item's own events and our own truncation say the same
             case _:
                 assert_never(event)
 
-    def _upstream_error(self, event: ev.UpstreamError, now: float) -> None:
-        if event.code in FATAL_ERRORS:
-            self._lifecycle.end(ending_of(event))
+    def _upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> None:
+        if event.code in FATAL_ERROR_CODES:
+            self._lifecycle.end(ending_for_event(event))
         elif self.turns.request_refused(event, now):
             pass
         elif (step := self._negotiation.update_refused(event)) is not None:
-            self._lifecycle.follow(step, now)
+            self._lifecycle.apply(step, now)
         elif self.turns.user.commit_refused(event.event_id, event.message):
             pass
-        elif event.code in HARMLESS_ERRORS:
-            self.passed_over.count(f"error {event.code}")
+        elif event.code in BENIGN_ERROR_CODES:
+            self.ignored.count(f"error {event.code}")
         else:
             self._error("upstream_error", event.message, event.param, retryable=True)
 
@@ -236,30 +250,30 @@ class DeviceSession:
     def _relay(self, event: ev.RelayEvent, now: float) -> None:
         turns = self.turns
         match event:
-            case ev.Tick():
+            case ev.DeadlineReached():
                 self._lifecycle.tick(now)
-            case ev.AudioHanded():
+            case ev.FirstAudioSent():
                 self.turns.user.mute()
                 turns.timer.audio_sent(event.item_id, now)
-            case ev.PlayedOut():
+            case ev.PlayoutFinished():
                 self.turns.user.unmute()
-            case ev.AudioDropped():
+            case ev.PlayoutCleared():
                 self.turns.user.unmute()
-                turns.audio_dropped(event, now)
-            case ev.AudioOverflow():
+                turns.playout_cleared(event, now)
+            case ev.PlayoutOverflow():
                 text = f"The client plays too slowly: {event.dropped_ms} ms of {event.item_id} were left out."
                 self._error("audio_backlog", text)
-            case ev.ToolReturned():
-                turns.tool_returned(event, now)
-            case ev.ToolProgressed():
-                turns.tools.progressed(event)
-            case ev.EndAsked():
-                if turns.tools.calls.name_of(event.call_id) is not None:
+            case ev.ToolCallFinished():
+                turns.tool_call_finished(event, now)
+            case ev.ToolCallProgress():
+                turns.tools.progress(event)
+            case ev.EndSessionRequested():
+                if turns.tools.calls.tool_name(event.call_id) is not None:
                     self._lifecycle.graceful_end.request(event.reason, now)
-            case ev.Draining() | ev.KeyRevoked() | ev.Crashed():
-                self._lifecycle.end(ending_of(event))
+            case ev.ServerDraining() | ev.KeyRevoked() | ev.InternalFailure():
+                self._lifecycle.end(ending_for_event(event))
             case _:
                 assert_never(event)
 
     def _error(self, code: ErrorCode, message: str, field: str | None = None, *, retryable: bool = False) -> None:
-        self._emit(TellError(code, message, field, retryable))
+        self._emit(SendError(code, message, field, retryable))

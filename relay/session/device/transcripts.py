@@ -9,41 +9,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.session.device import events as ev
-from relay.session.device.commands import Command, TellError, TellTranscript
-from relay.session.device.conversation import ItemLog
+from relay.session.device.commands import Command, SendError, SendTranscript
+from relay.session.device.conversation import ConversationLog
 
 
 @dataclass(slots=True)
 class Transcripts:
     """Who said what, by item; commands go to `_emit`."""
 
-    _items: ItemLog
+    _items: ConversationLog
     _emit: Callable[[Command], None]
 
     def item_added(self, event: ev.ItemAdded) -> None:
         """An item has its place. Typed text is sent at once; the text of speech comes as its transcript."""
         item = event.item
-        entry = self._items.added(item.id, item.role, event.previous_item_id)
+        entry = self._items.mark_added(item.id, item.role, event.previous_item_id)
         if item.kind == "message" and item.role == "user" and item.text:
             self._items.set_text(item.id, item.text)
-            self._emit(TellTranscript("user", item.id, entry.order, item.text, final=True))
+            self._emit(SendTranscript("user", item.id, entry.order, item.text, final=True))
 
-    def user(self, event: ev.UserTranscript) -> None:
+    def user_transcript(self, event: ev.UserTranscript) -> None:
         """What the user said, in part or whole."""
         self._send("user", event.item_id, event.text, final=event.final)
 
-    def user_failed(self, event: ev.UserTranscriptFailed) -> None:
+    def user_transcript_failed(self, event: ev.UserTranscriptFailed) -> None:
         """The upstream could not transcribe what the user said; it has heard the audio all the same."""
         reason = event.message or "The upstream gave no reason."
-        self._emit(TellError("transcription_failed", f"There is no transcript of {event.item_id}: {reason}"))
+        self._emit(SendError("transcription_failed", f"There is no transcript of {event.item_id}: {reason}"))
 
-    def assistant(self, event: ev.TextDone) -> None:
+    def assistant_text_done(self, event: ev.TextDone) -> None:
         """The whole text of a content part of the assistant's."""
         self._send("assistant", event.item_id, event.text, final=True)
 
     def _send(self, role: str, item_id: str, text: str, *, final: bool) -> None:
-        entry = self._items.entry(item_id)
+        entry = self._items.get_or_create(item_id)
         entry.role = role
         if final:
             self._items.set_text(item_id, text)
-        self._emit(TellTranscript(role, item_id, entry.order, text, final))
+        self._emit(SendTranscript(role, item_id, entry.order, text, final))

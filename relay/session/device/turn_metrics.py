@@ -20,13 +20,13 @@ from typing import Any, Final, Literal, NamedTuple
 ACK_WAIT_S = 0.7
 """How long the first acknowledgement of playback is awaited before the turn is reported without it."""
 
-Mark = Literal[
+TurnMark = Literal[
     "speech_start", "silenced", "speech_end", "speech_stopped",
     "first_text", "first_delta", "first_byte", "first_played",
 ]  # fmt: skip
 """A moment of a turn. `silenced`: `interrupted` was sent to the client; `speech_stopped`: the upstream reported the end
 of the speech; `first_delta`: audio came."""
-Presence = Literal["always", "null", "left_out"]
+MetricPresence = Literal["always", "null", "left_out"]
 """What a message has where the figure did not happen: it always does, null, or no such member."""
 
 
@@ -36,43 +36,43 @@ def camel_case(name: str) -> str:
     return first + "".join(map(str.capitalize, others))
 
 
-class Figure(NamedTuple):
+class TurnMetric(NamedTuple):
     """All that is known of one figure."""
 
-    marks: tuple[Mark, ...]
+    marks: tuple[TurnMark, ...]
     """Measured from the first of these that there is, to the last of them."""
     label: str
     """For people, in few words."""
-    meaning: str
+    description: str
     """For the documentation, a sentence."""
     part_of: str = ""
     """The name of the figure that this one is a part of, and in whose place it is shown."""
-    whose: str = ""
+    party: str = ""
     """Who took that time, where it is one party."""
     sign: str = "+"
     """Before the time, where people are shown it: none if it does not add up with the others."""
-    is_later: bool = False
+    is_optional_in_recordings: bool = False
     """Whether there are recordings of today's format that do not know it: a replay of those does not compare it."""
-    label_at_client: str = ""
+    client_label: str = ""
     """For people who are at the client, where that is another one."""
     name: str = ""
     """In recordings, where it never changes: this and the next are filled in from the field of `TurnMetrics`."""
-    presence: Presence = "always"
+    presence: MetricPresence = "always"
 
     @property
-    def wire(self) -> str:
+    def wire_name(self) -> str:
         """The name in messages of the device protocol."""
         return camel_case(self.name)
 
-    def measure(self, marks: Mapping[Mark, float]) -> int | None:
+    def measure(self, marks: Mapping[TurnMark, float]) -> int | None:
         """The figure in ms; None where one of its marks is missing."""
         *starts, end = self.marks
         start = next((marks[mark] for mark in starts if mark in marks), None)
         return None if start is None or end not in marks else max(0, round((marks[end] - start) * 1000))
 
 
-def _figure(marks: tuple[Mark, ...], label: str, meaning: str, *, default: Any = MISSING, **more: Any) -> Any:
-    return field(default=default, metadata={"figure": Figure(marks, label, meaning, **more)})
+def _figure(marks: tuple[TurnMark, ...], label: str, meaning: str, *, default: Any = MISSING, **more: Any) -> Any:
+    return field(default=default, metadata={"figure": TurnMetric(marks, label, meaning, **more)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +92,19 @@ class TurnMetrics:
         ("speech_stopped", "speech_end", "first_delta"),
         "first sound from the model",
         "From that report, or the end of a turn without speech, until the first audio of the answer came.",
-        whose="the model",
+        party="the model",
     )
     first_byte_ms: int = _figure(
         ("first_delta", "first_byte"),
         "to the client",
         "From that audio until it went to the client's socket.",
-        label_at_client="first sound here",
+        client_label="first sound here",
     )
     first_played_ms: int | None = _figure(
         ("first_byte", "first_played"),
         "played",
         "From the socket until it left the speaker, by the client's `playback`.",
-        label_at_client="first played",
+        client_label="first played",
     )
     total_ms: int = _figure(
         ("speech_end", "first_byte"),
@@ -116,7 +116,7 @@ class TurnMetrics:
         "first word from the model",
         "With an external voice: the model's part of `firstDeltaMs`, to its first text.",
         part_of="first_delta_ms",
-        whose="the model",
+        party="the model",
         default=None,
     )
     voice_ms: int | None = _figure(
@@ -124,7 +124,7 @@ class TurnMetrics:
         "first sound from the voice",
         "With an external voice: its part of `firstDeltaMs`, from the first text to the first audio.",
         part_of="first_delta_ms",
-        whose="the voice",
+        party="the voice",
         default=None,
     )
     barge_in_ms: int | None = _figure(
@@ -132,47 +132,49 @@ class TurnMetrics:
         "barge-in to silence",
         "From the start of speech that interrupted the assistant until `interrupted` was sent.",
         sign="",
-        is_later=True,
+        is_optional_in_recordings=True,
         default=None,
     )
 
     def to_wire(self) -> dict[str, int | None]:
         """The figures by their names on the wire."""
-        figures = {figure: getattr(self, figure.name) for figure in FIGURES}
-        return {one.wire: ms for one, ms in figures.items() if ms is not None or one.presence != "left_out"}
+        figures = {figure: getattr(self, figure.name) for figure in METRICS}
+        return {one.wire_name: ms for one, ms in figures.items() if ms is not None or one.presence != "left_out"}
 
 
-def _figures() -> Iterator[Figure]:
+def _figures() -> Iterator[TurnMetric]:
     for one in fields(TurnMetrics):
         if one.metadata:
-            presence: Presence = "always" if one.type is int else "null" if one.default is MISSING else "left_out"
-            figure: Figure = one.metadata["figure"]
-            here = figure.label_at_client or figure.label
-            yield figure._replace(name=one.name, presence=presence, label_at_client=here)
+            presence: MetricPresence = "always" if one.type is int else "null" if one.default is MISSING else "left_out"
+            figure: TurnMetric = one.metadata["figure"]
+            here = figure.client_label or figure.label
+            yield figure._replace(name=one.name, presence=presence, client_label=here)
 
 
-FIGURES: Final = tuple(_figures())
-TOTAL: Final = next(figure for figure in FIGURES if figure.name == "total_ms")
-EXAMPLES: Final = (
+METRICS: Final = tuple(_figures())
+TOTAL_METRIC: Final = next(figure for figure in METRICS if figure.name == "total_ms")
+EXAMPLE_TURNS: Final = (
     TurnMetrics("item_7", 512, 154, 0, 3, 669),
     TurnMetrics("item_9", 512, 441, 0, None, 953, first_text_ms=148, voice_ms=293, barge_in_ms=384),
 )
 """Turns as they are shown in the documentation; each figure is in one of them."""
 
 
-def steps(latency: Mapping[str, Any]) -> list[tuple[Figure, int]]:
+def latency_steps(latency: Mapping[str, Any]) -> list[tuple[TurnMetric, int]]:
     """The figures of a `latency` message as people are shown them: without the total, and parts in place of a whole."""
-    known = {figure.name: figure for figure in FIGURES if isinstance(latency.get(figure.wire), int)}
-    hidden = {TOTAL.name, *(figure.part_of for figure in known.values())}
-    order = [figure.name for figure in FIGURES]
+    known = {figure.name: figure for figure in METRICS if isinstance(latency.get(figure.wire_name), int)}
+    hidden = {TOTAL_METRIC.name, *(figure.part_of for figure in known.values())}
+    order = [figure.name for figure in METRICS]
     shown = [figure for name, figure in known.items() if name not in hidden]
     shown.sort(key=lambda figure: order.index(figure.part_of or figure.name))
-    return [(figure, latency[figure.wire]) for figure in shown]
+    return [(figure, latency[figure.wire_name]) for figure in shown]
 
 
-def steps_as_text(latency: Mapping[str, Any], *, at_client: bool = False) -> str:
+def format_latency(latency: Mapping[str, Any], *, at_client: bool = False) -> str:
     """The steps of a `latency` message in one line; `at_client`: for people who are there."""
-    shown = ((figure.label_at_client if at_client else figure.label, figure.sign, ms) for figure, ms in steps(latency))
+    shown = (
+        (figure.client_label if at_client else figure.label, figure.sign, ms) for figure, ms in latency_steps(latency)
+    )
     return ", ".join(f"{label} {sign}{ms} ms" for label, sign, ms in shown)
 
 
@@ -182,9 +184,9 @@ class TurnTimer:
     __slots__ = ("_item_id", "_marks", "_next_marks")
 
     def __init__(self) -> None:
-        self._marks: dict[Mark, float] = {}
+        self._marks: dict[TurnMark, float] = {}
         """Empty while no turn is measured."""
-        self._next_marks: dict[Mark, float] = {}
+        self._next_marks: dict[TurnMark, float] = {}
         """Those of the user's speech under way: the turn before it may still be measured."""
         self._item_id = ""
 
@@ -203,7 +205,7 @@ class TurnTimer:
         """The user speaks since `at`, None where that is not known."""
         self._next_marks = {} if at is None else {"speech_start": at}
 
-    def client_silenced(self, now: float) -> None:
+    def interrupted_sent(self, now: float) -> None:
         """The client was sent that an item is interrupted."""
         if self._next_marks:
             self._next_marks.setdefault("silenced", now)
@@ -216,11 +218,11 @@ class TurnTimer:
             self._marks |= {"speech_stopped": speech_stopped, **self._next_marks}
         self._next_marks = {}
 
-    def text_came(self, now: float) -> None:
+    def text_received(self, now: float) -> None:
         """Text came that an external voice is to speak."""
         self._mark("first_text", now)
 
-    def audio_came(self, item_id: str, now: float) -> None:
+    def audio_received(self, item_id: str, now: float) -> None:
         """Audio of an item came, from the model or an external voice."""
         if "first_delta" not in self._marks:
             self._item_id = item_id
@@ -231,7 +233,7 @@ class TurnTimer:
         if item_id == self._item_id:
             self._mark("first_byte", now)
 
-    def played(self, item_id: str, played_ms: int, now: float) -> TurnMetrics | None:
+    def playback_acknowledged(self, item_id: str, played_ms: int, now: float) -> TurnMetrics | None:
         """The client has played so much of an item; the report, if this turn's was awaited."""
         if not self._marks or item_id != self._item_id or played_ms <= 0:
             return None
@@ -241,12 +243,12 @@ class TurnTimer:
     def report(self) -> TurnMetrics | None:
         """The figures, and the end of measuring; None before any audio of the turn went to the client."""
         marks, self._marks = self._marks, {}
-        figures: dict[str, Any] = {figure.name: figure.measure(marks) for figure in FIGURES}
-        if any(figures[one.name] is None for one in FIGURES if one.presence == "always"):
+        figures: dict[str, Any] = {figure.name: figure.measure(marks) for figure in METRICS}
+        if any(figures[one.name] is None for one in METRICS if one.presence == "always"):
             return None
         return TurnMetrics(self._item_id, **figures)
 
-    def _mark(self, mark: Mark, at: float) -> None:
+    def _mark(self, mark: TurnMark, at: float) -> None:
         """Keep the first such moment of the turn, if one is measured."""
         if self._marks:
             self._marks.setdefault(mark, at)

@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from relay.session.common.input_control import InputControl
-from relay.session.common.life import SessionLife
+from relay.session.common.life import SessionState
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import Item, TurnDetection
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.device import events as ev
-from relay.session.device.commands import ClearInput, Command, CommitInput, CreateItem, TellError
+from relay.session.device.commands import ClearInput, Command, CommitInput, CreateItem, SendError
 from relay.session.device.negotiation import Negotiation
 
 MIN_COMMIT_MS = 100
@@ -40,14 +40,14 @@ class UserTurn:
 
     def __init__(
         self,
-        life: SessionLife,
+        life: SessionState,
         negotiation: Negotiation,
         ledger: MediaLedger,
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
     ) -> None:
         self.timers = TurnTimers()
-        self.typed: deque[str] = deque()
+        self.typed_turns: deque[str] = deque()
         """Typed turns that wait."""
         self._life = life
         self._negotiation = negotiation
@@ -55,7 +55,7 @@ class UserTurn:
         self._emit = emit
         self._next_id = next_id
         self._control: InputControl[EarlyEvent] = InputControl(emit)
-        self._heard_before_bytes = 0  # what is held comes after it
+        self._position_before_hold_bytes = 0  # what is held comes after it
         self._reported_drop_bytes = 0
         self._is_muted = False
         self._silence_ms = 0
@@ -69,15 +69,15 @@ class UserTurn:
         return self._negotiation.options.input.bytes_per_ms
 
     @property
-    def heard_bytes(self) -> int:
+    def input_position_bytes(self) -> int:
         """How much of the audio the upstream has heard, by the time that the event at hand was sent."""
         ledger, position_bytes = self._ledger, self._control.position_bytes
         if position_bytes is not None:
             return max(position_bytes - ledger.dropped_input_bytes, 0)
-        return ledger.heard_input_bytes if self._life.is_ready else self._heard_before_bytes
+        return ledger.accepted_input_bytes if self._life.is_ready else self._position_before_hold_bytes
 
     def _heard_since_ms(self, audio_ms: int) -> int:
-        return max(self.heard_bytes // self._bytes_per_ms - audio_ms, 0)
+        return max(self.input_position_bytes // self._bytes_per_ms - audio_ms, 0)
 
     def set_gate(self) -> None:
         """Have the uplink do something else with the audio, if that has changed."""
@@ -96,9 +96,9 @@ class UserTurn:
         """Nothing plays any more."""
         self._is_muted = False
 
-    def hold(self) -> None:
+    def hold_audio(self) -> None:
         """The session is about to be configured: what comes from here on is heard after that."""
-        self._heard_before_bytes = self.heard_bytes
+        self._position_before_hold_bytes = self.input_position_bytes
 
     def hold_event(self, event: EarlyEvent) -> bool:
         """Keep an event for `release`. Returns False if too many wait already."""
@@ -111,7 +111,7 @@ class UserTurn:
             self._reported_drop_bytes += dropped_bytes
             lost_ms = dropped_bytes // self._bytes_per_ms
             message = f"The model was not ready in time: the oldest {lost_ms} ms of audio were left out."
-            self._emit(TellError("audio_backlog", message))
+            self._emit(SendError("audio_backlog", message))
         if self._is_muted:  # what was held is released as silence, whatever was said in between
             self.set_gate()
         yield from self._control.release()
@@ -122,28 +122,28 @@ class UserTurn:
     @property
     def is_pending(self) -> bool:
         """Whether the user speaks, or has typed what was not sent yet."""
-        return self.timers.is_user_speaking or bool(self.typed)
+        return self.timers.is_user_speaking or bool(self.typed_turns)
 
-    def use_silence(self, silence_ms: int) -> None:
+    def set_silence_duration(self, silence_ms: int) -> None:
         """The upstream detects the end of speech after so much silence."""
         self._silence_ms = silence_ms
 
-    def speech_start(self, audio_start_ms: int, turn: TurnDetection, now: float) -> float | None:
+    def speech_started_at(self, audio_start_ms: int, turn: TurnDetection, now: float) -> float | None:
         """When the user began to speak, by what the upstream reports; None if that is too long ago to be believed."""
         padding_ms = PREFIX_PADDING_MS if turn.prefix_padding_ms is None else turn.prefix_padding_ms
         lag_ms = self._heard_since_ms(audio_start_ms + (padding_ms if turn.kind == "server_vad" else 0))
         return now - lag_ms / 1000 if lag_ms <= MAX_SPEECH_LAG_MS else None
 
-    def speech_end(self, audio_end_ms: int, now: float) -> float:
+    def speech_ended_at(self, audio_end_ms: int, now: float) -> float:
         """When the user's speech ended, by what the upstream reports, less the silence that it waited for."""
         lag_ms = self._heard_since_ms(audio_end_ms) + self._silence_ms
         return now - min(lag_ms, MAX_SPEECH_LAG_MS) / 1000
 
     def commit(self) -> None:
         """The client ends its turn."""
-        heard_bytes = self.heard_bytes
+        heard_bytes = self.input_position_bytes
         if heard_bytes - self._committed_bytes < MIN_COMMIT_MS * self._bytes_per_ms:
-            self._emit(TellError("commit_too_short", f"Send at least {MIN_COMMIT_MS} ms of audio before commit."))
+            self._emit(SendError("commit_too_short", f"Send at least {MIN_COMMIT_MS} ms of audio before commit."))
             return
         event_id = self._next_id()
         self._commits.append(event_id)
@@ -152,12 +152,12 @@ class UserTurn:
 
     def clear(self) -> None:
         """The client takes back the audio since the last commit."""
-        self._committed_bytes = self.heard_bytes
+        self._committed_bytes = self.input_position_bytes
         self._emit(ClearInput(self._next_id()))
 
-    def committed(self) -> None:
+    def input_committed(self) -> None:
         """The upstream has made an item of all audio so far."""
-        self._committed_bytes = self.heard_bytes
+        self._committed_bytes = self.input_position_bytes
         self._commits.clear()
 
     def commit_refused(self, event_id: str | None, message: str) -> bool:
@@ -165,19 +165,19 @@ class UserTurn:
         if event_id is None or event_id not in self._commits:
             return False
         self._commits.remove(event_id)
-        self._emit(TellError("commit_too_short", message))
+        self._emit(SendError("commit_too_short", message))
         return True
 
-    def type(self, text: str) -> bool:
+    def add_typed_turn(self, text: str) -> bool:
         """A typed turn joins the queue. Returns False if there is no room, which the client is sent."""
-        if len(self.typed) < MAX_TYPED_TURNS:
-            self.typed.append(text)
+        if len(self.typed_turns) < MAX_TYPED_TURNS:
+            self.typed_turns.append(text)
             return True
         message = f"{MAX_TYPED_TURNS} typed turns are waiting already; wait for one to end."
-        self._emit(TellError("too_many_turns", message, retryable=True))
+        self._emit(SendError("too_many_turns", message, retryable=True))
         return False
 
-    def send_typed(self) -> None:
+    def send_typed_turn(self) -> None:
         """Send the oldest typed turn upstream."""
-        item = Item(id="", kind="message", role="user", text=self.typed.popleft())
+        item = Item(id="", kind="message", role="user", text=self.typed_turns.popleft())
         self._emit(CreateItem(item, self._next_id()))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from relay.session.common.limits import OWN_IDS, IgnoredCounts
+from relay.session.common.limits import RELAY_EVENT_ID_PREFIX, IgnoredCounts
 from relay.session.realtime.configuration import ClientTools
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.outgoing import Outgoing
@@ -103,7 +103,7 @@ class ServerEventRewriter:
         names = self._tools.refused(event_id)
         if self._out.is_stand_in(event_id):
             body = {**body, "error": {**error, "event_id": None}}
-        elif event_id.startswith(OWN_IDS):
+        elif event_id.startswith(RELAY_EVENT_ID_PREFIX):
             self._ignored.count(f"error {error.get('code')!s:.60}")
             return None
         return self._parts.shown_error(body, names)

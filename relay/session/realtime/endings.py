@@ -9,16 +9,26 @@ from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
 from relay.json_types import JsonObject
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.life import LimitReached
-from relay.session.common.limits import KEY_REVOKED, MAX_FAULTS, SessionLimits
+from relay.session.common.limits import KEY_REVOKED_MESSAGE, MAX_FAULTS, SessionLimits
 from relay.session.device import events as ev
 from relay.session.realtime.events import ClientEnd
 
-PASSED_CLOSES = frozenset({1000, 1001, 1008, 1009, 1012, 1013})
+PASSED_CLOSES = frozenset(
+    {
+        CloseCode.NORMAL_CLOSURE,
+        CloseCode.GOING_AWAY,
+        CloseCode.POLICY_VIOLATION,
+        CloseCode.MESSAGE_TOO_BIG,
+        CloseCode.SERVICE_RESTART,
+        CloseCode.TRY_AGAIN_LATER,
+    }
+)
 """Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
 _STALLED = "This message took too long to arrive while other clients waited for buffer space; send it again later."
 
-EndingEvent = ClientEnd | ev.UpstreamRefused | ev.UpstreamClosed | ev.UpstreamStuck | ev.RelayEnd
+EndingEvent = ClientEnd | ev.UpstreamRefused | ev.UpstreamClosed | ev.UpstreamBackpressure | ev.RelayEndEvent
 
 
 class Ending(NamedTuple):
@@ -34,25 +44,27 @@ class Ending(NamedTuple):
         """The error as the protocol writes it: the relay or the upstream failed, or else the client may not go on."""
         if self.error_code is None:
             return None
-        if self.close_code == 1011:
+        if self.close_code == CloseCode.INTERNAL_ERROR:
             error = {"type": "server_error", "code": self.error_code, "message": self.message}
             return {**error, "param": None, "event_id": None}
         return {"type": "invalid_request_error", "code": self.error_code, "message": self.message}
 
 
-NOT_READY = Ending(1011, "upstream timeout", "upstream_timeout", "The model's end did not get ready in time.")
-SESSION_REFUSED = Ending(1011, "session refused", "session_refused")
+NOT_READY = Ending(
+    CloseCode.INTERNAL_ERROR, "upstream timeout", "upstream_timeout", "The model's end did not get ready in time."
+)
+SESSION_REFUSED = Ending(CloseCode.INTERNAL_ERROR, "session refused", "session_refused")
 """The message says whose configuration of the session was refused."""
-TOO_MANY_FAULTS = Ending(1008, f"{MAX_FAULTS} faults in a minute")
+TOO_MANY_FAULTS = Ending(CloseCode.POLICY_VIOLATION, f"{MAX_FAULTS} faults in a minute")
 
 
 def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
     """How a session ends that has lasted, or been idle, as long as it may."""
     if limit == "duration":
         text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
-        return Ending(4002, "session too long", "session_limit", text)
+        return Ending(CloseCode.LIMIT_REACHED, "session too long", "session_limit", text)
     text = f"No event came and no response ran for {limits.max_idle_s:.0f} s; reconnect to go on."
-    return Ending(4002, "idle", "session_idle", text)
+    return Ending(CloseCode.LIMIT_REACHED, "idle", "session_idle", text)
 
 
 def ending_of(event: EndingEvent, cut: Callable[[str], str]) -> Ending:
@@ -60,26 +72,33 @@ def ending_of(event: EndingEvent, cut: Callable[[str], str]) -> Ending:
     match event:
         case ev.ClientClosed():
             return Ending(None, "")
-        case ev.ClientStuck():
-            return Ending(4003, "the client does not read")
-        case ev.MessageStalled():
-            return Ending(1013, "a message took too long to arrive", "message_too_slow", _STALLED)
+        case ev.ClientBackpressure():
+            return Ending(CloseCode.SLOW_CLIENT, "the client does not read")
+        case ev.ClientMessageStalled():
+            return Ending(CloseCode.TRY_AGAIN_LATER, "a message took too long to arrive", "message_too_slow", _STALLED)
         case ev.UpstreamRefused():
-            return Ending(1011, "the upstream refused the connection", "upstream_refused", event.message)
+            return Ending(
+                CloseCode.INTERNAL_ERROR, "the upstream refused the connection", "upstream_refused", event.message
+            )
         case ev.UpstreamClosed():
             reason = cut(event.reason)
             if event.code in PASSED_CLOSES or 3000 <= event.code < 5000:
                 return Ending(event.code, reason)
             text = "The model's end broke off the connection."
-            return Ending(1011, reason or "upstream closed", "upstream_closed", text)
-        case ev.UpstreamStuck():
+            return Ending(CloseCode.INTERNAL_ERROR, reason or "upstream closed", "upstream_closed", text)
+        case ev.UpstreamBackpressure():
             text = "The model's end does not take what it is sent."
-            return Ending(1011, "upstream stalled", "upstream_stalled", text)
-        case ev.Draining():
-            return Ending(1001, event.reason)
+            return Ending(CloseCode.INTERNAL_ERROR, "upstream stalled", "upstream_stalled", text)
+        case ev.ServerDraining():
+            return Ending(CloseCode.GOING_AWAY, event.reason)
         case ev.KeyRevoked():
-            return Ending(1008, "the key was revoked", "key_revoked", KEY_REVOKED)
-        case ev.Crashed():
-            return Ending(1011, "internal error", "internal_error", "The relay failed in this session; reconnect.")
+            return Ending(CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED_MESSAGE)
+        case ev.InternalFailure():
+            return Ending(
+                CloseCode.INTERNAL_ERROR,
+                "internal error",
+                "internal_error",
+                "The relay failed in this session; reconnect.",
+            )
         case _:
             assert_never(event)

@@ -70,7 +70,15 @@ class PassDown(NamedTuple):
 
 
 Said = ClientSaid | ClientBabbled | UpstreamSaid
-ClientEnd = ev.ClientClosed | ev.ClientStuck | ev.MessageStalled
-RealtimeEvent = Said | ClientEnd | ev.ClientTooFast | ev.LinkEvent | ev.ToolEvent | ev.Tick | ev.RelayEnd
+ClientEnd = ev.ClientClosed | ev.ClientBackpressure | ev.ClientMessageStalled
+RealtimeEvent = (
+    Said
+    | ClientEnd
+    | ev.ClientRateLimited
+    | ev.UpstreamConnectionEvent
+    | ev.ToolEvent
+    | ev.DeadlineReached
+    | ev.RelayEndEvent
+)
 Told = TellClient | TellUpstream | PassDown
 RealtimeCommand = Told | cmd.InputCommand | cmd.ToolCommand | cmd.CloseClient | cmd.CloseUpstream

@@ -14,14 +14,14 @@ from itertools import takewhile
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.session.common.bounded_set import RecentSet
+from relay.session.common.bounded_set import BoundedSet
 
 MAX_ORDERED = 10_000
 MAX_RESPONSES = 64
 MAX_IDS = 4096
 
 
-class IdSet(RecentSet):
+class IdSet(BoundedSet):
     """The newest ids of a kind, as events of any shape name them: what is no text is not among them."""
 
     def __init__(self) -> None:

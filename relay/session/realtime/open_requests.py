@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from relay.json_types import JsonObject
-from relay.session.common.bounded_set import RecentSet
+from relay.session.common.bounded_set import BoundedSet
 
 MAX_OPEN = 64
 """Of each kind; the oldest is forgotten."""
@@ -50,7 +50,7 @@ class OpenRequests:
         """Those inside that a response without their metadata may have answered, or not."""
         self._names_conversations = False
         self._count = 0
-        self._out_of_band = RecentSet(MAX_OUT_OF_BAND)
+        self._out_of_band = BoundedSet(MAX_OUT_OF_BAND)
 
     def add(self, event_id: str, metadata: Any, *, out_of_band: bool = False) -> None:
         """A response is requested."""

@@ -11,21 +11,27 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.session.common.bounded_set import RecentSet
-from relay.session.common.limits import MAX_EVENT_ID_CHARS, OWN_IDS
+from relay.session.common.bounded_set import BoundedSet
+from relay.session.common.limits import MAX_EVENT_ID_CHARS, RELAY_EVENT_ID_PREFIX
 from relay.session.realtime.events import RealtimeCommand, TellClient, TellUpstream
 
 MAX_STAND_INS = 256
 """Ids given to a client's events; an error about an older event shows the relay's id."""
 
-BAD_EVENT_ID = f"event_id must be a string of at most {MAX_EVENT_ID_CHARS} characters, not beginning '{OWN_IDS}'."
+BAD_EVENT_ID = (
+    f"event_id must be a string of at most {MAX_EVENT_ID_CHARS} characters, not beginning '{RELAY_EVENT_ID_PREFIX}'."
+)
 
 
 def may_be_clients(event_id: Any) -> bool:
     """Whether a client may give an event this id; it need not give one."""
     if event_id is None:
         return True
-    return isinstance(event_id, str) and len(event_id) <= MAX_EVENT_ID_CHARS and not event_id.startswith(OWN_IDS)
+    return (
+        isinstance(event_id, str)
+        and len(event_id) <= MAX_EVENT_ID_CHARS
+        and not event_id.startswith(RELAY_EVENT_ID_PREFIX)
+    )
 
 
 class Outgoing:
@@ -34,7 +40,7 @@ class Outgoing:
     def __init__(self, next_number: Callable[[], str]) -> None:
         self._next_number = next_number
         self._shown_numbers = itertools.count(1)
-        self._stand_ins = RecentSet(MAX_STAND_INS)
+        self._stand_ins = BoundedSet(MAX_STAND_INS)
         self._commands: list[RealtimeCommand] = []
 
     def add(self, command: RealtimeCommand) -> None:
@@ -48,7 +54,7 @@ class Outgoing:
 
     def request(self, kind: str, **members: Any) -> str:
         """Send an event of the relay's own to the upstream; returns its id."""
-        event_id = OWN_IDS + self._next_number()
+        event_id = RELAY_EVENT_ID_PREFIX + self._next_number()
         self.add(TellUpstream({"type": kind, "event_id": event_id, **members}))
         return event_id
 
@@ -64,13 +70,13 @@ class Outgoing:
 
     def new_shown_id(self) -> str:
         """An id that the client sees."""
-        return f"{OWN_IDS}shown_{next(self._shown_numbers)}"
+        return f"{RELAY_EVENT_ID_PREFIX}shown_{next(self._shown_numbers)}"
 
     def with_id(self, event: JsonObject) -> JsonObject:
         """A client's event with an id by which its error is known: the client's, or else a stand-in."""
         if event.get("event_id") is not None:
             return event
-        stand_in = OWN_IDS + self._next_number()
+        stand_in = RELAY_EVENT_ID_PREFIX + self._next_number()
         self._stand_ins.add(stand_in)
         return {**event, "event_id": stand_in}
 

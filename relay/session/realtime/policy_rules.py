@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.session.common.policy import CAPABILITIES, RealtimePolicy, first_name, is_open, matches
+from relay.session.common.policy import CAPABILITIES, RealtimePolicy, allows_any, first_literal_name, matches
 
 MAX_PATH_CHARS = 120
 MAX_MESSAGE_CHARS = 1000
@@ -86,15 +86,15 @@ def unknown_setting(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
     Where nothing but addresses is guarded it may hold whatever can be no address.
     """
-    is_denied = "unknown" not in policy.allow or policy.is_limited
-    if is_denied or (policy.guards_addresses and not (is_plain(value) and is_plain(path.rpartition(".")[2]))):
+    is_denied = "unknown" not in policy.allow or policy.restricts_settings
+    if is_denied or (policy.forbids_fetches and not (is_plain(value) and is_plain(path.rpartition(".")[2]))):
         raise Denied(f"Unknown parameter: '{path[:MAX_PATH_CHARS]}'.", path, "unknown_parameter")
     return value
 
 
 def unknown_member(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """A member of an item, a part or a tool that has no row."""
-    if "unknown" not in policy.allow or policy.is_closed:
+    if "unknown" not in policy.allow or policy.is_restricted:
         raise Denied(f"Unknown parameter: '{path[:MAX_PATH_CHARS]}'.", path, "unknown_parameter")
     return value
 
@@ -119,7 +119,7 @@ def anything(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 def scalar(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """A text, a number, true, false or null."""
-    if isinstance(value, Mapping | list) and policy.is_closed:
+    if isinstance(value, Mapping | list) and policy.is_restricted:
         raise invalid_type(path, "a text or a number")
     return value
 
@@ -152,7 +152,7 @@ def one_of(*values: str) -> Rule:
     """One of these texts or null, in exactly this spelling."""
 
     def rule(value: Any, policy: RealtimePolicy, path: str) -> Any:
-        if value is not None and value not in values and policy.is_closed:
+        if value is not None and value not in values and policy.is_restricted:
             raise Denied(f"'{path}' may be {', '.join(values)} here.", path, "invalid_value")
         return value
 
@@ -177,7 +177,7 @@ def nested(table: Callable[[], Table], *, may_reset: bool = True) -> Rule:
     """An object of settings or null; `may_reset`: null brings back nothing that a policy limits."""
 
     def rule(value: Any, policy: RealtimePolicy, path: str) -> Any:
-        if value is None and (may_reset or not policy.is_limited):
+        if value is None and (may_reset or not policy.restricts_settings):
             return None
         if not isinstance(value, Mapping):
             raise invalid_type(path, "an object")
@@ -219,7 +219,7 @@ def named(patterns: Callable[[RealtimePolicy], tuple[str, ...]]) -> Rule:
 
     def rule(value: Any, policy: RealtimePolicy, path: str) -> Any:
         allowed = patterns(policy)
-        if is_open(allowed):
+        if allows_any(allowed):
             return _NAME(value, policy, path)
         name = value["id"] if isinstance(value, Mapping) and list(value) == ["id"] else value
         if not isinstance(name, str) or not matches(name, allowed):
@@ -267,8 +267,8 @@ def transcription(table: Callable[[], Table]) -> Rule:
     def rule(value: Any, policy: RealtimePolicy, path: str) -> Any:
         checked = nested(table)(value, policy, path)
         allowed = policy.transcription_models
-        if checked is None or is_open(allowed) or "model" in checked:
+        if checked is None or allows_any(allowed) or "model" in checked:
             return checked
-        return {**checked, "model": named(lambda _: allowed)(first_name(allowed), policy, f"{path}.model")}
+        return {**checked, "model": named(lambda _: allowed)(first_literal_name(allowed), policy, f"{path}.model")}
 
     return rule

@@ -43,7 +43,7 @@ def _object(value: Any, path: str) -> Mapping[str, Any]:
 
 def _unknown_type(value: Mapping[str, Any], policy: RealtimePolicy, path: str) -> JsonObject:
     require("unknown", policy, f"{path}.type")
-    if policy.is_closed:
+    if policy.is_restricted:
         kind = str(value.get("type"))[:80]
         raise Denied(f"'{path}.type' '{kind}' is not known to this relay.", f"{path}.type", "invalid_value")
     return dict(value)
@@ -81,7 +81,9 @@ def _part(value: Any, table: Table, policy: RealtimePolicy, path: str) -> JsonOb
 
 def _parts(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """A list of parts; whatever else stands in its place is not understood."""
-    return _EACH_PART(value, policy, path) if value is None or policy.is_closed or isinstance(value, list) else value
+    return (
+        _EACH_PART(value, policy, path) if value is None or policy.is_restricted or isinstance(value, list) else value
+    )
 
 
 def _output(value: Any, policy: RealtimePolicy, path: str) -> Any:
@@ -160,7 +162,7 @@ _ITEMS: Mapping[str, Table] = {
 
 def _schema(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """A JSON schema, read by the model and by nobody else."""
-    if policy.is_closed and value is not None:
+    if policy.is_restricted and value is not None:
         _object(value, path)
     return value
 

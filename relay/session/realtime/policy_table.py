@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.session.common.policy import RealtimePolicy, first_name, is_open, matches
+from relay.session.common.policy import RealtimePolicy, allows_any, first_literal_name, matches
 from relay.session.realtime.policy_rules import (
     Denied,
     Table,
@@ -63,9 +63,9 @@ def check_session(session: Any, policy: RealtimePolicy) -> JsonObject:
 
 def _unknown_event(event: Mapping[str, Any], policy: RealtimePolicy) -> JsonObject:
     """An event of a type that has no row, which may do whatever a limit is about."""
-    is_denied = "unknown" not in policy.allow or policy.is_limited or event["type"] in OTHER_DIALECT
+    is_denied = "unknown" not in policy.allow or policy.restricts_settings or event["type"] in OTHER_DIALECT
     others = {name: value for name, value in event.items() if name not in _ANY}
-    if is_denied or (policy.guards_addresses and not is_plain(others)):
+    if is_denied or (policy.forbids_fetches and not is_plain(others)):
         kind = event["type"][:80]
         raise Denied(f"Events of type '{kind}' are not known to this relay.", "type", "unknown_event_type")
     return dict(event)
@@ -78,7 +78,7 @@ def _conversation(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 
 def _metadata(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    if value is not None and not isinstance(value, Mapping) and policy.is_closed:
+    if value is not None and not isinstance(value, Mapping) and policy.is_restricted:
         raise invalid_type(path, "an object")
     return value
 
@@ -167,8 +167,8 @@ def with_limits(
     """
     for name, limit in policy.session_limits.items():
         session.setdefault(name, limit)
-    voice, model = policy.first_voice(), first_name(policy.transcription_models)
-    if voice is not None and not is_open(policy.voices):
+    voice, model = policy.first_voice(), first_literal_name(policy.transcription_models)
+    if voice is not None and not allows_any(policy.voices):
         _set(session, "output", "voice", voice)
     if not _may_transcribe(upstream_session, policy):
         _set(session, "input", "transcription", None if model is None else {"model": model})

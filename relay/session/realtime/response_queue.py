@@ -9,7 +9,7 @@ waits; a further one is refused as the API refuses it, with its `event_id`, so t
 outputs of a response are sent, a follow-up is due, though not while the user speaks. In a mixed response the model
 called tools of the client as well: then the client requests the next one, which waits for the server's outputs. A
 response on which the upstream falls silent is given up when somebody waits for its end, and nothing has come for
-`STALL_S`: no event to the rules, no audio by the ledger. Responses outside the conversation take no slot.
+`STALL_TIMEOUT_S`: no event to the rules, no audio by the ledger. Responses outside the conversation take no slot.
 """
 
 from collections import OrderedDict
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.session.common.bounded_set import RecentSet
-from relay.session.common.limits import ALREADY_ACTIVE, STALL_S
+from relay.session.common.bounded_set import BoundedSet
+from relay.session.common.limits import ALREADY_ACTIVE_ERROR, STALL_TIMEOUT_S
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import Item
 from relay.session.common.response_slot import ResponseSlot, SlotState
@@ -28,7 +28,7 @@ from relay.session.device.commands import CancelTool, RunTool
 from relay.session.realtime.events import TellUpstream
 from relay.session.realtime.open_requests import OpenRequests, ResponseRequest
 from relay.session.realtime.outgoing import Outgoing
-from relay.session.tools.pending_calls import ToolCalls
+from relay.session.tools.pending_calls import PendingToolCalls
 
 MAX_RESPONSES = 64
 """Responses whose request is remembered while they are active; the oldest is forgotten."""
@@ -48,7 +48,7 @@ class ResponseQueue:
     """The tools whose calls a barge-in cancels."""
     _timers: TurnTimers
     _ledger: MediaLedger
-    calls: ToolCalls = field(default_factory=ToolCalls)
+    calls: PendingToolCalls = field(default_factory=PendingToolCalls)
     """Those of the server's tools."""
     slot: ResponseSlot = field(default_factory=ResponseSlot)
     open_requests: OpenRequests = field(default_factory=OpenRequests)
@@ -61,7 +61,7 @@ class ResponseQueue:
     _asked: ResponseRequest | None = None
     _own_request: str | None = None
     _cause: ResponseRequest | None = None  # the client's request for the response that called the tools last
-    _mixed: RecentSet = field(default_factory=lambda: RecentSet(MAX_MIXED))
+    _mixed: BoundedSet = field(default_factory=lambda: BoundedSet(MAX_MIXED))
     _client_owes: bool = False
     _requests: OrderedDict[str, ResponseRequest] = field(default_factory=OrderedDict)
 
@@ -71,7 +71,7 @@ class ResponseQueue:
     def is_owed(self) -> bool:
         """Whether a response is active or due, or will be: from the client, or when a tool returns."""
         is_busy = self._waiting is not None or not self.slot.is_free
-        return is_busy or self._client_owes or self.calls.owes_response or self.calls.running > 0
+        return is_busy or self._client_owes or self.calls.is_follow_up_due or self.calls.n_running > 0
 
     def settle(self, now: float) -> None:
         """Request the response that comes next, if the slot is free."""
@@ -79,29 +79,29 @@ class ResponseQueue:
             self.stalls_at = None
             self._request_next()
         asks_already = self.slot.request_id is not None and self.slot.request_id == self._own_request
-        waits = self._waiting is not None or (self.calls.owes_response and not asks_already)
+        waits = self._waiting is not None or (self.calls.is_follow_up_due and not asks_already)
         if waits and not self.slot.is_free and self.stalls_at is None:
             self._has_heard = False
-            self._waits_since, self.stalls_at = now, now + STALL_S
+            self._waits_since, self.stalls_at = now, now + STALL_TIMEOUT_S
 
     def tick(self, now: float) -> None:
         """Do what has become due."""
         if self.stalls_at is not None and now >= self.stalls_at:
             self.stalls_at = None
-            has_heard = self._has_heard or self._ledger.output_at > self._waits_since
+            has_heard = self._has_heard or self._ledger.last_output_at > self._waits_since
             if not has_heard and not self.slot.is_free:
-                self.slot.give_up()  # the upstream itself accepts or refuses the next request
+                self.slot.abandon()  # the upstream itself accepts or refuses the next request
         self.settle(now)
 
     def _request_next(self) -> None:
         timers = self._timers
         if self._waiting is not None:
-            if not any(response_id in self._mixed for response_id in self.calls.open_responses()):
+            if not any(response_id in self._mixed for response_id in self.calls.pending_responses()):
                 request, self._waiting = self._waiting, None
                 self._own_request = None
                 self._out.add(TellUpstream(request.body))
                 self._requested(request.event_id, request.settings.get("metadata"), request)
-        elif self.calls.owes_response and not timers.is_user_speaking and not timers.is_retry_pending:
+        elif self.calls.is_follow_up_due and not timers.is_user_speaking and not timers.is_retry_pending:
             settings = self._follow_up_settings()
             self._own_request = self._out.request("response.create", **({"response": settings} if settings else {}))
             self._requested(self._own_request, None, self._cause)
@@ -125,7 +125,7 @@ class ResponseQueue:
             self._out.add(TellUpstream(request.body))
         elif self._waiting is not None:
             text = "Another response.create is waiting for the active response to end."
-            self._out.refuse(request.event_id, ALREADY_ACTIVE, text)
+            self._out.refuse(request.event_id, ALREADY_ACTIVE_ERROR, text)
         else:
             self._waiting = request
             self.settle(now)
@@ -137,7 +137,7 @@ class ResponseQueue:
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             text = "response.cancel came before this response could be started."
-            self._out.refuse(waiting.event_id, ALREADY_ACTIVE, text)
+            self._out.refuse(waiting.event_id, ALREADY_ACTIVE_ERROR, text)
         self.slot.cancel()
 
     def interrupted(self) -> None:
@@ -157,7 +157,9 @@ class ResponseQueue:
         """
         self._cause = cause
         self._client_owes = self._client_owes or mixed
-        accepted = self.calls.accept(response_id, calls, status, quiet=mixed or self._timers.is_user_speaking)
+        accepted = self.calls.accept(
+            response_id, calls, status, suppress_follow_up=mixed or self._timers.is_user_speaking
+        )
         if accepted.to_run and mixed:
             self._mixed.add(response_id)
         for call in accepted.to_run:
@@ -167,7 +169,7 @@ class ResponseQueue:
 
     def tool_returned(self, call_id: str, output: str, now: float) -> None:
         """A server tool ended: its output is sent, unless the call has one."""
-        if self.calls.returned(call_id) is not None:
+        if self.calls.finish(call_id) is not None:
             self._send_output(call_id, output)
             self.settle(now)
 
@@ -177,14 +179,14 @@ class ResponseQueue:
 
     def _cancel_calls(self) -> None:
         """The user goes on: outputs still to come force no answer, and calls of `_cancellable` tools are cancelled."""
-        self.calls.user_went_on()
-        for call_id, name in self.calls.open_calls():
+        self.calls.user_turn_started()
+        for call_id, name in self.calls.pending_calls():
             if name in self._cancellable:
                 self._out.add(CancelTool(call_id))
 
     def _drop_due(self) -> None:
         self._client_owes = False
-        self.calls.owe_nothing()
+        self.calls.clear_follow_up()
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
@@ -201,7 +203,7 @@ class ResponseQueue:
             return
         was_requested = self.slot.request_id is not None
         is_doomed = self.slot.created(response_id, None)
-        self._timers.retry_over()
+        self._timers.clear_retry()
         if was_requested and self._asked is not None:
             self._requests[response_id] = self._asked
             if len(self._requests) > MAX_RESPONSES:
@@ -209,7 +211,7 @@ class ResponseQueue:
         if is_doomed:
             self._out.request("response.cancel", response_id=response_id)
         else:
-            self._timers.speech_over()
+            self._timers.clear_speech()
             self._drop_due()
 
     def ended(self, response_id: str) -> ResponseRequest | None:
@@ -223,12 +225,12 @@ class ResponseQueue:
             return
         if event_id == self._own_request:
             self._own_request = None
-            if code == ALREADY_ACTIVE:  # requested again, unless a response that begins later covers it
-                self.calls.owe_response()
+            if code == ALREADY_ACTIVE_ERROR:  # requested again, unless a response that begins later covers it
+                self.calls.set_follow_up_due()
                 if self.slot.is_free:
-                    self._timers.retry_later(now)
+                    self._timers.schedule_retry(now)
                 else:
-                    self._timers.retry_over()
+                    self._timers.clear_retry()
         self.settle(now)
 
     def tool_names_of(self, response_id: Any) -> frozenset[str] | None:

@@ -65,7 +65,7 @@ class ServerParts:
     def merge(self, settings: JsonObject, *, whole: bool = False) -> JsonObject:
         """A client's session or response settings with the server's share; `whole`: also where the client is silent."""
         if whole or "instructions" in settings:
-            instructions = self.policy.instructions_with(settings.get("instructions"))
+            instructions = self.policy.combine_instructions(settings.get("instructions"))
             if instructions is not None:
                 settings["instructions"] = instructions
         if self.tools and (whole or "tools" in settings):

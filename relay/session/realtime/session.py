@@ -12,9 +12,10 @@ session through its life; `configuration` has its first step, `endings` the last
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.graceful_end import EstimatedGracefulEnd
 from relay.session.common.input_control import InputControl
-from relay.session.common.life import Phase, SessionLife
+from relay.session.common.life import Phase, SessionState
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import ToolSpec
@@ -64,8 +65,8 @@ class RealtimeSession:
         self.session_id = session_id
         self.principal = principal
         self.ledger = ledger or MediaLedger(started_at)
-        self.passed_over = IgnoredCounts()
-        self.life = SessionLife(started_at, limits)
+        self.ignored = IgnoredCounts()
+        self.state = SessionState(started_at, limits)
         self._faults = FaultBudget()
         self._quiet_bytes = 0
         self._graceful_end = EstimatedGracefulEnd(self.ledger)
@@ -81,26 +82,26 @@ class RealtimeSession:
         queue = ResponseQueue(out, cancellable, timers, self.ledger)
         self.turns = RealtimeTurns(self._active, hidden, timers, queue)
         self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, out)
-        self._server_events = ServerEventRewriter(self._parts, hidden, queue, self._tools, out, self.passed_over)
+        self._server_events = ServerEventRewriter(self._parts, hidden, queue, self._tools, out, self.ignored)
         self._configuration = FirstConfiguration(initial, self._parts, self._tools, out)
 
     @property
     def deadline(self) -> float | None:
-        """When a `Tick` is wanted; None when nothing is waited for."""
-        return self.life.deadline(self.turns.timers.deadline, self.turns.queue.stalls_at, self._graceful_end.deadline)
+        """When a `DeadlineReached` is wanted; None when nothing is waited for."""
+        return self.state.deadline(self.turns.timers.deadline, self.turns.queue.stalls_at, self._graceful_end.deadline)
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
     def handle(self, event: rt.RealtimeEvent, now: float) -> Sequence[rt.RealtimeCommand]:
         """Take one event at `now` (seconds of a monotonic clock); returns what is to be done, in order."""
-        if self.life.has_ended:
+        if self.state.has_ended:
             return ()
         if isinstance(event, rt.ClientSaid | rt.ClientBabbled):
-            self.life.act(now)
+            self.state.note_activity(now)
         self._dispatch(event, now)
-        if self.life.is_ready and self._graceful_end.reason is not None:
+        if self.state.is_ready and self._graceful_end.reason is not None:
             self._end_if_due(self._graceful_end.reason, now)
-        self._input.set_gate("closed" if self.life.has_ended else "open" if self.life.is_ready else "held")
+        self._input.set_gate("closed" if self.state.has_ended else "open" if self.state.is_ready else "held")
         return self._out.take()
 
     def _dispatch(self, event: rt.RealtimeEvent, now: float) -> None:
@@ -110,21 +111,21 @@ class RealtimeSession:
             case rt.ClientSaid():
                 self._client(event, now)
             case rt.ClientBabbled():
-                self.passed_over.count("(events refused)")
+                self.ignored.count("(events refused)")
                 self._fault(event, now)
-            case ev.ToolReturned():
+            case ev.ToolCallFinished():
                 self.turns.queue.tool_returned(event.call_id, event.output, now)
-            case ev.EndAsked():
-                if self.turns.queue.calls.name_of(event.call_id) is not None:
+            case ev.EndSessionRequested():
+                if self.turns.queue.calls.tool_name(event.call_id) is not None:
                     self._graceful_end.request(event.reason, now)
-            case ev.Tick():
+            case ev.DeadlineReached():
                 self._tick(now)
-            case ev.MalformedUpstream():
-                self.passed_over.count("(malformed)")
-            case ev.ClientTooFast():
-                self.passed_over.count("(read more slowly)")
-                self._out.refuse(None, "too_fast", _TOO_FAST[event.what])
-            case ev.ToolProgressed() | ev.UpstreamOpened():
+            case ev.MalformedUpstreamMessage():
+                self.ignored.count("(malformed)")
+            case ev.ClientRateLimited():
+                self.ignored.count("(read more slowly)")
+                self._out.refuse(None, "too_fast", _TOO_FAST[event.limit])
+            case ev.ToolCallProgress() | ev.UpstreamOpened():
                 pass  # the protocol has no event for progress, and an upstream that is connected speaks first
             case _:
                 self._end(endings.ending_of(event, self._parts.cut))
@@ -132,14 +133,14 @@ class RealtimeSession:
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def _tick(self, now: float) -> None:
-        if self.life.has_timed_out(now):
+        if self.state.has_connect_timed_out(now):
             self._end(endings.NOT_READY)
-        elif self.life.is_ready:
+        elif self.state.is_ready:
             if self.turns.is_owed or self.ledger.input_bytes != self._quiet_bytes:
-                self.life.act(now)
+                self.state.note_activity(now)
                 self._quiet_bytes = self.ledger.input_bytes
-            if (limit := self.life.limit_reached(now)) is not None:
-                self._end(endings.ending_by_limit(limit, self.life.limits))
+            if (limit := self.state.limit_reached(now)) is not None:
+                self._end(endings.ending_by_limit(limit, self.state.limits))
             else:
                 self.turns.tick(now)
 
@@ -152,7 +153,7 @@ class RealtimeSession:
         elif event.body.get("type") == rt.CONSENT:
             if type(event.body.get("granted")) is not bool:
                 self._out.refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
-        elif self.life.is_ready:
+        elif self.state.is_ready:
             self._client_request(event.body, now)
         elif not self._input.hold(event, self.ledger.input_bytes):
             self._out.refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
@@ -161,7 +162,7 @@ class RealtimeSession:
         try:
             request = self._client_events.rewrite(body)
         except Denied as denied:
-            self.passed_over.count("(events refused)")
+            self.ignored.count("(events refused)")
             self._out.refuse(body.get("event_id"), denied.code, str(denied), denied.param)
             return
         if isinstance(request, ResponseRequest):
@@ -180,30 +181,30 @@ class RealtimeSession:
     # -- the upstream -------------------------------------------------------------------------------------------------
 
     def _upstream(self, event: rt.UpstreamSaid, now: float) -> None:
-        kind, was_ready = event.body.get("type"), self.life.is_ready
-        if self.life.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
+        kind, was_ready = event.body.get("type"), self.state.is_ready
+        if self.state.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
             if not self._configuration.hold(event):
-                self.passed_over.count("(before the session was ready)")
+                self.ignored.count("(before the session was ready)")
             return
         shown = self._shown(kind, event.body, now)
         if shown is event.body:
             self._out.add(rt.PassDown(event.raw))
         elif shown is not None:
             self._out.add(rt.TellClient(shown))
-        if self.life.is_ready and not was_ready:
+        if self.state.is_ready and not was_ready:
             self._release(now)
 
     def _shown(self, kind: Any, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         """An event as the client sees it, once the rules have taken it in."""
-        if kind == "session.created" and self.life.phase is Phase.CONNECTING:
+        if kind == "session.created" and self.state.phase is Phase.CONNECTING:
             return self._session_created(body)
         if kind == "session.updated":
             self._active.learn(session_of(body))
-            if not self.life.is_ready:
+            if not self.state.is_ready:
                 self._become_ready()
                 return self._configuration.created(body)
             self._tools.update_taken()
-        elif kind == "error" and self.life.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
+        elif kind == "error" and self.state.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
             text = "The model's end did not take the server's configuration of the session."
             self._end(endings.SESSION_REFUSED._replace(message=text))
             return None
@@ -223,14 +224,14 @@ class RealtimeSession:
         if is_configured:
             self._become_ready()
             return body
-        self.life.configure()
+        self.state.configure()
         self.deltas.are_events = True
         return None
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _become_ready(self) -> None:
-        self.life.become_ready()
+        self.state.become_ready()
         self.deltas.are_events = False
 
     def _release(self, now: float) -> None:
@@ -240,22 +241,22 @@ class RealtimeSession:
         for event in self._configuration.held:
             self._upstream(event, now)
         if self.ledger.dropped_input_bytes:
-            self.passed_over["(early audio, bytes)"] = self.ledger.dropped_input_bytes
+            self.ignored["(early audio, bytes)"] = self.ledger.dropped_input_bytes
         for early in self._input.release():
-            if self.life.is_ready:
+            if self.state.is_ready:
                 self._client(early, now)
 
     def _end_if_due(self, reason: str, now: float) -> None:
         unplayed_ms = self._graceful_end.unplayed_ms(now)
-        if self._graceful_end.is_due(now, is_owed=self.turns.is_owed, unplayed_ms=unplayed_ms):
-            self._end(endings.Ending(1000, reason))
+        if self._graceful_end.is_due(now, has_pending_output=self.turns.is_owed, unplayed_ms=unplayed_ms):
+            self._end(endings.Ending(CloseCode.NORMAL_CLOSURE, reason))
 
     def _end(self, end: endings.Ending) -> None:
-        self.life.end()
+        self.state.end()
         self.deltas.are_events = True
         if end.error is not None:
             self._out.report(end.error)
-        self._out.add(cmd.CancelTools())
+        self._out.add(cmd.CancelAllTools())
         if end.close_code is not None:
             self._out.add(cmd.CloseClient(end.close_code, close_reason(end.reason)))
         self._out.add(cmd.CloseUpstream())

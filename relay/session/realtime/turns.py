@@ -45,14 +45,14 @@ class RealtimeTurns:
         if kind == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
             self.queue.cancel()
         elif kind == "conversation.item.create" and isinstance(item, Mapping) and item.get("role") == "user":
-            self.queue.calls.count_rounds_anew()
+            self.queue.calls.reset_rounds()
 
     def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
         self.queue.upstream_sent()
         match event:
             case {"type": "input_audio_buffer.committed"}:
-                self.queue.calls.count_rounds_anew()
+                self.queue.calls.reset_rounds()
             case {"type": "input_audio_buffer.speech_started"}:
                 self.timers.speech_started(now)
                 self.queue.interrupted()
@@ -60,7 +60,7 @@ class RealtimeTurns:
                 self.timers.speech_stopped(now, awaits_response=self._active.creates_responses)
                 self.queue.settle(now)
             case {"type": "input_audio_buffer.cleared"}:
-                self.timers.speech_over()
+                self.timers.clear_speech()
                 self.queue.settle(now)
             case {"type": "response.created", "response": {"id": str(response_id)} as response}:
                 may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout

@@ -127,7 +127,7 @@ class ClientEventRewriter:
             return
         # Outside the conversation a server tool's output has no place: no such tool is offered.
         if "instructions" in response:
-            response["instructions"] = self._parts.policy.instructions_with(response["instructions"])
+            response["instructions"] = self._parts.policy.combine_instructions(response["instructions"])
         if self._parts.tools and response.get("tools") is None:
             response["tools"] = self._tools.tools
 

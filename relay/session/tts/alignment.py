@@ -1,13 +1,13 @@
 """One utterance of an external voice: its text, what the voice has been sent, and how much was heard (D9).
 
-An `Utterance` is all that one response says, in one context of the voice. It may span several items; their shares are
-its `parts`, and its audio is played as that of the first item. `Voice` owns it while it waits or is spoken, and
-`ExternalSpeech` keeps it afterwards, for as long as a barge-in can still cut it.
+An `TtsUtterance` is all that one response says, in one context of the voice. It may span several items; their shares
+are its `parts`, and its audio is played as that of the first item. `Voice` owns it while it waits or is spoken, and
+`TtsSpeaker` keeps it afterwards, for as long as a barge-in can still cut it.
 
 Text is split into sentences as it comes; `take` returns those that were not sent yet. `complete` says that all text has
 come, `ended` that the voice knows it, `finished` that all audio has come. `restart` sends an unheard utterance again.
 
-`SpokenText` maps a played position to text. Where the voice reports when each character is spoken, those times decide.
+`AlignedText` maps a played position to text. Where the voice reports when each character is spoken, those times decide.
 What it reports is compared with the text; the first difference ends what is known, and the rest is taken to be spoken
 at an even pace. A text is cut between words.
 """
@@ -17,7 +17,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from relay.session.common.model import Alignment
-from relay.session.device.conversation import MAX_TEXT_CHARS, whole_words
+from relay.session.device.conversation import MAX_TEXT_CHARS, truncate_at_word
 from relay.session.tts.sentences import SentenceSplitter
 
 MAX_PARTS = 64
@@ -25,68 +25,68 @@ MS_PER_CHAR = 65
 """How fast a voice speaks that has neither told nor finished: some 15 characters a second."""
 
 
-class SpokenText:
+class AlignedText:
     """A text and when it is heard. Characters are counted without blanks, for voices differ in those that they tell."""
 
-    __slots__ = ("_ends_ms", "_letters", "_told", "text")
+    __slots__ = ("_chars", "_ends_ms", "_is_aligned", "text")
 
     def __init__(self) -> None:
         self.text = ""
-        self._letters = ""
+        self._chars = ""
         self._ends_ms = array("q")
-        self._told = True
+        self._is_aligned = True
 
     @property
-    def told_letters(self) -> int | None:
+    def aligned_chars(self) -> int | None:
         """Of how many characters the voice has told the time; None if what it told does not fit, or it told nothing."""
-        return len(self._ends_ms) if self._told and self._ends_ms else None
+        return len(self._ends_ms) if self._is_aligned and self._ends_ms else None
 
     @property
-    def n_letters(self) -> int:
+    def n_chars(self) -> int:
         """How many characters there are in all."""
-        return len(self._letters)
+        return len(self._chars)
 
     def add(self, text: str) -> None:
         """More text is going to be spoken."""
         self.text += text
-        self._letters += "".join(text.split())
+        self._chars += "".join(text.split())
 
     def align(self, alignment: Alignment | None, from_ms: int) -> None:
         """The times of the sound that begins at `from_ms`. What does not fit the text ends what is known."""
-        if alignment is None or not self._told:
+        if alignment is None or not self._is_aligned:
             return
-        known, letters = self._ends_ms, self._letters
+        known, letters = self._ends_ms, self._chars
         for char, start_ms, duration_ms in zip(
             alignment.chars, alignment.starts_ms, alignment.durations_ms, strict=False
         ):
             for letter in "".join(char.split()):
                 if len(known) >= len(letters) or letters[len(known)] != letter:
-                    self._told = False
+                    self._is_aligned = False
                     return
                 end_ms = from_ms + start_ms + duration_ms
                 known.append(max(end_ms, known[-1] if known else 0))
 
-    def heard(self, played_ms: int, received_ms: int, *, finished: bool) -> str:
+    def heard_text(self, played_ms: int, received_ms: int, *, finished: bool) -> str:
         """The beginning of the text that `played_ms` of `received_ms` hold; `finished`: there is no more sound."""
         if played_ms <= 0:
             return ""
         if finished and played_ms >= received_ms:
             return self.text
-        return whole_words(self.text, self._position(self._letters_heard(played_ms, received_ms, finished)))
+        return truncate_at_word(self.text, self._position(self._chars_heard(played_ms, received_ms, finished)))
 
-    def _letters_heard(self, played_ms: int, received_ms: int, finished: bool) -> int:
+    def _chars_heard(self, played_ms: int, received_ms: int, finished: bool) -> int:
         known = self._ends_ms
         heard = bisect_right(known, played_ms)
         last_ms = known[-1] if known else 0
-        rest = len(self._letters) - len(known)
-        if heard < len(known) or rest == 0 or (known and self._told):
+        rest = len(self._chars) - len(known)
+        if heard < len(known) or rest == 0 or (known and self._is_aligned):
             return heard
         end_ms = received_ms if finished else max(received_ms, last_ms + rest * MS_PER_CHAR)
         return heard + rest * (played_ms - last_ms) // max(end_ms - last_ms, 1)
 
     def _position(self, n_letters: int) -> int:
         """Behind that many characters that are no blanks."""
-        if n_letters >= len(self._letters):
+        if n_letters >= len(self._chars):
             return len(self.text)
         for position, char in enumerate(self.text):
             if not char.isspace():
@@ -97,7 +97,7 @@ class SpokenText:
 
 
 @dataclass(slots=True)
-class Part:
+class UtterancePart:
     """One item's share of a text: from `start` on, as far as the next one's."""
 
     item_id: str
@@ -105,7 +105,7 @@ class Part:
     start: int
 
 
-class Utterance:
+class TtsUtterance:
     """What one response says, in one context of the voice. Its clip is that of its first item."""
 
     def __init__(self, response_id: str, item_id: str, content_index: int) -> None:
@@ -113,26 +113,26 @@ class Utterance:
         self.key = (item_id, content_index)
         self.context_id = ""
         """Set while the voice has it."""
-        self.parts = [Part(item_id, content_index, 0)]
-        self.spoken = SpokenText()
-        self.complete = False
+        self.parts = [UtterancePart(item_id, content_index, 0)]
+        self.aligned_text = AlignedText()
+        self.is_text_complete = False
         """All of its text has come."""
-        self.ended = False
+        self.is_end_sent = False
         """The voice knows that."""
-        self.finished = False
+        self.is_audio_complete = False
         """All of its sound has come."""
         self.audio_bytes = 0
-        self.waiting: list[str] = []
+        self.unsent_sentences: list[str] = []
         """Sentences that the voice has not been sent."""
-        self.sent_letters = 0
-        self.started = False
+        self.sent_chars = 0
+        self.is_announced = False
         self.attempts = 0
         self._splitter = SentenceSplitter()
 
     @property
     def text(self) -> str:
         """All of the text so far that is to be spoken."""
-        return self.spoken.text
+        return self.aligned_text.text
 
     def add(self, item_id: str, content_index: int, text: str) -> None:
         """More text. What is over `MAX_TEXT_CHARS`, or in more than `MAX_PARTS` items, stays unspoken."""
@@ -142,36 +142,36 @@ class Utterance:
             if not text or len(self.parts) >= MAX_PARTS:
                 return
             self.part_done()
-            self.spoken.add("\n")
-            self.parts.append(Part(item_id, content_index, len(self.text)))
-        self.spoken.add(text)
-        self.waiting += self._splitter.feed(text)
+            self.aligned_text.add("\n")
+            self.parts.append(UtterancePart(item_id, content_index, len(self.text)))
+        self.aligned_text.add(text)
+        self.unsent_sentences += self._splitter.feed(text)
 
     def part_done(self) -> None:
         """All of an item's text has come: its last sentence needs no next one to be known as such."""
         rest = self._splitter.flush()
         if rest.strip():
-            self.waiting.append(rest)
+            self.unsent_sentences.append(rest)
 
-    def end(self) -> None:
+    def end_text(self) -> None:
         """All of the text has come."""
         self.part_done()
-        self.complete = True
+        self.is_text_complete = True
 
-    def take(self) -> list[str]:
+    def take_sentences(self) -> list[str]:
         """The sentences to be sent now, each with one blank behind it."""
-        sentences = [" ".join(sentence.split()) + " " for sentence in self.waiting]
-        self.waiting.clear()
-        self.sent_letters += sum(len(sentence.replace(" ", "")) for sentence in sentences)
+        sentences = [" ".join(sentence.split()) + " " for sentence in self.unsent_sentences]
+        self.unsent_sentences.clear()
+        self.sent_chars += sum(len(sentence.replace(" ", "")) for sentence in sentences)
         return sentences
 
-    def restart(self) -> None:
+    def reset_for_retry(self) -> None:
         """Nothing of it was heard, and the voice has lost it: it is sent once more."""
         self._splitter = SentenceSplitter()
-        self.waiting = self._splitter.feed(self.text)
-        if self.complete:
+        self.unsent_sentences = self._splitter.feed(self.text)
+        if self.is_text_complete:
             self.part_done()
-        self.context_id, self.ended, self.sent_letters = "", False, 0
+        self.context_id, self.is_end_sent, self.sent_chars = "", False, 0
         self.attempts += 1
 
     def heard_by_item(self, heard: str) -> list[tuple[str, str, str]]:

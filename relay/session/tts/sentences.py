@@ -13,7 +13,7 @@ MAX_SENTENCE_CHARS = 300
 """What has no end for so long is cut at a comma or a space."""
 
 _MARK_WINDOW = 2 * MAX_SENTENCE_CHARS
-_AHEAD = _MARK_WINDOW + 50
+_LOOKAHEAD = _MARK_WINDOW + 50
 """With so many characters more text cannot change where the first sentence ends."""
 
 _MARKS = ".!?…‽؟۔।॥։።"
@@ -65,12 +65,12 @@ class SentenceSplitter:
         """More text; returns the sentences that are complete by it."""
         sentences = []
         look = False
-        for start in range(0, len(text), _AHEAD):
-            piece = text[start : start + _AHEAD]
+        for start in range(0, len(text), _LOOKAHEAD):
+            piece = text[start : start + _LOOKAHEAD]
             look = look or self._decides(piece)
             self._text += piece
-            is_last = start + _AHEAD >= len(text)
-            while (is_last or len(self._text) >= _AHEAD) and (end := self._end(look=look)) is not None:
+            is_last = start + _LOOKAHEAD >= len(text)
+            while (is_last or len(self._text) >= _LOOKAHEAD) and (end := self._end(look=look)) is not None:
                 sentences.append(self._text[:end])
                 self._text, self._looked_at, self._is_undecided = self._text[end:], 0, False
                 look = _DECIDING.search(self._text) is not None
@@ -95,14 +95,14 @@ class SentenceSplitter:
             return end
         if len(self._text) <= MAX_SENTENCE_CHARS:
             return None
-        return _break_of(self._text[:MAX_SENTENCE_CHARS])
+        return _cut_position(self._text[:MAX_SENTENCE_CHARS])
 
     def _first_mark(self) -> int | None:
         text, self._is_undecided = self._text, False
         words_begin = len(text) - len(text.lstrip())
         for found in _MARK.finditer(text, max(self._looked_at, words_begin), _MARK_WINDOW):
             end = found.end()
-            verdict = found.start() > words_begin and _ends(text, found)
+            verdict = found.start() > words_begin and _ends_sentence(text, found)
             if verdict:
                 return end
             if verdict is None or end == len(text):
@@ -121,7 +121,7 @@ def _open_tail(text: str) -> int:
     return marks_begin if marks_begin < closers_begin else words_end
 
 
-def _ends(text: str, found: re.Match[str]) -> bool | None:
+def _ends_sentence(text: str, found: re.Match[str]) -> bool | None:
     """Whether a mark ends its sentence; None while what comes next may tell."""
     end = found.end()
     if found["line"] is not None or "\n" in (found["gap"] or ""):
@@ -159,7 +159,7 @@ def _ends_after_number(text: str, start: int, end: int) -> bool | None:
     return following[0].strip(".,;:!?").lower() not in ORDINALS
 
 
-def _break_of(text: str) -> int:
+def _cut_position(text: str) -> int:
     """Where a text without an end is cut: behind the last clause, else the last word, else anywhere."""
     clause = _CLAUSE.match(text)
     if clause is not None and clause.end() >= len(text) // 3:

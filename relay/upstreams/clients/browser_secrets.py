@@ -120,7 +120,7 @@ def instructions_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: 
     accent = wanted.voice_accent or options.default_voice_accent
     tone = wanted.voice_tone or options.default_voice_tone
     lines = [
-        policy.instructions_with(wanted.instructions, options.default_instructions),
+        policy.combine_instructions(wanted.instructions, options.default_instructions),
         f"Always reply in {language}." if language else "",
         f"Use a {accent} accent while speaking." if accent else "",
         f"Use a {tone} tone while speaking." if tone else "",
@@ -195,7 +195,7 @@ def permitted_azure_session(
     if resource.is_preview and voice not in PREVIEW_VOICES:
         raise no_default("voice")
     instructions = permitted_instructions(policy, wanted.instructions)
-    return replace(wanted, voice=voice, instructions=policy.instructions_with(instructions) or None)
+    return replace(wanted, voice=voice, instructions=policy.combine_instructions(instructions) or None)
 
 
 def _session_body(resource: AzureResource, wanted: AzureSessionRequest, policy: Policy) -> JsonObject:

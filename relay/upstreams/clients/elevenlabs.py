@@ -14,7 +14,7 @@ from relay.config.settings import Settings
 from relay.errors import ConfigError, NotConfigured
 from relay.protocols.elevenlabs import VoiceOutput
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
-from relay.session.common.model import EXTERNAL_VOICE, SpeechRules
+from relay.session.common.model import ELEVENLABS_PREFIX, TtsOptions
 from relay.session.common.policy import Policy
 from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
 from relay.transport.http_client import Call, ProviderClient, fetch
@@ -108,10 +108,10 @@ def _plain(value: float | bool) -> float | bool:
 
 def permitted_speech(policy: Policy, options: NavaiOptions, wanted: SpeechRequest) -> SpeechRequest:
     """What the policy leaves of a request, with its default for the voice. Raises AccessDenied."""
-    given = permitted(policy, "voiceId", wanted.voice_id, lambda voice: policy.allows_voice(EXTERNAL_VOICE + voice))
-    configured = EXTERNAL_VOICE + (options.elevenlabs_voice_id or "")
+    given = permitted(policy, "voiceId", wanted.voice_id, lambda voice: policy.allows_voice(ELEVENLABS_PREFIX + voice))
+    configured = ELEVENLABS_PREFIX + (options.elevenlabs_voice_id or "")
     default = policy.default_voice(configured, kind="external")
-    voice_id = require_value("voiceId", given or (default and default.removeprefix(EXTERNAL_VOICE)))
+    voice_id = require_value("voiceId", given or (default and default.removeprefix(ELEVENLABS_PREFIX)))
     model_id = permitted(
         policy,
         "modelId",
@@ -126,7 +126,7 @@ class ExternalVoices:
     """The external voices that a device session may have; `rules` is None where there are none."""
 
     options: ElevenLabsOptions | None = None
-    rules: SpeechRules | None = None
+    rules: TtsOptions | None = None
     default: str | None = None
     by_policy: Mapping[str, str] = field(default_factory=dict)
     """The external voices that policies name, by the policies' names."""
@@ -153,14 +153,14 @@ class ExternalVoices:
             voice_settings=given,
         )
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
-        return cls(options, SpeechRules(settings.tts.mode, settings.fallback_voice), default, by_policy)
+        return cls(options, TtsOptions(settings.tts.mode, settings.fallback_voice), default, by_policy)
 
     @property
     def default_voice(self) -> str | None:
         """The external voice of the settings, as a session's configuration names it."""
-        return None if self.default is None else EXTERNAL_VOICE + self.default
+        return None if self.default is None else ELEVENLABS_PREFIX + self.default
 
-    def rules_for(self, policy: Policy) -> SpeechRules | None:
+    def rules_for(self, policy: Policy) -> TtsOptions | None:
         """`rules` with a fallback that the policy allows: its own voice of the model's, else the settings', if any."""
         rules = self.rules
         if rules is None or rules.fallback_voice is None:
@@ -177,12 +177,14 @@ class ExternalVoices:
     @property
     def names(self) -> dict[str, str]:
         """The ids of the voices that somebody configured, each with the setting that names it."""
-        named = {voice.removeprefix(EXTERNAL_VOICE): f"policies.{name}.voice" for name, voice in self.by_policy.items()}
+        named = {
+            voice.removeprefix(ELEVENLABS_PREFIX): f"policies.{name}.voice" for name, voice in self.by_policy.items()
+        }
         return named if self.default is None else named | {self.default: "ELEVENLABS_VOICE_ID"}
 
     def describe(self) -> list[str]:
         """What the start-up log says of them."""
-        who = {} if self.default is None else {"": EXTERNAL_VOICE + self.default}
+        who = {} if self.default is None else {"": ELEVENLABS_PREFIX + self.default}
         who |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
         if self.options is None or self.rules is None or not who:
             return []

@@ -1,4 +1,4 @@
-"""`relay talk` against a relay that does what a test says, over a real socket."""
+"""`scripted_relay talk` against a relay that does what a test says, over a real socket."""
 
 import asyncio
 import http
@@ -19,11 +19,11 @@ from audio.g711 import ulaw_decode
 from relay.cli.talk.talk import TalkOptions, talk
 from relay.client import turn_tracker as talk_turn
 from relay.testing import ScriptedUpstream
-from tests.support.device_stage import TIMEOUT_S, Device, relay
+from tests.support.device_stage import TIMEOUT_S, ScriptedConnection, scripted_relay
 from tests.support.relay_server import running_relay
 
 
-async def nothing(device: Device) -> None:
+async def nothing(device: ScriptedConnection) -> None:
     await device.begin()
 
 
@@ -63,17 +63,17 @@ def speech(tmp_path: Path) -> Path:
 async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
     reply, ready_at = noise(400), list[float]()
 
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         ready_at.append(asyncio.get_running_loop().time())
         await device.begin()
         await device.until(lambda: len(device.frames) >= 25)
         await device.hear()
         tool = {"callId": "c1", "name": "get_time"}
-        await device.say("tool", **tool, status="started", ms=0, arguments={"city": "Paris"})
-        await device.say("tool", **tool, status="done", ms=12, output={"time": "15:10"})
+        await device.send("tool", **tool, status="started", ms=0, arguments={"city": "Paris"})
+        await device.send("tool", **tool, status="done", ms=12, output={"time": "15:10"})
         await device.answer(reply)
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, printed = await run(stage.url, file=speech, save=tmp_path / "reply.wav")
 
     lines = [line.rstrip() for line in printed.splitlines()]
@@ -92,7 +92,7 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
     assert stage.requests[0].path == "/?rate=24000"
     assert "Authorization" not in stage.requests[0].headers
     assert read_audio(tmp_path / "reply.wav", 24000) == reply
-    assert stage.device.said("bye") == [{"type": "bye"}]
+    assert stage.device.received("bye") == [{"type": "bye"}]
     sent = b"".join(frame for _, frame in stage.device.frames)
     assert {len(frame) for _, frame in stage.device.frames} == {960}
     assert sent[: len(noise(310))] == noise(310)
@@ -104,13 +104,13 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
 async def test_a_file_of_another_rate_is_sent_at_the_relays(tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", noise(200, 48000), 48000)
 
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin(rate=16000)  # whatever was asked for, this is in force
         await device.until(lambda: len(device.frames) >= 12)
         await device.hear()
         await device.answer()
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, _ = await run(stage.url + "?voice=marin", file=tmp_path / "a.wav")
     assert code == 0
     assert stage.requests[0].path == "/?voice=marin&rate=24000"
@@ -118,13 +118,13 @@ async def test_a_file_of_another_rate_is_sent_at_the_relays(tmp_path: Path) -> N
 
 
 async def test_telephone_formats(speech: Path, tmp_path: Path) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin(rate=8000, encoding="pcmu")
         await device.until(lambda: len(device.frames) >= 20)
         await device.hear()
         await device.answer(bytes(range(256)) * 10)
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, _ = await run(stage.url + "?format=pcmu", file=speech, save=tmp_path / "reply.wav")
     assert code == 0
     assert stage.requests[0].path == "/?format=pcmu&rate=8000"
@@ -134,42 +134,42 @@ async def test_telephone_formats(speech: Path, tmp_path: Path) -> None:
 
 
 async def test_a_typed_turn_needs_no_sound() -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
-        await device.until(lambda: device.said("text"))
+        await device.until(lambda: device.received("text"))
         await device.answer(noise(100))
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, printed = await run(stage.url, text="hello")
     assert code == 0
     assert "relay     Ten past three." in printed
-    assert stage.device.said("text") == [{"type": "text", "text": "hello"}]
+    assert stage.device.received("text") == [{"type": "text", "text": "hello"}]
     assert stage.device.frames == []
 
 
 async def test_a_typed_turn_follows_the_spoken_one(speech: Path) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
         await device.until(lambda: len(device.frames) >= 20)
-        assert device.said("text") == []
+        assert device.received("text") == []
         await device.hear()
         await device.answer(text="First.")
-        await device.until(lambda: device.said("text"))
+        await device.until(lambda: device.received("text"))
         await device.answer(text="Second.", item_id="b")
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, printed = await run(stage.url, file=speech, text="and then?")
     assert code == 0
     assert printed.index("First.") < printed.index("Second.")
 
 
 async def test_json_mode_prints_every_message_and_nothing_else(speech: Path, tmp_path: Path) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
-        await device.until(lambda: device.said("text"))
+        await device.until(lambda: device.received("text"))
         await device.answer(noise(200), text="Yes.")
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, printed = await run(stage.url, text="well?", json_lines=True, save=tmp_path / "reply.wav")
     lines = [json.loads(line) for line in printed.splitlines()]
     assert code == 0
@@ -216,20 +216,20 @@ async def test_with_the_relay_itself(speech: Path, tmp_path: Path) -> None:
 
 
 async def test_playback_is_acknowledged_in_real_time() -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
-        await device.until(lambda: device.said("text"))
+        await device.until(lambda: device.received("text"))
         await device.event("AIResponseStart")
-        await device.say("audioStart", itemId="a")
+        await device.send("audioStart", itemId="a")
         await device.socket.send(noise(700))
         sent_at = asyncio.get_running_loop().time()
         await device.until(lambda: any(played >= 600 for played in device.played("a")))
         assert asyncio.get_running_loop().time() - sent_at >= 0.59
-        await device.say("audioEnd", itemId="a", totalMs=700)
+        await device.send("audioEnd", itemId="a", totalMs=700)
         await device.until(lambda: 700 in device.played("a"))
         await device.event("AIResponseEnd", finalText="", status="completed", more=False)
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, _ = await run(stage.url, text="talk to me")
     positions = stage.device.played("a")
     assert code == 0
@@ -239,24 +239,24 @@ async def test_playback_is_acknowledged_in_real_time() -> None:
 
 
 async def test_an_interruption_silences_at_once() -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
-        await device.until(lambda: device.said("text"))
+        await device.until(lambda: device.received("text"))
         await device.event("AIResponseStart")
-        await device.say("audioStart", itemId="a")
+        await device.send("audioStart", itemId="a")
         await device.socket.send(noise(3000))
         await device.until(lambda: device.played("a"))
-        await device.say("interrupted", itemId="a", playedMs=210, heardText="Once upon", estimated=False)
+        await device.send("interrupted", itemId="a", playedMs=210, heardText="Once upon", estimated=False)
         await device.event("AIResponseEnd", finalText="Once upon a time", status="cancelled", more=True)
         await device.event("AIResponseStart")
-        await device.say("audioStart", itemId="b")
+        await device.send("audioStart", itemId="b")
         await device.socket.send(noise(500))
         await device.until(lambda: len(device.played("b")) >= 2)
         assert len(device.played("a")) == 1
-        await device.say("audioEnd", itemId="b", totalMs=500)
+        await device.send("audioEnd", itemId="b", totalMs=500)
         await device.event("AIResponseEnd", finalText="Yes?", status="completed", more=False)
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, printed = await run(stage.url, text="tell me a story")
     assert code == 0
     assert "cut       after 210 ms; heard: 'Once upon'" in printed
@@ -269,18 +269,18 @@ async def test_a_file_without_speech(
     speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(talk_turn, "NO_SPEECH_S", 0.2)
-    async with relay(nothing) as stage:
+    async with scripted_relay(nothing) as stage:
         code, _ = await run(stage.url, file=speech)
     assert code == 1
     assert capsys.readouterr().err == f"relay: no speech was found in {speech}: 0.3 s were sent, at -17 dBFS\n"
 
 
 async def test_no_answer_says_what_was_heard(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
         await device.hear("what time is it")
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, _ = await run(stage.url, file=speech, timeout_s=0.3)
     assert code == 1
     assert (
@@ -290,23 +290,23 @@ async def test_no_answer_says_what_was_heard(speech: Path, capsys: pytest.Captur
 
 
 async def test_a_relay_that_never_gets_ready(capsys: pytest.CaptureFixture[str]) -> None:
-    async def script(device: Device) -> None:
-        await device.say("error", code="upstream_unreachable", message="The model cannot be reached.", retryable=True)
+    async def script(device: ScriptedConnection) -> None:
+        await device.send("error", code="upstream_unreachable", message="The model cannot be reached.", retryable=True)
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, _ = await run(stage.url, text="hello", timeout_s=0.3)
     assert code == 1
     assert capsys.readouterr().err == "relay: the relay was not ready within 0.3 s: The model cannot be reached.\n"
 
 
 async def test_an_error_before_the_close_is_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
-        await device.until(lambda: device.said("text"))
-        await device.say("error", code="upstream_refused", message="The model's key is wrong.", retryable=False)
+        await device.until(lambda: device.received("text"))
+        await device.send("error", code="upstream_refused", message="The model's key is wrong.", retryable=False)
         await device.socket.close(1011, "invalid_api_key")
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, printed = await run(stage.url, text="hello")
     assert code == 1
     assert "error     The model's key is wrong. (upstream_refused)" in printed
@@ -314,28 +314,28 @@ async def test_an_error_before_the_close_is_the_reason(capsys: pytest.CaptureFix
 
 
 async def test_an_answer_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
-        await device.until(lambda: device.said("text"))
-        await device.say("error", code="response_failed", message="The model could not answer.", retryable=True)
+        await device.until(lambda: device.received("text"))
+        await device.send("error", code="response_failed", message="The model could not answer.", retryable=True)
         await device.event("AIResponseStart")
         await device.event("AIResponseEnd", finalText="", status="failed", more=False)
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, _ = await run(stage.url, text="hello")
     assert code == 1
     assert capsys.readouterr().err == "relay: the answer failed: The model could not answer.\n"
 
 
 async def test_a_connection_that_breaks(speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
-        await device.say("audioStart", itemId="a")
+        await device.send("audioStart", itemId="a")
         await device.socket.send(noise(100))
         await device.until(lambda: device.frames)
         device.socket.transport.abort()
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, _ = await run(stage.url, file=speech, save=tmp_path / "reply.wav")
     assert code == 1
     assert capsys.readouterr().err == "relay: the connection broke off\n"
@@ -357,7 +357,7 @@ async def test_a_refusal_and_its_meaning(
 ) -> None:
     monkeypatch.setenv("RELAY_KEY", key)
     refusal = '{"error": "A key is needed."}'
-    async with relay(nothing, refuse=http.HTTPStatus(status), body=refusal) as stage:
+    async with scripted_relay(nothing, refuse=http.HTTPStatus(status), body=refusal) as stage:
         code, printed = await run(stage.url, text="hello")
     said = capsys.readouterr().err
     assert code == 1
@@ -367,12 +367,12 @@ async def test_a_refusal_and_its_meaning(
 
 
 async def test_a_ticket_in_the_url_is_not_shown() -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
-        await device.until(lambda: device.said("text"))
+        await device.until(lambda: device.received("text"))
         await device.answer()
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         _, printed = await run(stage.url.replace("ws://", "http://") + "ws?ticket=ek_relay_secret", text="hello")
     assert stage.requests[0].path == "/ws?ticket=ek_relay_secret&rate=24000"
     assert f"connected {stage.url}ws ·" in printed
@@ -435,7 +435,7 @@ async def test_a_key_that_would_break_the_header(
 
 
 async def test_strange_messages_are_survived() -> None:
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
         for text in ("", "[]", "{", "null", '{"type": 5}', '{"type": "tool", "name": [1], "ms": "x", "arguments": 3}'):
             await device.socket.send(text)
@@ -446,10 +446,10 @@ async def test_strange_messages_are_survived() -> None:
         ):
             await device.socket.send(text)
         await device.socket.send(b"")
-        await device.until(lambda: device.said("text"))
+        await device.until(lambda: device.received("text"))
         await device.answer(noise(60) + b"x", text="\x1b[2J\x07[bold]Words.[/bold]")
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         code, printed = await run(stage.url, text="hello")
     assert code == 0
     assert "\x1b" not in printed
@@ -461,7 +461,7 @@ async def test_the_reader_of_the_output_may_leave() -> None:
         def write(self, _: str) -> int:
             raise BrokenPipeError
 
-    async with relay(nothing) as stage:
+    async with scripted_relay(nothing) as stage:
         assert await talk(options(stage.url, text="hello"), Closed()) == 1
         assert await talk(options(stage.url, text="hello", json_lines=True), Closed()) == 1
 
@@ -486,7 +486,7 @@ async def process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process")
 async def test_control_c_ends_it_without_a_traceback(speech: Path) -> None:
-    async with relay(nothing) as stage, process(str(speech), "--url", stage.url) as talking:
+    async with scripted_relay(nothing) as stage, process(str(speech), "--url", stage.url) as talking:
         assert talking.stdout is not None
         assert (await talking.stdout.readline()).startswith(b"connected")
         talking.send_signal(signal.SIGINT)
@@ -498,14 +498,14 @@ async def test_control_c_ends_it_without_a_traceback(speech: Path) -> None:
 async def test_a_pipe_that_breaks_ends_it_without_a_traceback() -> None:
     gone = asyncio.Event()
 
-    async def script(device: Device) -> None:
+    async def script(device: ScriptedConnection) -> None:
         await device.begin()
         await gone.wait()
-        while not device.gone:  # until a line meets the broken pipe
-            await device.say("textDelta", text="word")
+        while not device.is_closed:  # until a line meets the broken pipe
+            await device.send("textDelta", text="word")
             await asyncio.sleep(0)
 
-    async with relay(script) as stage:
+    async with scripted_relay(script) as stage:
         script_line = (
             f"{sys.executable} -m relay talk --json --text hello --url {stage.url} | head -n 1; echo ${{PIPESTATUS[0]}}"
         )

@@ -28,7 +28,7 @@ def decoded(message: object) -> ev.ClientEvent:
     return codec().decode_text(text)
 
 
-def encoded(message: cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd) -> Obj:
+def encoded(message: cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd) -> Obj:
     return check(json.loads(codec().encode(message)), "toClient")
 
 
@@ -71,7 +71,7 @@ def test_hello_with_everything() -> None:
         "turn": "semantic_vad",
     }
     assert decoded(hello) == ev.Hello(
-        given=("input", "output", "maxAheadMs", "voice", "instructions", "language", "turn"),
+        fields_set=("input", "output", "maxAheadMs", "voice", "instructions", "language", "turn"),
         input=PCMU,
         output=PCM16_48K,
         max_ahead_ms=2500,
@@ -169,7 +169,7 @@ def test_every_field_of_hello_is_optional_and_null_is_as_if_left_out(fields: Obj
 )
 def test_a_fault_names_the_field_and_the_fix(message: object, code: str, field: str | None, fix: str) -> None:
     fault = decoded(message)
-    assert isinstance(fault, ev.ClientFault)
+    assert isinstance(fault, ev.ClientProtocolError)
     assert (fault.code, fault.field) == (code, field)
     assert fix in fault.message
     assert len(fault.message) < 300
@@ -219,11 +219,11 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
     ("message", "obj"),
     [
         (
-            cmd.TellConnected("rs_1", OPTIONS),
+            cmd.SendConnected("rs_1", OPTIONS),
             {"type": "event", "name": "AIConnected", "sessionId": "rs_1", "protocol": 1, **IN_FORCE},
         ),
         (
-            cmd.TellReady(
+            cmd.SendReady(
                 OPTIONS, SessionConfig("marin", language="German", turn=TurnDetection("manual"), tools=(CLOCK,))
             ),
             {
@@ -238,7 +238,7 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             },
         ),
         (
-            cmd.TellReady(DeviceOptions(PCM16_16K, PCM16_24K, None, half_duplex=True), SessionConfig()),
+            cmd.SendReady(DeviceOptions(PCM16_16K, PCM16_24K, None, half_duplex=True), SessionConfig()),
             {
                 "type": "ready",
                 **IN_FORCE,
@@ -251,7 +251,7 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             },
         ),
         (
-            cmd.TellToolCall("call_1", "open_door", '{"wide": true}', 5000),
+            cmd.SendToolCall("call_1", "open_door", '{"wide": true}', 5000),
             {
                 "type": "toolCall",
                 "callId": "call_1",
@@ -260,16 +260,16 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
                 "timeoutMs": 5000,
             },
         ),
-        (cmd.TellSpeech(started=True), {"type": "event", "name": "AISpeechDetected"}),
-        (cmd.TellSpeech(started=False), {"type": "event", "name": "AISpeechEnded"}),
-        (cmd.TellResponseStart(), {"type": "event", "name": "AIResponseStart"}),
+        (cmd.SendSpeechState(started=True), {"type": "event", "name": "AISpeechDetected"}),
+        (cmd.SendSpeechState(started=False), {"type": "event", "name": "AISpeechEnded"}),
+        (cmd.SendResponseStart(), {"type": "event", "name": "AIResponseStart"}),
         (
-            cmd.TellResponseEnd("Nine.", "completed", more=False),
+            cmd.SendResponseEnd("Nine.", "completed", more=False),
             {"type": "event", "name": "AIResponseEnd", "finalText": "Nine.", "status": "completed", "more": False},
         ),
-        (cmd.TellText("Nine ☺"), {"type": "textDelta", "text": "Nine ☺"}),
+        (cmd.SendTextDelta("Nine ☺"), {"type": "textDelta", "text": "Nine ☺"}),
         (
-            cmd.TellTranscript("user", "item_1", 3, "what time", final=False),
+            cmd.SendTranscript("user", "item_1", 3, "what time", final=False),
             {
                 "type": "transcript",
                 "role": "user",
@@ -280,11 +280,11 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             },
         ),
         (
-            cmd.TellTool("call_1", "clock", "started", 0),
+            cmd.SendToolStatus("call_1", "clock", "started", 0),
             {"type": "tool", "callId": "call_1", "name": "clock", "status": "started", "ms": 0},
         ),
         (
-            cmd.TellTool("call_1", "clock", "done", 5, arguments='{"city":"Oslo"}', output='["nine"]'),
+            cmd.SendToolStatus("call_1", "clock", "done", 5, arguments='{"city":"Oslo"}', output='["nine"]'),
             {
                 "type": "tool",
                 "callId": "call_1",
@@ -296,7 +296,7 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             },
         ),
         (
-            cmd.TellTool("call_1", "clock", "done", 5, arguments={"city": "Oslo"}, output="nine o'clock"),
+            cmd.SendToolStatus("call_1", "clock", "done", 5, arguments={"city": "Oslo"}, output="nine o'clock"),
             {
                 "type": "tool",
                 "callId": "call_1",
@@ -308,7 +308,7 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             },
         ),
         (
-            cmd.TellTool("call_1", "clock", "progress", 9, text="still winding"),
+            cmd.SendToolStatus("call_1", "clock", "progress", 9, text="still winding"),
             {
                 "type": "tool",
                 "callId": "call_1",
@@ -319,11 +319,11 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             },
         ),
         (
-            cmd.TellInterrupted("item_1", 900, "one two", estimated=True),
+            cmd.SendInterrupted("item_1", 900, "one two", estimated=True),
             {"type": "interrupted", "itemId": "item_1", "playedMs": 900, "heardText": "one two", "estimated": True},
         ),
         (
-            cmd.TellUsage(Usage(1, 2, 3, 4, 5, 6, 7, 8)),
+            cmd.SendUsage(Usage(1, 2, 3, 4, 5, 6, 7, 8)),
             {
                 "type": "usage",
                 "inputTokens": 1,
@@ -349,20 +349,20 @@ CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"})
             },
         ),
         (
-            cmd.TellError("not_allowed", "No.", "voice", retryable=False),
+            cmd.SendError("not_allowed", "No.", "voice", retryable=False),
             {"type": "error", "code": "not_allowed", "message": "No.", "field": "voice", "retryable": False},
         ),
         (
-            cmd.TellError("slow_client", "Reconnect.", retryable=True),
+            cmd.SendError("slow_client", "Reconnect.", retryable=True),
             {"type": "error", "code": "slow_client", "message": "Reconnect.", "retryable": True},
         ),
         (  # an upstream's error may have an empty `param`
-            cmd.TellError("upstream_error", "No.", "", retryable=True),
+            cmd.SendError("upstream_error", "No.", "", retryable=True),
             {"type": "error", "code": "upstream_error", "message": "No.", "retryable": True},
         ),
-        (cmd.TellGoodbye("restarting"), {"type": "goodbye", "reason": "restarting"}),
-        (cmd.PlayStart("item_1", 0), {"type": "audioStart", "itemId": "item_1"}),
-        (cmd.PlayEnd("item_1", 0, 1234), {"type": "audioEnd", "itemId": "item_1", "totalMs": 1234}),
+        (cmd.SendGoodbye("restarting"), {"type": "goodbye", "reason": "restarting"}),
+        (cmd.SendAudioStart("item_1", 0), {"type": "audioStart", "itemId": "item_1"}),
+        (cmd.SendAudioEnd("item_1", 0, 1234), {"type": "audioEnd", "itemId": "item_1", "totalMs": 1234}),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
 )
@@ -373,25 +373,27 @@ def test_each_message_to_the_client(message: cmd.ClientMessage, obj: Obj) -> Non
 def test_no_message_to_the_client_is_missing_here() -> None:
     [mark] = [mark for mark in test_each_message_to_the_client.pytestmark if mark.name == "parametrize"]  # type: ignore[attr-defined]
     covered = {type(message) for message, _ in mark.args[1]}
-    assert covered == {*get_args(cmd.ClientMessage), cmd.PlayStart, cmd.PlayEnd}
+    assert covered == {*get_args(cmd.ClientMessage), cmd.SendAudioStart, cmd.SendAudioEnd}
 
 
 @pytest.mark.parametrize("depth", [200, 300, 1000, 5000])
 def test_what_a_model_or_a_tool_nests_deeply_can_still_be_told(depth: int) -> None:
     deep = "[" * depth + "]" * depth
-    frame = codec().encode(cmd.TellTool("call_1", "clock", "done", 5, arguments=deep, output=deep))
+    frame = codec().encode(cmd.SendToolStatus("call_1", "clock", "done", 5, arguments=deep, output=deep))
     assert b'"callId":"call_1"' in frame
 
 
 def test_arguments_that_only_python_can_hold_are_told_all_the_same() -> None:
     huge = {"n": 10**30, "deep": json.loads("[" * 300 + "]" * 300)}
-    assert encoded(cmd.TellTool("call_1", "clock", "started", 0, arguments=huge))["arguments"] == huge
+    assert encoded(cmd.SendToolStatus("call_1", "clock", "started", 0, arguments=huge))["arguments"] == huge
 
 
 def test_a_tools_word_that_no_frame_can_carry_is_mended() -> None:
-    assert encoded(cmd.TellTool("call_1", "clock", "progress", 1, text="half \ud83d done"))["text"] == "half ? done"
+    assert (
+        encoded(cmd.SendToolStatus("call_1", "clock", "progress", 1, text="half \ud83d done"))["text"] == "half ? done"
+    )
 
 
 @pytest.mark.parametrize("text", ["", "nine", "{", '"\\ud800"', "1e999", "NaN"])
 def test_an_output_that_is_no_json_is_told_as_the_text_it_is(text: str) -> None:
-    assert encoded(cmd.TellTool("call_1", "clock", "done", 5, output=text))["output"] == text
+    assert encoded(cmd.SendToolStatus("call_1", "clock", "done", 5, output=text))["output"] == text

@@ -1,6 +1,5 @@
 """The page for authors of device clients: nothing is missing on it, and every example holds."""
 
-import ast
 import json
 import re
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
+from relay.session.common.close_codes import CloseCode
 from relay.session.common.model import ErrorCode
 from tests.support.device_schema import DEFS, MESSAGES, check, name_of
 
@@ -62,21 +62,12 @@ def test_every_error_code_is_explained() -> None:
     assert set(get_args(ErrorCode)) <= set(explained)
 
 
-def close_codes() -> set[int]:
-    """Every code that the relay's own source closes a client's connection with."""
-    codes = {1002, 1007, 1009, 1013}  # by name: PROTOCOL_ERROR, INVALID_TEXT, MESSAGE_TOO_BIG, TRY_AGAIN_LATER
-    for node in ast.walk(ast.parse((ROOT / "relay" / "session" / "device" / "endings.py").read_text("utf-8"))):
-        if isinstance(node, ast.Constant) and type(node.value) is int and 1000 <= node.value < 5000:
-            codes.add(node.value)
-    return codes
-
-
 def test_every_close_code_is_in_the_table_with_what_to_do() -> None:
     rows = re.findall(
         r"^\| ([\d, ]+?)(?:,? or none)? \| (.+?) \| (.*?) \|$", SECTIONS["How a session ends"], re.MULTILINE
     )
     told = {int(code): retry for codes, _, retry in rows for code in re.findall(r"\d{4}", codes)}
-    assert told.keys() == close_codes() | {1006}
+    assert told.keys() == set(CloseCode) - {CloseCode.SERVICE_RESTART}
     assert all(told.values())
 
 

@@ -22,7 +22,7 @@ from relay.session.common.model import (
 )
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.device.turn_metrics import EXAMPLES
+from relay.session.device.turn_metrics import EXAMPLE_TURNS
 from tests.support.device_schema import DEFS, MESSAGES, SCHEMA, Obj, complaints, name_of
 
 
@@ -68,23 +68,23 @@ def test_the_helper_of_the_tests_says_what_is_wrong() -> None:
 
 PCM = AudioFormat("pcm16", 24_000)
 TOLD = [
-    cmd.TellConnected("rs_1", DeviceOptions(PCM, PCM)),
-    cmd.TellReady(DeviceOptions(PCM, PCM), SessionConfig()),
-    cmd.TellSpeech(started=True),
-    cmd.TellSpeech(started=False),
-    cmd.TellResponseStart(),
-    cmd.TellResponseEnd("Nine.", "completed", more=False),
-    cmd.TellText("Nine"),
-    cmd.TellTranscript("user", "item_1", 3, "what time", final=False),
-    cmd.TellTool("call_1", "clock", "done", 5, arguments={"city": "Oslo"}, output='["nine"]', text="ticking"),
-    cmd.TellToolCall("call_1", "open_door", '{"wide": true}', 5000),
-    cmd.TellInterrupted("item_1", 900, "one two", estimated=True),
-    cmd.TellUsage(Usage(1, 2, 3, 4, 5, 6, 7, 8)),
-    EXAMPLES[-1],
-    cmd.TellError("not_allowed", "No.", "voice", retryable=False),
-    cmd.TellGoodbye("restarting"),
-    cmd.PlayStart("item_1", 0),
-    cmd.PlayEnd("item_1", 0, 1234),
+    cmd.SendConnected("rs_1", DeviceOptions(PCM, PCM)),
+    cmd.SendReady(DeviceOptions(PCM, PCM), SessionConfig()),
+    cmd.SendSpeechState(started=True),
+    cmd.SendSpeechState(started=False),
+    cmd.SendResponseStart(),
+    cmd.SendResponseEnd("Nine.", "completed", more=False),
+    cmd.SendTextDelta("Nine"),
+    cmd.SendTranscript("user", "item_1", 3, "what time", final=False),
+    cmd.SendToolStatus("call_1", "clock", "done", 5, arguments={"city": "Oslo"}, output='["nine"]', text="ticking"),
+    cmd.SendToolCall("call_1", "open_door", '{"wide": true}', 5000),
+    cmd.SendInterrupted("item_1", 900, "one two", estimated=True),
+    cmd.SendUsage(Usage(1, 2, 3, 4, 5, 6, 7, 8)),
+    EXAMPLE_TURNS[-1],
+    cmd.SendError("not_allowed", "No.", "voice", retryable=False),
+    cmd.SendGoodbye("restarting"),
+    cmd.SendAudioStart("item_1", 0),
+    cmd.SendAudioEnd("item_1", 0, 1234),
 ]
 """Each command with all its optional fields."""
 
@@ -132,7 +132,7 @@ class Asked(dict[str, Any]):
 def known_to_the_decoder() -> list[str]:
     """The messages that the relay names when it is sent one that it does not know."""
     fault = codec().decode_text(b'{"type":"?"}')
-    assert isinstance(fault, ev.ClientFault)
+    assert isinstance(fault, ev.ClientProtocolError)
     return fault.message.rpartition("known are: ")[2].removesuffix(".").split(", ")
 
 
@@ -189,4 +189,4 @@ def test_what_the_schema_refuses_is_a_fault_and_nothing_else_is(name: str) -> No
     for message in around_the_border(name):
         event = codec().decode_text(json.dumps(message).encode())
         refused = list(complaints(message, "toRelay"))
-        assert isinstance(event, ev.ClientFault) == bool(refused), (str(message)[:200], event, refused)
+        assert isinstance(event, ev.ClientProtocolError) == bool(refused), (str(message)[:200], event, refused)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from relay.protocols.openai.audio_events import APPEND, AudioDeltas, decode_audio, decoded_length
 from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.media_types import AudioDelta
-from relay.session.device.events import MalformedUpstream
+from relay.session.device.events import MalformedUpstreamMessage
 
 PCM = bytes(range(256)) * 4
 TEXT = base64.b64encode(PCM).decode()
@@ -128,7 +128,7 @@ def test_what_only_looks_like_a_delta_is_left_to_the_full_decoder(event: dict[st
     ],
 )
 def test_ids_that_are_no_strings_make_no_delta(wrong: dict[str, Any]) -> None:
-    assert isinstance(RealtimeCodec().decode(frame_of(DELTA | wrong)), MalformedUpstream)
+    assert isinstance(RealtimeCodec().decode(frame_of(DELTA | wrong)), MalformedUpstreamMessage)
 
 
 @pytest.mark.parametrize("index", [None, "0", [0], {}, True, -1, 1.5, 10**30])
@@ -213,7 +213,7 @@ def test_a_damaged_frame_is_no_audio_of_another_kind(data: st.DataObject) -> Non
     if fast is None:
         return
     full = slowly(bytes(frame))
-    if isinstance(full, MalformedUpstream):  # JSON forbids what base64 forbids too: found out at decoding
+    if isinstance(full, MalformedUpstreamMessage):  # JSON forbids what base64 forbids too: found out at decoding
         with pytest.raises(ValueError):
             decode_audio(fast.audio)
     else:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from relay.protocols.openai.beta import BetaClient, BetaUpstream
 from relay.protocols.openai.proxy import FrontCodec, canonical_append, delta_bytes
-from relay.session.common.media_types import UNTOUCHED, DeltaFrame
-from relay.session.device.events import MalformedUpstream
+from relay.session.common.media_types import PASSTHROUGH_EVENTS, RawDelta
+from relay.session.device.events import MalformedUpstreamMessage
 from relay.session.realtime.events import ClientBabbled, ClientSaid, UpstreamSaid
 from tests.support.media import deltas_and_events
 
@@ -141,7 +141,7 @@ def fuzz(runs: int) -> tuple[int, int]:
                 read += 1
                 orjson.dumps(event.body)
         for told in deltas_and_events(codec, raw):
-            assert isinstance(told, UpstreamSaid | MalformedUpstream)
+            assert isinstance(told, UpstreamSaid | MalformedUpstreamMessage)
     return passed, read
 
 
@@ -171,7 +171,7 @@ def test_no_frame_breaks_a_decoder(raw: bytes) -> None:
         for told in deltas_and_events(codec, raw):
             if isinstance(told, UpstreamSaid):
                 codec.pass_down(told.raw)
-            elif isinstance(told, DeltaFrame):
+            elif isinstance(told, RawDelta):
                 codec.delta_to_client(bytes(told.raw), None)
 
 
@@ -194,11 +194,11 @@ def test_a_delta_is_found_by_its_beginning(text: str, expected: int) -> None:
     assert FrontCodec(upstream=BetaUpstream()).delta_bytes(text.encode()) == -1, "another dialect is always read"
 
 
-@pytest.mark.parametrize("kind", sorted(UNTOUCHED - {"response.output_audio.delta"}))
+@pytest.mark.parametrize("kind", sorted(PASSTHROUGH_EVENTS - {"response.output_audio.delta"}))
 def test_a_delta_of_text_holds_no_audio_whatever_its_shape(kind: str) -> None:
     for event in ({"type": kind, "delta": "AAAA"}, {"event_id": "e", "type": kind, "delta": "AAAA"}):
         raw = json.dumps(event).encode()
-        assert deltas_and_events(FrontCodec(), raw) == [DeltaFrame(raw, 0, -1)]
+        assert deltas_and_events(FrontCodec(), raw) == [RawDelta(raw, 0, -1)]
 
 
 @pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])

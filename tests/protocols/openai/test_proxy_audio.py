@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from relay.protocols.openai.beta import BetaClient, BetaUpstream
 from relay.protocols.openai.proxy import FrontCodec, audio_at, delta_bytes
-from relay.session.common.media_types import DeltaFrame
-from relay.session.device.events import MalformedUpstream
+from relay.session.common.media_types import RawDelta
+from relay.session.device.events import MalformedUpstreamMessage
 from relay.session.realtime.events import UpstreamSaid
 from tests.support.media import deltas_and_events
 
@@ -41,18 +41,18 @@ def without(key: str) -> dict[str, Any]:
     return {name: value for name, value in DELTA.items() if name != key}
 
 
-def found(raw: bytes) -> DeltaFrame | None:
+def found(raw: bytes) -> RawDelta | None:
     """The audio that is found without reading the frame."""
     n_bytes = delta_bytes(raw)
-    return DeltaFrame(raw, n_bytes, audio_at(raw)) if n_bytes > 0 else None
+    return RawDelta(raw, n_bytes, audio_at(raw)) if n_bytes > 0 else None
 
 
-def decoded(raw: bytes) -> DeltaFrame | UpstreamSaid | MalformedUpstream:
+def decoded(raw: bytes) -> RawDelta | UpstreamSaid | MalformedUpstreamMessage:
     [event] = deltas_and_events(FrontCodec(), raw)
     return event
 
 
-def read_in_full(raw: bytes) -> DeltaFrame | UpstreamSaid | MalformedUpstream:
+def read_in_full(raw: bytes) -> RawDelta | UpstreamSaid | MalformedUpstreamMessage:
     [event] = FrontCodec().decode_upstream(raw)
     return event
 
@@ -62,7 +62,7 @@ def read_in_full(raw: bytes) -> DeltaFrame | UpstreamSaid | MalformedUpstream:
 def test_audio_is_found_in_its_usual_shapes(separators: tuple[str, str], tail: dict[str, Any]) -> None:
     raw = frame_of(DELTA | tail, separators)
     audio = found(raw)
-    assert audio == DeltaFrame(raw, len(PCM), raw.index(AUDIO.encode()))
+    assert audio == RawDelta(raw, len(PCM), raw.index(AUDIO.encode()))
     assert decoded(raw) == read_in_full(raw) == audio
     [message] = FrontCodec().delta_to_client(raw, None)
     assert message is raw
@@ -75,11 +75,11 @@ def test_the_length_of_found_audio_is_its_decoded_length(pcm: bytes, spaced: boo
     audio = found(raw)
     if not pcm:
         assert audio is None
-        assert decoded(raw) == DeltaFrame(raw, 0, -1)
+        assert decoded(raw) == RawDelta(raw, 0, -1)
         return
     assert audio is not None
     assert audio.n_bytes == len(pcm)
-    assert raw[audio.audio_at :].startswith(base64.b64encode(pcm) + b'"')
+    assert raw[audio.audio_offset :].startswith(base64.b64encode(pcm) + b'"')
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_length_of_found_audio_is_its_decoded_length(pcm: bytes, spaced: boo
 def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes) -> None:
     event = decoded(raw)
     n_bytes = len(base64.b64decode(json.loads(raw)["delta"]))
-    assert event == DeltaFrame(raw, n_bytes, -1)
+    assert event == RawDelta(raw, n_bytes, -1)
     assert FrontCodec().delta_to_client(raw, None) == [raw]
 
 
@@ -127,7 +127,7 @@ def test_what_is_no_audio_is_no_audio(separators: tuple[str, str], event: dict[s
 def test_a_delta_of_text_is_no_audio(separators: tuple[str, str]) -> None:
     raw = frame_of({"type": "response.output_text.delta", "delta": "AAAA"}, separators)
     assert found(raw) is None
-    assert decoded(raw) == read_in_full(raw) == DeltaFrame(raw, 0, -1)
+    assert decoded(raw) == read_in_full(raw) == RawDelta(raw, 0, -1)
 
 
 names = st.sampled_from(["delta", "type", "item_id", "part", '","delta":"AAAA', 'x"delta', "{", "\\", ",", "é"])
@@ -149,13 +149,13 @@ def test_nothing_but_audio_deltas_is_ever_found(kind: str, more: dict[str, Any],
     audio = found(raw)
     if audio is not None:
         assert event["type"] == KIND
-        assert raw[audio.audio_at :].startswith(frame_of(event["delta"])[1:])
+        assert raw[audio.audio_offset :].startswith(frame_of(event["delta"])[1:])
     is_delta = event["type"] in (KIND, TEXT_KIND) and isinstance(event.get("delta"), str)
-    assert isinstance(read_in_full(raw), DeltaFrame) == is_delta
+    assert isinstance(read_in_full(raw), RawDelta) == is_delta
     if event["type"] == TEXT_KIND:
-        assert decoded(raw) == DeltaFrame(raw, 0, -1), "found by its beginning alone"
+        assert decoded(raw) == RawDelta(raw, 0, -1), "found by its beginning alone"
     else:
-        assert isinstance(decoded(raw), DeltaFrame) == is_delta
+        assert isinstance(decoded(raw), RawDelta) == is_delta
 
 
 def renumbered(event: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -188,8 +188,8 @@ def test_audio_is_rewritten_as_if_its_whole_event_was_parsed(
     is_audio = "delta" in event
     said = event | ({"type": "response.audio.delta"} if has_beta_upstream else {})
     for frame in deltas_and_events(codec, frame_of(said, SPACED if spaced else COMPACT)):
-        assert isinstance(frame, DeltaFrame) == is_audio
-        if isinstance(frame, DeltaFrame):
+        assert isinstance(frame, RawDelta) == is_audio
+        if isinstance(frame, RawDelta):
             assert frame.n_bytes == len(pcm)
             [message] = codec.delta_to_client(bytes(frame.raw), renumbered)
             shown = {**renumbered(event)} | ({"type": "response.audio.delta"} if has_beta_client else {})
@@ -201,14 +201,14 @@ def test_audio_is_rewritten_as_if_its_whole_event_was_parsed(
 def test_audio_at_the_end_of_its_event_is_rewritten_without_being_read(separators: tuple[str, str]) -> None:
     raw = frame_of(DELTA | {"delta": "no base64, and @ is not even text"}, separators).replace(b"@", b"\xff")
     frame = decoded(raw)
-    assert isinstance(frame, DeltaFrame)
+    assert isinstance(frame, RawDelta)
     [message] = FrontCodec().delta_to_client(raw, renumbered)
-    assert message == frame_of(DELTA | {"output_index": 1, "delta": ""})[:-2] + raw[frame.audio_at :]
+    assert message == frame_of(DELTA | {"output_index": 1, "delta": ""})[:-2] + raw[frame.audio_offset :]
 
 
 def test_audio_that_the_view_leaves_alone_is_not_written_anew() -> None:
     for raw in (frame_of(DELTA), frame_of(dict(reversed(DELTA.items())))):
-        assert isinstance(decoded(raw), DeltaFrame)
+        assert isinstance(decoded(raw), RawDelta)
         [message] = FrontCodec().delta_to_client(raw, lambda event: event)
         assert message is raw
 
@@ -222,7 +222,7 @@ def test_no_damaged_audio_breaks_its_rewriting(data: st.DataObject) -> None:
         raw[at : at + data.draw(st.integers(0, 2))] = piece
     codec = FrontCodec(BetaClient() if data.draw(st.booleans()) else None)
     for told in deltas_and_events(codec, bytes(raw)):
-        if isinstance(told, DeltaFrame):
+        if isinstance(told, RawDelta):
             assert len(codec.delta_to_client(bytes(told.raw), renumbered)) == 1
 
 
@@ -232,7 +232,7 @@ def test_no_damaged_audio_breaks_its_rewriting(data: st.DataObject) -> None:
 )
 def test_a_delta_that_cannot_be_rewritten_goes_on_as_it_came(kind: str, rest: bytes) -> None:
     raw = frame_of(DELTA | {"type": kind})[:-1] + rest
-    assert isinstance(decoded(raw), DeltaFrame)
+    assert isinstance(decoded(raw), RawDelta)
     assert FrontCodec().delta_to_client(raw, renumbered) == [raw]
 
 

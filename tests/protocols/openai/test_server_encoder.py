@@ -42,11 +42,11 @@ EVENTS: list[ev.UpstreamEvent | AudioDelta] = [
     ev.TextDone("resp_1", "item_a", 0, "Noon", True),
     ev.TextDone("resp_1", "item_a", 0, "Noon", False),
     AudioDelta("resp_1", "item_a", 0, b"AAAAAA=="),
-    ev.AudioDone("resp_1", "item_a", 0),
+    ev.OutputAudioDone("resp_1", "item_a", 0),
     ev.ResponseDone("resp_1", "completed", output=(CALL,), usage=Usage(10, 5, 15, 4, 6, 0, 3, 2), request_id="relay_3"),
     ev.ResponseDone("resp_1", "cancelled", reason="turn_detected"),
     ev.ResponseDone("resp_1", "failed", error_code="server_error", error_message="it broke"),
-    ev.UpstreamError("bad", "It is bad.", "invalid_request_error", "session", "event_1"),
+    ev.UpstreamErrorEvent("bad", "It is bad.", "invalid_request_error", "session", "event_1"),
 ]
 
 
@@ -76,13 +76,14 @@ def test_items_keep_their_place_in_their_response() -> None:
     encoder = ServerEvents({})
     items = [Item(f"item_{n}", "message", "assistant") for n in range(2)]
     places = [encoder.encode(ev.OutputItemAdded("resp_1", item))[0]["output_index"] for item in items]
-    places += [encoder.encode(ev.AudioDone("resp_1", item.id, 0))[0]["output_index"] for item in items]
+    places += [encoder.encode(ev.OutputAudioDone("resp_1", item.id, 0))[0]["output_index"] for item in items]
     assert places == [0, 1, 0, 1]
-    assert encoder.encode(ev.AudioDone("resp_2", "item_9", 0))[0]["output_index"] == 0
+    assert encoder.encode(ev.OutputAudioDone("resp_2", "item_9", 0))[0]["output_index"] == 0
 
 
 @pytest.mark.parametrize(
-    "event", [ev.UpstreamOpened(), ev.UpstreamStuck(1), ev.UnknownUpstream("x"), ev.MalformedUpstream("y")]
+    "event",
+    [ev.UpstreamOpened(), ev.UpstreamBackpressure(1), ev.IgnoredUpstreamEvent("x"), ev.MalformedUpstreamMessage("y")],
 )
 def test_what_is_no_message_is_none(event: ev.UpstreamEvent) -> None:
     assert ServerEvents({}).encode(event) == []

@@ -88,7 +88,7 @@ def test_every_configuration_is_a_session_update(turn: TurnDetection, audio: Aud
             audio,
             (TOOL,),
         )
-    event = encoded(cmd.ConfigureSession(config, "relay_1", teach=False))
+    event = encoded(cmd.ConfigureSession(config, "relay_1", include_examples=False))
     session = event["session"]
     assert (event["type"], event["event_id"], session["type"]) == ("session.update", "relay_1", "realtime")
     assert ("tools" in session, "instructions" in session, "voice" in session["audio"]["output"]) == (full, full, full)
@@ -110,8 +110,8 @@ def test_an_empty_value_is_left_out_for_it_would_clear_a_default() -> None:
 
 def test_example_sentences_go_only_to_an_engine_that_learns_from_them() -> None:
     config = SessionConfig(tools=(TOOL,))
-    told = encoded(cmd.ConfigureSession(config, "relay_1", teach=False))["session"]["tools"][0]
-    taught = encoded(cmd.ConfigureSession(config, "relay_1", teach=True))["session"]["tools"][0]
+    told = encoded(cmd.ConfigureSession(config, "relay_1", include_examples=False))["session"]["tools"][0]
+    taught = encoded(cmd.ConfigureSession(config, "relay_1", include_examples=True))["session"]["tools"][0]
     assert told["parameters"] == TOOL.parameters
     assert taught["parameters"] == {**TOOL.parameters, "x-examples": ["what time is it in {city}"]}
     assert "x-examples" not in TOOL.parameters
@@ -253,13 +253,13 @@ USED = {
     "response.created": ev.ResponseCreated,
     "response.output_item.added": ev.OutputItemAdded,
     "response.output_audio.delta": AudioDelta,
-    "response.output_audio.done": ev.AudioDone,
+    "response.output_audio.done": ev.OutputAudioDone,
     "response.output_audio_transcript.delta": ev.TextDelta,
     "response.output_audio_transcript.done": ev.TextDone,
     "response.output_text.delta": ev.TextDelta,
     "response.output_text.done": ev.TextDone,
     "response.done": ev.ResponseDone,
-    "error": ev.UpstreamError,
+    "error": ev.UpstreamErrorEvent,
 }
 
 
@@ -278,9 +278,9 @@ def test_every_event_of_the_api_is_decoded_or_passed_over(name: str) -> None:
         if ids is not example:
             ids["id"] = "resp_1"  # optional in the types, yet what all else hangs on
         event = decoded(example)
-        expected = USED.get(example["type"], ev.UnknownUpstream)
+        expected = USED.get(example["type"], ev.IgnoredUpstreamEvent)
         assert type(event) is expected, event
-        if type(event) is ev.UnknownUpstream:
+        if type(event) is ev.IgnoredUpstreamEvent:
             assert event.type == example["type"]
 
 
@@ -376,7 +376,7 @@ def test_an_error_keeps_what_it_answers_and_loses_the_key() -> None:
             },
         }
     )
-    assert event == ev.UpstreamError(
+    assert event == ev.UpstreamErrorEvent(
         "invalid_api_key",
         "Incorrect API key provided: […].",
         "invalid_request_error",
@@ -447,8 +447,8 @@ def test_numbers_beyond_all_measure_are_cut_so_that_sums_and_json_hold_them() ->
 )
 def test_what_is_no_event_is_malformed(frame: bytes) -> None:
     event = RealtimeCodec().decode(frame)
-    assert isinstance(event, ev.MalformedUpstream | ev.UnknownUpstream), event
-    assert isinstance(event, ev.MalformedUpstream) or event.type == "None"
+    assert isinstance(event, ev.MalformedUpstreamMessage | ev.IgnoredUpstreamEvent), event
+    assert isinstance(event, ev.MalformedUpstreamMessage) or event.type == "None"
     assert len(getattr(event, "what", "")) <= 200
 
 
@@ -471,8 +471,8 @@ LONG = "i" * (MAX_ID_CHARS + 1)
     ids=lambda event: event["type"],
 )
 def test_what_carries_an_id_of_excessive_length_is_passed_over(event: Obj) -> None:
-    assert isinstance(decoded(event), ev.MalformedUpstream)
-    assert isinstance(decoded({"event_id": "event_1"} | event), ev.MalformedUpstream)
+    assert isinstance(decoded(event), ev.MalformedUpstreamMessage)
+    assert isinstance(decoded({"event_id": "event_1"} | event), ev.MalformedUpstreamMessage)
 
 
 def test_no_name_of_an_item_is_longer_than_an_id() -> None:
@@ -554,7 +554,7 @@ def test_no_mutation_of_an_event_gets_past_the_decoder_as_an_exception(data: st.
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_no_bytes_get_past_the_decoder_as_an_exception(frame: bytes) -> None:
-    assert isinstance(RealtimeCodec().decode(frame), ev.MalformedUpstream | ev.UnknownUpstream)
+    assert isinstance(RealtimeCodec().decode(frame), ev.MalformedUpstreamMessage | ev.IgnoredUpstreamEvent)
 
 
 def well_typed(event: ev.UpstreamEvent | AudioDelta) -> None:

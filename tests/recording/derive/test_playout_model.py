@@ -28,38 +28,42 @@ def taken(playout: ReconstructedPlayout, n_bytes: int = 1 << 20) -> list[tuple[s
 
 
 def test_audio_comes_in_order_and_in_the_bytes_that_are_asked_for() -> None:
-    playout = played(cmd.PlayStart("a", 0), (audio("a"), b"1234"), (audio("a"), b"5678"))
+    playout = played(cmd.SendAudioStart("a", 0), (audio("a"), b"1234"), (audio("a"), b"5678"))
     assert taken(playout, 6) == [("a", b"1234"), ("a", b"56")]
     assert taken(playout) == [("a", b"78")]
     assert taken(playout) == []
 
 
 def test_discarded_audio_is_not_sent() -> None:
-    assert taken(played(cmd.PlayStart("a", 0), (audio("a", discarded=True), b"1234"))) == []
+    assert taken(played(cmd.SendAudioStart("a", 0), (audio("a", discarded=True), b"1234"))) == []
 
 
 def test_what_was_cleared_is_not_sent() -> None:
-    playout = played(cmd.PlayStart("a", 0), (audio("a"), b"1234"), cmd.DropAudio(), cmd.PlayStart("b", 0))
+    playout = played(cmd.SendAudioStart("a", 0), (audio("a"), b"1234"), cmd.ClearPlayout(), cmd.SendAudioStart("b", 0))
     playout.follow(audio("b"), b"5678", ())
     assert taken(playout) == [("b", b"5678")]
 
 
 def test_a_voice_speaks_the_part_that_is_playing() -> None:
     speech = SpeechAudio(1.0, 4, "context_1")
-    playout = played(cmd.PlayStart("a", 0), (speech, b"1234"), cmd.PlayEnd("a", 0, 0), cmd.PlayStart("b", 0))
+    playout = played(
+        cmd.SendAudioStart("a", 0), (speech, b"1234"), cmd.SendAudioEnd("a", 0, 0), cmd.SendAudioStart("b", 0)
+    )
     playout.follow(speech, b"5678", ())
     assert taken(playout) == [("a", b"1234"), ("b", b"5678")]
 
 
 def test_the_end_of_a_part_lets_go_of_what_the_filter_holds() -> None:
     options = DeviceOptions(WIDE, WIDE)
-    playing = (cmd.PlayStart("a", 0), (audio("a"), tone(100)))
+    playing = (cmd.SendAudioStart("a", 0), (audio("a"), tone(100)))
     n_bytes = sum(len(samples) for _, samples in taken(played(*playing, options=options)))
-    ended = sum(len(samples) for _, samples in taken(played(*playing, cmd.PlayEnd("a", 0, 100), options=options)))
+    ended = sum(len(samples) for _, samples in taken(played(*playing, cmd.SendAudioEnd("a", 0, 100), options=options)))
     assert n_bytes < ended
 
 
 def test_the_end_of_another_part_of_the_same_item_leaves_the_filter_alone() -> None:
     options = DeviceOptions(WIDE, WIDE)
-    playing = (cmd.PlayStart("a", 0), cmd.PlayStart("a", 1), (audio("a"), tone(100)))
-    assert taken(played(*playing, cmd.PlayEnd("a", 0, 0), options=options)) == taken(played(*playing, options=options))
+    playing = (cmd.SendAudioStart("a", 0), cmd.SendAudioStart("a", 1), (audio("a"), tone(100)))
+    assert taken(played(*playing, cmd.SendAudioEnd("a", 0, 0), options=options)) == taken(
+        played(*playing, options=options)
+    )

@@ -14,7 +14,7 @@ from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
 from relay.recording.store import reader
 from relay.recording.store.layout import JOURNAL
 from relay.recording.store.reader import Recording, commands_of
-from relay.session.device.commands import TellSpeech
+from relay.session.device.commands import SendSpeechState
 from relay.session.device.events import SpeechStarted
 
 GOLDEN = Path(__file__).parents[3] / "recordings" / "golden"
@@ -28,15 +28,15 @@ class UserBeganToSpeak(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class SendSpeechState:
-    """`TellSpeech` by other names."""
+class SendVoiceActivity:
+    """`SendSpeechState` by other names."""
 
     has_begun: bool
 
 
 RENAMED = {
     SpeechStarted: (UserBeganToSpeak, {"turn_id": "item_id", "began_ms": "audio_start_ms"}),
-    TellSpeech: (SendSpeechState, {"has_begun": "started"}),
+    SendSpeechState: (SendVoiceActivity, {"has_begun": "started"}),
 }
 
 
@@ -65,7 +65,7 @@ def test_a_golden_recording_is_read_by_classes_and_fields_of_other_names(
     happened = [entry for entry in recording.entries() if isinstance(entry.line, Happened)]
     began = [entry for entry in happened if isinstance(entry.line.event, UserBeganToSpeak)]
     assert began
-    assert all(SendSpeechState(has_begun=True) in commands_of(recording, entry) for entry in began)
+    assert all(SendVoiceActivity(has_begun=True) in commands_of(recording, entry) for entry in began)
     assert all(entry.line.event.turn_id.startswith("item_") for entry in began)
 
 

@@ -14,7 +14,7 @@ from audio.formats import PCM16_16K, PCM16_24K, PCMA, PCMU, AudioFormat
 from audio.framing import Chunk
 from relay.recording.format.serialize import from_json, plain, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS
-from relay.session.common.model import ClipHanded, DeviceOptions, Item, SessionConfig
+from relay.session.common.model import DeviceOptions, Item, SentAudio, SessionConfig
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime import events as rt
@@ -76,7 +76,7 @@ def test_every_event_and_command_comes_back_as_it_was(kind: type, data: st.DataO
 
 
 def test_a_line_is_readable_by_itself() -> None:
-    event = ev.AudioDropped((ClipHanded("item_1", 0, 900, 800),))
+    event = ev.PlayoutCleared((SentAudio("item_1", 0, 900, 800),))
     assert to_json(event) == {
         "t": "playout_cleared",
         "parts": [{"item_id": "item_1", "content_index": 0, "sent_ms": 900, "played_ms": 800}],

@@ -14,11 +14,11 @@ from relay.recording.store.reader import read_line
 from relay.session.common.limits import SessionLimits
 from relay.session.common.model import (
     Alignment,
-    ClipHanded,
+    SentAudio,
     DeviceOptions,
     Item,
     SessionConfig,
-    SpeechRules,
+    TtsOptions,
     ToolSpec,
     TurnDetection,
     Usage,
@@ -36,12 +36,12 @@ EARLY = AUDIO | {"kind": "input_audio", "item_id": "", "response_id": ""}
 GONE = {("VoiceSpoke", "raw"), ("ClientSaid", "n_members")}
 """Read apart, and never written."""
 VALUE_CLASSES: dict[str, type] = {
-    "Alignment": Alignment, "AudioFormat": AudioFormat, "ClipHanded": ClipHanded, "DeviceOptions": DeviceOptions,
+    "Alignment": Alignment, "AudioFormat": AudioFormat, "ClipHanded": SentAudio, "DeviceOptions": DeviceOptions,
     "Item": Item, "Policy": Policy, "RealtimePolicy": RealtimePolicy, "SessionConfig": SessionConfig,
-    "SessionLimits": SessionLimits, "SpeechRules": SpeechRules, "ToolSpec": ToolSpec, "TurnDetection": TurnDetection,
+    "SessionLimits": SessionLimits, "SpeechRules": TtsOptions, "ToolSpec": ToolSpec, "TurnDetection": TurnDetection,
     "Usage": Usage,
 }  # fmt: skip
-STARTED = ev.OutputStarted("r", "i", 0)
+STARTED = ev.OutputAudioStarted("r", "i", 0)
 BODY = {"type": "response.create"}
 
 
@@ -61,35 +61,35 @@ TRANSLATED: list[tuple[dict[str, Any], list[Line]]] = [
     ({"in": 640, "do": [EARLY]}, [InputAudio(1.5, 640)]),  # silence in its place
     (OUT, [OutputAudio(1.5, 2, "r", "i", 0)]),
     (OUT | {"do": []}, [OutputAudio(1.5, 2, "r", "i", 0, discarded=True)]),
-    (OUT | {"do": [START, "="]}, [started(cmd.PlayStart("i", 0)), OutputAudio(1.5, 2, "r", "i", 0)]),
+    (OUT | {"do": [START, "="]}, [started(cmd.SendAudioStart("i", 0)), OutputAudio(1.5, 2, "r", "i", 0)]),
     ({"voice": 2, "context": "c", "do": [AUDIO]}, [SpeechAudio(1.5, 2, "c")]),
     ({"voice": 2, "context": "c"}, [SpeechAudio(1.5, 2, "c", discarded=True)]),
     (
         {"voice": 2, "context": "c", "chars": ["x"], "starts": [0], "lengths": [5], "do": [START, AUDIO]},
-        [SpeechAudio(1.5, 2, "c", Alignment(("x",), (0,), (5,)), do=(to_json(cmd.PlayStart("i", 0)),))],
+        [SpeechAudio(1.5, 2, "c", Alignment(("x",), (0,), (5,)), do=(to_json(cmd.SendAudioStart("i", 0)),))],
     ),
     (
         {"voice": 2, "context": "c", "do": [{"t": "CloseVoice"}]},
         [
             SpeechAudio(1.5, 2, "c", discarded=True),
-            Happened(1.5, ev.VoiceSpoke("c", 2), (to_json(cmd.CloseVoice()),)),
+            Happened(1.5, ev.TtsAudio("c", 2), (to_json(cmd.DisconnectTts()),)),
         ],
     ),
     (
         {"event": {"t": "SessionUpdated", "silence_ms": None}, "do": [{"t": "TellSpeech", "started": True}, EARLY]},
-        [Happened(1.5, ev.SessionUpdated(), (to_json(cmd.TellSpeech(True)),))],
+        [Happened(1.5, ev.SessionUpdated(), (to_json(cmd.SendSpeechState(True)),))],
     ),
-    ({"event": {"t": "Tick"}, "raised": "KeyError: 'x'"}, [Happened(1.5, ev.Tick(), None, "KeyError: 'x'")]),
+    ({"event": {"t": "Tick"}, "raised": "KeyError: 'x'"}, [Happened(1.5, ev.DeadlineReached(), None, "KeyError: 'x'")]),
     ({"event": AUDIO | {"raw": "AAA="}, "raised": "KeyError"}, [Happened(1.5, STARTED, None, "KeyError")]),
-    ({"event": EARLY | {"raw": "AAA="}, "raised": "KeyError"}, [Happened(1.5, ev.Tick(), None, "KeyError")]),
+    ({"event": EARLY | {"raw": "AAA="}, "raised": "KeyError"}, [Happened(1.5, ev.DeadlineReached(), None, "KeyError")]),
     ({"event": AUDIO | {"raw": "A"}, "do": ["="]}, []),  # no base64: nobody could hear it
     (
         {"event": {"t": "VoiceSpoke", "context_id": "c", "n_bytes": 2, "raw": "AAA=", "alignment": None}},
-        [Happened(1.5, ev.VoiceSpoke("c", 2))],
+        [Happened(1.5, ev.TtsAudio("c", 2))],
     ),
     (
         {"words": "Hi.", "item": "i", "response": "r", "part": 0, "spoken": True},
-        [Happened(1.5, ev.TextDelta("r", "i", 0, "Hi.", True), (to_json(cmd.TellText("Hi.")),))],
+        [Happened(1.5, ev.TextDelta("r", "i", 0, "Hi.", True), (to_json(cmd.SendTextDelta("Hi.")),))],
     ),
     ({"sent": 2, "crc": 7, "kept": True}, [Sent(1.5, 2, 7, True)]),
     ({"up": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",))]),

@@ -39,9 +39,9 @@ from relay.recording.format.write import (
     text_line,
 )
 from relay.recording.store.reader import read_line
-from relay.session.common.media_types import DeltaFrame
+from relay.session.common.media_types import RawDelta
 from relay.session.common.model import Alignment
-from relay.session.common.redact import clean
+from relay.session.common.redact import redact_value
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime import events as rt
@@ -64,7 +64,7 @@ def test_every_event_comes_back_from_its_line(kind: type, data: st.DataObject) -
     line = read(event_line(event, 12.25, ()))
     assert isinstance(line, Happened)
     assert (line.now, line.do) == (12.25, ())
-    assert to_json(line.event) == json.loads(json.dumps(clean(to_json(event))))
+    assert to_json(line.event) == json.loads(json.dumps(redact_value(to_json(event))))
 
 
 @pytest.mark.parametrize("kind", [row.kind for row in COMMANDS], ids=lambda kind: kind.__name__)
@@ -72,10 +72,10 @@ def test_every_event_comes_back_from_its_line(kind: type, data: st.DataObject) -
 @settings(max_examples=5, deadline=None)
 def test_every_command_comes_back_from_do(kind: type, data: st.DataObject) -> None:
     command = data.draw(any_of(kind))
-    line = read(event_line(ev.Tick(), 1.0, (command,)))
+    line = read(event_line(ev.DeadlineReached(), 1.0, (command,)))
     assert isinstance(line, Happened)
     assert line.do is not None
-    assert list(line.do) == json.loads(json.dumps(encode_commands(ev.Tick(), (command,))))
+    assert list(line.do) == json.loads(json.dumps(encode_commands(ev.DeadlineReached(), (command,))))
     assert to_json(from_json(line.do[0])) == line.do[0]
 
 
@@ -105,7 +105,7 @@ def test_audio_is_short() -> None:
 def test_what_a_voice_spoke_comes_back_but_for_its_audio(
     told: Alignment | None, n: int, is_last: bool, discarded: bool
 ) -> None:
-    commands = (cmd.PlayEnd("item_1", 0, 900),) if is_last and not discarded else ()
+    commands = (cmd.SendAudioEnd("item_1", 0, 900),) if is_last and not discarded else ()
     line = read(speech_line(2.5, n, "ctx", told, commands, discarded))
     assert line == SpeechAudio(2.5, n, "ctx", told, discarded, tuple(encode_commands(None, commands)))
 
@@ -119,7 +119,7 @@ def test_when_the_characters_of_a_secret_sound_is_not_written() -> None:
 @given(st.text(max_size=20), st.booleans())
 def test_words_that_are_only_told_are_short(text: str, spoken: bool) -> None:
     event = ev.TextDelta("resp_1", "item_1", 1, text, spoken)
-    raw = text_line(event, 2.5, (cmd.TellText(text),))
+    raw = text_line(event, 2.5, (cmd.SendTextDelta(text),))
     assert b"send_text_delta" not in raw
     assert read(raw) == Happened(2.5, event, ({"t": "send_text_delta", "text": text},))
     assert read(text_line(event, 2.5, ())) == read(event_line(event, 2.5, ()))
@@ -152,7 +152,7 @@ def test_an_append_comes_back_as_it_was(shape: str, samples: bytes) -> None:
 @given(samples=st.binary(min_size=1, max_size=40), is_usual=st.booleans())
 def test_a_delta_comes_back_as_it_was(samples: bytes, is_usual: bool) -> None:
     frame = (DELTA % pybase64.b64encode_as_string(samples)).encode()
-    raw, cut = output_frame_line(1.5, DeltaFrame(frame, len(samples), DELTA.index("%s") if is_usual else -1))
+    raw, cut = output_frame_line(1.5, RawDelta(frame, len(samples), DELTA.index("%s") if is_usual else -1))
     line = read(raw)
     assert isinstance(line, OutputAudio)
     assert (cut, line.n_bytes, line.discarded) == (samples, len(samples), False)
@@ -163,7 +163,7 @@ def test_a_delta_comes_back_as_it_was(samples: bytes, is_usual: bool) -> None:
 def test_bits_that_base64_does_not_use_are_not_kept() -> None:
     raw, samples = input_frame_line(1.5, (APPEND % "AAB=").encode())
     assert (read(raw), samples) == (InputAudio(1.5, 2), bytes(2))
-    raw, samples = output_frame_line(1.5, DeltaFrame((DELTA % "AAB=").encode(), 2, DELTA.index("%s")))
+    raw, samples = output_frame_line(1.5, RawDelta((DELTA % "AAB=").encode(), 2, DELTA.index("%s")))
     line = read(raw)
     assert isinstance(line, OutputAudio)
     assert (line.n_bytes, samples) == (2, bytes(2))
@@ -183,7 +183,7 @@ def test_what_the_uplink_takes_for_no_append_is_no_line(frame: str) -> None:
 @pytest.mark.parametrize("is_usual", [True, False])
 def test_a_delta_without_audio_in_base64_stands_in_its_line(delta: str, n_bytes: int, is_usual: bool) -> None:
     frame = (DELTA % delta).encode()
-    raw, samples = output_frame_line(1.5, DeltaFrame(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
+    raw, samples = output_frame_line(1.5, RawDelta(frame, n_bytes, DELTA.index("%s") if is_usual else -1))
     assert (read(raw), samples) == (Happened(1.5, rt.UpstreamSaid(frame, {}), ("=",)), b"")
     assert b"read" not in raw
 
@@ -212,18 +212,18 @@ def test_audio_in_an_event_that_was_read_stands_apart() -> None:
 
 def test_gaps_and_failures() -> None:
     assert read(gap_line(Gap(3, 1.0, 2.0))) == Gap(3, 1.0, 2.0)
-    failed = read(event_line(ev.Tick(), 1.0, None, "ValueError: sk-abcdefgh"))
+    failed = read(event_line(ev.DeadlineReached(), 1.0, None, "ValueError: sk-abcdefgh"))
     assert isinstance(failed, Happened)
     assert (failed.do, failed.raised) == (None, "ValueError: […]")
 
 
 def test_no_credential_gets_into_a_line() -> None:
     line = event_line(
-        ev.ToolReturned(
+        ev.ToolCallFinished(
             "call_1", "done", '{"api_key": "abcdef"} Bearer abcdefgh', 1, {"password": "xyzzy", "city": "Rome"}
         ),
         1.0,
-        (cmd.TellError("upstream_error", "key=abcdef123"),),
+        (cmd.SendError("upstream_error", "key=abcdef123"),),
     )
     for secret in (b"abcdef", b"xyzzy"):
         assert secret not in line
@@ -269,7 +269,7 @@ def test_no_line_raises_anything_but_a_value_error(raw: bytes) -> None:
 
 def test_cleaning_twice_is_cleaning_once() -> None:
     value: Any = {"text": "token=abc and sk-12345678", "token": "abc", "list": ["Bearer abcdefgh"]}
-    assert clean(clean(value)) == clean(value)
+    assert redact_value(redact_value(value)) == redact_value(value)
 
 
 @pytest.mark.parametrize(
@@ -291,5 +291,5 @@ def test_a_line_that_nobody_wrote_is_a_value_error_and_nothing_else(line: bytes)
 
 def test_a_delta_that_is_nested_deeply_is_written_down() -> None:
     raw = b'{"type":"response.output_text.delta","x":%b}' % (b"[" * 900 + b"]" * 900)
-    line, _ = output_frame_line(1.0, DeltaFrame(raw, 0, -1))
+    line, _ = output_frame_line(1.0, RawDelta(raw, 0, -1))
     assert read(line) == Happened(1.0, rt.UpstreamSaid(raw, {}), ("=",))

@@ -55,7 +55,7 @@ def test_a_silenced_span_takes_sound_and_words_of_what_was_said_in_it(tmp_path: 
 
 def test_a_recording_that_differs_keeps_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = make_recording(tmp_path / "recordings")
-    monkeypatch.setattr(ToolDispatcher, "returned", lambda *_: None)
+    monkeypatch.setattr(ToolDispatcher, "finish", lambda *_: None)
     report = bundle(folder, tmp_path / "b.zip", redaction([], [], []))
     copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")
     assert "differs from today's rules" in report[-1]
@@ -120,7 +120,7 @@ def test_a_recording_of_format_1_that_differs_keeps_its_commands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     former = make_format_1(make_recording(tmp_path / "recordings"))
-    monkeypatch.setattr(ToolDispatcher, "returned", lambda *_: None)
+    monkeypatch.setattr(ToolDispatcher, "finish", lambda *_: None)
     assert "differs from today's rules at line" in bundle(former, tmp_path / "b.zip", redaction([], [], []))[-1]
     monkeypatch.undo()
     copy = unpacked(tmp_path / "b.zip", tmp_path / "copy")

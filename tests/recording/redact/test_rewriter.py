@@ -22,7 +22,7 @@ from relay.session.realtime.events import ClientSaid, UpstreamSaid
 
 SAID = {"type": "input_audio_buffer.append", "note": "x"}
 DOWN = b'{"type":"brand.new", "n": 1e3}'
-TOLD = to_json(cmd.TellText("It is"))
+TOLD = to_json(cmd.SendTextDelta("It is"))
 DELTA = ev.TextDelta("resp_1", "item_a", 0, "It is", True)
 
 
@@ -32,7 +32,7 @@ DELTA = ev.TextDelta("resp_1", "item_a", 0, "It is", True)
         Happened(1.5, ev.Commit(), (to_json(cmd.CommitInput("relay_1")),)),
         Happened(1.5, ev.Commit(), None, "ValueError: x"),
         Happened(1.5, DELTA, (TOLD,)),
-        Happened(1.5, DELTA, (to_json(cmd.TellResponseStart()), TOLD)),
+        Happened(1.5, DELTA, (to_json(cmd.SendResponseStart()), TOLD)),
         Happened(1.5, ClientSaid({"type": "response.create"}), (PASSED_ON,)),
         Happened(1.5, ClientSaid({"type": "response.create"}), ()),
         Happened(1.5, UpstreamSaid(DOWN, {}), (PASSED_ON,)),
@@ -42,7 +42,7 @@ DELTA = ev.TextDelta("resp_1", "item_a", 0, "It is", True)
         OutputAudio(1.5, 640, "resp_1", "item_a", 1),
         OutputAudio(1.5, 640, "resp_1", "item_a", 1, discarded=True),
         OutputAudio(1.5, 640, frame=Frame('{"delta":"', '"}')),
-        SpeechAudio(1.5, 640, "c", Alignment(("a",), (0,), (9,)), do=(to_json(cmd.PlayEnd("item_a", 0, 9)),)),
+        SpeechAudio(1.5, 640, "c", Alignment(("a",), (0,), (9,)), do=(to_json(cmd.SendAudioEnd("item_a", 0, 9)),)),
         SpeechAudio(1.5, 640, "c", discarded=True),
         Sent(1.5, 640, 77, kept=True),
         Gap(3, 1.0, 1.5),

@@ -10,14 +10,14 @@ from relay.recording.format.write import event_line, output_frame_line
 from relay.recording.replay.replayer import Difference, Replayer
 from relay.recording.store.header import Beginning, RealtimeStart
 from relay.recording.store.reader import Entry, read_line
-from relay.session.common.media_types import AudioDelta, DeltaFrame
-from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, SpeechRules
+from relay.session.common.media_types import AudioDelta, RawDelta
+from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, TtsOptions
 from relay.session.common.policy import Principal
 from relay.session.device import events as ev
 from relay.session.device import turn_metrics
 from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.session import DeviceSession
-from relay.session.device.turns import Turns
+from relay.session.device.turns import TurnController
 from relay.session.realtime.events import PassDown, UpstreamSaid
 from tests.support.scripted_recordings import (
     SIXTEEN,
@@ -31,8 +31,8 @@ from tests.support.scripted_recordings import (
 
 BEGINNING = Beginning("rs_1", SessionConfig(), DeviceOptions(SIXTEEN, SIXTEEN), Principal(), T0)
 VOICED = Beginning(
-    "rs_1", SessionConfig(voice="elevenlabs:v"), DeviceOptions(SIXTEEN, SIXTEEN, external_voice=True), Principal(), T0,
-    SpeechRules(),
+    "rs_1", SessionConfig(voice="elevenlabs:v"), DeviceOptions(SIXTEEN, SIXTEEN, has_external_voice=True), Principal(),
+    T0, TtsOptions(),
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.Monk
     entries = journal(conversation())
     # Then the deadline reports what the acknowledgement reported before.
     monkeypatch.setattr(turn_metrics, "ACK_WAIT_S", 0.1)
-    monkeypatch.setattr(Turns, "acknowledged", lambda *_: "ok")
+    monkeypatch.setattr(TurnController, "acknowledge_playback", lambda *_: "ok")
     found = first_difference(BEGINNING, entries)
     assert isinstance(found, Difference)
     assert "playback" in found.what
@@ -70,9 +70,9 @@ def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.Monk
 def test_a_recording_that_lacks_a_later_figure_is_the_same() -> None:
     answer = [
         (3.8, ev.ResponseCreated("resp_2", "relay_4")),
-        (3.8, ev.OutputStarted("resp_2", "item_b", 0)),
-        (3.85, ev.AudioHanded("item_b")),
-        (4.9, ev.Tick()),
+        (3.8, ev.OutputAudioStarted("resp_2", "item_b", 0)),
+        (3.85, ev.FirstAudioSent("item_b")),
+        (4.9, ev.DeadlineReached()),
     ]
     entries = journal([*(event for event in conversation() if event[0] < 4), *answer])
     at, line = next((at, entry.line) for at, entry in enumerate(entries) if "barge_in_ms" in str(entry.line))
@@ -98,7 +98,7 @@ def test_another_setting_is_a_difference_too() -> None:
 
 
 def test_a_failure_of_ours_is_expected_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    (failed,) = read_line(event_line(ev.Tick(), T0, None, "KeyError: 'x'"), 2)
+    (failed,) = read_line(event_line(ev.DeadlineReached(), T0, None, "KeyError: 'x'"), 2)
     found = Replayer(BEGINNING).step(Entry(1, failed))
     assert found is not None
     assert "raised KeyError" in str(found.recorded[0])
@@ -108,7 +108,7 @@ def test_a_failure_of_ours_is_expected_again(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Lifecycle, "tick", fail)
     assert Replayer(BEGINNING).step(Entry(1, failed)) is None
-    found = Replayer(BEGINNING).step(Entry(1, Happened(T0, ev.Tick())))
+    found = Replayer(BEGINNING).step(Entry(1, Happened(T0, ev.DeadlineReached())))
     assert found is not None
     assert "raised KeyError" in str(found.today[0])
 
@@ -138,8 +138,8 @@ def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.Monke
     entries = journal(sorted([*conversation(), late], key=lambda event: event[0]))  # after the barge-in
     assert [entry.line.discarded for entry in entries if isinstance(entry.line, OutputAudio)] == [False, False, True]
     assert first_difference(BEGINNING, entries) is None
-    monkeypatch.setattr(DeviceSession, "discarded", ())
-    monkeypatch.setattr(DeviceSession, "started", {("item_a", 0)})
+    monkeypatch.setattr(DeviceSession, "discarded_responses", ())
+    monkeypatch.setattr(DeviceSession, "started_parts", {("item_a", 0)})
     found = first_difference(BEGINNING, entries)
     assert found is not None
     assert (found.recorded, found.today) == (["the audio is discarded"], ["the audio goes on"])
@@ -161,10 +161,10 @@ def test_deltas_of_a_realtime_session_are_counted_and_not_given_to_the_rules() -
     replayer = Replayer(replace(BEGINNING, realtime=RealtimeStart()))
     frame = Frame('{"type":"response.output_audio.delta","delta":"', '"}')
     assert replayer.step(Entry(1, OutputAudio(T0 + 1, 4800, frame=frame), bytes(4800))) is None
-    assert (replayer.session.ledger.output_bytes, replayer.session.ledger.output_at) == (4800, T0 + 1)
+    assert (replayer.session.ledger.output_bytes, replayer.session.ledger.last_output_at) == (4800, T0 + 1)
     text = UpstreamSaid(b'{"type":"response.output_audio_transcript.delta","delta":"Hi."}', {})
     assert replayer.step(Entry(2, Happened(T0 + 2, text, ("=",)))) is None
-    assert (replayer.session.ledger.output_bytes, replayer.session.ledger.output_at) == (4800, T0 + 2)
+    assert (replayer.session.ledger.output_bytes, replayer.session.ledger.last_output_at) == (4800, T0 + 2)
     assert replayer.commands == (PassDown(text.raw),)
 
 
@@ -172,7 +172,7 @@ def test_deltas_of_a_realtime_session_are_counted_and_not_given_to_the_rules() -
 def test_a_delta_whose_audio_could_not_be_cut_out_counts_as_it_did(delta: str) -> None:
     raw = b'{"type":"response.output_audio.delta","item_id":"item_1","delta":%b}' % delta.encode()
     (frame,) = FrontCodec().decode_upstream(raw)
-    assert isinstance(frame, DeltaFrame)
+    assert isinstance(frame, RawDelta)
     line, samples = output_frame_line(1.0, frame)
     assert not samples
     replayer = Replayer(Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), 0.0))

@@ -1,6 +1,6 @@
 """What a client says too early is kept in order with its place in the audio, and bounded (D5)."""
 
-from relay.session.common.input_control import MAX_EVENTS, MAX_TYPED, InputControl
+from relay.session.common.input_control import MAX_EARLY_EVENTS, MAX_EARLY_TEXTS, InputControl
 from relay.session.device import events as ev
 
 
@@ -24,18 +24,18 @@ def test_everything_comes_back_in_order_and_once() -> None:
 
 def test_too_many_events_are_refused_and_none_is_lost() -> None:
     early = held()
-    assert all(early.hold(ev.Interrupt(), n) for n in range(MAX_EVENTS))
-    assert not early.hold(ev.Commit(), MAX_EVENTS)
-    assert not early.hold(ev.UserText("one too many"), MAX_EVENTS)
-    assert released(early) == [(n, ev.Interrupt()) for n in range(MAX_EVENTS)]
-    assert early.hold(ev.UserText("room again"), MAX_EVENTS)
-    assert released(early) == [(MAX_EVENTS, ev.UserText("room again"))]
+    assert all(early.hold(ev.Interrupt(), n) for n in range(MAX_EARLY_EVENTS))
+    assert not early.hold(ev.Commit(), MAX_EARLY_EVENTS)
+    assert not early.hold(ev.UserText("one too many"), MAX_EARLY_EVENTS)
+    assert released(early) == [(n, ev.Interrupt()) for n in range(MAX_EARLY_EVENTS)]
+    assert early.hold(ev.UserText("room again"), MAX_EARLY_EVENTS)
+    assert released(early) == [(MAX_EARLY_EVENTS, ev.UserText("room again"))]
 
 
 def test_typed_turns_are_bounded_more_closely_for_they_can_be_long() -> None:
     early = held()
-    assert all(early.hold(ev.UserText("x" * 32_768), 0) for _ in range(MAX_TYPED))
+    assert all(early.hold(ev.UserText("x" * 32_768), 0) for _ in range(MAX_EARLY_TEXTS))
     assert not early.hold(ev.UserText("one too many"), 0)
     assert early.hold(ev.Commit(), 0)
-    assert released(early) == [(0, ev.UserText("x" * 32_768))] * MAX_TYPED + [(0, ev.Commit())]
-    assert all(early.hold(ev.UserText("room again"), 0) for _ in range(MAX_TYPED))
+    assert released(early) == [(0, ev.UserText("x" * 32_768))] * MAX_EARLY_TEXTS + [(0, ev.Commit())]
+    assert all(early.hold(ev.UserText("room again"), 0) for _ in range(MAX_EARLY_TEXTS))

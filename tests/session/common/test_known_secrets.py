@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.session.common.known_secrets import BLOCK_BYTES, MAX_LEARNED, NO_SECRETS, KnownSecrets
+from relay.session.common.known_secrets import BLOCK_BYTES, MAX_ROTATING, NO_SECRETS, KnownSecrets
 from relay.session.common.redact import MASK
 from tests.support.doubling import assert_linear
 
@@ -100,10 +100,10 @@ def test_secrets_are_added_and_none_is_forgotten() -> None:
 
 def test_of_fetched_tokens_the_latest_are_known() -> None:
     known = KnownSecrets([KEY])
-    tokens = [f"token-number-{n}" for n in range(MAX_LEARNED + 1)]
+    tokens = [f"token-number-{n}" for n in range(MAX_ROTATING + 1)]
     for token in tokens:
-        known.learn(token)
-    assert known.redact(" ".join([*tokens, KEY])) == " ".join([tokens[0], *[MASK] * MAX_LEARNED, MASK])
+        known.add_rotating(token)
+    assert known.redact(" ".join([*tokens, KEY])) == " ".join([tokens[0], *[MASK] * MAX_ROTATING, MASK])
 
 
 @pytest.mark.parametrize(

@@ -5,28 +5,28 @@ import pytest
 from relay.session.common.limits import SessionLimits
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.device_script import Script, audio, done, kinds, microphone
+from tests.support.device_script import DeviceSessionHarness, audio, done, kinds, microphone
 
 
 def test_being_slowed_down_is_told_and_is_no_fault() -> None:
-    script = Script().ready()
+    script = DeviceSessionHarness().ready()
     for _ in range(20):
-        [told] = script.see(ev.ClientTooFast("audio"))
-        assert isinstance(told, cmd.TellError)
+        [told] = script.feed(ev.ClientRateLimited("audio"))
+        assert isinstance(told, cmd.SendError)
         assert told.code == "too_fast"
 
 
-def limited(**limits: float) -> Script:
-    script = Script(limits=SessionLimits(**limits))
+def limited(**limits: float) -> DeviceSessionHarness:
+    script = DeviceSessionHarness(limits=SessionLimits(**limits))
     return script.ready()
 
 
 def test_a_session_ends_at_its_maximum_duration_even_in_the_middle_of_a_word() -> None:
     script = limited(max_duration_s=60)
-    script.speaks()
-    assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=59.9))
-    ended = script.see(ev.Tick(), after_s=0.1)
-    assert [c.code for c in ended if isinstance(c, cmd.TellError)] == ["limit_reached"]
+    script.model_speaks()
+    assert "CloseClient" not in kinds(script.feed(ev.DeadlineReached(), after_s=59.9))
+    ended = script.feed(ev.DeadlineReached(), after_s=0.1)
+    assert [c.code for c in ended if isinstance(c, cmd.SendError)] == ["limit_reached"]
     assert [c.code for c in ended if isinstance(c, cmd.CloseClient)] == [4002]
     assert script.session.deadline is None
 
@@ -34,38 +34,38 @@ def test_a_session_ends_at_its_maximum_duration_even_in_the_middle_of_a_word() -
 def test_a_quiet_session_ends_and_a_deadline_asks_for_the_look() -> None:
     script = limited(max_idle_s=30)
     assert script.session.deadline == 30
-    ended = script.see(ev.Tick(), after_s=30)
-    assert [c.code for c in ended if isinstance(c, cmd.TellError)] == ["idle"]
+    ended = script.feed(ev.DeadlineReached(), after_s=30)
+    assert [c.code for c in ended if isinstance(c, cmd.SendError)] == ["idle"]
     assert [c.code for c in ended if isinstance(c, cmd.CloseClient)] == [4002]
 
 
 @pytest.mark.parametrize(
     "sign_of_life",
-    [ev.Playback("item_9", 1), ev.UserText("hi"), microphone(), ev.ClientFault("bad_json", "x")],
+    [ev.Playback("item_9", 1), ev.UserText("hi"), microphone(), ev.ClientProtocolError("bad_json", "x")],
     ids=str,
 )
 def test_whatever_the_client_sends_keeps_the_session_alive(sign_of_life: ev.Event) -> None:
     script = limited(max_idle_s=30)
-    script.see(sign_of_life, after_s=29)
-    assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=1))
+    script.feed(sign_of_life, after_s=29)
+    assert "CloseClient" not in kinds(script.feed(ev.DeadlineReached(), after_s=1))
     assert script.session.deadline is not None
     assert script.session.deadline > 30
 
 
 def test_a_long_answer_is_not_quiet() -> None:
     script = limited(max_idle_s=30)
-    script.see(ev.ResponseCreated("resp_1"))
+    script.feed(ev.ResponseCreated("resp_1"))
     for _ in range(10):
-        script.see(audio("resp_1", "item_1", 9000))
-        assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=9))
-    script.see(done("resp_1"), ev.Playback("item_1", 90_000))
-    assert "CloseClient" in kinds(script.see(ev.Tick(), after_s=30))
+        script.feed(audio("resp_1", "item_1", 9000))
+        assert "CloseClient" not in kinds(script.feed(ev.DeadlineReached(), after_s=9))
+    script.feed(done("resp_1"), ev.Playback("item_1", 90_000))
+    assert "CloseClient" in kinds(script.feed(ev.DeadlineReached(), after_s=30))
 
 
 def test_an_answer_that_is_never_acknowledged_does_not_keep_a_session_alive() -> None:
     script = limited(max_idle_s=30)
-    script.see(ev.ResponseCreated("resp_1"), audio("resp_1", "item_1", 20_000), done("resp_1"))
-    assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=30))
+    script.feed(ev.ResponseCreated("resp_1"), audio("resp_1", "item_1", 20_000), done("resp_1"))
+    assert "CloseClient" not in kinds(script.feed(ev.DeadlineReached(), after_s=30))
     assert script.session.deadline == 50, "the sound is over after 20 s, and 30 more are quiet"
-    assert "CloseClient" not in kinds(script.see(ev.Tick(), after_s=19.9))
-    assert "CloseClient" in kinds(script.see(ev.Tick(), after_s=0.1))
+    assert "CloseClient" not in kinds(script.feed(ev.DeadlineReached(), after_s=19.9))
+    assert "CloseClient" in kinds(script.feed(ev.DeadlineReached(), after_s=0.1))

@@ -10,8 +10,8 @@ from relay.session.common.media_ledger import MAX_PARTS, MediaLedger
 def test_a_session_begins_with_nothing_at_the_time_it_begins() -> None:
     ledger = MediaLedger(started_at=100.0)
     assert (ledger.input_bytes, ledger.output_bytes, ledger.dropped_input_bytes) == (0, 0, 0)
-    assert (ledger.output_at, ledger.plays_until) == (100.0, 100.0)
-    assert ledger.heard_input_bytes == 0
+    assert (ledger.last_output_at, ledger.playback_ends_at) == (100.0, 100.0)
+    assert ledger.accepted_input_bytes == 0
     assert ledger.received_bytes(("item_1", 0)) == 0
 
 
@@ -21,7 +21,7 @@ def test_input_is_summed_and_what_was_dropped_of_it_was_never_heard() -> None:
     ledger.input_bytes += 320
     ledger.drop_input(640)
     ledger.drop_input(0)
-    assert (ledger.input_bytes, ledger.dropped_input_bytes, ledger.heard_input_bytes) == (960, 640, 320)
+    assert (ledger.input_bytes, ledger.dropped_input_bytes, ledger.accepted_input_bytes) == (960, 640, 320)
     assert ledger.output_bytes == 0
 
 
@@ -33,7 +33,7 @@ def test_output_is_counted_by_its_part_and_in_all() -> None:
     ledger.start_part(("item_1", 1))
     ledger.add_output(("item_1", 1), 100, 2.2)
     assert [ledger.received_bytes(("item_1", part)) for part in (0, 1, 2)] == [7200, 100, 0]
-    assert (ledger.output_bytes, ledger.output_at) == (7300, 2.2)
+    assert (ledger.output_bytes, ledger.last_output_at) == (7300, 2.2)
     assert ledger.input_bytes == 0
 
 
@@ -50,10 +50,10 @@ def test_a_part_that_begins_anew_is_counted_from_nothing_and_the_sum_goes_on() -
 def test_an_external_voice_counts_for_its_part_but_is_none_of_the_upstreams_audio() -> None:
     ledger = MediaLedger(started_at=5.0)
     ledger.start_part(("item_1", 0))
-    ledger.add_speech(("item_1", 0), 4800)
-    ledger.add_speech(("item_1", 0), 100)
+    ledger.add_tts_output(("item_1", 0), 4800)
+    ledger.add_tts_output(("item_1", 0), 100)
     assert ledger.received_bytes(("item_1", 0)) == 4900
-    assert (ledger.output_bytes, ledger.output_at) == (0, 5.0)
+    assert (ledger.output_bytes, ledger.last_output_at) == (0, 5.0)
 
 
 def test_the_part_that_was_started_longest_ago_is_forgotten_first() -> None:
@@ -71,17 +71,17 @@ def test_the_part_that_was_started_longest_ago_is_forgotten_first() -> None:
 
 def test_who_plays_at_once_plays_one_delta_behind_the_other() -> None:
     ledger = MediaLedger(started_at=10.0)
-    ledger.add_played_at_once(48 * 500, 10.0, 48)
-    ledger.add_played_at_once(48 * 500, 10.1, 48)
-    assert ledger.plays_until == pytest.approx(11.0)
-    assert (ledger.output_bytes, ledger.output_at) == (48 * 1000, 10.1)
+    ledger.add_unpaced_output(48 * 500, 10.0, 48)
+    ledger.add_unpaced_output(48 * 500, 10.1, 48)
+    assert ledger.playback_ends_at == pytest.approx(11.0)
+    assert (ledger.output_bytes, ledger.last_output_at) == (48 * 1000, 10.1)
 
 
 def test_a_pause_of_the_upstreams_is_silence_and_no_lead() -> None:
     ledger = MediaLedger(started_at=10.0)
-    ledger.add_played_at_once(48 * 500, 10.0, 48)
-    ledger.add_played_at_once(8 * 250, 20.0, 8)
-    assert ledger.plays_until == pytest.approx(20.25)
+    ledger.add_unpaced_output(48 * 500, 10.0, 48)
+    ledger.add_unpaced_output(8 * 250, 20.0, 8)
+    assert ledger.playback_ends_at == pytest.approx(20.25)
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 10_000)), max_size=10))
@@ -89,8 +89,8 @@ def test_it_is_never_played_before_it_came_nor_faster_than_it_is_long(deltas: li
     ledger, now, said_ms = MediaLedger(), 0.0, 0.0
     for pause_s, n_bytes in deltas:
         now += pause_s
-        ledger.add_played_at_once(n_bytes, now, 48)
+        ledger.add_unpaced_output(n_bytes, now, 48)
         said_ms += n_bytes / 48
-        assert ledger.plays_until >= now + n_bytes / 48 / 1000 - 1e-9
-        assert ledger.plays_until >= said_ms / 1000 - 1e-9
-        assert ledger.plays_until <= now + said_ms / 1000 + 1e-9
+        assert ledger.playback_ends_at >= now + n_bytes / 48 / 1000 - 1e-9
+        assert ledger.playback_ends_at >= said_ms / 1000 - 1e-9
+        assert ledger.playback_ends_at <= now + said_ms / 1000 + 1e-9

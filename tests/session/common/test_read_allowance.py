@@ -16,20 +16,20 @@ BYTES_PER_S = 32_000
 def test_audio_at_the_speed_of_speech_never_waits() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
     for second in range(1, 7200):
-        allowance.left -= BYTES_PER_S
+        allowance.remaining -= BYTES_PER_S
         assert allowance.wait_s(float(second)) == 0
 
 
 def test_what_was_held_up_by_the_network_may_come_at_once() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
     assert allowance.wait_s(45.0) == 0
-    allowance.left -= 45 * BYTES_PER_S
+    allowance.remaining -= 45 * BYTES_PER_S
     assert allowance.wait_s(45.0) == 0
 
 
 def test_audio_that_is_too_fast_waits_as_long_as_it_is_ahead() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
-    allowance.left -= 22 * BYTES_PER_S
+    allowance.remaining -= 22 * BYTES_PER_S
     assert allowance.wait_s(0.0) == pytest.approx(10.0)
     assert allowance.wait_s(4.0) == pytest.approx(6.0)
     assert allowance.wait_s(10.1) == 0
@@ -38,62 +38,62 @@ def test_audio_that_is_too_fast_waits_as_long_as_it_is_ahead() -> None:
 def test_what_is_saved_up_has_a_bound() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
     allowance.wait_s(86_400.0)
-    allowance.left -= 61 * BYTES_PER_S
+    allowance.remaining -= 61 * BYTES_PER_S
     assert allowance.wait_s(86_400.0) == pytest.approx(1 / 1.2)
 
 
 def test_a_burst_that_comes_at_once_is_told_from_one_that_takes_its_time() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
-    assert allowance.left == 0.12 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
+    assert allowance.remaining == 0.12 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
     seen = []
     for now in (10.0, 10.01, 10.02, 10.5, 11.0):
-        allowance.left -= 0.26 * BYTES_PER_S
+        allowance.remaining -= 0.26 * BYTES_PER_S
         assert allowance.wait_s(now) == 0
-        seen.append(allowance.is_hasty(now))
+        seen.append(allowance.take_burst(now))
     assert seen == [False, True, True, False, False]
 
 
 def test_who_takes_his_time_is_looked_at_less_often_until_he_hurries() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
     for now, used_s, burst_s in ((0.2, 0.14, 1.2), (1.4, 1.22, 1.2), (1.8, 1.22, 0.12), (2.2, 0.14, 1.2)):
-        allowance.left -= used_s * BYTES_PER_S
+        allowance.remaining -= used_s * BYTES_PER_S
         assert allowance.wait_s(now) == 0
-        allowance.is_hasty(now)
-        assert allowance.left == burst_s * BYTES_PER_S
+        allowance.take_burst(now)
+        assert allowance.remaining == burst_s * BYTES_PER_S
 
 
 def test_who_hurries_in_the_middle_of_a_long_burst_is_looked_at_as_often_again() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
-    allowance.left -= 0.14 * BYTES_PER_S
+    allowance.remaining -= 0.14 * BYTES_PER_S
     allowance.wait_s(0.2)
-    assert not allowance.is_hasty(0.2)
-    assert allowance.left == 1.2 * BYTES_PER_S
-    allowance.hurry()
-    assert allowance.left == 0.12 * BYTES_PER_S
-    allowance.hurry()
-    allowance.left -= 10.04 * BYTES_PER_S
+    assert not allowance.take_burst(0.2)
+    assert allowance.remaining == 1.2 * BYTES_PER_S
+    allowance.use_short_slices()
+    assert allowance.remaining == 0.12 * BYTES_PER_S
+    allowance.use_short_slices()
+    allowance.remaining -= 10.04 * BYTES_PER_S
     assert allowance.wait_s(0.2) == 0, "nothing of what may be taken in all is lost by it"
 
 
 def test_messages_are_counted_by_the_second() -> None:
     allowance = message_allowance(now=0.0)
-    allowance.left -= 350
+    allowance.remaining -= 350
     assert allowance.wait_s(0.0) == pytest.approx(1.0)
     assert allowance.wait_s(1.5) == 0
 
 
 def test_the_longest_event_may_come_at_once_and_two_megabytes_a_second_after_it() -> None:
     allowance = realtime_bytes_allowance(now=0.0)
-    allowance.left -= 16_000_000
+    allowance.remaining -= 16_000_000
     assert allowance.wait_s(0.0) == 0
-    allowance.left -= 4_000_000
+    allowance.remaining -= 4_000_000
     assert allowance.wait_s(0.0) == pytest.approx(2.0)
     assert allowance.wait_s(2.01) == 0
 
 
 def test_two_thousand_events_may_come_at_once_and_fifty_a_second_after_them() -> None:
     allowance = realtime_event_allowance(now=0.0)
-    allowance.left -= 2000
+    allowance.remaining -= 2000
     assert allowance.wait_s(0.0) == 0
-    allowance.left -= 100
+    allowance.remaining -= 100
     assert allowance.wait_s(0.0) == pytest.approx(2.0)

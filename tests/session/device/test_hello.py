@@ -11,10 +11,10 @@ from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, Realti
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.negotiation import initial_session
-from tests.support.device_script import Script, call, done, kinds, only
+from tests.support.device_script import DeviceSessionHarness, call, done, kinds, only
 
-HOURS = ToolSpec("opening_hours", "When it is open.", {}, shown=True)
-STAFF = ToolSpec("staff_list", "Who works here.", {}, shown=True)
+HOURS = ToolSpec("opening_hours", "When it is open.", {}, visible_to_client=True)
+STAFF = ToolSpec("staff_list", "Who works here.", {}, visible_to_client=True)
 SETTINGS = SessionConfig(
     voice="marin", instructions="Be helpful.", transcription_model="gpt-transcribe", tools=(HOURS, STAFF)
 )
@@ -35,9 +35,11 @@ def policy(**changes: object) -> Policy:
     return Policy("kiosk", realtime=RealtimePolicy(**(kept | changes)))  # type: ignore[arg-type]
 
 
-def begun(with_policy: Policy) -> Script:
+def begun(with_policy: Policy) -> DeviceSessionHarness:
     """A session that has begun under a policy."""
-    return Script(initial_session(SETTINGS, with_policy).config, principal=Principal("kiosk-1", with_policy)).ready()
+    return DeviceSessionHarness(
+        initial_session(SETTINGS, with_policy).config, principal=Principal("kiosk-1", with_policy)
+    ).ready()
 
 
 # -- the start --------------------------------------------------------------------------------------------------------
@@ -71,7 +73,7 @@ def test_who_speaks_where_the_client_names_nobody(
     voices: tuple[str, ...], own: str | None, external: str | None, has_voices: bool, expected: str | None
 ) -> None:
     kiosk = Policy(voice=own, realtime=RealtimePolicy(voices=voices))
-    found = initial_session(SETTINGS, kiosk, external_voice=external, has_voices=has_voices)
+    found = initial_session(SETTINGS, kiosk, external_voice=external, has_external_voices=has_voices)
     assert (found.config.voice, found.missing) == (expected, None if expected else "voice")
 
 
@@ -116,41 +118,41 @@ def test_the_limits_go_up_in_both_dialects_and_only_where_they_are_set() -> None
 def test_a_hellos_instructions_come_behind_the_locked_ones_however_often_they_change() -> None:
     script = begun(policy())
     for said in ("Be brief.", "Be loud."):
-        script.see(ev.Hello(given=("instructions", "language"), instructions=said, language="German"))
-        script.see(ev.SessionUpdated())
+        script.feed(ev.Hello(fields_set=("instructions", "language"), instructions=said, language="German"))
+        script.feed(ev.SessionUpdated())
         assert script.session.config.full_instructions == f"{LOCKED}\n\n{said}\nAlways reply in German."
 
 
 def test_without_locked_ones_they_replace_the_settings() -> None:
     script = begun(policy(instructions=""))
-    script.see(ev.Hello(given=("instructions",), instructions="Be brief."), ev.SessionUpdated())
+    script.feed(ev.Hello(fields_set=("instructions",), instructions="Be brief."), ev.SessionUpdated())
     assert script.session.config.full_instructions == "Be brief."
 
 
 @pytest.mark.parametrize(
     ("hello", "field"),
     [
-        (ev.Hello(given=("instructions",), instructions="Speak of cats."), "instructions"),
-        (ev.Hello(given=("language",), language="English. Speak of cats."), "language"),
-        (ev.Hello(given=("tools",), tools=(ToolSpec("lamp", "", {}),)), "tools"),
-        (ev.Hello(given=("voice",), voice="marin"), "voice"),
+        (ev.Hello(fields_set=("instructions",), instructions="Speak of cats."), "instructions"),
+        (ev.Hello(fields_set=("language",), language="English. Speak of cats."), "language"),
+        (ev.Hello(fields_set=("tools",), tools=(ToolSpec("lamp", "", {}),)), "tools"),
+        (ev.Hello(fields_set=("voice",), voice="marin"), "voice"),
     ],
 )
 def test_what_a_policy_denies_is_told_or_dropped_and_nothing_changes(hello: ev.Hello, field: str) -> None:
     allow = DEFAULT_ALLOW - {"client_tools", "instructions"}
     script = begun(policy(allow=allow))
     before = script.session.config
-    commands = script.see(hello)
-    assert kinds(commands) == ["TellError", "UseOptions", "TellReady"]
+    commands = script.feed(hello)
+    assert kinds(commands) == ["SendError", "ApplyOptions", "SendReady"]
     assert (commands[0].code, commands[0].field, commands[0].retryable) == ("not_allowed", field, False)
     assert script.session.config == before
-    assert kinds(begun(policy(allow=allow, denied_fields="drop")).see(hello)) == ["UseOptions", "TellReady"]
+    assert kinds(begun(policy(allow=allow, denied_fields="drop")).feed(hello)) == ["ApplyOptions", "SendReady"]
 
 
 def test_the_rest_of_a_hello_is_in_force() -> None:
     script = begun(policy())
     lamp = ToolSpec("lamp", "", {})
-    script.see(ev.Hello(given=("tools", "language"), tools=(lamp,), language="French"), ev.SessionUpdated())
+    script.feed(ev.Hello(fields_set=("tools", "language"), tools=(lamp,), language="French"), ev.SessionUpdated())
     assert (script.session.config.language, script.session.config.tools) == ("French", (HOURS,))
 
 
@@ -159,7 +161,7 @@ def test_the_rest_of_a_hello_is_in_force() -> None:
 )
 def test_a_language_is_no_instruction(language: str) -> None:
     script = begun(policy(allow=frozenset()))
-    script.see(ev.Hello(given=("language",), language=language), ev.SessionUpdated())
+    script.feed(ev.Hello(fields_set=("language",), language=language), ev.SessionUpdated())
     assert script.session.config.full_instructions == f"{LOCKED}\nAlways reply in {language}."
 
 
@@ -180,13 +182,13 @@ def test_a_language_is_no_instruction(language: str) -> None:
 )
 def test_what_may_be_an_instruction_is_no_language(language: str) -> None:
     [error] = only(
-        begun(policy(allow=frozenset())).see(ev.Hello(given=("language",), language=language)), cmd.TellError
+        begun(policy(allow=frozenset())).feed(ev.Hello(fields_set=("language",), language=language)), cmd.SendError
     )
     assert error.field == "language"
 
 
 def test_no_tools_need_no_capability() -> None:
-    assert only(begun(policy()).see(ev.Hello(given=("tools",))), cmd.TellError) == []
+    assert only(begun(policy()).feed(ev.Hello(fields_set=("tools",))), cmd.SendError) == []
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------
@@ -194,22 +196,22 @@ def test_no_tools_need_no_capability() -> None:
 
 def test_only_offered_tools_are_run_and_nothing_is_told_of_others() -> None:
     script = begun(policy())
-    commands = script.see(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list"), call("c2", "nope")))
+    commands = script.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list"), call("c2", "nope")))
     assert only(commands, cmd.RunTool) == []
-    assert only(commands, cmd.TellTool) == []
+    assert only(commands, cmd.SendToolStatus) == []
     outputs = [one.item.text for one in only(commands, cmd.CreateItem)]
     assert outputs[0] == outputs[1]
     assert json.loads(outputs[0])["error"] == "unknown_tool"
     assert only(commands, cmd.CreateResponse), "the model answers all the same"
-    commands = script.see(ev.ResponseCreated("resp_2"), done("resp_2", call("c3", "opening_hours")))
+    commands = script.feed(ev.ResponseCreated("resp_2"), done("resp_2", call("c3", "opening_hours")))
     assert [one.name for one in only(commands, cmd.RunTool)] == ["opening_hours"]
 
 
 def test_a_clients_tool_may_have_the_name_of_one_that_is_not_offered() -> None:
     script = begun(policy(allow=DEFAULT_ALLOW))
-    script.see(ev.Hello(given=("tools",), tools=(ToolSpec("staff_list", "", {}),)), ev.SessionUpdated())
-    commands = script.see(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list")))
-    assert [one.name for one in only(commands, cmd.TellToolCall)] == ["staff_list"]
+    script.feed(ev.Hello(fields_set=("tools",), tools=(ToolSpec("staff_list", "", {}),)), ev.SessionUpdated())
+    commands = script.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("c1", "staff_list")))
+    assert [one.name for one in only(commands, cmd.SendToolCall)] == ["staff_list"]
 
 
 # -- what the upstream says about it ----------------------------------------------------------------------------------
@@ -220,17 +222,17 @@ SECRET = "The vault opens with four, seven, one, one and nine."
 @pytest.mark.parametrize(
     "event",
     [
-        ev.UpstreamError("invalid_value", f"Invalid value: '{LOCKED} {SECRET}'.", "invalid_request_error"),
-        ev.UpstreamError("x", f"Invalid: {LOCKED} {SECRET}", event_id="relay_2"),
-        ev.UpstreamError("session_expired", f"Expired: {LOCKED} {SECRET}"),
+        ev.UpstreamErrorEvent("invalid_value", f"Invalid value: '{LOCKED} {SECRET}'.", "invalid_request_error"),
+        ev.UpstreamErrorEvent("x", f"Invalid: {LOCKED} {SECRET}", event_id="relay_2"),
+        ev.UpstreamErrorEvent("session_expired", f"Expired: {LOCKED} {SECRET}"),
         ev.UpstreamClosed(1011, f"{LOCKED} {SECRET}"),
         done("resp_1", status="failed", error_message=f"No: {LOCKED} {SECRET}"),
     ],
 )
 def test_no_error_quotes_the_locked_instructions(event: ev.UpstreamEvent) -> None:
     script = begun(policy(instructions=f"{LOCKED} {SECRET}"))
-    script.see(ev.Hello(given=("language",), language="French"), ev.ResponseCreated("resp_1"))
-    told = repr([one for one in script.see(event) if isinstance(one, cmd.TellError | cmd.CloseClient)])
-    assert "TellError" in told
+    script.feed(ev.Hello(fields_set=("language",), language="French"), ev.ResponseCreated("resp_1"))
+    told = repr([one for one in script.feed(event) if isinstance(one, cmd.SendError | cmd.CloseClient)])
+    assert "SendError" in told
     assert "museum" not in told
     assert "seven" not in told

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_24K, PCMU, AudioFormat
-from relay.session.common.model import ClipHanded, DeviceOptions
-from relay.session.device.playback import JITTER_BUFFER_MS, MAX_CLIPS
-from relay.session.device.playout_pacing import MIN_HEADROOM_MS, PIECE_MS, WAKE_MARGIN_S, PlayoutClock, PlayoutPacing
+from relay.session.common.model import DeviceOptions, SentAudio
+from relay.session.device.playback import JITTER_BUFFER_MS, MAX_PLAYBACK_PARTS
+from relay.session.device.playout_pacing import CHUNK_MS, MIN_HEADROOM_MS, WAKE_MARGIN_S, PlayoutClock, PlayoutPacer
 
 FIRST, SECOND, THIRD = ("item_1", 0), ("item_2", 0), ("item_3", 0)
 MS_BYTES = 8
@@ -15,8 +15,8 @@ MS_BYTES = 8
 JITTER_S = JITTER_BUFFER_MS / 1000
 
 
-def pacing_with(max_ahead_ms: int | None, output: AudioFormat = PCMU) -> PlayoutPacing:
-    return PlayoutPacing(DeviceOptions(output, output, max_ahead_ms))
+def pacing_with(max_ahead_ms: int | None, output: AudioFormat = PCMU) -> PlayoutPacer:
+    return PlayoutPacer(DeviceOptions(output, output, max_ahead_ms))
 
 
 # -- the clock --------------------------------------------------------------------------------------------------------
@@ -74,12 +74,12 @@ def test_what_is_too_much_goes_as_far_as_there_is_room_and_the_rest_in_pieces() 
     pacing = pacing_with(400)
     assert pacing.send(FIRST, 1000 * MS_BYTES, 0.0) == 400 * MS_BYTES
     assert pacing.send(FIRST, 600 * MS_BYTES, 0.0) == 0
-    at = pacing.next_piece_at(600 * MS_BYTES, 0.0)
-    assert at == pytest.approx(PIECE_MS / 1000 + WAKE_MARGIN_S), "when it has played that much, if it began at once"
+    at = pacing.next_chunk_at(600 * MS_BYTES, 0.0)
+    assert at == pytest.approx(CHUNK_MS / 1000 + WAKE_MARGIN_S), "when it has played that much, if it began at once"
     assert pacing.send(FIRST, 600 * MS_BYTES, at) == 0, "it fills its jitter buffer first"
-    at = pacing.next_piece_at(600 * MS_BYTES, at)
-    assert at == pytest.approx(PIECE_MS / 1000 + JITTER_S, abs=0.003)
-    assert pacing.send(FIRST, 600 * MS_BYTES, at) // MS_BYTES in (PIECE_MS, PIECE_MS + 1)
+    at = pacing.next_chunk_at(600 * MS_BYTES, at)
+    assert at == pytest.approx(CHUNK_MS / 1000 + JITTER_S, abs=0.003)
+    assert pacing.send(FIRST, 600 * MS_BYTES, at) // MS_BYTES in (CHUNK_MS, CHUNK_MS + 1)
 
 
 def test_the_last_of_the_audio_waits_for_no_more_room_than_it_needs() -> None:
@@ -116,7 +116,7 @@ def test_more_of_a_part_goes_only_whole_and_after_its_beginning() -> None:
 def test_new_options_are_in_force_from_there_on() -> None:
     pacing = pacing_with(400)
     pacing.send(FIRST, 400 * MS_BYTES, 0.0)
-    pacing.use(DeviceOptions(PCM16_24K, PCM16_24K, 1000))
+    pacing.apply_options(DeviceOptions(PCM16_24K, PCM16_24K, 1000))
     assert pacing.send(FIRST, 5000 * 48, 0.0) == 600 * 48
 
 
@@ -126,11 +126,11 @@ def test_new_options_are_in_force_from_there_on() -> None:
 def test_a_clear_accounts_for_the_parts_that_play_or_may_go_on_or_wait() -> None:
     pacing = pacing_with(None)
     pacing.send(FIRST, 500 * MS_BYTES, 0.0)
-    pacing.end(FIRST)
+    pacing.end_part(FIRST)
     pacing.send(SECOND, 700 * MS_BYTES, 0.0)
     assert pacing.clear(JITTER_S + 0.6, [SECOND, THIRD]) == (
-        ClipHanded("item_2", 0, 700, 100),
-        ClipHanded("item_3", 0, 0, 0),
+        SentAudio("item_2", 0, 700, 100),
+        SentAudio("item_3", 0, 0, 0),
     )
     assert pacing.latest_part is None
     assert pacing.ahead_ms(JITTER_S + 0.6) == 0
@@ -140,14 +140,14 @@ def test_a_clear_accounts_for_the_parts_that_play_or_may_go_on_or_wait() -> None
 def test_a_part_that_was_played_so_far_and_may_go_on_is_accounted_for() -> None:
     pacing = pacing_with(1000)
     pacing.send(FIRST, 200 * MS_BYTES, 0.0)
-    assert pacing.clear(9.0, []) == (ClipHanded("item_1", 0, 200, 200),)
+    assert pacing.clear(9.0, []) == (SentAudio("item_1", 0, 200, 200),)
 
 
 def test_of_what_waits_behind_another_part_nothing_was_played() -> None:
     pacing = pacing_with(1000)
     pacing.send(FIRST, 500 * MS_BYTES, 0.0)
     pacing.send(SECOND, 300 * MS_BYTES, 0.0)
-    assert pacing.clear(JITTER_S + 0.2505, []) == (ClipHanded("item_1", 0, 500, 250), ClipHanded("item_2", 0, 300, 0))
+    assert pacing.clear(JITTER_S + 0.2505, []) == (SentAudio("item_1", 0, 500, 250), SentAudio("item_2", 0, 300, 0))
 
 
 def test_a_position_counts_within_its_item_and_never_past_what_was_sent_of_it() -> None:
@@ -167,7 +167,7 @@ def test_what_is_known_of_parts_is_bounded() -> None:
     for number in range(1000):
         pacing.send((f"item_{number}", 0), MS_BYTES, 0.0)
     items = [handed.item_id for handed in pacing.clear(0.0, [])]
-    assert items == [f"item_{number}" for number in range(1000 - MAX_CLIPS, 1000)]
+    assert items == [f"item_{number}" for number in range(1000 - MAX_PLAYBACK_PARTS, 1000)]
 
 
 # -- whatever happens -------------------------------------------------------------------------------------------------
@@ -194,16 +194,16 @@ def test_the_client_never_holds_more_than_was_agreed_and_all_is_accounted_for(
         elif action == "sync":
             pacing.sync(item_id, value, now)
         elif action == "next":
-            pacing.end((item_id, 0))
+            pacing.end_part((item_id, 0))
             part += 1
         elif action == "clear":
             for handed in pacing.clear(now, []):
-                assert handed.handed_ms == sent_bytes[handed.item_id] // MS_BYTES
-                assert 0 <= handed.estimated_ms <= handed.handed_ms
+                assert handed.sent_ms == sent_bytes[handed.item_id] // MS_BYTES
+                assert 0 <= handed.estimated_played_ms <= handed.sent_ms
             assert pacing.ahead_ms(now) == 0
             part += 1
         else:
-            if action == "wake" and (at := pacing.next_piece_at(n_bytes, now)) > now:
+            if action == "wake" and (at := pacing.next_chunk_at(n_bytes, now)) > now:
                 now = at + JITTER_S  # a client that had run dry fills its buffer first
             if action == "more":
                 n_sent = n_bytes if pacing.send_more((item_id, 0), n_bytes, now) else 0

@@ -12,7 +12,7 @@ def test_a_second_of_the_upstream_is_a_second_for_the_client(fmt: AudioFormat) -
     options = DeviceOptions(output=fmt)
     one = PlayoutTranscoder(options)
     heard_bytes = sum(len(one.convert(bytes(20 * options.upstream_output.bytes_per_ms))) for _ in range(50))
-    heard_ms = (heard_bytes + len(one.end_part())) / fmt.bytes_per_ms
+    heard_ms = (heard_bytes + len(one.flush_part())) / fmt.bytes_per_ms
     assert abs(heard_ms - 1000) <= 2
 
 
@@ -21,14 +21,14 @@ def test_formats_that_agree_are_not_copied(fmt: AudioFormat) -> None:
     one = PlayoutTranscoder(DeviceOptions(fmt, fmt))
     chunk = bytes(range(200))
     assert one.convert(chunk) is chunk
-    assert one.end_part() == b""
+    assert one.flush_part() == b""
 
 
 def test_mixed_formats_are_transcoded_by_direction() -> None:
     options = DeviceOptions(PCMU, PCM16_16K)
     one = PlayoutTranscoder(options)
     assert (options.upstream_input, options.upstream_output) == (PCMU, PCM16_24K)
-    assert len(one.convert(bytes(480 * 2)) + one.end_part()) == pytest.approx(320 * 2, abs=80)
+    assert len(one.convert(bytes(480 * 2)) + one.flush_part()) == pytest.approx(320 * 2, abs=80)
 
 
 def test_nothing_of_a_part_that_was_cut_or_ended_sounds_in_the_next() -> None:
@@ -36,9 +36,9 @@ def test_nothing_of_a_part_that_was_cut_or_ended_sounds_in_the_next() -> None:
     fresh = PlayoutTranscoder(DeviceOptions()).convert(quiet)
     cut = PlayoutTranscoder(DeviceOptions())
     cut.convert(loud)
-    cut.drop_part()
+    cut.discard_part()
     assert cut.convert(quiet) == fresh
     ended = PlayoutTranscoder(DeviceOptions())
     ended.convert(loud)
-    ended.end_part()
+    ended.flush_part()
     assert ended.convert(quiet) == fresh

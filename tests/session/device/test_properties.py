@@ -19,7 +19,7 @@ from relay.protocols.openai.upstream_codec import RealtimeCodec
 from relay.session.common.life import Phase
 from relay.session.common.limits import FAULT_WINDOW_S, SessionLimits
 from relay.session.common.media_types import AudioDelta
-from relay.session.common.model import ClipHanded, DeviceOptions, Item, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.common.model import DeviceOptions, Item, SentAudio, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.negotiation import MAX_UPDATES
@@ -30,11 +30,11 @@ from tests.support.media import InputAudio, Media, OutputAudio
 Op = tuple[str, int, int, int]
 Key = tuple[str, int]
 
-CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"}, shown=True)
+CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"}, visible_to_client=True)
 DOOR = ToolSpec("door", "Opens the door.", {"type": "object"}, timeout_ms=2000)
 """What a client brings; it stands in no configuration until a hello says so, and then runs at the client."""
 TO_UPSTREAM = cmd.UpstreamCommand
-TO_CLIENT = cmd.ClientMessage | cmd.PlayStart | cmd.PlayEnd
+TO_CLIENT = cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd
 
 
 class World:
@@ -77,11 +77,11 @@ class World:
         self.started_clips: set[Key] = set()
         self.open_clips: dict[Key, int] = {}
         self.responses_open = 0
-        self.last_end: cmd.TellResponseEnd | None = None
+        self.last_end: cmd.SendResponseEnd | None = None
 
     @property
     def ended(self) -> bool:
-        return self.session.life.phase is Phase.ENDED
+        return self.session.state.phase is Phase.ENDED
 
     def feed(self, event: Any) -> None:
         """One event, and whatever the playout reports of what follows from it."""
@@ -98,7 +98,7 @@ class World:
             if deadline is None or deadline > until:
                 break
             self.now = max(self.now, deadline)
-            self.feed(ev.Tick())
+            self.feed(ev.DeadlineReached())
             after = self.session.deadline
             assert after is None or after > self.now, "a tick at the deadline must get somewhere"
         else:
@@ -124,21 +124,21 @@ class World:
         if self.ended:
             assert isinstance(commands[-1], cmd.CloseUpstream), "nothing is asked for after the end"
         self.commands.extend(commands)
-        if isinstance(event, ev.ToolReturned) and event.call_id in self.ran and not self.ended:
+        if isinstance(event, ev.ToolCallFinished) and event.call_id in self.ran and not self.ended:
             assert self.outputs.count(event.call_id) == 1
         assert len(self.outputs) == len(set(self.outputs)), "a call has one output"
 
     def _answers(self, event: ev.Event, commands: Sequence[cmd.Command]) -> None:
         """What the client did wrong is answered once; what it did right is not answered as a fault."""
-        errors = [command.code for command in commands if isinstance(command, cmd.TellError)]
+        errors = [command.code for command in commands if isinstance(command, cmd.SendError)]
         if self.ended and "too_many_faults" in errors:
             errors.remove("too_many_faults")
         if type(event) in ev.CLIENT_EVENTS:
             self.heard_at = self.now
         match event:
-            case ev.ClientFault(code):
+            case ev.ClientProtocolError(code):
                 assert errors == [code]
-            case ev.ClientTooFast():
+            case ev.ClientRateLimited():
                 assert errors == ["too_fast"]
             case ev.ToolResult(call_id):
                 known = call_id in self.asked | self.ran | set(self.outputs)
@@ -149,7 +149,7 @@ class World:
                 refused = [code for code in errors if code in ("hello_too_late", "hello_refused")]
                 assert len(refused) <= 1
                 self.hellos_owed += not refused
-        self.hellos_owed -= sum(isinstance(command, cmd.TellReady) for command in commands)
+        self.hellos_owed -= sum(isinstance(command, cmd.SendReady) for command in commands)
         assert self.hellos_owed >= 0, "a hello is answered once"
         if "idle" in errors:
             assert self.now - self.heard_at >= (self.limits.max_idle_s or 0.0) - 1e-6, "who speaks is not idle"
@@ -182,16 +182,16 @@ class World:
                 self.alive.pop(event.response_id, None)
                 if event.request_id is not None and event.request_id == self.requested:
                     self.requested = None
-            case ev.UpstreamError(event_id=event_id) if event_id is not None and event_id == self.requested:
+            case ev.UpstreamErrorEvent(event_id=event_id) if event_id is not None and event_id == self.requested:
                 self.requested = None
-            case ev.AudioHanded():
+            case ev.FirstAudioSent():
                 self.muted = self.session.options.half_duplex
-            case ev.PlayedOut() | ev.AudioDropped():
+            case ev.PlayoutFinished() | ev.PlayoutCleared():
                 self.muted = False
 
     def _obeys(self, event: ev.Event, command: cmd.Command) -> None:
         match command:
-            case cmd.TellError(code="upstream_stalled"):
+            case cmd.SendError(code="upstream_stalled"):
                 self.silenced |= self.alive.keys()
                 self.alive.clear()
                 self.requested = None
@@ -201,7 +201,7 @@ class World:
                 self.requested = event_id
             case cmd.CancelResponse(response_id):
                 self.silenced.add(response_id)
-            case cmd.RunTool(call_id) | cmd.TellToolCall(call_id):
+            case cmd.RunTool(call_id) | cmd.SendToolCall(call_id):
                 assert call_id not in self.ran | self.asked, "no call runs twice"
                 assert isinstance(event, ev.ResponseDone)
                 assert event.status == "completed"
@@ -210,11 +210,11 @@ class World:
             case cmd.CreateItem(item) if item.kind == "function_call_output":
                 assert item.call_id is not None
                 self.outputs.append(item.call_id)
-            case cmd.TellText() | cmd.TellTranscript(role="assistant"):
+            case cmd.SendTextDelta() | cmd.SendTranscript(role="assistant"):
                 assert getattr(event, "response_id", "") not in self.silenced, "words after the silence"
-            case cmd.TellResponseStart():
+            case cmd.SendResponseStart():
                 self.responses_open += 1
-            case cmd.TellResponseEnd():
+            case cmd.SendResponseEnd():
                 self.responses_open -= 1
                 assert self.responses_open >= 0, "an end without a start"
                 self.last_end = command
@@ -232,31 +232,31 @@ class World:
                 self.open_clips[key] = self.open_clips.get(key, 0) + command.n_bytes
                 self.received_bytes[key] = self.received_bytes.get(key, 0) + command.n_bytes
                 if key not in self.clip_bytes:
-                    self.pending.append(ev.AudioHanded(command.item_id))
+                    self.pending.append(ev.FirstAudioSent(command.item_id))
                 self.clip_bytes[key] = self.clip_bytes.get(key, 0) + command.n_bytes
-            case cmd.PlayStart(item_id, content_index):
+            case cmd.SendAudioStart(item_id, content_index):
                 assert getattr(event, "response_id", "") not in self.silenced, "sound after the silence"
                 self.open_clips[item_id, content_index] = 0
-            case cmd.PlayEnd(item_id, content_index, total_ms):
+            case cmd.SendAudioEnd(item_id, content_index, total_ms):
                 assert total_ms == self.open_clips.pop((item_id, content_index)) // self.bytes_per_ms
-            case cmd.DropAudio():
+            case cmd.ClearPlayout():
                 self.silenced |= self.alive.keys()
-                self.pending.append(ev.AudioDropped(self._accounts()))
+                self.pending.append(ev.PlayoutCleared(self._accounts()))
             case cmd.TruncateItem(item_id, content_index, audio_end_ms):
                 received_ms = self.received_bytes[item_id, content_index] // self.bytes_per_ms
                 assert 0 < audio_end_ms <= received_ms, "the cut is within what was received"
-            case cmd.TellInterrupted():
+            case cmd.SendInterrupted():
                 assert command.played_ms >= 0
 
     @property
     def bytes_per_ms(self) -> int:
         return self.session.config.output_format.bytes_per_ms
 
-    def _accounts(self) -> tuple[ClipHanded, ...]:
+    def _accounts(self) -> tuple[SentAudio, ...]:
         clips = []
         for (item_id, content_index), n_bytes in self.clip_bytes.items():
             handed_ms = n_bytes // self.bytes_per_ms * self.handed_quarters // 4
-            clips.append(ClipHanded(item_id, content_index, handed_ms, handed_ms * self.handed_quarters // 4))
+            clips.append(SentAudio(item_id, content_index, handed_ms, handed_ms * self.handed_quarters // 4))
         self.clip_bytes.clear()
         self.open_clips.clear()
         return tuple(clips)
@@ -283,12 +283,12 @@ class Client:
         self.world.feed(InputAudio(raw))
 
     def too_fast(self, a: int, b: int) -> None:
-        self.world.feed(ev.ClientTooFast("audio" if b % 2 else "messages"))
+        self.world.feed(ev.ClientRateLimited("audio" if b % 2 else "messages"))
 
     def silence(self, a: int, b: int) -> None:
         """The playout reports that all has been played, and the room is quiet."""
         if not self.world.open_clips:
-            self.world.feed(ev.PlayedOut())
+            self.world.feed(ev.PlayoutFinished())
 
     def tool_result(self, a: int, b: int) -> None:
         """The result of a call of the client's own: the right one, late, doubled, or (seldom) of a call never made."""
@@ -327,16 +327,16 @@ class Client:
             ev.Hello(("tools", "duplex"), tools=(DOOR, CLOCK), half_duplex=bool(b % 2)),
             ev.Hello(("input",), input=(PCM16_16K, PCM16_24K, PCMU)[b % 3]),
         ]
-        self.world.feed(hellos[a] if a < len(hellos) else ev.ClientFault("bad_json", "That is not JSON."))
+        self.world.feed(hellos[a] if a < len(hellos) else ev.ClientProtocolError("bad_json", "That is not JSON."))
 
     def leave(self, a: int, b: int) -> None:
         ends: list[ev.Event] = [
             ev.Bye(),
             ev.ClientClosed(1006),
-            ev.ClientStuck(10**6),
-            ev.Draining(),
+            ev.ClientBackpressure(10**6),
+            ev.ServerDraining(),
             ev.KeyRevoked(),
-            ev.Crashed("x"),
+            ev.InternalFailure("x"),
         ]
         if a == 7:  # seldom, or nothing else would be seen
             self.world.feed(ends[b % len(ends)])
@@ -351,11 +351,11 @@ class Client:
             return
         call_id = sorted(world.ran)[-1 - a % len(world.ran)]
         if b == 0:
-            world.feed(ev.ToolProgressed(call_id, "still at it", 5))
+            world.feed(ev.ToolCallProgress(call_id, "still at it", 5))
             return
         status = ("done", "failed", "timeout", "cancelled")[b % 4]
         world.returned.add(call_id)
-        world.feed(ev.ToolReturned(call_id, status, '"ok"', 5))  # type: ignore[arg-type]
+        world.feed(ev.ToolCallFinished(call_id, status, '"ok"', 5))  # type: ignore[arg-type]
 
 
 class LikelyUpstream:
@@ -390,7 +390,7 @@ class LikelyUpstream:
                 if response_id == self.active:
                     self.cancelled = True
                 else:
-                    self.replies.append(ev.UpstreamError("response_cancel_not_active", "no such response"))
+                    self.replies.append(ev.UpstreamErrorEvent("response_cancel_not_active", "no such response"))
             case cmd.CommitInput():
                 self.replies.append(ev.InputCommitted(self.new("item")))
             case cmd.ClearInput():
@@ -424,7 +424,7 @@ class LikelyUpstream:
     def update(self, *, refuse: bool) -> None:
         event_id, config = self.updates.popleft()
         if refuse:
-            self.world.feed(ev.UpstreamError("invalid_value", "no such voice", event_id=event_id))
+            self.world.feed(ev.UpstreamErrorEvent("invalid_value", "no such voice", event_id=event_id))
             return
         self.turn = config.turn
         self.configured_once = True
@@ -437,9 +437,9 @@ class LikelyUpstream:
         request_id = self.requests.popleft()
         if self.active is not None:
             code = "conversation_already_has_active_response"
-            self.world.feed(ev.UpstreamError(code, "one at a time", event_id=request_id))
+            self.world.feed(ev.UpstreamErrorEvent(code, "one at a time", event_id=request_id))
         elif b == 7:
-            self.world.feed(ev.UpstreamError("rate_limit_exceeded", "slow down", event_id=request_id))
+            self.world.feed(ev.UpstreamErrorEvent("rate_limit_exceeded", "slow down", event_id=request_id))
         else:
             self.begin(request_id)
 
@@ -479,7 +479,7 @@ class LikelyUpstream:
     def sound_done(self, b: int) -> None:
         item_id = self.unfinished.pop(b % len(self.unfinished))
         self.world.feed(ev.TextDone(self.active or "", item_id, 0, "some words", spoken=True))
-        self.world.feed(ev.AudioDone(self.active or "", item_id, 0))
+        self.world.feed(ev.OutputAudioDone(self.active or "", item_id, 0))
 
     def end(self, status: str, b: int) -> None:
         response_id, self.active = self.active or "", None
@@ -497,7 +497,7 @@ class LikelyUpstream:
 
     def call(self, status: str) -> Item:
         call_id = self.new("call")
-        name = "door" if len(call_id) % 2 or self.world.session.ledger.heard_input_bytes % 3 else "clock"
+        name = "door" if len(call_id) % 2 or self.world.session.ledger.accepted_input_bytes % 3 else "clock"
         return Item(self.new("item"), "function_call", None, status, call_id, name, "{}")
 
     def for_user(self, b: int) -> list[Callable[[], None]]:
@@ -528,7 +528,7 @@ class LikelyUpstream:
                 return
             for call_id in sorted(self.world.ran - self.world.returned):
                 self.world.returned.add(call_id)
-                self.world.feed(ev.ToolReturned(call_id, "done", '"ok"', 5))
+                self.world.feed(ev.ToolCallFinished(call_id, "done", '"ok"', 5))
             if not self.introduced or self.updates or self.replies:
                 self.act(0, 0)
             elif self.speaking:
@@ -588,7 +588,7 @@ class HostileUpstream:
             OutputAudio(response, item, part, b),
             ev.TextDelta(response, item, part, "word", spoken=True),
             ev.TextDone(response, item, part, "words", spoken=False),
-            ev.AudioDone(response, item, part),
+            ev.OutputAudioDone(response, item, part),
             ev.ResponseCreated(response, asked),
             ev.ResponseDone(response, status, output=tuple(items), request_id=asked),
             ev.ResponseDone(f"resp_{b}", "completed", output=tuple(items), usage=Usage(1, 2, 3)),
@@ -602,12 +602,12 @@ class HostileUpstream:
             ev.ItemDeleted(item),
             ev.ItemTruncated(item, 10**9),
             ev.OutputItemAdded(response, items[0]),
-            ev.UpstreamError(code, "no", event_id=asked),
+            ev.UpstreamErrorEvent(code, "no", event_id=asked),
             ev.SessionCreated(),
             ev.SessionUpdated(),
             ev.UpstreamOpened(),
-            ev.UnknownUpstream(f"type.{a}{b}"),
-            ev.MalformedUpstream("not JSON"),
+            ev.IgnoredUpstreamEvent(f"type.{a}{b}"),
+            ev.MalformedUpstreamMessage("not JSON"),
         ]
         return events[what % len(events)]
 
@@ -672,9 +672,9 @@ def test_with_a_likely_upstream_every_rule_holds_and_nothing_is_left_open(
         return
     turns = world.session.turns
     assert turns.responses.slot.is_free
-    assert not turns.user.typed, "a typed turn that nobody answers"
-    assert turns.tools.calls.running == 0
-    assert not turns.tools.calls.owes_response
+    assert not turns.user.typed_turns, "a typed turn that nobody answers"
+    assert turns.tools.calls.n_running == 0
+    assert not turns.tools.calls.is_follow_up_due
     assert world.ran | world.asked <= set(world.outputs), "every call that ran has its output"
     assert world.hellos_owed == 0, "every hello has its answer"
     assert world.responses_open == 0, "a response that began is told to have ended"
@@ -776,11 +776,11 @@ def test_a_flood_of_the_longest_ids_and_texts_is_held_within_its_bound(ready: bo
         upstream("response.created", response={"id": item_id * 4000 if n % 1000 == 0 else f"{n}"})
         session.handle(ev.UserText(long * 32_768), now)
         session.handle(ev.Hello(("voice", "instructions"), voice=words[:128], instructions=long * 32_768), now)
-        if session.life.phase is Phase.ENDED:
+        if session.state.phase is Phase.ENDED:
             break
         now += FAULT_WINDOW_S  # a client that keeps just within its faults
     held = weight(session, set())
-    assert session.life.phase is not Phase.ENDED
+    assert session.state.phase is not Phase.ENDED
     assert held <= HELD_BYTES, f"{held / 1024:.0f} KiB"
 
 
@@ -799,18 +799,18 @@ def test_a_flood_of_ever_new_ids_leaves_no_more_than_the_bounds(ready: bool) -> 
         for event in (
             ev.Hello(("voice",), voice=f"voice_{n}"),
             ev.UserText("hi"),
-            InputAudio(bytes(6400)) if n > 100 else ev.UnknownUpstream(f"t{n}"),
+            InputAudio(bytes(6400)) if n > 100 else ev.IgnoredUpstreamEvent(f"t{n}"),
             ev.Commit(),
             ev.ResponseCreated(response),
-            OutputAudio(response, item, 0, 4800) if n > 100 else ev.MalformedUpstream(f"t{n}"),
+            OutputAudio(response, item, 0, 4800) if n > 100 else ev.MalformedUpstreamMessage(f"t{n}"),
             ev.TextDelta(response, item, 0, "x" * 100, spoken=True),
-            ev.Interrupt() if n % 100 == 0 else ev.AudioHanded(item),
+            ev.Interrupt() if n % 100 == 0 else ev.FirstAudioSent(item),
             ev.UserTranscript(f"user_{n:06}", "x", final=True),
-            ev.UpstreamError(f"code_{n}", "no"),
+            ev.UpstreamErrorEvent(f"code_{n}", "no"),
             ev.ResponseDone(f"gone_{n:06}", "cancelled", output=(Item("i", "function_call", call_id=f"call_{n:06}"),)),
         ):
             media.handle(event, n * 100.0)
         if n % 750 == 749:
             totals.append(kept(session))
-    assert session.life.phase is not Phase.ENDED
+    assert session.state.phase is not Phase.ENDED
     assert totals[3] <= totals[2] + 1024, "only the ids of calls, which must not run twice, are still gathered"

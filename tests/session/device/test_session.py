@@ -7,273 +7,275 @@ from relay.session.common.model import AudioFormat, DeviceOptions, Item, Session
 from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.device_script import MANUAL, Script, call, done, kinds, microphone, only
+from tests.support.device_script import MANUAL, DeviceSessionHarness, call, done, kinds, microphone, only
 from tests.support.media import InputAudio
 
 
 def test_the_session_is_configured_when_the_upstream_has_introduced_itself() -> None:
-    script = Script(SessionConfig(voice="marin"))
-    assert script.see(ev.UpstreamOpened()) == []
-    [configure] = script.see(ev.SessionCreated())
+    script = DeviceSessionHarness(SessionConfig(voice="marin"))
+    assert script.feed(ev.UpstreamOpened()) == []
+    [configure] = script.feed(ev.SessionCreated())
     assert isinstance(configure, cmd.ConfigureSession)
     assert configure.config.voice == "marin"
-    [connected] = script.see(ev.SessionUpdated())
-    assert connected == cmd.TellConnected("rs_test", DeviceOptions())
+    [connected] = script.feed(ev.SessionUpdated())
+    assert connected == cmd.SendConnected("rs_test", DeviceOptions())
 
 
 def test_an_engine_that_learns_from_examples_gets_them() -> None:
-    [configure] = Script().see(ev.SessionCreated(engine="relay-local"))
-    assert configure.teach is True
-    [configure] = Script().see(ev.SessionCreated(model="gpt-realtime"))
-    assert configure.teach is False
+    [configure] = DeviceSessionHarness().feed(ev.SessionCreated(engine="relay-local"))
+    assert configure.include_examples is True
+    [configure] = DeviceSessionHarness().feed(ev.SessionCreated(model="gpt-realtime"))
+    assert configure.include_examples is False
 
 
 def test_audio_before_the_session_is_ready_is_kept_in_order() -> None:
-    script = Script()
+    script = DeviceSessionHarness()
     early = [microphone(20), microphone(40)]
-    assert script.see(*early) == []
-    commands = script.see(ev.SessionCreated(), ev.SessionUpdated())
+    assert script.feed(*early) == []
+    commands = script.feed(ev.SessionCreated(), ev.SessionUpdated())
     assert [one.n_bytes for one in only(commands, InputAudio)] == [one.n_bytes for one in early]
 
 
 def test_too_much_early_audio_loses_its_oldest_part_and_says_so() -> None:
-    script = Script(MANUAL)
-    script.see(*[microphone(100) for _ in range(MAX_HELD_MS // 100 + 5)])
-    script.see(ev.Commit())
-    commands = script.see(ev.SessionCreated(), ev.SessionUpdated())
+    script = DeviceSessionHarness(MANUAL)
+    script.feed(*[microphone(100) for _ in range(MAX_HELD_MS // 100 + 5)])
+    script.feed(ev.Commit())
+    commands = script.feed(ev.SessionCreated(), ev.SessionUpdated())
     kept_ms = sum(one.n_bytes for one in only(commands, InputAudio)) / 32
     assert kept_ms == MAX_HELD_MS
-    [error] = only(commands, cmd.TellError)
+    [error] = only(commands, cmd.SendError)
     assert (error.code, "500 ms" in error.message) == ("audio_backlog", True)
     assert only(commands, cmd.CommitInput), "control messages are never dropped"
 
 
 def test_a_typed_turn_before_the_session_is_ready_waits_for_it() -> None:
-    script = Script()
-    script.see(ev.UserText("hello"))
-    commands = script.see(ev.SessionCreated(), ev.SessionUpdated())
+    script = DeviceSessionHarness()
+    script.feed(ev.UserText("hello"))
+    commands = script.feed(ev.SessionCreated(), ev.SessionUpdated())
     assert kinds(commands)[-2:] == ["CreateItem", "CreateResponse"]
 
 
 def test_an_upstream_that_never_gets_ready_ends_the_session() -> None:
-    script = Script()
+    script = DeviceSessionHarness()
     deadline = script.session.deadline
     assert deadline is not None
-    commands = script.see(ev.Tick(), after_s=deadline)
+    commands = script.feed(ev.DeadlineReached(), after_s=deadline)
     assert commands[0].code == "upstream_timeout"
     assert only(commands, cmd.CloseClient) == [cmd.CloseClient(1011, "the upstream did not get ready")]
 
 
 def test_a_refused_dial_is_an_error_and_a_close() -> None:
-    commands = Script().see(ev.UpstreamRefused(401, "The endpoint refused the connection with 401.", retryable=False))
-    assert kinds(commands) == ["TellError", "CloseClient", "CancelTools", "CloseUpstream"]
+    commands = DeviceSessionHarness().feed(
+        ev.UpstreamRefused(401, "The endpoint refused the connection with 401.", retryable=False)
+    )
+    assert kinds(commands) == ["SendError", "CloseClient", "CancelAllTools", "CloseUpstream"]
     assert (commands[0].code, commands[0].retryable, commands[1].code) == ("upstream_refused", False, 1011)
 
 
 def test_hello_changes_what_is_in_force_and_is_answered() -> None:
-    script = Script().ready()
+    script = DeviceSessionHarness().ready()
     pcm24 = AudioFormat("pcm16", 24_000)
     hello = ev.Hello(
-        given=("input", "output", "voice", "language"), input=pcm24, output=pcm24, voice="cedar", language="German"
+        fields_set=("input", "output", "voice", "language"), input=pcm24, output=pcm24, voice="cedar", language="German"
     )
-    commands = script.see(hello)
-    assert commands[0] == cmd.UseOptions(DeviceOptions(pcm24, pcm24))
+    commands = script.feed(hello)
+    assert commands[0] == cmd.ApplyOptions(DeviceOptions(pcm24, pcm24))
     assert commands[1].config.voice == "cedar"
     assert commands[1].config.full_instructions == "Always reply in German."
-    [ready] = script.see(ev.SessionUpdated())
+    [ready] = script.feed(ev.SessionUpdated())
     assert (ready.options.output, ready.config.voice) == (pcm24, "cedar")
 
 
 def test_hello_that_changes_only_our_side_is_answered_at_once() -> None:
-    commands = Script().ready().see(ev.Hello(given=("maxAheadMs",), max_ahead_ms=None))
-    assert kinds(commands) == ["UseOptions", "TellReady"]
+    commands = DeviceSessionHarness().ready().feed(ev.Hello(fields_set=("maxAheadMs",), max_ahead_ms=None))
+    assert kinds(commands) == ["ApplyOptions", "SendReady"]
     assert commands[1].options.max_ahead_ms is None
 
 
 def test_hello_while_connecting_is_part_of_the_first_configuration() -> None:
-    script = Script()
-    script.see(ev.Hello(given=("turn",), turn="manual"))
-    [configure] = script.see(ev.SessionCreated())
+    script = DeviceSessionHarness()
+    script.feed(ev.Hello(fields_set=("turn",), turn="manual"))
+    [configure] = script.feed(ev.SessionCreated())
     assert configure.config.turn.kind == "manual"
-    assert kinds(script.see(ev.SessionUpdated())) == ["TellConnected", "TellReady"]
+    assert kinds(script.feed(ev.SessionUpdated())) == ["SendConnected", "SendReady"]
 
 
 def test_hello_while_the_first_configuration_is_under_way_waits_for_both() -> None:
-    script = Script()
-    script.see(ev.SessionCreated())
-    commands = script.see(ev.Hello(given=("voice",), voice="cedar"))
-    assert kinds(commands) == ["UseOptions", "ConfigureSession"]
-    assert script.see(ev.SessionUpdated()) == []
-    assert kinds(script.see(ev.SessionUpdated())) == ["TellConnected", "TellReady"]
+    script = DeviceSessionHarness()
+    script.feed(ev.SessionCreated())
+    commands = script.feed(ev.Hello(fields_set=("voice",), voice="cedar"))
+    assert kinds(commands) == ["ApplyOptions", "ConfigureSession"]
+    assert script.feed(ev.SessionUpdated()) == []
+    assert kinds(script.feed(ev.SessionUpdated())) == ["SendConnected", "SendReady"]
     assert script.session.config.voice == "cedar"
 
 
 def test_hello_after_audio_is_too_late_and_costs_nothing_else() -> None:
-    script = Script().ready()
-    script.see(microphone())
-    [error] = script.see(ev.Hello(given=("voice",), voice="cedar"))
+    script = DeviceSessionHarness().ready()
+    script.feed(microphone())
+    [error] = script.feed(ev.Hello(fields_set=("voice",), voice="cedar"))
     assert error.code == "hello_too_late"
-    assert script.session.life.phase is Phase.READY
+    assert script.session.state.phase is Phase.READY
 
 
 def test_a_field_that_the_policy_refuses_is_one_error_and_the_rest_is_in_force() -> None:
     policy = Policy("kiosk", hello_fields=frozenset({"language"}))
-    script = Script(principal=Principal("kiosk-1", policy)).ready()
-    commands = script.see(ev.Hello(given=("voice", "language"), voice="cedar", language="French"))
+    script = DeviceSessionHarness(principal=Principal("kiosk-1", policy)).ready()
+    commands = script.feed(ev.Hello(fields_set=("voice", "language"), voice="cedar", language="French"))
     assert (commands[0].code, commands[0].field) == ("not_allowed", "voice")
     [configure] = only(commands, cmd.ConfigureSession)
     assert (configure.config.voice, configure.config.language) == (None, "French")
 
 
 def test_a_hello_that_the_upstream_refuses_leaves_the_old_settings_in_force() -> None:
-    script = Script(SessionConfig(voice="marin")).ready()
-    [_, configure] = script.see(ev.Hello(given=("voice",), voice="nobody"))
-    commands = script.see(ev.UpstreamError("invalid_value", "no such voice", event_id=configure.event_id))
-    assert kinds(commands) == ["TellError", "UseOptions", "TellReady"]
+    script = DeviceSessionHarness(SessionConfig(voice="marin")).ready()
+    [_, configure] = script.feed(ev.Hello(fields_set=("voice",), voice="nobody"))
+    commands = script.feed(ev.UpstreamErrorEvent("invalid_value", "no such voice", event_id=configure.event_id))
+    assert kinds(commands) == ["SendError", "ApplyOptions", "SendReady"]
     assert (commands[0].code, commands[2].config.voice) == ("hello_refused", "marin")
 
 
 def test_a_refused_format_is_taken_back_on_our_side_too() -> None:
-    script = Script().ready()
+    script = DeviceSessionHarness().ready()
     pcmu = AudioFormat("pcmu", 8000)
-    [_, configure] = script.see(ev.Hello(given=("input", "output"), input=pcmu, output=pcmu))
-    commands = script.see(ev.UpstreamError("invalid_value", "no such format", event_id=configure.event_id))
-    assert only(commands, cmd.UseOptions) == [cmd.UseOptions(DeviceOptions())]
-    assert only(commands, cmd.TellReady)[0].options == DeviceOptions()
+    [_, configure] = script.feed(ev.Hello(fields_set=("input", "output"), input=pcmu, output=pcmu))
+    commands = script.feed(ev.UpstreamErrorEvent("invalid_value", "no such format", event_id=configure.event_id))
+    assert only(commands, cmd.ApplyOptions) == [cmd.ApplyOptions(DeviceOptions())]
+    assert only(commands, cmd.SendReady)[0].options == DeviceOptions()
 
 
 def test_what_was_accepted_before_a_refused_hello_is_in_force_in_all_parts() -> None:
-    script = Script().ready()
-    door = ToolSpec("door", "Opens.", {"type": "object"}, of_client=True)
-    script.see(ev.Hello(("tools",), tools=(door,)))
-    [_, second] = script.see(ev.Hello(("language",), language="French"))
-    assert script.see(ev.SessionUpdated()) == [], "the other one is still pending"
-    script.see(ev.UpstreamError("invalid_value", "No.", event_id=second.event_id))
+    script = DeviceSessionHarness().ready()
+    door = ToolSpec("door", "Opens.", {"type": "object"}, runs_on_client=True)
+    script.feed(ev.Hello(("tools",), tools=(door,)))
+    [_, second] = script.feed(ev.Hello(("language",), language="French"))
+    assert script.feed(ev.SessionUpdated()) == [], "the other one is still pending"
+    script.feed(ev.UpstreamErrorEvent("invalid_value", "No.", event_id=second.event_id))
     assert [tool.name for tool in script.session.config.tools] == ["door"]
-    called = script.see(ev.ResponseCreated("resp_1"), done("resp_1", call("call_1", "door")))
-    assert [one.name for one in only(called, cmd.TellToolCall)] == ["door"]
+    called = script.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("call_1", "door")))
+    assert [one.name for one in only(called, cmd.SendToolCall)] == ["door"]
 
 
 def test_a_hello_that_the_upstream_never_answers_is_given_up() -> None:
-    script = Script().ready()
-    script.see(ev.Hello(given=("voice",), voice="cedar"), ev.UserText("hello"))
+    script = DeviceSessionHarness().ready()
+    script.feed(ev.Hello(fields_set=("voice",), voice="cedar"), ev.UserText("hello"))
     deadline = script.session.deadline
     assert deadline is not None
-    commands = script.see(ev.Tick(), after_s=deadline)
-    assert kinds(commands) == ["TellError", "UseOptions", "TellReady", "CreateItem", "CreateResponse"]
+    commands = script.feed(ev.DeadlineReached(), after_s=deadline)
+    assert kinds(commands) == ["SendError", "ApplyOptions", "SendReady", "CreateItem", "CreateResponse"]
     assert commands[0].code == "hello_refused"
 
 
 def test_every_hello_is_answered() -> None:
-    script = Script()
-    script.see(ev.Hello(given=("voice",), voice="a"), ev.Hello(given=("voice",), voice="b"))
-    commands = script.see(ev.SessionCreated(), ev.SessionUpdated())
-    assert [one.config.voice for one in only(commands, cmd.TellReady)] == ["b", "b"]
+    script = DeviceSessionHarness()
+    script.feed(ev.Hello(fields_set=("voice",), voice="a"), ev.Hello(fields_set=("voice",), voice="b"))
+    commands = script.feed(ev.SessionCreated(), ev.SessionUpdated())
+    assert [one.config.voice for one in only(commands, cmd.SendReady)] == ["b", "b"]
 
 
 def test_settings_that_the_upstream_refuses_at_the_start_end_the_session_with_its_words() -> None:
-    script = Script()
-    [configure] = script.see(ev.SessionCreated())
-    commands = script.see(ev.UpstreamError("invalid_value", "no such model", event_id=configure.event_id))
+    script = DeviceSessionHarness()
+    [configure] = script.feed(ev.SessionCreated())
+    commands = script.feed(ev.UpstreamErrorEvent("invalid_value", "no such model", event_id=configure.event_id))
     assert (commands[0].code, commands[0].message) == ("session_refused", "no such model")
     assert only(commands, cmd.CloseClient)
 
 
 def test_harmless_errors_are_counted_and_end_nothing() -> None:
-    script = Script().ready()
+    script = DeviceSessionHarness().ready()
     for code in ("response_cancel_not_active", "item_truncate_invalid_item_id", "input_audio_buffer_commit_empty"):
-        assert script.see(ev.UpstreamError(code, "too late")) == []
-    assert script.session.life.phase is Phase.READY
-    assert script.session.passed_over["error response_cancel_not_active"] == 1
+        assert script.feed(ev.UpstreamErrorEvent(code, "too late")) == []
+    assert script.session.state.phase is Phase.READY
+    assert script.session.ignored["error response_cancel_not_active"] == 1
 
 
 def test_an_error_that_is_not_known_is_told_and_ends_nothing() -> None:
-    script = Script().ready()
-    [error] = script.see(ev.UpstreamError("something_new", "odd", param="session.foo"))
+    script = DeviceSessionHarness().ready()
+    [error] = script.feed(ev.UpstreamErrorEvent("something_new", "odd", param="session.foo"))
     assert (error.code, error.field, error.retryable) == ("upstream_error", "session.foo", True)
-    assert script.session.life.phase is Phase.READY
+    assert script.session.state.phase is Phase.READY
 
 
 def test_a_fatal_error_ends_the_session() -> None:
     for code in ("insufficient_quota", "invalid_api_key", "session_expired"):
-        script = Script().ready()
-        commands = script.see(ev.UpstreamError(code, "no more"))
+        script = DeviceSessionHarness().ready()
+        commands = script.feed(ev.UpstreamErrorEvent(code, "no more"))
         assert only(commands, cmd.CloseClient), code
-        assert script.session.life.phase is Phase.ENDED
+        assert script.session.state.phase is Phase.ENDED
 
 
 def test_unknown_and_malformed_events_are_counted_and_passed_over() -> None:
-    script = Script().ready()
-    assert script.see(ev.UnknownUpstream("response.new_thing"), ev.MalformedUpstream("not JSON")) == []
-    assert script.session.passed_over == {"response.new_thing": 1, "(malformed)": 1}
+    script = DeviceSessionHarness().ready()
+    assert script.feed(ev.IgnoredUpstreamEvent("response.new_thing"), ev.MalformedUpstreamMessage("not JSON")) == []
+    assert script.session.ignored == {"response.new_thing": 1, "(malformed)": 1}
 
 
 def test_a_fault_is_one_error_and_ten_in_a_minute_end_the_session() -> None:
-    script = Script().ready()
-    fault = ev.ClientFault("bad_json", "That is not JSON.")
+    script = DeviceSessionHarness().ready()
+    fault = ev.ClientProtocolError("bad_json", "That is not JSON.")
     for _ in range(MAX_FAULTS - 1):
-        assert kinds(script.see(fault)) == ["TellError"]
-    commands = script.see(fault)
-    assert [one.code for one in only(commands, cmd.TellError)] == ["bad_json", "too_many_faults"]
+        assert kinds(script.feed(fault)) == ["SendError"]
+    commands = script.feed(fault)
+    assert [one.code for one in only(commands, cmd.SendError)] == ["bad_json", "too_many_faults"]
     assert only(commands, cmd.CloseClient) == [cmd.CloseClient(1008, "too many faults")]
 
 
 def test_faults_far_apart_are_forgiven() -> None:
-    script = Script().ready()
+    script = DeviceSessionHarness().ready()
     for _ in range(3 * MAX_FAULTS):
-        assert kinds(script.see(ev.ClientFault("bad_json", "no"), after_s=10)) == ["TellError"]
+        assert kinds(script.feed(ev.ClientProtocolError("bad_json", "no"), after_s=10)) == ["SendError"]
 
 
 def test_playback_of_an_item_never_seen_is_a_fault_and_a_late_one_is_not() -> None:
-    script = Script().ready()
-    [error] = script.see(ev.Playback("item_x", 10))
+    script = DeviceSessionHarness().ready()
+    [error] = script.feed(ev.Playback("item_x", 10))
     assert (error.code, error.field) == ("unknown_item", "itemId")
-    script.speaks(ms=100)
-    script.see(ev.AudioDone("resp_1", "item_1", 0), ev.Playback("item_1", 100))
-    assert script.see(ev.Playback("item_1", 100)) == []
+    script.model_speaks(ms=100)
+    script.feed(ev.OutputAudioDone("resp_1", "item_1", 0), ev.Playback("item_1", 100))
+    assert script.feed(ev.Playback("item_1", 100)) == []
 
 
 def test_the_upstream_hanging_up_is_told_with_its_code_and_mapped_for_the_wire() -> None:
-    commands = Script().ready().see(ev.UpstreamClosed(1006))
+    commands = DeviceSessionHarness().ready().feed(ev.UpstreamClosed(1006))
     assert "1006" in commands[0].message
     assert only(commands, cmd.CloseClient)[0].code == 1011
 
 
 def test_the_client_leaving_frees_everything() -> None:
-    script = Script().ready()
-    assert kinds(script.see(ev.ClientClosed(1006))) == ["CancelTools", "CloseUpstream"]
-    assert script.see(ev.SpeechStarted("item_1"), ev.Tick(), microphone()) == []
+    script = DeviceSessionHarness().ready()
+    assert kinds(script.feed(ev.ClientClosed(1006))) == ["CancelAllTools", "CloseUpstream"]
+    assert script.feed(ev.SpeechStarted("item_1"), ev.DeadlineReached(), microphone()) == []
     assert script.session.deadline is None
 
 
 def test_bye_is_a_normal_end() -> None:
-    assert only(Script().ready().see(ev.Bye()), cmd.CloseClient) == [cmd.CloseClient(1000, "bye")]
+    assert only(DeviceSessionHarness().ready().feed(ev.Bye()), cmd.CloseClient) == [cmd.CloseClient(1000, "bye")]
 
 
 def test_a_shutdown_says_goodbye_first() -> None:
-    commands = Script().ready().see(ev.Draining("the relay is restarting"))
-    assert kinds(commands)[:2] == ["TellGoodbye", "CloseClient"]
+    commands = DeviceSessionHarness().ready().feed(ev.ServerDraining("the relay is restarting"))
+    assert kinds(commands)[:2] == ["SendGoodbye", "CloseClient"]
     assert commands[1].code == 1001
 
 
 def test_a_revoked_key_ends_its_session_with_an_error_first() -> None:
-    commands = Script().ready().see(ev.KeyRevoked())
-    assert kinds(commands)[:2] == ["TellError", "CloseClient"]
+    commands = DeviceSessionHarness().ready().feed(ev.KeyRevoked())
+    assert kinds(commands)[:2] == ["SendError", "CloseClient"]
     assert (commands[0].code, commands[0].retryable) == ("key_revoked", False)
     assert [close.code for close in only(commands, cmd.CloseClient)] == [1008]
 
 
 def test_the_users_words_carry_their_place_however_late_they_come() -> None:
-    script = Script().ready()
-    script.see(ev.InputCommitted("item_user"), ev.ItemAdded(Item("item_user", "message", "user")))
-    script.speaks(item="item_answer")
-    [answer] = script.see(ev.TextDone("resp_1", "item_answer", 0, "It is nine.", spoken=True))
-    [question] = script.see(ev.UserTranscript("item_user", "What time is it?", final=True))
+    script = DeviceSessionHarness().ready()
+    script.feed(ev.InputCommitted("item_user"), ev.ItemAdded(Item("item_user", "message", "user")))
+    script.model_speaks(item="item_answer")
+    [answer] = script.feed(ev.TextDone("resp_1", "item_answer", 0, "It is nine.", spoken=True))
+    [question] = script.feed(ev.UserTranscript("item_user", "What time is it?", final=True))
     assert question.order < answer.order
     assert (question.role, answer.role, question.final) == ("user", "assistant", True)
 
 
 def test_what_was_typed_stands_in_the_transcript() -> None:
-    script = Script().ready()
-    [told] = script.see(ev.ItemAdded(Item("item_1", "message", "user", text="hello there")))
-    assert told == cmd.TellTranscript("user", "item_1", 0, "hello there", final=True)
+    script = DeviceSessionHarness().ready()
+    [told] = script.feed(ev.ItemAdded(Item("item_1", "message", "user", text="hello there")))
+    assert told == cmd.SendTranscript("user", "item_1", 0, "hello there", final=True)

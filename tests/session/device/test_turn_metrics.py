@@ -8,14 +8,14 @@ import pytest
 
 from relay.session.device.turn_metrics import (
     ACK_WAIT_S,
-    EXAMPLES,
-    FIGURES,
-    TOTAL,
-    Figure,
+    EXAMPLE_TURNS,
+    METRICS,
+    TOTAL_METRIC,
+    TurnMetric,
     TurnMetrics,
     TurnTimer,
-    steps,
-    steps_as_text,
+    format_latency,
+    latency_steps,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -39,11 +39,11 @@ def written_by_people() -> dict[str, str]:
     return {name: re.sub(DERIVED.get(name, "$^"), "", text, flags=re.DOTALL) for name, text in texts.items()}
 
 
-@pytest.mark.parametrize("figure", [one for one in FIGURES if one is not TOTAL], ids=lambda one: one.name)
-def test_no_other_source_file_names_a_figure(figure: Figure) -> None:
+@pytest.mark.parametrize("figure", [one for one in METRICS if one is not TOTAL_METRIC], ids=lambda one: one.name)
+def test_no_other_source_file_names_a_figure(figure: TurnMetric) -> None:
     """But for the total, a name that other messages have as well."""
-    name = re.compile(rf"\b({figure.wire}|{figure.name})\b")
-    label = re.compile(rf"""["'`>]({figure.label}|{figure.label_at_client})["'`<]""")
+    name = re.compile(rf"\b({figure.wire_name}|{figure.name})\b")
+    label = re.compile(rf"""["'`>]({figure.label}|{figure.client_label})["'`<]""")
     texts = written_by_people()
     assert [file for file, text in texts.items() if name.search(text) or label.search(text)] == []
 
@@ -51,27 +51,27 @@ def test_no_other_source_file_names_a_figure(figure: Figure) -> None:
 def test_the_derived_parts_name_every_figure() -> None:
     for name, part in DERIVED.items():
         [derived] = re.findall(part, (ROOT / name).read_text("utf-8"), re.DOTALL)[:1]
-        assert [figure.wire for figure in FIGURES if figure.wire not in derived] == []
+        assert [figure.wire_name for figure in METRICS if figure.wire_name not in derived] == []
 
 
 def test_every_figure_is_in_an_example() -> None:
-    assert {name for example in EXAMPLES for name in example.to_wire()} == {figure.wire for figure in FIGURES}
+    assert {name for example in EXAMPLE_TURNS for name in example.to_wire()} == {figure.wire_name for figure in METRICS}
 
 
 def test_a_figure_has_names_of_its_own() -> None:
-    for names in zip(*((one.wire, one.name, one.label) for one in FIGURES), strict=True):
-        assert len(set(names)) == len(FIGURES)
+    for names in zip(*((one.wire_name, one.name, one.label) for one in METRICS), strict=True):
+        assert len(set(names)) == len(METRICS)
 
 
-@pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figure.name)
-def test_a_figure_is_described(figure: Figure) -> None:
-    assert figure.meaning.endswith(".")
-    assert figure.part_of in ("", *(one.name for one in FIGURES))
+@pytest.mark.parametrize("figure", METRICS, ids=lambda figure: figure.name)
+def test_a_figure_is_described(figure: TurnMetric) -> None:
+    assert figure.description.endswith(".")
+    assert figure.part_of in ("", *(one.name for one in METRICS))
 
 
 # -- as messages and as text ------------------------------------------------------------------------------------------
 
-PLAIN, VOICED = EXAMPLES
+PLAIN, VOICED = EXAMPLE_TURNS
 
 
 def test_what_did_not_happen_is_null_or_left_out() -> None:
@@ -81,7 +81,7 @@ def test_what_did_not_happen_is_null_or_left_out() -> None:
 
 
 def test_parts_are_shown_in_place_of_their_whole() -> None:
-    shown = [(figure.wire, ms) for figure, ms in steps(VOICED.to_wire())]
+    shown = [(figure.wire_name, ms) for figure, ms in latency_steps(VOICED.to_wire())]
     assert shown == [
         ("speechStoppedMs", 512),
         ("firstTextMs", 148),
@@ -93,12 +93,12 @@ def test_parts_are_shown_in_place_of_their_whole() -> None:
 
 def test_the_steps_as_text_are_for_those_who_are_there_or_for_others() -> None:
     begin = "speech end noticed +512 ms, first sound from the model +154 ms, "
-    assert steps_as_text(PLAIN.to_wire()) == begin + "to the client +0 ms, played +3 ms"
-    assert steps_as_text(PLAIN.to_wire(), at_client=True) == begin + "first sound here +0 ms, first played +3 ms"
+    assert format_latency(PLAIN.to_wire()) == begin + "to the client +0 ms, played +3 ms"
+    assert format_latency(PLAIN.to_wire(), at_client=True) == begin + "first sound here +0 ms, first played +3 ms"
 
 
 def test_what_does_not_add_up_with_the_others_has_no_sign() -> None:
-    assert steps_as_text(VOICED.to_wire()).endswith("to the client +0 ms, barge-in to silence 384 ms")
+    assert format_latency(VOICED.to_wire()).endswith("to the client +0 ms, barge-in to silence 384 ms")
 
 
 # -- the timer --------------------------------------------------------------------------------------------------------
@@ -108,17 +108,17 @@ def answered() -> TurnTimer:
     """A turn whose answer began to go to the client at 10.21."""
     timer = TurnTimer()
     timer.turn_ended(9.5, 10.0)
-    timer.audio_came("item_1", 10.2)
+    timer.audio_received("item_1", 10.2)
     timer.audio_sent("item_1", 10.21)
     return timer
 
 
 def test_a_turn_is_reported_when_the_client_acknowledges_playback() -> None:
     timer = answered()
-    assert timer.played("item_0", 200, 10.5) is None
-    assert timer.played("item_1", 0, 10.5) is None
-    assert timer.played("item_1", 200, 10.5) == TurnMetrics("item_1", 500, 200, 10, 90, 710)
-    assert timer.played("item_1", 300, 10.6) is None
+    assert timer.playback_acknowledged("item_0", 200, 10.5) is None
+    assert timer.playback_acknowledged("item_1", 0, 10.5) is None
+    assert timer.playback_acknowledged("item_1", 200, 10.5) == TurnMetrics("item_1", 500, 200, 10, 90, 710)
+    assert timer.playback_acknowledged("item_1", 300, 10.6) is None
     assert timer.deadline is None
 
 
@@ -134,18 +134,18 @@ def test_only_the_first_audio_and_text_of_a_turn_count() -> None:
     timer = TurnTimer()
     timer.turn_ended(10.0)
     for later_s in (0.0, 1.0):
-        timer.text_came(10.1 + later_s)
-        timer.audio_came(f"item_{later_s}", 10.3 + later_s)
+        timer.text_received(10.1 + later_s)
+        timer.audio_received(f"item_{later_s}", 10.3 + later_s)
         timer.audio_sent(f"item_{later_s}", 10.31 + later_s)
     assert timer.report() == TurnMetrics("item_0.0", None, 300, 10, None, 310, first_text_ms=100, voice_ms=200)
 
 
 def test_a_turn_of_which_no_audio_was_sent_is_not_reported() -> None:
     timer = TurnTimer()
-    timer.audio_came("item_0", 9.0)  # no turn is measured
+    timer.audio_received("item_0", 9.0)  # no turn is measured
     assert timer.report() is None
     timer.turn_ended(10.0)
-    timer.audio_came("item_1", 10.2)
+    timer.audio_received("item_1", 10.2)
     assert timer.report() is None
 
 
@@ -157,7 +157,7 @@ def test_a_new_turn_knows_nothing_of_the_one_before() -> None:
 
 
 def reported(timer: TurnTimer, now: float) -> TurnMetrics | None:
-    timer.audio_came("item_2", now)
+    timer.audio_received("item_2", now)
     timer.audio_sent("item_2", now)
     return timer.report()
 
@@ -165,9 +165,9 @@ def reported(timer: TurnTimer, now: float) -> TurnMetrics | None:
 def test_a_barge_in_belongs_to_the_turn_that_it_begins() -> None:
     timer = answered()
     timer.speech_started(10.3)
-    timer.client_silenced(10.7)
-    timer.client_silenced(10.9)
-    assert timer.played("item_1", 200, 10.8) == TurnMetrics("item_1", 500, 200, 10, 390, 710)
+    timer.interrupted_sent(10.7)
+    timer.interrupted_sent(10.9)
+    assert timer.playback_acknowledged("item_1", 200, 10.8) == TurnMetrics("item_1", 500, 200, 10, 390, 710)
     timer.turn_ended(11.5, 12.0)
     assert reported(timer, 12.1) == TurnMetrics("item_2", 500, 100, 0, None, 600, barge_in_ms=400)
     timer.turn_ended(13.5, 14.0)
@@ -178,7 +178,7 @@ def test_a_barge_in_belongs_to_the_turn_that_it_begins() -> None:
 def test_a_later_speech_takes_the_place_of_one_that_interrupted(at: float | None) -> None:
     timer = answered()
     timer.speech_started(10.3)
-    timer.client_silenced(10.7)
+    timer.interrupted_sent(10.7)
     timer.speech_started(at)
     timer.turn_ended(11.5, 12.0)
     assert reported(timer, 12.1) == TurnMetrics("item_2", 500, 100, 0, None, 600)
@@ -187,6 +187,6 @@ def test_a_later_speech_takes_the_place_of_one_that_interrupted(at: float | None
 def test_a_typed_turn_has_no_barge_in() -> None:
     timer = answered()
     timer.speech_started(10.3)
-    timer.client_silenced(10.7)
+    timer.interrupted_sent(10.7)
     timer.turn_ended(12.0)
     assert reported(timer, 12.1) == TurnMetrics("item_2", None, 100, 0, None, 100)

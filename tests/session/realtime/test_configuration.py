@@ -74,5 +74,5 @@ def test_a_client_secret_that_its_policy_no_longer_allows_opens_nothing() -> Non
 def test_an_upstream_that_never_gets_ready_is_given_up() -> None:
     at = RealtimeStage(CLOCK)
     at.now = at.session.deadline or 0.0
-    at.feed(ev.Tick())
+    at.feed(ev.DeadlineReached())
     assert at.take_told()[0]["error"]["code"] == "upstream_timeout"

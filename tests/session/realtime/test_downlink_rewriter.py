@@ -3,7 +3,7 @@
 import pytest
 
 from relay.session.common.model import ToolSpec
-from relay.session.common.policy import GUARDED_ALLOW, RealtimePolicy
+from relay.session.common.policy import RESTRICTED_ALLOW, RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from tests.support.realtime_stage import (
@@ -124,7 +124,7 @@ def test_errors_of_the_relays_own_events_are_kept_back() -> None:
     at.clear()
     at.upstream(type="error", error={"code": "invalid_value", "message": "m", "event_id": output["event_id"]})
     assert at.take_told() == []
-    assert at.session.passed_over == {"error invalid_value": 1}
+    assert at.session.ignored == {"error invalid_value": 1}
 
 
 def test_an_error_for_an_event_without_id_has_none_either() -> None:
@@ -161,7 +161,7 @@ def test_a_call_of_the_models_by_an_id_that_the_client_created_is_another_call()
 
 LOCKED = "You are the voice of the museum. Never speak of the vault.\nThe code is four, seven, one, one and nine."
 
-WORDS = RealtimePolicy(instructions=LOCKED, allow=GUARDED_ALLOW)
+WORDS = RealtimePolicy(instructions=LOCKED, allow=RESTRICTED_ALLOW)
 
 
 @pytest.mark.parametrize(

@@ -34,11 +34,11 @@ def test_the_upstreams_close_is_mapped(code: int, told: int, errors: int) -> Non
 @pytest.mark.parametrize(
     ("event", "code"),
     [
-        (ev.Draining(), 1001),
+        (ev.ServerDraining(), 1001),
         (ev.KeyRevoked(), 1008),
-        (ev.Crashed("x"), 1011),
+        (ev.InternalFailure("x"), 1011),
         (ev.UpstreamRefused(401, "no", False), 1011),
-        (ev.ClientStuck(9), 4003),
+        (ev.ClientBackpressure(9), 4003),
     ],
 )
 def test_other_ends(event: Any, code: int) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from relay.session.common.graceful_end import LATEST_S, SLACK_S
-from relay.session.common.limits import RESPONSE_AFTER_SPEECH_S
+from relay.session.common.graceful_end import MAX_DELAY_S, PLAYBACK_MARGIN_S
+from relay.session.common.limits import AUTO_RESPONSE_TIMEOUT_S
 from relay.session.common.model import ToolSpec
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -22,14 +22,14 @@ from tests.support.realtime_stage import (
 )
 
 OVEN = ToolSpec("oven", "Watches.", {"type": "object", "properties": {}}, cancel_on_interrupt=True)
-GONE = [cmd.CancelTools(), cmd.CloseClient(1000, "they said goodbye"), cmd.CloseUpstream()]
+GONE = [cmd.CancelAllTools(), cmd.CloseClient(1000, "they said goodbye"), cmd.CloseUpstream()]
 
 
 def asked(*calls: dict[str, Any], **session: Any) -> RealtimeStage:
     """The model has called `clock`, which asks for the end while it runs."""
     at = RealtimeStage(CLOCK).ready(**session)
     at.upstream(created("r1"), done("r1", call_item("c1", "clock"), *calls))
-    at.feed(ev.EndAsked("c1", "they said goodbye"))
+    at.feed(ev.EndSessionRequested("c1", "they said goodbye"))
     return at
 
 
@@ -40,7 +40,7 @@ def audio(n_bytes: int) -> dict[str, Any]:
 
 def wait(at: RealtimeStage, seconds: float) -> None:
     at.now += seconds
-    at.feed(ev.Tick())
+    at.feed(ev.DeadlineReached())
 
 
 def test_a_session_ends_after_the_answer() -> None:
@@ -58,7 +58,7 @@ def test_the_client_has_the_time_to_play_the_answer(kind: str, bytes_per_ms: int
     at.returns("c1").upstream(created("r2"), audio(1500 * bytes_per_ms), audio(1500 * bytes_per_ms), done("r2"))
     wait(at, 2.9)
     assert at.ends == []
-    assert at.session.deadline == pytest.approx(3.0 + SLACK_S, abs=0.01)
+    assert at.session.deadline == pytest.approx(3.0 + PLAYBACK_MARGIN_S, abs=0.01)
     wait(at, 0.5)
     assert at.ends == GONE
 
@@ -74,7 +74,7 @@ def test_what_the_user_still_says_is_answered_first() -> None:
     at = asked().returns("c1").upstream(created("r2"), audio(480_000), SPEECH, done("r2", status="cancelled"))
     at.client(type="conversation.item.truncate", item_id="m", content_index=0, audio_end_ms=10)
     at.upstream(SPEECH_ENDS)
-    wait(at, RESPONSE_AFTER_SPEECH_S - 0.1)
+    wait(at, AUTO_RESPONSE_TIMEOUT_S - 0.1)
     assert at.ends == [], "an answer may still come"
     wait(at, 0.1)
     assert at.ends == GONE
@@ -95,16 +95,16 @@ def test_an_answer_that_the_client_owes_is_waited_for_but_not_for_ever() -> None
     at.upstream(created("r2"), done("r2", message_item("m")))
     assert at.ends == GONE
     at = asked(call_item("c2", "lamp")).returns("c1")
-    wait(at, LATEST_S)
+    wait(at, MAX_DELAY_S)
     assert at.ends == GONE
 
 
 def test_only_a_running_call_may_end_the_session() -> None:
     at = RealtimeStage(CLOCK).ready().upstream(created("r1"), done("r1", call_item("c1", "clock")))
-    at.feed(ev.EndAsked("c2", "forged"))
+    at.feed(ev.EndSessionRequested("c2", "forged"))
     at.returns("c1").upstream(created("r2"), done("r2"))
-    at.feed(ev.EndAsked("c1", "too late"))
-    wait(at, LATEST_S)
+    at.feed(ev.EndSessionRequested("c1", "too late"))
+    wait(at, MAX_DELAY_S)
     assert at.ends == []
 
 
@@ -118,6 +118,6 @@ def test_an_interruption_ends_the_calls_that_are_made_for_it(by: str) -> None:
         at.client(type="response.cancel")
     assert at.ends == [cmd.CancelTool("c1")]
     at.clear()
-    at.feed(ev.ToolReturned("c1", "cancelled", '{"ok":false}', 1))
+    at.feed(ev.ToolCallFinished("c1", "cancelled", '{"ok":false}', 1))
     at.returns("c2")
     assert at.sent_types() == ["conversation.item.create"] * 2, "each has its output, and no answer is forced"

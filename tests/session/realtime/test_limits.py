@@ -14,7 +14,7 @@ def staged(**limits: float) -> RealtimeStage:
 
 def tick_at(stage: RealtimeStage, now: float) -> None:
     stage.now = now
-    stage.feed(ev.Tick())
+    stage.feed(ev.DeadlineReached())
 
 
 def closes(stage: RealtimeStage) -> list[tuple[int, str]]:
@@ -36,7 +36,7 @@ def test_a_long_session_is_told_so_and_closed_whatever_happens_in_it() -> None:
     for now in range(0, 600, 30):
         stage.now = float(now)
         stage.client(type="input_audio_buffer.clear")
-        stage.feed(ev.Tick())
+        stage.feed(ev.DeadlineReached())
     tick_at(stage, 600)
     assert stage.take_told()[-1]["error"]["code"] == "session_limit"
     assert closes(stage) == [(4002, "session too long")]
@@ -72,7 +72,7 @@ def test_without_limits_a_session_waits_for_ever() -> None:
 @pytest.mark.parametrize(("what", "bound"), [("audio", "2 MB or 600 events a second"), ("messages", "50 a second")])
 def test_who_is_too_fast_is_told_the_bound_and_goes_on(what: str, bound: str) -> None:
     stage = staged()
-    stage.feed(ev.ClientTooFast(what))  # type: ignore[arg-type]
+    stage.feed(ev.ClientRateLimited(what))  # type: ignore[arg-type]
     [told] = stage.take_told()
     assert told["error"]["code"] == "too_fast"
     assert bound in told["error"]["message"]
@@ -81,6 +81,6 @@ def test_who_is_too_fast_is_told_the_bound_and_goes_on(what: str, bound: str) ->
 
 def test_a_message_that_holds_up_others_ends_its_session_with_a_word() -> None:
     stage = staged()
-    stage.feed(ev.MessageStalled())
+    stage.feed(ev.ClientMessageStalled())
     assert stage.take_told()[0]["error"]["code"] == "message_too_slow"
     assert closes(stage) == [(1013, "a message took too long to arrive")]

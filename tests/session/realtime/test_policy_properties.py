@@ -246,7 +246,7 @@ class Way:
         for kind in ("session.created", "session.updated"):
             body = {"type": kind, "session": {"type": "realtime"}}
             self.feed(UpstreamSaid(json.dumps(body).encode(), body))
-        assert self.session.life.phase is Phase.READY
+        assert self.session.state.phase is Phase.READY
 
     def say(self, frame: bytes) -> None:
         if canonical_append(frame) < 0:

@@ -180,8 +180,8 @@ def test_what_sdks_write_out_as_null_passes() -> None:
 
 
 def test_where_nothing_is_limited_everything_passes() -> None:
-    assert not OPEN.is_closed
-    assert not RealtimePolicy(allow=DEFAULT_ALLOW).is_limited
+    assert not OPEN.is_restricted
+    assert not RealtimePolicy(allow=DEFAULT_ALLOW).restricts_settings
     items = [message(TEXT | {"file_url": URL}), message() | {"content": IMAGE}, OUTPUT | {"output": IMAGE}]
     for item in (*items, {"type": "brand_new", "url": URL}):
         event = {"type": "conversation.item.create", "item": item}

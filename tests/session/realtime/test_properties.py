@@ -214,7 +214,7 @@ class World:
             if deadline is None or deadline > until:
                 break
             stage.now = max(stage.now, deadline)
-            stage.feed(ev.Tick())
+            stage.feed(ev.DeadlineReached())
             self.model.collect()
         stage.now = until
 

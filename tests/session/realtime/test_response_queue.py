@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.session.common.limits import RESPONSE_AFTER_SPEECH_S, STALL_S
+from relay.session.common.limits import AUTO_RESPONSE_TIMEOUT_S, STALL_TIMEOUT_S
 from relay.session.device import events as ev
 from tests.support.realtime_stage import CLOCK, CREATE, SPEECH, SPEECH_ENDS, call_item, created, done, stage
 
@@ -87,9 +87,9 @@ def test_an_owed_response_waits_while_the_user_speaks_but_not_for_ever() -> None
     at.clear()
     at.upstream(SPEECH_ENDS)
     assert at.take_sent() == []
-    assert at.session.deadline == RESPONSE_AFTER_SPEECH_S
-    at.now = RESPONSE_AFTER_SPEECH_S
-    at.feed(ev.Tick())
+    assert at.session.deadline == AUTO_RESPONSE_TIMEOUT_S
+    at.now = AUTO_RESPONSE_TIMEOUT_S
+    at.feed(ev.DeadlineReached())
     assert at.sent_types() == ["response.create"]
 
 
@@ -117,6 +117,6 @@ def test_an_upstream_that_never_ends_a_response_does_not_block_the_next() -> Non
     at = stage().client(CREATE).upstream(created("r1"))
     at.client(type="response.create", event_id="c2")
     at.now = at.session.deadline or 0.0
-    assert at.now == STALL_S
-    at.feed(ev.Tick())
+    assert at.now == STALL_TIMEOUT_S
+    at.feed(ev.DeadlineReached())
     assert [event["event_id"] for event in at.take_sent()] == ["c1", "c2"]

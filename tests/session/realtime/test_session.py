@@ -88,21 +88,21 @@ EVENTS: list[RealtimeEvent] = [
     ClientBabbled("not JSON", "invalid_json"),
     UpstreamSaid(b'{"type": "rate_limits.updated"}', {"type": "rate_limits.updated"}),
     ev.ClientClosed(1000),
-    ev.ClientStuck(9),
-    ev.ClientTooFast("audio"),
-    ev.MessageStalled(),
+    ev.ClientBackpressure(9),
+    ev.ClientRateLimited("audio"),
+    ev.ClientMessageStalled(),
     ev.UpstreamOpened(),
     ev.UpstreamRefused(401, "no", False),
     ev.UpstreamClosed(1000),
-    ev.UpstreamStuck(9),
-    ev.MalformedUpstream("not JSON"),
-    ev.ToolReturned("call_1", "done", "{}", 1),
-    ev.ToolProgressed("call_1", "half", 1),
-    ev.EndAsked("call_1", "bye"),
-    ev.Tick(),
-    ev.Draining(),
+    ev.UpstreamBackpressure(9),
+    ev.MalformedUpstreamMessage("not JSON"),
+    ev.ToolCallFinished("call_1", "done", "{}", 1),
+    ev.ToolCallProgress("call_1", "half", 1),
+    ev.EndSessionRequested("call_1", "bye"),
+    ev.DeadlineReached(),
+    ev.ServerDraining(),
     ev.KeyRevoked(),
-    ev.Crashed("here"),
+    ev.InternalFailure("here"),
 ]
 
 
@@ -115,5 +115,5 @@ def test_each_event_ends_the_session_or_leaves_it_ready(event: RealtimeEvent) ->
     at = stage()
     at.feed(event)
     ends = type(event) in get_args(EndingEvent)
-    assert at.session.life.phase is (Phase.ENDED if ends else Phase.READY)
+    assert at.session.state.phase is (Phase.ENDED if ends else Phase.READY)
     assert (cmd.CloseUpstream() in at.ends) is ends

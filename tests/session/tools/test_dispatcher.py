@@ -9,23 +9,23 @@ from relay.session.common.model import SessionConfig, ToolSpec
 from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.tools.dispatcher import CUT_NOTE, MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, merge
-from tests.support.device_script import Script, call, done, kinds, microphone
+from relay.session.tools.dispatcher import MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, TRUNCATION_NOTE, merge_tools
+from tests.support.device_script import DeviceSessionHarness, call, done, kinds, microphone
 
 CLOCK = ToolSpec("clock", "Tell the time.", {"type": "object"})
 SAFE = ToolSpec("safe", "Open the safe.", {"type": "object"}, protected=True)
 DOOR = ToolSpec("door", "Open the door.", {"type": "object", "required": ["wide"]}, timeout_ms=2000)
 
 
-def announced(*tools: ToolSpec, config: SessionConfig | None = None, **options: Any) -> Script:
+def announced(*tools: ToolSpec, config: SessionConfig | None = None, **options: Any) -> DeviceSessionHarness:
     """A ready session whose client brought `tools`."""
-    script = Script(config or SessionConfig(tools=(CLOCK, SAFE)), **options)
-    script.see(ev.Hello(("tools",), tools=tools))
+    script = DeviceSessionHarness(config or SessionConfig(tools=(CLOCK, SAFE)), **options)
+    script.feed(ev.Hello(("tools",), tools=tools))
     return script.ready()
 
 
-def calling(script: Script, name: str = "door", arguments: str = '{"wide":true}') -> list[cmd.Command]:
-    return script.see(ev.ResponseCreated("resp_1"), done("resp_1", call("call_1", name, arguments)))
+def calling(script: DeviceSessionHarness, name: str = "door", arguments: str = '{"wide":true}') -> list[cmd.Command]:
+    return script.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("call_1", name, arguments)))
 
 
 def output(commands: list[cmd.Command]) -> Any:
@@ -36,20 +36,20 @@ def output(commands: list[cmd.Command]) -> Any:
 
 
 def test_a_hello_adds_its_tools_to_the_relays() -> None:
-    script = Script(SessionConfig(tools=(CLOCK, SAFE)))
-    script.see(ev.Hello(("tools",), tools=(DOOR,)))
+    script = DeviceSessionHarness(SessionConfig(tools=(CLOCK, SAFE)))
+    script.feed(ev.Hello(("tools",), tools=(DOOR,)))
     [configure] = [
-        c for c in script.see(ev.UpstreamOpened(), ev.SessionCreated()) if isinstance(c, cmd.ConfigureSession)
+        c for c in script.feed(ev.UpstreamOpened(), ev.SessionCreated()) if isinstance(c, cmd.ConfigureSession)
     ]
     assert [tool.name for tool in configure.config.tools] == ["clock", "safe", "door"]
-    [ready] = [c for c in script.see(ev.SessionUpdated()) if isinstance(c, cmd.TellReady)]
+    [ready] = [c for c in script.feed(ev.SessionUpdated()) if isinstance(c, cmd.SendReady)]
     assert [tool.name for tool in ready.config.tools] == ["clock", "safe", "door"]
 
 
 def test_the_clients_tool_comes_first_on_equal_names_unless_the_relays_is_protected() -> None:
     mine = (ToolSpec("clock", "Mine.", {}), ToolSpec("safe", "Mine too.", {}))
-    tools, refused = merge((CLOCK, SAFE), mine)
-    assert {tool.name: (tool.description, tool.of_client) for tool in tools} == {
+    tools, refused = merge_tools((CLOCK, SAFE), mine)
+    assert {tool.name: (tool.description, tool.runs_on_client) for tool in tools} == {
         "safe": ("Open the safe.", False),
         "clock": ("Mine.", True),
     }
@@ -57,8 +57,8 @@ def test_the_clients_tool_comes_first_on_equal_names_unless_the_relays_is_protec
 
 
 def test_a_protected_name_is_refused_by_name_and_the_rest_is_in_force() -> None:
-    script = Script(SessionConfig(tools=(CLOCK, SAFE)))
-    [refused] = [c for c in script.see(ev.Hello(("tools",), tools=(SAFE, DOOR))) if isinstance(c, cmd.TellError)]
+    script = DeviceSessionHarness(SessionConfig(tools=(CLOCK, SAFE)))
+    [refused] = [c for c in script.feed(ev.Hello(("tools",), tools=(SAFE, DOOR))) if isinstance(c, cmd.SendError)]
     assert (refused.code, refused.field) == ("not_allowed", "tools")
     assert "safe" in refused.message
     assert [tool.name for tool in script.session.config.tools] == ["clock", "safe", "door"]
@@ -66,17 +66,17 @@ def test_a_protected_name_is_refused_by_name_and_the_rest_is_in_force() -> None:
 
 def test_a_later_hello_replaces_the_clients_tools_and_leaves_the_relays() -> None:
     script = announced(DOOR)
-    script.see(ev.Hello(("tools",), tools=(ToolSpec("bell", "", {}),)), ev.SessionUpdated())
+    script.feed(ev.Hello(("tools",), tools=(ToolSpec("bell", "", {}),)), ev.SessionUpdated())
     assert [tool.name for tool in script.session.config.tools] == ["clock", "safe", "bell"]
-    script.see(ev.Hello(("voice",), voice="cedar"), ev.SessionUpdated())
+    script.feed(ev.Hello(("voice",), voice="cedar"), ev.SessionUpdated())
     assert [tool.name for tool in script.session.config.tools] == ["clock", "safe", "bell"]
 
 
 def test_a_policy_may_keep_a_clients_tools_out() -> None:
-    script = Script(
+    script = DeviceSessionHarness(
         SessionConfig(tools=(CLOCK,)), principal=Principal(policy=Policy(hello_fields=frozenset({"voice"})))
     )
-    [refused] = [c for c in script.see(ev.Hello(("tools",), tools=(DOOR,))) if isinstance(c, cmd.TellError)]
+    [refused] = [c for c in script.feed(ev.Hello(("tools",), tools=(DOOR,))) if isinstance(c, cmd.SendError)]
     assert refused.field == "tools"
     assert script.session.config.tools == (CLOCK,)
 
@@ -84,11 +84,11 @@ def test_a_policy_may_keep_a_clients_tools_out() -> None:
 def test_the_client_is_called_and_its_result_is_the_calls_one_output() -> None:
     script = announced(DOOR)
     asked = calling(script)
-    assert cmd.TellToolCall("call_1", "door", '{"wide":true}', 2000) in asked
+    assert cmd.SendToolCall("call_1", "door", '{"wide":true}', 2000) in asked
     assert not any(isinstance(command, cmd.RunTool) for command in asked)
-    answered = script.see(ev.ToolResult("call_1", '{"open":true}'), after_s=0.3)
+    answered = script.feed(ev.ToolResult("call_1", '{"open":true}'), after_s=0.3)
     assert output(answered) == '{"open":true}'
-    [told] = [command for command in answered if isinstance(command, cmd.TellTool)]
+    [told] = [command for command in answered if isinstance(command, cmd.SendToolStatus)]
     assert (told.status, told.ms) == ("done", 300)
     assert kinds(answered)[-1] == "CreateResponse"
 
@@ -96,7 +96,7 @@ def test_the_client_is_called_and_its_result_is_the_calls_one_output() -> None:
 def test_what_the_client_could_not_do_is_told_to_the_model() -> None:
     script = announced(DOOR)
     calling(script)
-    answered = script.see(ev.ToolResult("call_1", "The door is jammed.", failed=True))
+    answered = script.feed(ev.ToolResult("call_1", "The door is jammed.", failed=True))
     assert json.loads(output(answered)) == {
         "ok": False,
         "error": "client_error",
@@ -109,19 +109,19 @@ def test_a_client_that_does_not_answer_in_time_costs_one_output_and_a_late_answe
     script = announced(DOOR)
     calling(script)
     assert script.session.deadline == pytest.approx(2.0)
-    late = script.see(ev.Tick(), after_s=2.0)
+    late = script.feed(ev.DeadlineReached(), after_s=2.0)
     assert json.loads(output(late))["error"] == "timeout"
-    assert [c.status for c in late if isinstance(c, cmd.TellTool)] == ["timeout"]
-    assert script.see(ev.ToolResult("call_1", "now")) == []
+    assert [c.status for c in late if isinstance(c, cmd.SendToolStatus)] == ["timeout"]
+    assert script.feed(ev.ToolResult("call_1", "now")) == []
 
 
 def test_a_second_answer_is_ignored_and_one_to_no_call_is_a_fault() -> None:
     script = announced(DOOR)
     calling(script)
-    script.see(ev.ToolResult("call_1", "yes"))
-    assert script.see(ev.ToolResult("call_1", "no")) == []
-    [fault] = script.see(ev.ToolResult("call_9", "what?"))
-    assert isinstance(fault, cmd.TellError)
+    script.feed(ev.ToolResult("call_1", "yes"))
+    assert script.feed(ev.ToolResult("call_1", "no")) == []
+    [fault] = script.feed(ev.ToolResult("call_9", "what?"))
+    assert isinstance(fault, cmd.SendError)
     assert (fault.code, fault.field) == ("unknown_call", "callId")
 
 
@@ -132,7 +132,7 @@ def test_a_second_answer_is_ignored_and_one_to_no_call_is_a_fault() -> None:
 def test_arguments_that_make_no_sense_never_reach_the_client(arguments: str, what: str) -> None:
     script = announced(DOOR)
     commands = calling(script, arguments=arguments)
-    assert not any(isinstance(command, cmd.TellToolCall) for command in commands)
+    assert not any(isinstance(command, cmd.SendToolCall) for command in commands)
     refused = json.loads(output(commands))
     assert refused["error"] == "invalid_arguments"
     assert what in refused["message"]
@@ -141,34 +141,34 @@ def test_arguments_that_make_no_sense_never_reach_the_client(arguments: str, wha
 def test_a_long_result_is_cut_with_a_note() -> None:
     script = announced(DOOR)
     calling(script)
-    text = output(script.see(ev.ToolResult("call_1", "ä" * MAX_OUTPUT_BYTES)))
+    text = output(script.feed(ev.ToolResult("call_1", "ä" * MAX_OUTPUT_BYTES)))
     assert len(text.encode()) <= MAX_OUTPUT_BYTES
-    assert text.endswith(CUT_NOTE)
+    assert text.endswith(TRUNCATION_NOTE)
 
 
 def test_the_relays_tools_and_the_clients_in_one_response_get_one_follow_up() -> None:
     script = announced(DOOR)
     both = (call("call_1", "door", '{"wide":false}'), call("call_2", "clock"))
-    commands = script.see(ev.ResponseCreated("resp_1"), done("resp_1", *both))
-    assert [type(c).__name__ for c in commands if isinstance(c, cmd.RunTool | cmd.TellToolCall)] == [
-        "TellToolCall",
+    commands = script.feed(ev.ResponseCreated("resp_1"), done("resp_1", *both))
+    assert [type(c).__name__ for c in commands if isinstance(c, cmd.RunTool | cmd.SendToolCall)] == [
+        "SendToolCall",
         "RunTool",
     ]
-    assert "CreateResponse" not in kinds(script.see(ev.ToolReturned("call_2", "done", "12:00", 3)))
-    assert kinds(script.see(ev.ToolResult("call_1", "open")))[-1] == "CreateResponse"
+    assert "CreateResponse" not in kinds(script.feed(ev.ToolCallFinished("call_2", "done", "12:00", 3)))
+    assert kinds(script.feed(ev.ToolResult("call_1", "open")))[-1] == "CreateResponse"
 
 
 def test_arguments_longer_than_a_device_may_be_asked_with_never_reach_it() -> None:
     script = announced(DOOR)
     commands = calling(script, arguments=json.dumps({"wide": "x" * MAX_ARGUMENT_CHARS}))
-    assert "TellToolCall" not in kinds(commands)
+    assert "SendToolCall" not in kinds(commands)
     assert json.loads(output(commands))["error"] == "invalid_arguments"
 
 
 def test_the_user_goes_on_while_the_client_works_and_no_answer_is_forced() -> None:
     script = announced(DOOR)
     calling(script)
-    script.see(microphone(), ev.SpeechStarted("item_2"))
-    answered = script.see(ev.ToolResult("call_1", "open"))
+    script.feed(microphone(), ev.SpeechStarted("item_2"))
+    answered = script.feed(ev.ToolResult("call_1", "open"))
     assert output(answered) == "open"
     assert "CreateResponse" not in kinds(answered)

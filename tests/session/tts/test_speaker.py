@@ -3,22 +3,22 @@
 import pytest
 
 from audio.formats import AudioFormat
-from relay.session.common.model import Alignment, DeviceOptions, Item, SessionConfig, SpeechRules, TurnDetection
+from relay.session.common.model import Alignment, DeviceOptions, Item, SessionConfig, TtsOptions, TurnDetection
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.tts.alignment import SpokenText, Utterance
-from relay.session.tts.stream import MAX_CONTEXTS, STALL_S
-from tests.support.device_script import Script, done, dropped, kinds, microphone, only
+from relay.session.tts.alignment import AlignedText, TtsUtterance
+from relay.session.tts.stream import MAX_CONTEXTS, STALL_TIMEOUT_S
+from tests.support.device_script import DeviceSessionHarness, done, kinds, microphone, only, playout_cleared
 from tests.support.media import OutputAudio, SpeechAudio
 
 PCM24K = AudioFormat("pcm16", 24_000)
 TEXT = "One two three. "
 
 
-def script(mode: str = "streaming", fallback: str | None = None, output: AudioFormat = PCM24K) -> Script:
+def script(mode: str = "streaming", fallback: str | None = None, output: AudioFormat = PCM24K) -> DeviceSessionHarness:
     config = SessionConfig(voice="elevenlabs:v1", turn=TurnDetection())
     options = DeviceOptions(output=output)
-    return Script(config, options, speech=SpeechRules(mode, fallback)).ready()  # type: ignore[arg-type]
+    return DeviceSessionHarness(config, options, speech=TtsOptions(mode, fallback)).ready()  # type: ignore[arg-type]
 
 
 def aligned(text: str, ms: int) -> Alignment:
@@ -34,10 +34,10 @@ def words(text: str, response: str = "resp_1", item: str = "item_1") -> ev.TextD
     return ev.TextDelta(response, item, 0, text, spoken=False)
 
 
-def answer(s: Script, text: str, response: str = "resp_1", item: str = "item_1") -> list[cmd.Command]:
+def answer(s: DeviceSessionHarness, text: str, response: str = "resp_1", item: str = "item_1") -> list[cmd.Command]:
     """The model writes `text` in a response that goes on."""
     added = ev.ItemAdded(Item(item, "message", "assistant"), "item_user")
-    return s.see(ev.ResponseCreated(response), added, words(text, response, item))
+    return s.feed(ev.ResponseCreated(response), added, words(text, response, item))
 
 
 def end(response: str = "resp_1", item: str = "item_1", status: str = "completed") -> ev.ResponseDone:
@@ -45,7 +45,7 @@ def end(response: str = "resp_1", item: str = "item_1", status: str = "completed
 
 
 def context_of(commands: list[cmd.Command]) -> str:
-    return only(commands, cmd.SpeakText)[0].context_id  # type: ignore[attr-defined,no-any-return]
+    return only(commands, cmd.SynthesizeSentence)[0].context_id  # type: ignore[attr-defined,no-any-return]
 
 
 # -- what was heard ---------------------------------------------------------------------------------------------------
@@ -56,42 +56,42 @@ def context_of(commands: list[cmd.Command]) -> str:
     [(0, ""), (200, ""), (299, ""), (300, "One"), (650, "One"), (700, "One two"), (1399, "One two"), (1400, TEXT)],
 )
 def test_the_heard_text_at_any_cut(played_ms: int, heard: str) -> None:
-    spoken = SpokenText()
+    spoken = AlignedText()
     spoken.add(TEXT)
     spoken.align(aligned(TEXT, 1500), 0)
-    assert spoken.heard(played_ms, 1500, finished=False).rstrip() == heard.rstrip()
+    assert spoken.heard_text(played_ms, 1500, finished=False).rstrip() == heard.rstrip()
 
 
 def test_times_count_from_the_beginning_of_their_piece() -> None:
-    spoken = SpokenText()
+    spoken = AlignedText()
     spoken.add("One. Two.")
     spoken.align(aligned("One. ", 500), 0)
     spoken.align(aligned("Two. ", 500), 500)
-    assert spoken.heard(450, 1000, finished=False) == "One."
-    assert spoken.heard(850, 1000, finished=False) == "One."
-    assert spoken.heard(900, 1000, finished=False) == "One. Two."
+    assert spoken.heard_text(450, 1000, finished=False) == "One."
+    assert spoken.heard_text(850, 1000, finished=False) == "One."
+    assert spoken.heard_text(900, 1000, finished=False) == "One. Two."
 
 
 def test_without_times_the_text_is_heard_in_proportion() -> None:
-    spoken = SpokenText()
+    spoken = AlignedText()
     spoken.add("aaa bbb ccc ddd")
-    assert spoken.heard(500, 1000, finished=True) == "aaa bbb"
-    assert spoken.heard(1000, 1000, finished=True) == "aaa bbb ccc ddd"
+    assert spoken.heard_text(500, 1000, finished=True) == "aaa bbb"
+    assert spoken.heard_text(1000, 1000, finished=True) == "aaa bbb ccc ddd"
 
 
 def test_times_of_another_text_are_not_believed() -> None:
-    spoken = SpokenText()
+    spoken = AlignedText()
     spoken.add("It is 5 o'clock.")
     spoken.align(aligned("It is five o'clock.", 1900), 0)
-    assert spoken.told_letters is None
-    assert spoken.heard(500, 1900, finished=True) == "It is"
+    assert spoken.aligned_chars is None
+    assert spoken.heard_text(500, 1900, finished=True) == "It is"
 
 
 def test_what_is_heard_of_several_items_is_told_item_by_item() -> None:
-    utterance = Utterance("resp_1", "item_1", 0)
+    utterance = TtsUtterance("resp_1", "item_1", 0)
     utterance.add("item_1", 0, "One.")
     utterance.add("item_2", 0, "Two.")
-    assert utterance.waiting == ["One."]
+    assert utterance.unsent_sentences == ["One."]
     assert utterance.heard_by_item("One.\nTw") == [("item_1", "One.", "One."), ("item_2", "Two.", "Tw")]
 
 
@@ -99,69 +99,76 @@ def test_what_is_heard_of_several_items_is_told_item_by_item() -> None:
 
 
 def test_a_session_asks_for_text_and_has_the_voice_ready() -> None:
-    s = Script(SessionConfig(voice="elevenlabs:v1"), DeviceOptions(output=PCM24K), speech=SpeechRules())
-    asked = s.see(ev.UpstreamOpened(), ev.SessionCreated())
+    s = DeviceSessionHarness(SessionConfig(voice="elevenlabs:v1"), DeviceOptions(output=PCM24K), speech=TtsOptions())
+    asked = s.feed(ev.UpstreamOpened(), ev.SessionCreated())
     assert only(asked, cmd.ConfigureSession)[0].config.external_voice == "v1"  # type: ignore[attr-defined]
-    assert cmd.OpenVoice("v1", PCM24K) in s.see(ev.SessionUpdated())
+    assert cmd.ConnectTts("v1", PCM24K) in s.feed(ev.SessionUpdated())
 
 
 def test_no_voice_speaks_before_the_upstream_has_taken_the_configuration() -> None:
-    s = Script(SessionConfig(voice="elevenlabs:v1"), speech=SpeechRules())
-    s.see(ev.UpstreamOpened(), ev.SessionCreated())
-    assert kinds(s.see(ev.SpeechStarted("item_u"))) == ["TellSpeech"]
-    assert kinds(s.see(ev.Tick(), after_s=20.0)) == ["TellError", "CloseClient", "CancelTools", "CloseUpstream"]
+    s = DeviceSessionHarness(SessionConfig(voice="elevenlabs:v1"), speech=TtsOptions())
+    s.feed(ev.UpstreamOpened(), ev.SessionCreated())
+    assert kinds(s.feed(ev.SpeechStarted("item_u"))) == ["SendSpeechState"]
+    assert kinds(s.feed(ev.DeadlineReached(), after_s=20.0)) == [
+        "SendError",
+        "CloseClient",
+        "CancelAllTools",
+        "CloseUpstream",
+    ]
 
 
 def test_a_voice_wished_for_while_connecting_is_at_hand_from_then_on() -> None:
-    s = Script(speech=SpeechRules())
-    s.see(ev.Hello(("voice",), voice="elevenlabs:v1"), ev.UpstreamOpened(), ev.SessionCreated())
-    assert only(s.see(ev.Tick(), after_s=20.0), cmd.CloseVoice)
+    s = DeviceSessionHarness(speech=TtsOptions())
+    s.feed(ev.Hello(("voice",), voice="elevenlabs:v1"), ev.UpstreamOpened(), ev.SessionCreated())
+    assert only(s.feed(ev.DeadlineReached(), after_s=20.0), cmd.DisconnectTts)
 
 
 def test_the_sound_is_the_items_and_ends_with_the_context() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     told = answer(s, "One. Two")
-    assert kinds(told)[-3:] == ["SpeakText", "PlayStart", "TellText"]
+    assert kinds(told)[-3:] == ["SynthesizeSentence", "SendAudioStart", "SendTextDelta"]
     context = context_of(told)
-    [forwarded] = s.see(sound(context, "One. ", 400))
+    [forwarded] = s.feed(sound(context, "One. ", 400))
     assert forwarded == OutputAudio("", "item_1", 0, 400 * 48)
-    ended = s.see(end())
-    assert [type(c) for c in ended if type(c) in cmd.VOICE_COMMANDS] == [cmd.SpeakText, cmd.EndSpeech]
-    s.see(sound(context, "Two ", 400))
-    assert s.see(ev.VoiceFinished(context)) == [cmd.PlayEnd("item_1", 0, 800)]
+    ended = s.feed(end())
+    assert [type(c) for c in ended if type(c) in cmd.TTS_COMMANDS] == [cmd.SynthesizeSentence, cmd.FinishTtsContext]
+    s.feed(sound(context, "Two ", 400))
+    assert s.feed(ev.TtsContextDone(context)) == [cmd.SendAudioEnd("item_1", 0, 800)]
 
 
 def test_a_response_that_waits_for_the_one_before_is_not_over_before_its_sound_is_announced() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
-    first = context_of(answer(s, "Let me see. ") + s.see(end()))
-    held = answer(s, "It is ten. ", "resp_2", "item_2") + s.see(end("resp_2", "item_2"))
-    assert not only(held, cmd.SpeakText), "one context speaks at a time"
-    assert not only(held, cmd.TellResponseEnd)
-    s.see(sound(first, "Let me see. ", 500))
-    after = kinds(s.see(ev.VoiceFinished(first)))
-    assert after == ["PlayEnd", "PlayStart", "TellResponseEnd", "SpeakText", "EndSpeech"]
+    s.feed(ev.TtsConnected())
+    first = context_of(answer(s, "Let me see. ") + s.feed(end()))
+    held = answer(s, "It is ten. ", "resp_2", "item_2") + s.feed(end("resp_2", "item_2"))
+    assert not only(held, cmd.SynthesizeSentence), "one context speaks at a time"
+    assert not only(held, cmd.SendResponseEnd)
+    s.feed(sound(first, "Let me see. ", 500))
+    after = kinds(s.feed(ev.TtsContextDone(first)))
+    assert after == ["SendAudioEnd", "SendAudioStart", "SendResponseEnd", "SynthesizeSentence", "FinishTtsContext"]
 
 
 def test_final_mode_waits_for_all_of_the_text() -> None:
     s = script("final")
-    assert not only(answer(s, "One. Two. "), cmd.SpeakWhole)
-    [asked] = only(s.see(end()), cmd.SpeakWhole)
+    assert not only(answer(s, "One. Two. "), cmd.SynthesizeText)
+    [asked] = only(s.feed(end()), cmd.SynthesizeText)
     assert asked.text == "One. Two."  # type: ignore[attr-defined]
 
 
 def test_no_more_than_five_contexts_are_ever_open() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     contexts = []
     for n in range(MAX_CONTEXTS):
         contexts.append(context_of(answer(s, TEXT + "And", f"resp_{n}", f"item_{n}")))
-        assert cmd.HushSpeech(contexts[-1]) in s.see(ev.Interrupt(), dropped(), end(f"resp_{n}", f"item_{n}"))
+        assert cmd.CancelTtsContext(contexts[-1]) in s.feed(
+            ev.Interrupt(), playout_cleared(), end(f"resp_{n}", f"item_{n}")
+        )
     waiting = answer(s, TEXT + "And", "resp_x", "item_x")
-    assert not only(waiting, cmd.SpeakText)
-    s.see(ev.VoiceFinished(contexts[0]))
-    assert only(s.see(words(" more. And", "resp_x", "item_x")), cmd.SpeakText)
+    assert not only(waiting, cmd.SynthesizeSentence)
+    s.feed(ev.TtsContextDone(contexts[0]))
+    assert only(s.feed(words(" more. And", "resp_x", "item_x")), cmd.SynthesizeSentence)
 
 
 # -- barge-in ---------------------------------------------------------------------------------------------------------
@@ -169,16 +176,16 @@ def test_no_more_than_five_contexts_are_ever_open() -> None:
 
 def test_a_barge_in_silences_the_client_closes_the_context_and_waits_for_the_response() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     context = context_of(answer(s, "One two three. Four"))
-    s.see(sound(context, "One two three. ", 1500))
-    at_once = s.see(ev.SpeechStarted("item_v"))
-    assert kinds(at_once) == ["TellSpeech", "DropAudio", "HushSpeech"]
-    told = s.see(dropped(("item_1", 1500, 750)))
-    assert kinds(told) == ["TellInterrupted", "CancelResponse"]
+    s.feed(sound(context, "One two three. ", 1500))
+    at_once = s.feed(ev.SpeechStarted("item_v"))
+    assert kinds(at_once) == ["SendSpeechState", "ClearPlayout", "CancelTtsContext"]
+    told = s.feed(playout_cleared(("item_1", 1500, 750)))
+    assert kinds(told) == ["SendInterrupted", "CancelResponse"]
     assert told[0].heard_text == "One two"  # type: ignore[attr-defined]
-    assert s.see(sound(context, "late", 500), words("late")) == []
-    settled = s.see(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
+    assert s.feed(sound(context, "late", 500), words("late")) == []
+    settled = s.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
     in_order = [c for c in kinds(settled) if c in ("DeleteItem", "CreateItem", "CreateResponse")]
     assert in_order == ["DeleteItem", "CreateItem", "CreateResponse"]
     [created] = only(settled, cmd.CreateItem)
@@ -187,21 +194,21 @@ def test_a_barge_in_silences_the_client_closes_the_context_and_waits_for_the_res
 
 def test_after_the_response_the_history_is_put_right_at_once() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
-    context = context_of(answer(s, TEXT) + s.see(end()))
-    s.see(sound(context, TEXT, 1500), ev.VoiceFinished(context))
-    s.see(ev.SpeechStarted("item_v"))
-    assert kinds(s.see(dropped(("item_1", 1500, 750)))) == ["TellInterrupted", "DeleteItem", "CreateItem"]
+    s.feed(ev.TtsConnected())
+    context = context_of(answer(s, TEXT) + s.feed(end()))
+    s.feed(sound(context, TEXT, 1500), ev.TtsContextDone(context))
+    s.feed(ev.SpeechStarted("item_v"))
+    assert kinds(s.feed(playout_cleared(("item_1", 1500, 750)))) == ["SendInterrupted", "DeleteItem", "CreateItem"]
 
 
 def test_what_was_heard_to_its_end_stays_and_what_was_not_heard_at_all_goes() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
-    context = context_of(answer(s, TEXT) + s.see(end()))
-    s.see(sound(context, TEXT, 1500), ev.VoiceFinished(context))
-    assert kinds(s.see(ev.SpeechStarted("item_v"), dropped())) == ["TellSpeech", "DropAudio"]
+    s.feed(ev.TtsConnected())
+    context = context_of(answer(s, TEXT) + s.feed(end()))
+    s.feed(sound(context, TEXT, 1500), ev.TtsContextDone(context))
+    assert kinds(s.feed(ev.SpeechStarted("item_v"), playout_cleared())) == ["SendSpeechState", "ClearPlayout"]
     answer(s, TEXT, "resp_2", "item_2")
-    gone = s.see(ev.SpeechStarted("item_w"), dropped(("item_2", 0, 0)), end("resp_2", "item_2", "cancelled"))
+    gone = s.feed(ev.SpeechStarted("item_w"), playout_cleared(("item_2", 0, 0)), end("resp_2", "item_2", "cancelled"))
     assert only(gone, cmd.DeleteItem) == [cmd.DeleteItem("item_2", only(gone, cmd.DeleteItem)[0].event_id)]  # type: ignore[attr-defined]
     assert not only(gone, cmd.CreateItem)
 
@@ -211,113 +218,113 @@ def test_what_was_heard_to_its_end_stays_and_what_was_not_heard_at_all_goes() ->
 
 def test_a_failure_is_told_once_a_turn_and_ends_the_clip() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     context = context_of(answer(s, "One. Two"))
-    s.see(sound(context, "One. ", 300))
-    told = s.see(ev.VoiceFailed("Gone.", "1006"), words(" three. Four"), end())
-    assert [c.code for c in only(told, cmd.TellError)] == ["voice_failed"]  # type: ignore[attr-defined]
-    assert cmd.PlayEnd("item_1", 0, 300) in told
-    assert [c.text for c in only(told, cmd.TellText)] == [" three. Four"]  # type: ignore[attr-defined]
+    s.feed(sound(context, "One. ", 300))
+    told = s.feed(ev.TtsFailed("Gone.", "1006"), words(" three. Four"), end())
+    assert [c.code for c in only(told, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
+    assert cmd.SendAudioEnd("item_1", 0, 300) in told
+    assert [c.text for c in only(told, cmd.SendTextDelta)] == [" three. Four"]  # type: ignore[attr-defined]
     again = answer(s, "Five. Six", "resp_2", "item_2")
-    assert not only(again, cmd.TellError)
+    assert not only(again, cmd.SendError)
 
 
 def test_a_connection_lost_before_a_sound_is_made_once_more() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     answer(s, "One. Two")
-    assert kinds(s.see(ev.VoiceFailed("Gone.", "1006"))) == ["CloseVoice", "OpenVoice"]
-    assert [c.text for c in only(s.see(ev.VoiceOpened()), cmd.SpeakText)] == ["One. "]  # type: ignore[attr-defined]
-    assert only(s.see(ev.VoiceFailed("Gone.", "1006")), cmd.TellError)
+    assert kinds(s.feed(ev.TtsFailed("Gone.", "1006"))) == ["DisconnectTts", "ConnectTts"]
+    assert [c.text for c in only(s.feed(ev.TtsConnected()), cmd.SynthesizeSentence)] == ["One. "]  # type: ignore[attr-defined]
+    assert only(s.feed(ev.TtsFailed("Gone.", "1006")), cmd.SendError)
 
 
 def test_a_voice_that_falls_silent_is_given_up() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     answer(s, "One. Two")
-    assert s.session.deadline == STALL_S
-    told = s.see(ev.Tick(), after_s=STALL_S)
-    assert [c.code for c in only(told, cmd.TellError)] == ["voice_failed"]  # type: ignore[attr-defined]
-    assert only(told, cmd.CloseVoice)
+    assert s.session.deadline == STALL_TIMEOUT_S
+    told = s.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
+    assert [c.code for c in only(told, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
+    assert only(told, cmd.DisconnectTts)
 
 
 def test_a_context_without_new_text_is_kept_open() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     context = context_of(answer(s, "One. Two"))
-    s.see(sound(context, "One. ", 300))
-    assert s.see(ev.Tick(), after_s=10.0) == [cmd.KeepSpeech(context)]
+    s.feed(sound(context, "One. ", 300))
+    assert s.feed(ev.DeadlineReached(), after_s=10.0) == [cmd.KeepTtsContextAlive(context)]
 
 
 def test_a_word_that_never_comes_is_not_waited_for_when_all_was_said() -> None:
     s = script()
-    s.see(ev.VoiceOpened())
-    context = context_of(answer(s, TEXT) + s.see(end()))
-    s.see(sound(context, TEXT, 1500))
-    told = s.see(ev.Tick(), after_s=STALL_S)
-    assert told == [cmd.PlayEnd("item_1", 0, 1500)]
+    s.feed(ev.TtsConnected())
+    context = context_of(answer(s, TEXT) + s.feed(end()))
+    s.feed(sound(context, TEXT, 1500))
+    told = s.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
+    assert told == [cmd.SendAudioEnd("item_1", 0, 1500)]
 
 
 def test_after_a_failure_the_model_speaks_from_the_next_response_on() -> None:
     s = script(fallback="marin")
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     answer(s, "One. Two")
-    s.see(ev.VoiceFailed("No.", "quota_exceeded", retryable=False))
-    told = s.see(end())
-    assert [c for c in kinds(told) if c in ("UseOptions", "ConfigureSession")] == ["UseOptions", "ConfigureSession"]
+    s.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False))
+    told = s.feed(end())
+    assert [c for c in kinds(told) if c in ("ApplyOptions", "ConfigureSession")] == ["ApplyOptions", "ConfigureSession"]
     config = only(told, cmd.ConfigureSession)[0].config  # type: ignore[attr-defined]
     assert (config.external_voice, config.voice) == (None, "marin")
-    s.see(ev.UserText("and?"))
-    ready = s.see(ev.SessionUpdated())
-    assert kinds(ready) == ["CloseVoice", "TellReady", "CreateItem", "CreateResponse"]
+    s.feed(ev.UserText("and?"))
+    ready = s.feed(ev.SessionUpdated())
+    assert kinds(ready) == ["DisconnectTts", "SendReady", "CreateItem", "CreateResponse"]
 
 
 def test_a_turn_that_is_held_while_the_model_takes_over_can_be_committed() -> None:
     config = SessionConfig(voice="elevenlabs:v1", turn=TurnDetection("manual"))
-    s = Script(config, speech=SpeechRules(fallback_voice="marin")).ready()
-    s.see(ev.VoiceOpened())
+    s = DeviceSessionHarness(config, speech=TtsOptions(fallback_voice="marin")).ready()
+    s.feed(ev.TtsConnected())
     answer(s, "One. Two")
-    s.see(ev.VoiceFailed("No.", "quota_exceeded", retryable=False), microphone(200), ev.Commit())
-    assert only(s.see(end()), cmd.ConfigureSession)
-    s.see(microphone(200), ev.InputCommitted("item_user"), ev.Commit())
-    told = s.see(ev.SessionUpdated())
+    s.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False), microphone(200), ev.Commit())
+    assert only(s.feed(end()), cmd.ConfigureSession)
+    s.feed(microphone(200), ev.InputCommitted("item_user"), ev.Commit())
+    told = s.feed(ev.SessionUpdated())
     assert len(only(told, cmd.CommitInput)) == 1
-    assert not only(told, cmd.TellError)
+    assert not only(told, cmd.SendError)
 
 
 def test_a_barge_in_does_not_make_the_failure_forgotten() -> None:
     s = script(fallback="marin")
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     context = context_of(answer(s, "One. Two"))
-    s.see(sound(context, "One. ", 300), ev.VoiceFailed("Gone.", "1006"))
-    s.see(ev.SpeechStarted("item_v"), dropped(("item_1", 300, 300)))
-    told = s.see(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
+    s.feed(sound(context, "One. ", 300), ev.TtsFailed("Gone.", "1006"))
+    s.feed(ev.SpeechStarted("item_v"), playout_cleared(("item_1", 300, 300)))
+    told = s.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
     assert not only(told, cmd.CreateResponse), "the answer is asked for in the model's own voice"
     assert only(told, cmd.ConfigureSession)[0].config.voice == "marin"  # type: ignore[attr-defined]
-    assert only(s.see(ev.SessionUpdated()), cmd.CreateResponse)
+    assert only(s.feed(ev.SessionUpdated()), cmd.CreateResponse)
 
 
 def test_what_another_voice_said_can_still_be_cut_when_the_model_speaks_itself() -> None:
     s = script(fallback="marin")
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     context = context_of(answer(s, TEXT + "And"))
-    s.see(sound(context, TEXT, 1500), end())
-    s.see(sound(context, "And ", 300), ev.VoiceFinished(context), ev.UserText("go on"))
+    s.feed(sound(context, TEXT, 1500), end())
+    s.feed(sound(context, "And ", 300), ev.TtsContextDone(context), ev.UserText("go on"))
     answer(s, "Four. Five", "resp_2", "item_2")
-    s.see(ev.VoiceFailed("No.", "quota_exceeded", retryable=False), end("resp_2", "item_2"), ev.SessionUpdated())
-    told = s.see(ev.Interrupt(), dropped(("item_1", 1800, 750)))
-    assert only(told, cmd.TellInterrupted)[0].heard_text == "One two"  # type: ignore[attr-defined]
+    s.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False), end("resp_2", "item_2"), ev.SessionUpdated())
+    told = s.feed(ev.Interrupt(), playout_cleared(("item_1", 1800, 750)))
+    assert only(told, cmd.SendInterrupted)[0].heard_text == "One two"  # type: ignore[attr-defined]
     assert cmd.DeleteItem("item_1", only(told, cmd.DeleteItem)[0].event_id) in told  # type: ignore[attr-defined]
     assert only(told, cmd.CreateItem)[0].item.text == "One two"  # type: ignore[attr-defined]
 
 
 def test_a_model_that_refuses_to_speak_itself_leaves_the_other_voice_in_force() -> None:
     s = script(fallback="marin")
-    s.see(ev.VoiceOpened())
+    s.feed(ev.TtsConnected())
     answer(s, "One. Two")
-    s.see(ev.VoiceFailed("No.", "quota_exceeded", retryable=False))
-    [update] = only(s.see(end()), cmd.ConfigureSession)
-    told = s.see(ev.UpstreamError("invalid_value", "No such voice.", event_id=update.event_id))  # type: ignore[attr-defined]
-    assert [error.code for error in only(told, cmd.TellError)] == ["hello_refused"]  # type: ignore[attr-defined]
+    s.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False))
+    [update] = only(s.feed(end()), cmd.ConfigureSession)
+    told = s.feed(ev.UpstreamErrorEvent("invalid_value", "No such voice.", event_id=update.event_id))  # type: ignore[attr-defined]
+    assert [error.code for error in only(told, cmd.SendError)] == ["hello_refused"]  # type: ignore[attr-defined]
     assert not only(told, cmd.ConfigureSession), "it is not asked over and over"
-    assert only(s.see(ev.UserText("and?")), cmd.CreateResponse)
+    assert only(s.feed(ev.UserText("and?")), cmd.CreateResponse)

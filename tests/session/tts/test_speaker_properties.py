@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_24K
-from relay.session.common.model import Alignment, ClipHanded, DeviceOptions, Item, SessionConfig, SpeechRules
+from relay.session.common.model import Alignment, DeviceOptions, Item, SentAudio, SessionConfig, TtsOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
@@ -31,20 +31,20 @@ class Speaker:
 
     def take(self, command: cmd.Command) -> None:
         match command:
-            case cmd.SpeakText(context_id, text):
+            case cmd.SynthesizeSentence(context_id, text):
                 assert context_id not in self.closing | self.hushed, "words for a closed context"
                 speaking = [one for one in self.open if one not in self.closing | self.hushed]
                 assert speaking in ([], [context_id]), "at most one context speaks"
                 self.open.setdefault(context_id, deque()).extend("".join(text.split()))
                 assert len(self.open) <= MAX_CONTEXTS, "the sixth context would end the connection"
-            case cmd.EndSpeech(context_id):
+            case cmd.FinishTtsContext(context_id):
                 self.closing.add(context_id)
-            case cmd.HushSpeech(context_id):
+            case cmd.CancelTtsContext(context_id):
                 self.hushed.add(context_id)
-            case cmd.CloseVoice():
+            case cmd.DisconnectTts():
                 self.open.clear()
 
-    def say(self, which: int, letters: int) -> ev.VoiceEvent | SpeechAudio | None:
+    def say(self, which: int, letters: int) -> ev.TtsEvent | SpeechAudio | None:
         """More sound of a context, also of a closed one; or its end, when all is said."""
         if not self.open:
             return None
@@ -58,7 +58,7 @@ class Speaker:
             return SpeechAudio(context_id, len(said) * BYTES, times if self.times else None)
         if context_id in self.closing | self.hushed:
             del self.open[context_id]
-            return ev.VoiceFinished(context_id)
+            return ev.TtsContextDone(context_id)
         return None
 
 
@@ -68,9 +68,9 @@ class Conversation:
     def __init__(self, times: bool, fallback: bool) -> None:
         numbers = itertools.count(1)
         config = SessionConfig(voice="elevenlabs:v")
-        rules = SpeechRules(fallback_voice="marin" if fallback else None)
+        rules = TtsOptions(fallback_voice="marin" if fallback else None)
         self.session = DeviceSession(
-            "rs", config, DeviceOptions(output=PCM16_24K), lambda: f"relay_{next(numbers)}", speech=rules
+            "rs", config, DeviceOptions(output=PCM16_24K), lambda: f"relay_{next(numbers)}", tts_options=rules
         )
         self.media = Media(self.session)
         self.now = 0.0
@@ -93,7 +93,7 @@ class Conversation:
         self.deleted = ""
         self.open_ends = 0
         self.hold_ms = 0
-        for event in (ev.SessionCreated(), ev.SessionUpdated(), ev.VoiceOpened()):
+        for event in (ev.SessionCreated(), ev.SessionUpdated(), ev.TtsConnected()):
             self.feed(event)
 
     def feed(self, event: Any) -> None:
@@ -102,35 +102,35 @@ class Conversation:
             for command in self.media.handle(pending.popleft(), self.now):
                 self.voice.take(command)
                 match command:
-                    case cmd.DropAudio():
-                        clips = [ClipHanded(item, 0, ms, max(ms - self.hold_ms, 0)) for item, ms in self.handed.items()]
+                    case cmd.ClearPlayout():
+                        clips = [SentAudio(item, 0, ms, max(ms - self.hold_ms, 0)) for item, ms in self.handed.items()]
                         self.silent |= self.handed.keys() | self.clips.keys()
                         self.note_cut()
                         self.handed.clear()
                         self.clips.clear()
-                        pending.append(ev.AudioDropped(tuple(clips)))
+                        pending.append(ev.PlayoutCleared(tuple(clips)))
                     case OutputAudio(item_id=item_id, n_bytes=n_bytes):
                         assert item_id not in self.silent, "sound of a closed context"
                         assert self.clips.get(item_id) is True
                         self.handed[item_id] = self.handed.get(item_id, 0) + n_bytes // 48
                         self.received[item_id] = self.received.get(item_id, 0) + n_bytes // 48
-                    case cmd.PlayStart(item_id):
+                    case cmd.SendAudioStart(item_id):
                         assert True not in self.clips.values(), "one clip at a time"
                         self.clips[item_id] = True
-                    case cmd.PlayEnd(item_id):
+                    case cmd.SendAudioEnd(item_id):
                         self.clips[item_id] = False
                         self.ended.add(item_id)
-                    case cmd.TellError("voice_failed"):
+                    case cmd.SendError("voice_failed"):
                         self.failed |= {item for item in self.written if item in self.clips or item not in self.handed}
-                    case cmd.TellInterrupted(item_id, played_ms, heard):
+                    case cmd.SendInterrupted(item_id, played_ms, heard):
                         self.check_heard(item_id, played_ms, heard)
-                    case cmd.OpenVoice():
-                        pending.append(ev.VoiceOpened())
+                    case cmd.ConnectTts():
+                        pending.append(ev.TtsConnected())
                     case cmd.ConfigureSession():
                         pending.append(ev.SessionUpdated())
-                    case cmd.TellResponseStart():
+                    case cmd.SendResponseStart():
                         self.open_ends += 1
-                    case cmd.TellResponseEnd():
+                    case cmd.SendResponseEnd():
                         self.open_ends -= 1
                     case _:
                         self.upstream(command, pending)
@@ -238,7 +238,7 @@ class Conversation:
         if a == 0:
             self.voice.open.clear()
             self.failed |= self.external - self.ended
-            self.feed(ev.VoiceFailed("Gone.", "1006"))
+            self.feed(ev.TtsFailed("Gone.", "1006"))
 
     def finish(self) -> None:
         """Everything that is under way comes to its end."""
@@ -251,7 +251,7 @@ class Conversation:
                 self.feed(event)
             elif (deadline := self.session.deadline) is not None and deadline < self.now + 60:
                 self.now = max(self.now, deadline)
-                self.feed(ev.Tick())
+                self.feed(ev.DeadlineReached())
             else:
                 return
         raise AssertionError("there is no end to it")
@@ -291,7 +291,7 @@ def test_the_history_is_what_was_heard_and_every_turn_ends(
     talk.finish()
     turns = talk.session.turns
     assert turns.responses.slot.is_free
-    assert not turns.user.typed
+    assert not turns.user.typed_turns
     assert talk.open_ends == 0, "every response that began is told to have ended"
     assert True not in talk.clips.values(), "every clip that began has ended"
     assert not turns.tts.is_speaking
