@@ -1,6 +1,6 @@
 """The NAVAI backend for its frontends: `add_routes` mounts it in any aiohttp application.
 
-    add_routes(app)                                            # everything from the environment
+    add_routes(app)                              # everything from the environment and `.env`
     add_routes(app, NavaiOptions(openai_api_key=…), load_tools("my_tools"))
 
 The relay mounts the same rows behind its access rules, through its own route table; `app[NAVAI]` is its backend.
@@ -125,8 +125,8 @@ def add_routes(
 ) -> NavaiBackend:
     """Mount a NAVAI backend in `app`, which brings its own access rules and CORS. Returns the backend.
 
-    Options come from the environment if there are none. Without a registry the functions are loaded from the options'
-    folders on the first call. `runner` is for sharing one between applications; the default ends with `app`.
+    Without options they come from the environment and `.env`. Without a registry the functions are loaded from the
+    options' folders on the first call. `runner` is for sharing one between applications; the default ends with `app`.
     Raises ConfigError for options that make no sense.
     """
     options = options or NavaiOptions.from_env()
