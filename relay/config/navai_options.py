@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
 from relay.config.environment import Environment
+from relay.config.group import InvalidSettings
 from relay.config.loading import SettingsReader
 from relay.config.session_settings import (
     DEFAULT_ELEVENLABS_BASE_URL,
@@ -157,7 +158,10 @@ class NavaiOptions:
         Without a backend key, requests may bring theirs. Raises ConfigError.
         """
         reader = SettingsReader(Environment.read() if env is None else Environment(env))
-        groups = reader.read_all(NavaiGroups.__annotations__, {})
+        try:
+            groups = reader.read_all(NavaiGroups.__annotations__, {})
+        except InvalidSettings as error:
+            raise ConfigError("\n".join(map(_documented, error.problems))) from None
         return cls.from_groups(
             NavaiGroups(**cast(Any, groups)),
             reader.warnings,
@@ -210,3 +214,9 @@ class NavaiOptions:
             upstream_timeout_s=upstream_timeout_s,
             warnings=tuple(warnings),
         )
+
+
+def _documented(problem: str) -> str:
+    """Return the words that NAVAI documents for a problem, without the name of the variable."""
+    text = problem.partition(": ")[2]
+    return text if text.startswith(("Missing ", "clientSecretTtlSeconds ")) else problem
