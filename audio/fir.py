@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 
-Floats = NDArray[np.float64]
-Step = Callable[[bytes, Chunk], tuple[bytes, bytes]]
+FloatArray = NDArray[np.float64]
+FilterStep = Callable[[bytes, BytesLike], tuple[bytes, bytes]]
 """The history before a chunk, and the chunk; its output, and the history before the next one."""
 
 ROW_MS = 2
@@ -30,15 +30,15 @@ ROW_MS = 2
 MAX_ROWS = 64
 # Callers use a handful of chunk lengths. A client that sends every length in turn evicts the oldest step: it
 # pays some microseconds per chunk, and memory stays where it is.
-MAX_STEPS = 64
+MAX_CACHED_STEPS = 64
 _WEIGHT_GRID = 2.0**32
 
-thread_id = threading.get_ident
+current_thread_id = threading.get_ident
 """Whose scratch a step works on: it may be kept for this thread only."""
 
 
 @dataclass(frozen=True, slots=True)
-class Design:
+class LowPassDesign:
     """A Kaiser-windowed low-pass at the common rate of two rates; `cutoff_hz` is its -6 dB point."""
 
     common_hz: int
@@ -46,7 +46,7 @@ class Design:
     cutoff_hz: float
     beta: float
 
-    def coefficients(self, gain: float) -> Floats:
+    def coefficients(self, gain: float) -> FloatArray:
         """The taps in order, scaled so that they sum to `gain`."""
         n = np.arange(self.taps) - (self.taps - 1) / 2
         lowpass = np.sinc(2 * self.cutoff_hz / self.common_hz * n) * np.kaiser(self.taps, self.beta)
@@ -59,7 +59,7 @@ class FilterBank:
     Input is taken in groups of `group_in` samples, the fewest that give a whole number (`group_out`) of outputs.
     """
 
-    def __init__(self, design: Design, source_hz: int, target_hz: int) -> None:
+    def __init__(self, design: LowPassDesign, source_hz: int, target_hz: int) -> None:
         up, down = design.common_hz // source_hz, design.common_hz // target_hz
         self.group_in, self.group_out = down, up
         self.row_groups = source_hz * ROW_MS // 1000 // self.group_in
@@ -70,7 +70,7 @@ class FilterBank:
         # BLAS and the ufuncs let go of the interpreter lock, so scratch must not be shared between threads.
         self._local = threading.local()
 
-    def _banded(self, taps: Floats, up: int, down: int) -> Floats:
+    def _banded(self, taps: FloatArray, up: int, down: int) -> FloatArray:
         """Weights as (history + row of input) x (row of output); row k of it is the input sample k - history."""
         n_in, n_out = self.row_groups * self.group_in, self.row_groups * self.group_out
         at_input = (np.arange(self.history_samples + n_in) - self.history_samples)[:, None] * up
@@ -86,22 +86,22 @@ class FilterBank:
         end = history_bytes + 2 * self.group_in * groups
         return self.step(groups)(buffer[:history_bytes], buffer[history_bytes:end])[0]
 
-    def step(self, groups: int) -> "Step":
+    def step(self, groups: int) -> "FilterStep":
         """The work for chunks of `groups` groups, on scratch that belongs to this thread."""
         try:
-            steps: dict[int, Step] = self._local.steps
+            steps: dict[int, FilterStep] = self._local.steps
         except AttributeError:
             steps = self._local.steps = {}
             self._local.scratch = _scratch(*self._weights.shape)
         try:
             return steps[groups]
         except KeyError:
-            if len(steps) >= MAX_STEPS:
+            if len(steps) >= MAX_CACHED_STEPS:
                 del steps[next(iter(steps))]
             step = steps[groups] = self._step(groups, self._local.scratch)
             return step
 
-    def _step(self, groups: int, scratch: "tuple[NDArray[Any], ...]") -> "Step":
+    def _step(self, groups: int, scratch: "tuple[NDArray[Any], ...]") -> "FilterStep":
         """All that depends on the chunk's length alone is made here: each object that a chunk touches costs it time."""
         rows = -(-groups // self.row_groups)
         width = self._weights.shape[0]
@@ -117,7 +117,7 @@ class FilterBank:
         weights, dot = self._weights, source.dot
         rint, maximum, minimum = np.rint, np.maximum, np.minimum
 
-        def step(history: bytes, chunk: Chunk) -> tuple[bytes, bytes]:
+        def step(history: bytes, chunk: BytesLike) -> tuple[bytes, bytes]:
             head[:] = history
             body[:] = chunk
             source[...] = samples

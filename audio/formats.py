@@ -44,7 +44,7 @@ class AudioFormat:
         """Bytes in one millisecond; whole for every allowed rate."""
         return self.rate_hz * self.bytes_per_sample // 1000
 
-    def ms_of(self, n_bytes: int) -> int:
+    def duration_ms(self, n_bytes: int) -> int:
         """Whole milliseconds that `n_bytes` of this format last, rounded down."""
         return n_bytes // self.bytes_per_ms
 

@@ -1,6 +1,6 @@
 """From chunks cut anywhere to chunks of whole samples."""
 
-Chunk = bytes | bytearray | memoryview
+BytesLike = bytes | bytearray | memoryview
 
 
 class SampleAligner:
@@ -16,7 +16,7 @@ class SampleAligner:
         self.sample_bytes = sample_bytes
         self.carry = b""
 
-    def feed(self, chunk: Chunk) -> Chunk:
+    def feed(self, chunk: BytesLike) -> BytesLike:
         """Whole samples from the carried bytes and `chunk` (a view must be of bytes); maybe empty."""
         if self.carry:
             chunk = self.carry + chunk
@@ -27,9 +27,9 @@ class SampleAligner:
             return chunk[:-extra_bytes]
         return chunk
 
-    def hold(self, chunk: Chunk, most_bytes: int) -> bool:
-        """Keep a chunk for the next one, if that makes fewer than `most_bytes` in all; returns whether it does."""
-        if len(self.carry) + len(chunk) >= most_bytes:
+    def hold(self, chunk: BytesLike, max_bytes: int) -> bool:
+        """Keep a chunk for the next one, if that makes fewer than `max_bytes` in all; returns whether it does."""
+        if len(self.carry) + len(chunk) >= max_bytes:
             return False
         self.carry += chunk
         return True

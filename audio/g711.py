@@ -7,7 +7,7 @@ segment to the next, so the segment is the position of the leading one bit of th
 import numpy as np
 from numpy.typing import NDArray
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 
 _ULAW_BIAS = 33  # added to 14-bit magnitudes so that all eight segments have the same form
 _ULAW_MAX = 8158  # the largest 14-bit magnitude that stays in segment 7 once biased
@@ -15,22 +15,22 @@ _ALAW_EVEN_BITS = 0x55  # A-law inverts every other bit on the line
 _SIGN = 0x80
 
 
-def ulaw_encode(pcm16: Chunk) -> bytes:
+def ulaw_encode(pcm16: BytesLike) -> bytes:
     """PCM16 to mu-law, one byte per sample; ValueError for an odd number of bytes."""
     return _ULAW_ENCODE.take(np.frombuffer(pcm16, "<u2")).tobytes()
 
 
-def ulaw_decode(codes: Chunk) -> bytes:
+def ulaw_decode(codes: BytesLike) -> bytes:
     """Mu-law to PCM16, two bytes per code."""
     return _ULAW_DECODE.take(np.frombuffer(codes, np.uint8)).tobytes()
 
 
-def alaw_encode(pcm16: Chunk) -> bytes:
+def alaw_encode(pcm16: BytesLike) -> bytes:
     """PCM16 to A-law, one byte per sample; ValueError for an odd number of bytes."""
     return _ALAW_ENCODE.take(np.frombuffer(pcm16, "<u2")).tobytes()
 
 
-def alaw_decode(codes: Chunk) -> bytes:
+def alaw_decode(codes: BytesLike) -> bytes:
     """A-law to PCM16, two bytes per code."""
     return _ALAW_DECODE.take(np.frombuffer(codes, np.uint8)).tobytes()
 

@@ -18,17 +18,17 @@ from math import ceil, gcd
 
 import numpy as np
 
-from audio.fir import MAX_ROWS, Design, FilterBank, Floats, Step, thread_id
-from audio.framing import Chunk, SampleAligner
+from audio.fir import MAX_ROWS, FilterBank, FilterStep, FloatArray, LowPassDesign, current_thread_id
+from audio.framing import BytesLike, SampleAligner
 
 LIVE_RATES_HZ = (8000, 16000, 24000, 48000)
-CLIP_SOURCE_HZ = (4000, 192000)  # whole clips may come at any rate between these
+CLIP_SOURCE_RANGE_HZ = (4000, 192000)  # whole clips may come at any rate between these
 
 # By the rate at the other end of 24 kHz; both directions share a design.
 _DESIGNS = {
-    8000: Design(common_hz=24000, taps=96, cutoff_hz=3850, beta=5.65),
-    16000: Design(common_hz=48000, taps=120, cutoff_hz=7700, beta=5.65),
-    48000: Design(common_hz=48000, taps=96, cutoff_hz=11400, beta=5.65),
+    8000: LowPassDesign(common_hz=24000, taps=96, cutoff_hz=3850, beta=5.65),
+    16000: LowPassDesign(common_hz=48000, taps=120, cutoff_hz=7700, beta=5.65),
+    48000: LowPassDesign(common_hz=48000, taps=96, cutoff_hz=11400, beta=5.65),
 }
 
 
@@ -46,7 +46,7 @@ class Resampler:
         self._aligner = SampleAligner()
         self._stages = tuple(_Stage(bank) for bank in _banks(source_hz, target_hz))
 
-    def feed(self, chunk: Chunk) -> bytes:
+    def feed(self, chunk: BytesLike) -> bytes:
         """The samples that `chunk` completes, maybe none. Bytes of even length at equal rates are not copied."""
         if not self._stages:
             whole = self._aligner.feed(chunk)
@@ -57,7 +57,7 @@ class Resampler:
         return pcm
 
     @property
-    def shortest_feed(self) -> Callable[[Chunk], bytes]:
+    def direct_feed(self) -> Callable[[BytesLike], bytes]:
         """`feed`, or what it comes to for this pair of rates."""
         return self._stages[0].feed if len(self._stages) == 1 else self.feed
 
@@ -88,7 +88,7 @@ class _Stage:
         self._history_bytes = 2 * bank.history_samples
         self._group_bytes = 2 * bank.group_in
         self._max_groups = MAX_ROWS * bank.row_groups
-        self._step: Step = _no_step
+        self._step: FilterStep = _no_step
         self._chunk_bytes = self._thread = -1
         self.reset()
 
@@ -97,8 +97,12 @@ class _Stage:
         self._fed = False
         self._chunk_bytes = -1
 
-    def feed(self, chunk: Chunk) -> bytes:
-        if len(chunk) == self._chunk_bytes and len(self._tail) == self._history_bytes and thread_id() == self._thread:
+    def feed(self, chunk: BytesLike) -> bytes:
+        if (
+            len(chunk) == self._chunk_bytes
+            and len(self._tail) == self._history_bytes
+            and current_thread_id() == self._thread
+        ):
             pcm, self._tail = self._step(self._tail, chunk)  # as the last one
             return pcm
         if not chunk:
@@ -109,7 +113,7 @@ class _Stage:
         self._tail = buffer[groups * self._group_bytes :]
         if groups <= self._max_groups:
             if groups and groups * self._group_bytes == len(chunk):
-                self._step, self._chunk_bytes, self._thread = self.bank.step(groups), len(chunk), thread_id()
+                self._step, self._chunk_bytes, self._thread = self.bank.step(groups), len(chunk), current_thread_id()
             return self.bank.run(buffer, groups) if groups else b""
         return b"".join(self._in_blocks(buffer, groups))
 
@@ -132,7 +136,7 @@ class _Stage:
         return drained
 
 
-def _no_step(history: bytes, chunk: Chunk) -> tuple[bytes, bytes]:
+def _no_step(history: bytes, chunk: BytesLike) -> tuple[bytes, bytes]:
     raise AssertionError("no chunk is shorter than none")
 
 
@@ -162,14 +166,14 @@ _CLIP_BLOCK = 4096  # outputs at a time: bounds the working memory, whatever the
 _CLIP_TABLE_MAX = 1 << 23  # 64 MiB; only rates with hardly a common divisor come near it
 
 
-def resample(pcm: Chunk, source_hz: int, target_hz: int) -> bytes:
+def resample(pcm: BytesLike, source_hz: int, target_hz: int) -> bytes:
     """A whole clip at another rate: no delay, ceil(samples * target / source) samples; half a sample is dropped.
 
-    `source_hz` may be any rate within `CLIP_SOURCE_HZ` (22050 and 44100 among them), `target_hz` one of
+    `source_hz` may be any rate within `CLIP_SOURCE_RANGE_HZ` (22050 and 44100 among them), `target_hz` one of
     `LIVE_RATES_HZ`; others raise ValueError. Sharper than `Resampler` (flat to 0.42 of the lower rate, -80 dB from
     half of it), which has to trade that for delay.
     """
-    lowest_hz, highest_hz = CLIP_SOURCE_HZ
+    lowest_hz, highest_hz = CLIP_SOURCE_RANGE_HZ
     if target_hz not in LIVE_RATES_HZ or not lowest_hz <= source_hz <= highest_hz:
         raise ValueError(f"cannot resample a clip from {source_hz} to {target_hz} Hz")
     whole = memoryview(pcm)[: len(pcm) // 2 * 2]
@@ -191,15 +195,15 @@ def resample(pcm: Chunk, source_hz: int, target_hz: int) -> bytes:
     return result.tobytes()
 
 
-def _clip_table(up: int, down: int) -> Floats:
+def _clip_table(up: int, down: int) -> FloatArray:
     """Weights as phases x window: row p is for an output p/up of a sample after the middle of its window."""
     width = 2 * ceil(_CLIP_CROSSINGS * max(1.0, down / up)) + 1
     if up * width > _CLIP_TABLE_MAX:
         raise ValueError(f"the two rates have too little in common to resample a clip by {up}/{down}")
-    return _kept_clip_table(up, down, width) if up * width <= 1 << 17 else _new_clip_table(up, down, width)
+    return _cached_clip_table(up, down, width) if up * width <= 1 << 17 else _new_clip_table(up, down, width)
 
 
-def _new_clip_table(up: int, down: int, width: int) -> Floats:
+def _new_clip_table(up: int, down: int, width: int) -> FloatArray:
     bandwidth = min(1.0, up / down)  # of the lower rate, in cycles per input sample
     distance = np.arange(width) - width // 2 - np.arange(up)[:, None] / up
     inside = np.clip(1 - (distance / (width // 2)) ** 2, 0, None)
@@ -208,4 +212,4 @@ def _new_clip_table(up: int, down: int, width: int) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float64)
 
 
-_kept_clip_table = lru_cache(maxsize=8)(_new_clip_table)
+_cached_clip_table = lru_cache(maxsize=8)(_new_clip_table)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from audio.formats import AudioFormat
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from audio.resample import Resampler
 
@@ -17,10 +17,10 @@ def encode(pcm: bytes, audio_format: AudioFormat) -> bytes:
     return encoder(pcm) if encoder else pcm
 
 
-def decode(received: bytes, audio_format: AudioFormat) -> bytes:
+def decode(encoded: bytes, audio_format: AudioFormat) -> bytes:
     """What came in the format's encoding as PCM16; a last half of a sample is dropped."""
     decoder = _DECODERS.get(audio_format.encoding)
-    return decoder(received) if decoder else received[: len(received) // 2 * 2]
+    return decoder(encoded) if decoder else encoded[: len(encoded) // 2 * 2]
 
 
 class Transcoder:
@@ -39,7 +39,7 @@ class Transcoder:
         """Whether chunks pass untouched."""
         return self._decode is None and self._encode is None and self._resampler is None
 
-    def feed(self, chunk: Chunk) -> Chunk:
+    def feed(self, chunk: BytesLike) -> BytesLike:
         """The next whole samples of the stream in the target format; a filter may hold back up to its delay."""
         if self._decode is not None:
             chunk = self._decode(chunk)
@@ -48,10 +48,10 @@ class Transcoder:
         return chunk if self._encode is None else self._encode(chunk)
 
     @property
-    def shortest_feed(self) -> Callable[[Chunk], Chunk]:
+    def direct_feed(self) -> Callable[[BytesLike], BytesLike]:
         """`feed`, or what it comes to for these formats."""
         if self._resampler is not None and self._decode is None and self._encode is None:
-            return self._resampler.shortest_feed
+            return self._resampler.direct_feed
         return self.feed
 
     def flush(self) -> bytes:

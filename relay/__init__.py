@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 # Names are resolved on first use, so that `import relay` stays free of pydantic and everything else.
-_HOMES = {
+_MODULES = {
     "ClientResult": "relay.toolkit.running.results",
     "NavaiOptions": "relay.config.navai_options",
     "Settings": "relay.config.settings",
@@ -44,10 +44,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    value = getattr(import_module(module), name)
     globals()[name] = value
     return value
 

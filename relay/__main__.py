@@ -9,17 +9,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 
-def _check_neighbours() -> None:
+def _check_audio_package() -> None:
     ours = Path(__file__).resolve().parent.parent / "audio"
     spec = find_spec("audio")
-    found = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
-    if found != ours:
-        print(f"relay: {found} hides the relay's own package `audio`; use the command `relay` instead", file=sys.stderr)
+    package = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
+    if package != ours:
+        print(
+            f"relay: {package} hides the relay's own package `audio`; use the command `relay` instead", file=sys.stderr
+        )
         raise SystemExit(2)
 
 
 if __name__ == "__main__":
-    _check_neighbours()
+    _check_audio_package()
     from relay.cli import main
 
     main()

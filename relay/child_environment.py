@@ -13,7 +13,7 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-ALLOWED = frozenset(
+ALLOWED_VARIABLES = frozenset(
     {
         # where programs, files and the user are
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TMPDIR", "TEMP", "TMP", "TZ",
@@ -30,15 +30,15 @@ ALLOWED = frozenset(
     }
 )  # fmt: skip
 ALLOWED_PREFIXES = ("LC_",)
-TLS = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """For children that dial out: whom they trust."""
-INTERPRETER = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUSERBASE")
+INTERPRETER_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUSERBASE")
 """For Python children of ours: without these, some installations of Python do not start or find no packages."""
 
 
 def is_allowed(name: str) -> bool:
     """Whether a variable is handed on to every child; what it holds is thus no secret."""
-    return name in ALLOWED or name.startswith(ALLOWED_PREFIXES)
+    return name in ALLOWED_VARIABLES or name.startswith(ALLOWED_PREFIXES)
 
 
 def child_environment(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
@@ -50,7 +50,7 @@ def child_environment(environ: Mapping[str, str], extra: Iterable[str] = ()) -> 
 def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The same for a Python child that runs a module of ours; see `python_command`."""
     path = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()]
-    return child_environment(environ, INTERPRETER) | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
+    return child_environment(environ, INTERPRETER_VARIABLES) | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class BadRequest(RelayError):
         self.field = field
 
 
-class ApiError(BadRequest):
+class OpenAIError(BadRequest):
     """A refusal on an OpenAI-shaped route, with the status, `code` and `param` that its SDKs show to their users."""
 
     def __init__(self, message: str, status: int = 400, code: str | None = None, param: str | None = None) -> None:
@@ -46,25 +46,25 @@ class ApiError(BadRequest):
         self.code = code
 
 
-class TooBig(RelayError):
+class PayloadTooLarge(RelayError):
     """A message or a body is over its bound."""
 
     http_status = 413
 
 
-class RequestTooSlow(RelayError):
+class RequestTimeout(RelayError):
     """The head or the body of a request did not arrive in time."""
 
     http_status = 408
 
 
-class Full(RelayError):
+class CapacityExceeded(RelayError):
     """A limit is reached for now; trying again later helps."""
 
     http_status = 503
 
 
-class TooOften(Full):
+class RateLimited(CapacityExceeded):
     """A quota is used up; `retry_after_s` says when it is not."""
 
     http_status = 429

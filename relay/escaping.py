@@ -13,13 +13,13 @@ from collections.abc import Callable
 _JOINERS = "\u200c\u200d"
 """Persian and Indic words need them, and so do emoji of several people."""
 
-_UNSURE = re.compile(r"[^\w -~]")
+_NOT_PLAIN_ASCII = re.compile(r"[^\w -~]")
 """All but ASCII's printable characters, letters and digits: most of a text needs no closer look."""
 
 
 def escape_controls(text: str) -> str:
     """`text` as one line: every character that would not be shown is written as its Python escape."""
-    return _escaped(text, "", _as_python)
+    return _escaped(text, "", _python_escape)
 
 
 def escape_lines(text: str, indent: int = 0) -> str:
@@ -27,31 +27,31 @@ def escape_lines(text: str, indent: int = 0) -> str:
 
     With an indent no line of foreign text can look like the first line of something else.
     """
-    return _escaped(text, "\n\t", _as_python).replace("\n", "\n" + " " * indent)
+    return _escaped(text, "\n\t", _python_escape).replace("\n", "\n" + " " * indent)
 
 
 def escape_json(text: str) -> str:
     r"""A JSON text with the same value, in which such characters are written as `\uXXXX`; its own line ends stay."""
-    return _escaped(text, "\n", _as_json)
+    return _escaped(text, "\n", _json_escape)
 
 
-def _escaped(text: str, kept: str, escape: Callable[[str], str]) -> str:
-    def shown(found: re.Match[str]) -> str:
-        char = found[0]
-        return char if char in kept or _is_shown(char) else escape(char)
+def _escaped(text: str, allowed: str, escape: Callable[[str], str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
+        char = match[0]
+        return char if char in allowed or _is_printable(char) else escape(char)
 
-    return text if text.isprintable() else _UNSURE.sub(shown, text)
+    return text if text.isprintable() else _NOT_PLAIN_ASCII.sub(replacement, text)
 
 
-def _is_shown(char: str) -> bool:
+def _is_printable(char: str) -> bool:
     if char.isprintable() or char in _JOINERS or unicodedata.category(char) == "Zs":
         return True
     return "\U0001f000" <= char <= "\U0001faff"  # emoji that are newer than Python's tables
 
 
-def _as_python(char: str) -> str:
+def _python_escape(char: str) -> str:
     return char.encode("unicode_escape").decode()
 
 
-def _as_json(char: str) -> str:
+def _json_escape(char: str) -> str:
     return json.dumps(char)[1:-1]

@@ -7,7 +7,7 @@ import orjson
 JsonObject = dict[str, Any]
 
 
-def json_object(raw: str | bytes) -> JsonObject | None:
+def parse_json_object(raw: str | bytes) -> JsonObject | None:
     """The object that a JSON text is; None if it is none."""
     try:
         value = orjson.loads(raw)

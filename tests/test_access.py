@@ -12,7 +12,7 @@ from relay.app.context import SETTINGS, reload_access
 from relay.app.middleware import NO_CORS_PATHS
 from relay.app.server import Route, all_routes
 from relay.auth.access import Access
-from relay.auth.keyring import identity_of
+from relay.auth.keyring import key_identity
 from relay.config.environment import Environment
 from relay.config.settings import Settings
 from relay.errors import ConfigError
@@ -124,7 +124,7 @@ async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) 
 @pytest.mark.parametrize(("method", "path"), [row for row, (_, _, scope) in EXPECTED.items() if scope is not None])
 async def test_every_route_asks_for_its_scope(method: str, path: str, tmp_path: Path) -> None:
     policies = tmp_path / "policies.toml"
-    policies.write_text(f'[policies.nothing]\nscopes = []\nkeys = ["{identity_of(KEY)}"]\n')
+    policies.write_text(f'[policies.nothing]\nscopes = []\nkeys = ["{key_identity(KEY)}"]\n')
     plain, websocket, scope = EXPECTED[method, path]
     async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), policies=policies) as relay:
         url, bearer = url_of(relay, path), {"Authorization": f"Bearer {KEY}"}
@@ -373,7 +373,7 @@ async def test_a_credential_that_cannot_be_used_is_not_the_same_as_none(path: st
 
 async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_path: Path) -> None:
     policies = tmp_path / "policies.toml"
-    backend = f'[policies.backend]\nmay_mint = ["kiosk"]\nkeys = ["{identity_of(KEY)}"]\n[policies.kiosk]\n'
+    backend = f'[policies.backend]\nmay_mint = ["kiosk"]\nkeys = ["{key_identity(KEY)}"]\n[policies.kiosk]\n'
     policies.write_text(backend)
     async with (
         running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), policies=policies) as relay,

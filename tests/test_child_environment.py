@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from relay.child_environment import TLS, child_environment, python_command, python_environment
+from relay.child_environment import TLS_VARIABLES, child_environment, python_command, python_environment
 from relay.local_engine.workers.pool import WorkerProcess
 from relay.recording.service import RecordingService
-from relay.upstreams.clients.connector import EngineProcess
+from relay.upstreams.clients.connector import EngineSupervisor
 
 ROOT = Path(__file__).parent.parent
 SECRETS = {
@@ -35,7 +35,7 @@ def test_a_child_gets_what_the_table_names_and_nothing_else() -> None:
         SECRETS | KEPT | {"PYTHONSTARTUP": "/x.py", "PYTHONPATH": "/x", "LD_PRELOAD": "/x.so", "SSL_CERT_FILE": "/c"}
     )
     assert child_environment(environ) == KEPT
-    assert child_environment(environ, TLS) == KEPT | {"SSL_CERT_FILE": "/c"}
+    assert child_environment(environ, TLS_VARIABLES) == KEPT | {"SSL_CERT_FILE": "/c"}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def check(environment: str) -> None:
 
 async def test_the_engine_and_its_workers(evil: Path) -> None:
     before = set(children_of(os.getpid()))
-    engine = EngineProcess()
+    engine = EngineSupervisor()
     await engine.start()
     try:
         [pid] = set(children_of(os.getpid())) - before

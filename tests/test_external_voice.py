@@ -9,13 +9,13 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from relay.app.server import create_app
-from relay.auth.keyring import identity_of
+from relay.auth.keyring import key_identity
 from relay.config.navai_options import ElevenLabsVoiceSettings, NavaiOptions
 from relay.errors import ConfigError
 from relay.session.common.model import ELEVENLABS_PREFIX, TtsOptions
 from relay.session.common.policy import Policy, RealtimePolicy
 from relay.testing import ScriptedUpstream
-from relay.upstreams.clients.elevenlabs import REALTIME_IGNORES, ExternalVoices
+from relay.upstreams.clients.elevenlabs import REALTIME_NOTICE, ExternalVoices
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
 from tests.support.voice_stage import (
     end,
@@ -313,7 +313,7 @@ KIOSK, LAB = "kiosk-key-0123456789", "lab-key-0123456789ab"
 @asynccontextmanager
 async def with_policies(tmp_path: Path, toml: str):
     path = tmp_path / "policies.toml"
-    path.write_text(toml.replace("KIOSK", identity_of(KIOSK)).replace("LAB", identity_of(LAB)))
+    path.write_text(toml.replace("KIOSK", key_identity(KIOSK)).replace("LAB", key_identity(LAB)))
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         settings = {"policies": path, "api_keys": (KIOSK, LAB), "voice": "marin"}
         async with speaking_relay(model.url, voices.url, {"tts_provider": "openai"}, **settings) as relay:
@@ -374,17 +374,17 @@ def test_a_policys_voice_without_a_key_for_it_stops_the_start(tmp_path: Path) ->
 
 
 def test_the_start_says_who_speaks_and_that_realtime_clients_hear_the_model() -> None:
-    voices = ExternalVoices.of(
+    voices = ExternalVoices.from_settings(
         navai_options("http://127.0.0.1:1"), settings_for(voice="marin"), {"kiosk": "elevenlabs:voice-9"}
     )
     assert voices.describe() == [
         "voice elevenlabs:voice-1 · eleven_flash_v2_5 · streaming · after a failure marin",
         "voice of policy kiosk elevenlabs:voice-9 · eleven_flash_v2_5 · streaming · after a failure marin",
-        REALTIME_IGNORES,
+        REALTIME_NOTICE,
     ]
-    assert "/v1/realtime" in REALTIME_IGNORES
+    assert "/v1/realtime" in REALTIME_NOTICE
     options = navai_options("http://127.0.0.1:1", tts_provider="openai")
-    assert ExternalVoices.of(options, settings_for(voice_mode="final"), {}).describe() == []
+    assert ExternalVoices.from_settings(options, settings_for(voice_mode="final"), {}).describe() == []
 
 
 def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:
@@ -399,6 +399,6 @@ def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:
 )
 def test_the_model_speaks_with_a_voice_that_the_policy_allows(voices: tuple[str, ...], fallback: str | None) -> None:
     policy = Policy(realtime=RealtimePolicy(voices=voices))
-    assert ExternalVoices(rules=TtsOptions(fallback_voice="marin")).rules_for(policy) == TtsOptions(
+    assert ExternalVoices(tts_options=TtsOptions(fallback_voice="marin")).tts_options_for(policy) == TtsOptions(
         fallback_voice=fallback
     )

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from relay.recording.derive.timeline_builder import listen
+from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.replay.verify import verify
-from relay.recording.store.layout import all_recordings
+from relay.recording.store.layout import list_recordings
 from relay.recording.store.reader import Recording
 from relay.session.tts import stream as voice_rules
 from relay.testing import ScriptedSession, ScriptedUpstream
@@ -54,7 +54,7 @@ async def the_text_is_there_and_the_model_takes_over(client: DeviceClient, sessi
 
 
 async def test_a_voice_that_does_not_answer_the_dial_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(elevenlabs, "DIAL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(elevenlabs, "CONNECT_TIMEOUT_S", 0.2)
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.hang = True
         async with (
@@ -223,12 +223,12 @@ async def speaking(
             await client.expect_audio(200 * 48)
             yield client, relay, voices, voice
             async with asyncio.timeout(GONE_WITHIN_S):
-                await relay.sessions.all_gone.wait()
+                await relay.sessions.all_ended.wait()
                 await session.closed.wait()
                 await (voices.left if voice is None else voice.closed).wait()
                 left = [task for task in asyncio.all_tasks() - before if "elevenlabs" in repr(task.get_coro())]
                 assert not left, left
-            assert not relay.sessions.alive
+            assert not relay.sessions.active
             await client.connection.close()
 
 
@@ -276,11 +276,11 @@ async def test_a_recorded_voice_runs_identically(tmp_path: Path, rate: int, per_
         await session.expect("conversation.item.create")
         await client.send(type="bye")
         await client.wait_closed()
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     assert (folder / "voice.pcm").read_bytes() == b"\x01\x00" * (1300 * per_ms // 2)
     recording = Recording(folder)
     outcome = verify(recording)
     assert outcome.difference is None
     assert outcome.sent_bytes == len(client.audio)
-    (heard,) = listen(recording).timeline.heard
+    (heard,) = build_timeline(recording).timeline.heard
     assert (heard.voice, heard.heard_text, heard.cut_ms) == ("elevenlabs:voice-1", "Hello", 600)

@@ -96,7 +96,7 @@ async def next_session_works(relay: RunningRelay, upstream: ScriptedUpstream) ->
 
 async def all_freed(relay: RunningRelay) -> None:
     async with asyncio.timeout(5):
-        await relay.sessions.all_gone.wait()
+        await relay.sessions.all_ended.wait()
 
 
 @asynccontextmanager

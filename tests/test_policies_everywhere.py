@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support import ways_in
-from tests.support.ways_in import SAID, WISHES, Stage, WayIn, policy_stage, write_policies
+from tests.support.ways_in import INSTRUCTIONS, REQUESTS, PolicyHarness, WayIn, policy_harness, write_policies
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -136,18 +136,18 @@ CASES = [(way, wish) for way, row in WAYS.items() for wish in row.kiosk]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PolicyHarness]:
     policies = write_policies(tmp_path_factory.mktemp("policies"), TOML, KEYS)
-    async with policy_stage(policies, KEYS) as running:
+    async with policy_harness(policies, KEYS) as running:
         yield running
 
 
 @pytest.mark.parametrize("policy", ["kiosk", "silent"])
 @pytest.mark.parametrize(("way", "wish"), CASES)
-async def test_what_a_policy_says_holds(stage: Stage, way: str, wish: str, policy: str) -> None:
+async def test_what_a_policy_says_holds(stage: PolicyHarness, way: str, wish: str, policy: str) -> None:
     row = WAYS[way]
     stage.ran.clear()
-    outcome = await row.go(stage, KEYS[policy], WISHES[wish])
+    outcome = await row.go(stage, KEYS[policy], REQUESTS[wish])
     assert outcome.refused == (row.kiosk if policy == "kiosk" else row.silent)[wish]
     if "Realtime" not in way:  # where the model's own call of an unknown name is the client's
         assert "staff" not in outcome.told
@@ -158,19 +158,19 @@ async def test_what_a_policy_says_holds(stage: Stage, way: str, wish: str, polic
     instructions = outcome.asked.get("instructions")
     if instructions is not None:
         is_added = wish in ("instructions", "language") and policy == "kiosk" and not outcome.refused
-        assert (instructions.startswith(LOCKED), SAID in instructions) == (True, is_added)
+        assert (instructions.startswith(LOCKED), INSTRUCTIONS in instructions) == (True, is_added)
         assert {"voice", "tokens", "effort"} - row.missing <= outcome.asked.keys(), "whatever its client asks for"
 
 
 @pytest.mark.parametrize(("way", "wish"), CASES)
-async def test_without_a_policy_wishes_come_true(stage: Stage, way: str, wish: str) -> None:
+async def test_without_a_policy_wishes_come_true(stage: PolicyHarness, way: str, wish: str) -> None:
     stage.ran.clear()
-    outcome = await WAYS[way].go(stage, KEYS["open"], WISHES[wish])
+    outcome = await WAYS[way].go(stage, KEYS["open"], REQUESTS[wish])
     if wish == "no tool":
         assert outcome.refused == "404"
         return
     assert outcome.refused == ""
-    wanted = WISHES[wish]
+    wanted = REQUESTS[wish]
     assert wanted.get("instructions", "") in outcome.asked.get("instructions", "")
     assert wanted.get("language", "") in outcome.asked.get("instructions", "")
     for name in ("voice", "tokens", "model"):
@@ -220,7 +220,7 @@ PATTERN_KEYS = {
 async def test_where_a_policy_allows_no_default_there_is_no_session(
     tmp_path: Path, policy: str, way: WayIn, answer: str
 ) -> None:
-    async with policy_stage(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as stage:
+    async with policy_harness(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as stage:
         assert (await way(stage, PATTERN_KEYS[policy], {})).refused == answer
 
 
@@ -229,11 +229,13 @@ async def test_where_a_policy_allows_no_default_there_is_no_session(
 async def test_who_speaks_where_nobody_is_named_is_the_same_on_every_way(
     tmp_path: Path, policy: str, voice: str, way: WayIn
 ) -> None:
-    async with policy_stage(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as stage:
+    async with policy_harness(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as stage:
         assert (await way(stage, PATTERN_KEYS[policy], {})).asked["voice"] == voice
 
 
 @pytest.mark.parametrize("way", ["functions/execute", "azure tools/exec"])
-async def test_the_name_of_a_hidden_tool_is_answered_like_any_other(stage: Stage, way: str) -> None:
+async def test_the_name_of_a_hidden_tool_is_answered_like_any_other(stage: PolicyHarness, way: str) -> None:
     go = WAYS[way].go
-    assert await go(stage, KEYS["kiosk"], WISHES["hidden tool"]) == await go(stage, KEYS["kiosk"], WISHES["no tool"])
+    assert await go(stage, KEYS["kiosk"], REQUESTS["hidden tool"]) == await go(
+        stage, KEYS["kiosk"], REQUESTS["no tool"]
+    )

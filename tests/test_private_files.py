@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from audio.files import write_wav
-from relay.auth.admin_login import redeem_code, write_code
+from relay.auth.admin_login import create_login_code, redeem_login_code
 from relay.cli.app import app
-from relay.private_files import create, is_exposed, make_folder
-from relay.recording.postprocess import repair
+from relay.private_files import create_file, create_folder, is_exposed
+from relay.recording.postprocess import finalize
 from tests.support.scripted_recordings import make_recording
 
 CALLS_THAT_CHANGE_FILES = {"open", "mkdir", "write", "replace", "chmod"}
@@ -63,7 +63,7 @@ def run(*arguments: object) -> None:
 def test_a_recording_while_it_is_written_and_finished(tmp_path: Path) -> None:
     with watched(tmp_path) as seen:
         recording = make_recording(tmp_path / "srv" / "relay" / "recordings")
-        repair(recording)
+        finalize(recording)
     assert seen == set()
     assert {path.name for path in recording.iterdir()} >= {"session.json", "client.pcm", "user.flac", "transcript.vtt"}
 
@@ -71,7 +71,7 @@ def test_a_recording_while_it_is_written_and_finished(tmp_path: Path) -> None:
 def test_what_the_command_line_exports_and_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_recording(tmp_path / "recordings").parent
     out = tmp_path / "out"
-    make_folder(out)
+    create_folder(out)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where a bundle is put together
     with watched(tmp_path) as seen:
         run("recordings", "export", "rs_scripted", "--to", out, "--dir", root)
@@ -84,10 +84,10 @@ def test_what_the_command_line_exports_and_bundles(tmp_path: Path, monkeypatch: 
 def test_the_code_of_a_login(tmp_path: Path) -> None:
     state = tmp_path / "local" / "state" / "relay"
     with watched(tmp_path) as seen:
-        code = write_code(state, 1000.0)
-        write_code(state, 1001.0)
+        code = create_login_code(state, 1000.0)
+        create_login_code(state, 1001.0)
     assert seen == set()
-    assert redeem_code(state, code, 1002.0)
+    assert redeem_login_code(state, code, 1002.0)
 
 
 def test_what_relay_talk_saves(tmp_path: Path) -> None:
@@ -100,8 +100,8 @@ def test_what_relay_talk_saves(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir(mode=0o755)
-    make_folder(tmp_path / "shared" / "mine")
-    make_folder(tmp_path / "shared" / "mine")
+    create_folder(tmp_path / "shared" / "mine")
+    create_folder(tmp_path / "shared" / "mine")
     assert is_exposed(tmp_path / "shared")
     assert not is_exposed(tmp_path / "shared" / "mine")
     assert not is_exposed(tmp_path / "nothing")
@@ -114,7 +114,7 @@ def test_several_may_make_the_same_folder_at_once(tmp_path: Path) -> None:
     def make() -> None:
         start.wait(10)
         try:
-            make_folder(tmp_path / "a" / "b" / "c")
+            create_folder(tmp_path / "a" / "b" / "c")
         except OSError as error:
             failures.append(error)
 
@@ -129,4 +129,4 @@ def test_several_may_make_the_same_folder_at_once(tmp_path: Path) -> None:
 def test_a_new_file_is_never_what_a_link_leads_to(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError):
-        create(tmp_path / "link")
+        create_file(tmp_path / "link")

@@ -22,9 +22,9 @@ from relay.session.device import events as ev
 from relay.toolkit.mcp.client import McpServer
 from relay.toolkit.mcp.config import McpServerConfig
 from relay.toolkit.registry import ToolRegistry
-from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
-from relay.transport.http_client import Call, ProviderClient
-from relay.transport.upstream import UpstreamRefusal, UpstreamSocket, dial
+from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsTts
+from relay.transport.http_client import HttpRequest, ProviderHttpClient
+from relay.transport.upstream import UpstreamConnectError, UpstreamConnection, connect_upstream
 from relay.upstreams.credentials import TokenCredential
 from tests.support.relay_server import serve_app, settings_for
 
@@ -85,16 +85,18 @@ def is_told(text: str) -> bool:
 @pytest.mark.parametrize("status", STATUSES)
 async def test_a_session_s_upstream(redirector: Redirector, status: int) -> None:
     redirector.status = status
-    with pytest.raises(UpstreamRefusal) as refusal:
-        await dial(f"{redirector.url('ws')}/v1/realtime", {"Authorization": f"Bearer {KEY}"}, UpstreamSocket())
+    with pytest.raises(UpstreamConnectError) as refusal:
+        await connect_upstream(
+            f"{redirector.url('ws')}/v1/realtime", {"Authorization": f"Bearer {KEY}"}, UpstreamConnection()
+        )
     assert is_told(str(refusal.value))
     assert not refusal.value.retryable
     assert KEY in redirector.asked[0]
 
 
 async def test_a_session_s_upstream_with_a_fetched_token(redirector: Redirector) -> None:
-    with pytest.raises(UpstreamRefusal, match="redirects elsewhere"):
-        await dial(redirector.url("ws"), TokenCredential(lambda: KEY).headers, UpstreamSocket())
+    with pytest.raises(UpstreamConnectError, match="redirects elsewhere"):
+        await connect_upstream(redirector.url("ws"), TokenCredential(lambda: KEY).headers, UpstreamConnection())
     assert KEY in redirector.asked[0]
 
 
@@ -116,10 +118,10 @@ async def test_a_whole_text_for_an_elevenlabs_voice(redirector: Redirector) -> N
 
 async def _voice(redirector: Redirector, command: cmd.TtsCommand) -> ev.TtsFailed:
     heard: asyncio.Queue[ev.TtsEvent] = asyncio.Queue()
-    provider = ProviderClient()
-    voice = ElevenLabsVoice(ElevenLabsOptions(base_url=redirector.url(), api_key=KEY), provider, heard.put_nowait)
+    provider = ProviderHttpClient()
+    voice = ElevenLabsTts(ElevenLabsOptions(base_url=redirector.url(), api_key=KEY), provider, heard.put_nowait)
     try:
-        voice.carry_out(command)
+        voice.execute(command)
         event = await asyncio.wait_for(heard.get(), TIMEOUT_S)
     finally:
         await voice.stop()
@@ -131,18 +133,18 @@ async def _voice(redirector: Redirector, command: cmd.TtsCommand) -> ev.TtsFaile
 @pytest.mark.parametrize("status", STATUSES)
 async def test_a_provider(redirector: Redirector, status: int) -> None:
     redirector.status = status
-    provider = ProviderClient()
+    provider = ProviderHttpClient()
     try:
         for ask in (provider.fetch, partial(_stream, provider)):
             with pytest.raises(UpstreamError) as error:
-                await ask(Call(name="X", url=f"{redirector.url()}/v1/x", headers={"api-key": KEY}, body={}))
+                await ask(HttpRequest(name="X", url=f"{redirector.url()}/v1/x", headers={"api-key": KEY}, body={}))
             assert is_told(str(error.value))
     finally:
         await provider.close()
     assert KEY in redirector.asked[0]
 
 
-async def _stream(provider: ProviderClient, call: Call) -> None:
+async def _stream(provider: ProviderHttpClient, call: HttpRequest) -> None:
     async with provider.stream(call):
         pass
 
@@ -184,7 +186,7 @@ async def test_a_recording_that_is_spoken_again(
     monkeypatch.setenv("RELAY_UPSTREAM_KEY", KEY)
     recording = next(folder for folder in sorted(GOLDEN.iterdir()) if (folder / "journal.jsonl").exists())
     with pytest.raises(talk.TalkError) as error:
-        await against.run(recording, redirector.url("ws") + path, None, None)
+        await against.replay_against(recording, redirector.url("ws") + path, None, None)
     assert is_told(str(error.value))
     assert KEY in redirector.asked[0]
 

@@ -47,7 +47,7 @@ async def session(path: str) -> AsyncIterator[tuple[RunningRelay, ClientConnecti
             await client.recv()
             yield relay, client
         async with asyncio.timeout(TIMEOUT_S):
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
             await asyncio.sleep(0)
 
 
@@ -139,7 +139,7 @@ async def test_what_was_ignored_stands_behind(log: pytest.LogCaptureFixture) -> 
             while b"AISpeechDetected" not in await client.recv(decode=False):
                 pass
             await client.close(1000, "done")
-        await relay.sessions.all_gone.wait()
+        await relay.sessions.all_ended.wait()
         await asyncio.sleep(0)
     assert endings(log) == [r"1000 done (ignored: response.brand\nnew ×2)"]
 

@@ -152,7 +152,7 @@ async def test_whatever_a_tool_does_the_session_goes_on() -> None:
                 assert told["output"] == {"points": [1, 2]}
             await client.send(type="interrupt")  # no need to hear it out
         release.set()
-        assert relay.sessions.alive
+        assert relay.sessions.active
 
 
 async def test_a_tool_ends_the_session_once_its_answer_was_heard() -> None:

@@ -8,7 +8,7 @@ import asyncio
 from statistics import median
 
 from relay.testing import ScriptedSession, ScriptedUpstream
-from relay.upstreams.clients.connector import EngineProcess
+from relay.upstreams.clients.connector import EngineSupervisor
 from tests.support.relay_server import DeviceClient
 from tests.support.voice_stage import end, more, speaking_relay, write
 
@@ -43,7 +43,7 @@ async def one_answer(client: DeviceClient, session: ScriptedSession, number: int
 async def measure(answers: int, words_per_s: float) -> dict[str, list[float]]:
     """The delays of each mode; the modes take turns, answer by answer, for the machine's mood to be shared."""
     delays: dict[str, list[float]] = {mode: [] for mode in MODES}
-    engine = EngineProcess()
+    engine = EngineSupervisor()
     await engine.start()
     assert engine.url is not None
     voices = engine.url.replace("ws://", "http://").partition("/v1")[0]

@@ -13,24 +13,24 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from relay.app.middleware import UNREAD_BYTES, log_connection_refusal
-from relay.app.unadmitted import UnadmittedConnections
+from relay.app.middleware import LINGERING_BYTES, log_connection_refusal
+from relay.app.unadmitted import ConnectionLimiter
 from relay.auth.refusals import RefusalLog
-from relay.errors import RequestTooSlow
+from relay.errors import RequestTimeout
 
-ANSWER_STALL_S = 10.0
-LEAST_READ_BYTES = 64 * 1024
-"""What a client must read of an answer in `ANSWER_STALL_S`, or it is cut: what it does not read is kept for it."""
+RESPONSE_STALL_S = 10.0
+MIN_RESPONSE_READ_BYTES = 64 * 1024
+"""What a client must read of an answer in `RESPONSE_STALL_S`, or it is cut: what it does not read is kept for it."""
 _MAX_LINE_BYTES = 8190
-PIECE_BYTES = 8 * 1024
+PARSE_CHUNK_BYTES = 8 * 1024
 """What is parsed of a request at once: 1,400 of the shortest chunks."""
-COSTLY_PIECE_S, REST_TIMES = 0.0005, 9
-"""After a piece that took longer, the next one waits for `REST_TIMES` as long: else tiny chunks could fill a core."""
-FULL_BUFFER_S = 0.005
+COSTLY_PARSE_S, PAUSE_FACTOR = 0.0005, 9
+"""After a piece that took longer, the next one waits for `PAUSE_FACTOR` as long: else tiny chunks could fill a core."""
+FULL_BUFFER_POLL_S = 0.005
 """How often is looked whether a route has read what aiohttp keeps of its body."""
 
 
-class Connection(web.RequestHandler):
+class HttpConnection(web.RequestHandler):
     """One HTTP connection, up to its end or until it becomes a session's.
 
     A request is received, answered, and followed by the next one. The deadline runs while a request is received, and
@@ -38,29 +38,38 @@ class Connection(web.RequestHandler):
     """
 
     __slots__ = (
-        "_address", "_body", "_deadline", "_held", "_is_answering", "_is_resting", "_n_bytes_when_answered",
-        "_refusals", "_stall", "_timeout_s", "_unadmitted",
+        "_address",
+        "_body",
+        "_body_bytes_at_response",
+        "_deadline",
+        "_is_parsing_paused",
+        "_is_responding",
+        "_limiter",
+        "_refusals",
+        "_stall_timer",
+        "_timeout_s",
+        "_unparsed",
     )  # fmt: skip
 
     def __init__(
         self,
         server: web.Server,
         refusals: RefusalLog,
-        unadmitted: UnadmittedConnections,
+        unadmitted: ConnectionLimiter,
         request_timeout_s: float,
         **options: Any,
     ) -> None:
         super().__init__(server, **options)
         self._refusals = refusals
-        self._unadmitted = unadmitted
+        self._limiter = unadmitted
         self._timeout_s = request_timeout_s
         self._deadline: asyncio.TimerHandle | None = None
-        self._stall: asyncio.TimerHandle | None = None
-        self._held = b""
-        self._is_resting = False
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._unparsed = b""
+        self._is_parsing_paused = False
         self._body: StreamReader | None = None
-        self._is_answering = False
-        self._n_bytes_when_answered = 0
+        self._is_responding = False
+        self._body_bytes_at_response = 0
         self._address = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -68,67 +77,71 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._unadmitted.wait(self, self._address)
+        self._limiter.add_idle(self, self._address)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count the connection no more, and wait no longer for a body."""
-        self._unadmitted.leave(self)
-        self._end_deadline()
-        self._end_stall()
-        if self._body is not None and not self._body.is_eof() and not self._is_answering:
+        self._limiter.remove(self)
+        self._cancel_deadline()
+        self._cancel_stall_timer()
+        if self._body is not None and not self._body.is_eof() and not self._is_responding:
             self._body.set_exception(web.RequestPayloadError("the client has left"))
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """The client does not read its answer as fast as it is written."""
         super().pause_writing()
-        self._end_stall()
-        self._watch_reading()
+        self._cancel_stall_timer()
+        self._start_stall_timer()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         super().resume_writing()
-        self._end_stall()
+        self._cancel_stall_timer()
 
-    def make_room(self) -> None:
+    def evict(self) -> None:
         """Close the connection at once."""
         if self.transport is not None:
             self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Begin the deadline with the first byte of a request, and parse what has come piece by piece."""
-        if data and self._deadline is None and not self._is_answering and not self._has_unread_body:
+        if data and self._deadline is None and not self._is_responding and not self._has_unread_body:
             self.keep_alive(True)  # ends aiohttp's timer of idle connections, which would cut a request
-            self._begin_deadline()
-        is_first = not self._held
-        self._held += data
+            self._start_deadline()
+        is_first = not self._unparsed
+        self._unparsed += data
         if is_first:
-            self._take_piece()
+            self._parse_next_chunk()
 
     def set_parser(self, parser: Any, data_received_cb: Any = None) -> None:
         """The connection becomes a session's: what has come already comes before all else."""
-        self._message_tail += self._held
-        self._held = b""
+        self._message_tail += self._unparsed
+        self._unparsed = b""
         super().set_parser(parser, data_received_cb)
 
-    def _take_piece(self) -> None:
-        if self.transport is None or not self._held:
+    def _parse_next_chunk(self) -> None:
+        if self.transport is None or not self._unparsed:
             return
         if self._is_paused_by_aiohttp:
-            asyncio.get_running_loop().call_later(FULL_BUFFER_S, self._take_piece)
+            asyncio.get_running_loop().call_later(FULL_BUFFER_POLL_S, self._parse_next_chunk)
             return
-        began_s, data, self._held = thread_time(), self._held[:PIECE_BYTES], self._held[PIECE_BYTES:]
+        began_s, data, self._unparsed = (
+            thread_time(),
+            self._unparsed[:PARSE_CHUNK_BYTES],
+            self._unparsed[PARSE_CHUNK_BYTES:],
+        )
         self._parse(data)
         if self.transport.is_closing():
             return
-        if self._held:
-            self._is_resting = True
+        if self._unparsed:
+            self._is_parsing_paused = True
             self.transport.pause_reading()
             cost_s = thread_time() - began_s
-            rest_s = REST_TIMES * cost_s if cost_s > COSTLY_PIECE_S else 0
-            asyncio.get_running_loop().call_later(rest_s, self._take_piece)
-        elif self._is_resting:
-            self._is_resting = False
+            rest_s = PAUSE_FACTOR * cost_s if cost_s > COSTLY_PARSE_S else 0
+            asyncio.get_running_loop().call_later(rest_s, self._parse_next_chunk)
+        elif self._is_parsing_paused:
+            self._is_parsing_paused = False
             if not self._is_paused_by_aiohttp:
                 self.transport.resume_reading()
 
@@ -144,19 +157,19 @@ class Connection(web.RequestHandler):
             return
         if self._request_count > n_requests:  # aiohttp has queued an error for an answer, and leaves the body waiting
             self._body.set_exception(web.RequestPayloadError("the body is malformed"))
-        elif not self._is_answering and self._body.total_bytes - self._n_bytes_when_answered > UNREAD_BYTES:
-            self.make_room()
+        elif not self._is_responding and self._body.total_bytes - self._body_bytes_at_response > LINGERING_BYTES:
+            self.evict()
 
-    def request_begins(self, body: StreamReader) -> None:
+    def on_request_head(self, body: StreamReader) -> None:
         """The head of a request is there, and it is about to be answered."""
-        self._body, self._is_answering = body, True
-        self._unadmitted.begin(self)
+        self._body, self._is_responding = body, True
+        self._limiter.mark_busy(self)
         if body.is_eof():
-            self._end_deadline()
+            self._cancel_deadline()
             return
         if self._deadline is None:  # it came while an earlier one was answered
-            self._begin_deadline()
-        body.on_eof(self._end_deadline)
+            self._start_deadline()
+        body.on_eof(self._cancel_deadline)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -165,13 +178,13 @@ class Connection(web.RequestHandler):
         if self._has_unread_body and isinstance(resp, web.StreamResponse):
             resp.force_close()
         # What is not read takes a descriptor, whoever asked for it.
-        self._unadmitted.wait(self, self._address)
-        self._unadmitted.begin(self)
+        self._limiter.add_idle(self, self._address)
+        self._limiter.mark_busy(self)
         finished = await super().finish_response(request, resp, start_time)
-        self._is_answering = False
-        self._n_bytes_when_answered = self._body.total_bytes if self._body is not None else 0
+        self._is_responding = False
+        self._body_bytes_at_response = self._body.total_bytes if self._body is not None else 0
         if self.transport is not None:
-            self._unadmitted.wait(self, self._address)
+            self._limiter.add_idle(self, self._address)
         return finished
 
     def handle_error(
@@ -179,7 +192,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer what is no request with JSON and one log line; neither repeats anything of it."""
         if isinstance(exc, HttpProcessingError):
-            text = _why_no_request(exc)
+            text = _parse_error_text(exc)
             log_connection_refusal(self._refusals, status, self._address, text)
         else:
             text = "The relay failed while answering; its log says more."
@@ -194,47 +207,47 @@ class Connection(web.RequestHandler):
     def _has_unread_body(self) -> bool:
         return self._body is not None and not self._body.is_eof()
 
-    def _begin_deadline(self) -> None:
-        self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, self._is_too_slow)
+    def _start_deadline(self) -> None:
+        self._deadline = asyncio.get_running_loop().call_later(self._timeout_s, self._on_deadline)
 
-    def _end_deadline(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _watch_reading(self) -> None:
+    def _start_stall_timer(self) -> None:
         unread_bytes = self.transport.get_write_buffer_size() if self.transport is not None else 0
-        self._stall = asyncio.get_running_loop().call_later(ANSWER_STALL_S, self._look_at_reading, unread_bytes)
+        self._stall_timer = asyncio.get_running_loop().call_later(RESPONSE_STALL_S, self._check_stall, unread_bytes)
 
-    def _look_at_reading(self, unread_bytes: int) -> None:
-        self._stall = None
+    def _check_stall(self, unread_bytes: int) -> None:
+        self._stall_timer = None
         if self.transport is None:
             return
-        if unread_bytes - self.transport.get_write_buffer_size() >= LEAST_READ_BYTES:
-            self._watch_reading()
+        if unread_bytes - self.transport.get_write_buffer_size() >= MIN_RESPONSE_READ_BYTES:
+            self._start_stall_timer()
             return
-        text = f"The answer is not read: at least {LEAST_READ_BYTES} bytes must be, each {ANSWER_STALL_S:g} s."
+        text = f"The answer is not read: at least {MIN_RESPONSE_READ_BYTES} bytes must be, each {RESPONSE_STALL_S:g} s."
         log_connection_refusal(self._refusals, None, self._address, text)
-        self.make_room()
+        self.evict()
 
-    def _end_stall(self) -> None:
-        if self._stall is not None:
-            self._stall.cancel()
-            self._stall = None
+    def _cancel_stall_timer(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
 
-    def _is_too_slow(self) -> None:
+    def _on_deadline(self) -> None:
         self._deadline = None
-        error = RequestTooSlow(f"A request must arrive within {self._timeout_s:g} s, with its body; send it faster.")
+        error = RequestTimeout(f"A request must arrive within {self._timeout_s:g} s, with its body; send it faster.")
         if self._body is not None and self._has_unread_body:
             self._body.set_exception(error)  # whoever reads it answers, and whoever does not is not disturbed
             return
         log_connection_refusal(self._refusals, error.http_status, self._address, str(error))
         if self.transport is not None:
-            self.transport.write(_answer_408(str(error)))
+            self.transport.write(_raw_408_response(str(error)))
         self.force_close()
 
 
-def _answer_408(text: str) -> bytes:
+def _raw_408_response(text: str) -> bytes:
     """The whole answer to a head that did not end in time: there is no request yet that aiohttp could answer."""
     body = json.dumps({"error": text})
     return (
@@ -243,7 +256,7 @@ def _answer_408(text: str) -> bytes:
     ).encode()
 
 
-def _why_no_request(error: HttpProcessingError) -> str:
+def _parse_error_text(error: HttpProcessingError) -> str:
     if isinstance(error, LineTooLong):
         return f"The first line of a request, and each of its headers, may have at most {_MAX_LINE_BYTES} bytes."
     return (

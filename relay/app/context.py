@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from relay import __version__
-from relay.app.file_descriptors import Descriptors
-from relay.app.secret_values import exposed_files, secret_values
-from relay.app.session_limiter import Admission, Spending
+from relay.app.file_descriptors import DescriptorBudget
+from relay.app.secret_values import collect_secrets, exposed_file_warnings
+from relay.app.session_limiter import PaidRouteQuota, SessionLimiter
 from relay.app.sessions import SessionFactory, SessionRegistry
-from relay.app.toolbox import ToolBox, mcp_servers
+from relay.app.toolbox import ToolBox, load_mcp_servers
 from relay.auth.admin_login import AdminLogins
-from relay.auth.authenticator import Authenticator, counted
-from relay.auth.client_secrets import ClientSecrets
+from relay.auth.authenticator import Authenticator, pluralize
+from relay.auth.client_secrets import ClientSecretIssuer
 from relay.auth.refusals import RefusalLog
 from relay.config.navai_options import NavaiOptions
 from relay.config.policy_file import Policies
@@ -26,9 +26,9 @@ from relay.errors import ConfigError
 from relay.recording.service import RecordingService
 from relay.session.common.known_secrets import KnownSecrets
 from relay.toolkit.registry import ToolRegistry
-from relay.transport.http_client import ProviderClient
+from relay.transport.http_client import ProviderHttpClient
 from relay.transport.upgrade import Keepalive
-from relay.upstreams.clients.browser_secrets import AzureSessions
+from relay.upstreams.clients.browser_secrets import AzureSessionClient
 from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
 from relay.upstreams.clients.elevenlabs import ExternalVoices
 
@@ -37,14 +37,14 @@ KNOWN_SECRETS = web.AppKey("known_secrets", KnownSecrets)
 """What is redacted from everything that leaves the relay, except from the upstream's deltas."""
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 LOGINS = web.AppKey("logins", AdminLogins)
-CLIENT_SECRETS = web.AppKey("client_secrets", ClientSecrets)
-ADMISSION = web.AppKey("admission", Admission)
-SPENDING = web.AppKey("spending", Spending)
-REFUSALS = web.AppKey("refusals", RefusalLog)
+CLIENT_SECRETS = web.AppKey("client_secrets", ClientSecretIssuer)
+SESSION_LIMITER = web.AppKey("session_limiter", SessionLimiter)
+PAID_ROUTE_QUOTA = web.AppKey("paid_route_quota", PaidRouteQuota)
+REFUSAL_LOG = web.AppKey("refusal_log", RefusalLog)
 TOOLS = web.AppKey("tools", ToolBox)
 UPSTREAM = web.AppKey("upstream", UpstreamConnector)
-PROVIDER = web.AppKey("provider", ProviderClient)
-AZURE_SESSIONS = web.AppKey("azure_sessions", AzureSessions)
+PROVIDER = web.AppKey("provider", ProviderHttpClient)
+AZURE_SESSIONS = web.AppKey("azure_sessions", AzureSessionClient)
 """Missing where no Azure resource is configured."""
 VOICES = web.AppKey("voices", ExternalVoices)
 RECORDINGS = web.AppKey("recordings", RecordingService)
@@ -60,18 +60,18 @@ def install(app: web.Application, settings: Settings, registry: ToolRegistry | N
 
     Raises ConfigError, ToolError.
     """
-    servers = mcp_servers(settings)
-    known = KnownSecrets((*secret_values(settings, servers), navai.openai_api_key, navai.elevenlabs_api_key))
+    servers = load_mcp_servers(settings)
+    known = KnownSecrets((*collect_secrets(settings, servers), navai.openai_api_key, navai.elevenlabs_api_key))
     app[SETTINGS], app[KNOWN_SECRETS] = settings, known
     app[TOOLS] = ToolBox(settings, registry, servers, known)
     app[UPSTREAM] = UpstreamConnector(settings, known.add_rotating)
-    app[PROVIDER] = ProviderClient()
+    app[PROVIDER] = ProviderHttpClient()
     _install_access(app, settings)
-    app[VOICES] = ExternalVoices.of(navai, settings, app[AUTHENTICATOR].policies.external_voices())
+    app[VOICES] = ExternalVoices.from_settings(navai, settings, app[AUTHENTICATOR].policies.external_voices())
     _install_sessions(app, settings)
     resource, credential = settings.azure.resource, azure_credential(settings, known.add_rotating)
     if resource is not None and credential is not None:
-        app[AZURE_SESSIONS] = AzureSessions(resource, credential, app[PROVIDER])
+        app[AZURE_SESSIONS] = AzureSessionClient(resource, credential, app[PROVIDER])
     app.cleanup_ctx.append(_lifetime)
     app.on_shutdown.append(lambda app: app[SESSIONS].drain())
 
@@ -79,11 +79,13 @@ def install(app: web.Application, settings: Settings, registry: ToolRegistry | N
 def _install_access(app: web.Application, settings: Settings) -> None:
     minted_bytes = round(settings.limits.client_secrets_max_mb * 1024 * 1024)
     app[LOGINS] = logins = AdminLogins(settings.access.ticket_keys)
-    app[CLIENT_SECRETS] = client_secrets = ClientSecrets(settings.access.ticket_keys, minted_bytes=minted_bytes)
+    app[CLIENT_SECRETS] = client_secrets = ClientSecretIssuer(settings.access.ticket_keys, minted_bytes=minted_bytes)
     app[AUTHENTICATOR] = Authenticator(settings, Policies.load(settings.access.policies), client_secrets, logins)
-    app[ADMISSION] = Admission(settings)
-    app[SPENDING] = Spending(settings.limits.provider_secrets_per_minute, settings.limits.speech_per_minute)
-    app[REFUSALS] = RefusalLog()
+    app[SESSION_LIMITER] = SessionLimiter(settings)
+    app[PAID_ROUTE_QUOTA] = PaidRouteQuota(
+        settings.limits.provider_secrets_per_minute, settings.limits.speech_per_minute
+    )
+    app[REFUSAL_LOG] = RefusalLog()
 
 
 def _install_sessions(app: web.Application, settings: Settings) -> None:
@@ -124,15 +126,15 @@ def _may_record(app: web.Application) -> bool:
     return app[SETTINGS].recording.mode != "off" or app[AUTHENTICATOR].policies.records()
 
 
-def fit(app: web.Application) -> Descriptors:
+def limit_sessions_to_descriptors(app: web.Application) -> DescriptorBudget:
     """Admit no more sessions than fit into the files and sockets of this process; returns how those are shared."""
-    has_voices = app[VOICES].rules is not None
-    descriptors = Descriptors.of_process(has_recordings=_may_record(app), has_external_voice=has_voices)
-    app[ADMISSION].fit(descriptors)
+    has_voices = app[VOICES].tts_options is not None
+    descriptors = DescriptorBudget.for_process(has_recordings=_may_record(app), has_external_voice=has_voices)
+    app[SESSION_LIMITER].use_descriptor_budget(descriptors)
     return descriptors
 
 
-def describe(app: web.Application) -> list[str]:
+def startup_lines(app: web.Application) -> list[str]:
     """What the start-up log says of a relay; never a key."""
     settings, upstream, authenticator = app[SETTINGS], app[UPSTREAM].endpoint, app[AUTHENTICATOR]
     config = settings.session_config()
@@ -144,12 +146,12 @@ def describe(app: web.Application) -> list[str]:
         f"audio pcm16 at 8, 16, 24, 48 kHz, pcmu, pcma · turns {config.turn.kind} · origins {origins}",
         f"tools {', '.join(tool.name for tool in app[TOOLS].registry) or 'none'}",
         f"access {authenticator.describe()} · policies {', '.join(authenticator.policies.names())}",
-        _bounds(settings),
+        _limits_line(settings),
         *app[VOICES].describe(),
     ]
 
 
-def _bounds(settings: Settings) -> str:
+def _limits_line(settings: Settings) -> str:
     """How many sessions there may be, how long they last, and what is kept of them."""
     limits, recording = settings.limits, settings.recording
     parts = [f"at most {limits.max_sessions} sessions"]
@@ -161,8 +163,8 @@ def _bounds(settings: Settings) -> str:
 
 def warnings(app: web.Application) -> list[str]:
     """What the start and a reload warn of: access, files that other users can read, and descriptors."""
-    exposed = exposed_files(app[SETTINGS], app[KNOWN_SECRETS], records=_may_record(app))
-    return [*app[AUTHENTICATOR].warnings(), *exposed, *app[ADMISSION].warnings()]
+    exposed = exposed_file_warnings(app[SETTINGS], app[KNOWN_SECRETS], records=_may_record(app))
+    return [*app[AUTHENTICATOR].warnings(), *exposed, *app[SESSION_LIMITER].warnings()]
 
 
 async def reload(app: web.Application) -> None:
@@ -175,20 +177,20 @@ async def reload(app: web.Application) -> None:
 def reload_access(app: web.Application) -> None:
     """Read keys and policies again; sessions of revoked keys end. A mistake is logged, and changes nothing."""
     try:
-        fresh = app[SETTINGS].reread()
-        policies = Policies.load(fresh.access.policies)
+        reread = app[SETTINGS].reread()
+        policies = Policies.load(reread.access.policies)
     except ConfigError as error:
         _log.error("SIGHUP: keys and policies are as before: %s", error)
         return
-    app[KNOWN_SECRETS].add(secret_values(fresh))
-    app[AUTHENTICATOR].use(fresh, policies)
-    app[LOGINS].use_keys(fresh.access.ticket_keys)
-    fit(app)  # policies may record sessions now
-    n_revoked = app[SESSIONS].end_revoked()
+    app[KNOWN_SECRETS].add(collect_secrets(reread))
+    app[AUTHENTICATOR].use_keys_and_policies(reread, policies)
+    app[LOGINS].set_keys(reread.access.ticket_keys)
+    limit_sessions_to_descriptors(app)  # policies may record sessions now
+    n_revoked = app[SESSIONS].end_revoked_sessions()
     _log.info(
         "SIGHUP: %s, %s, policies %s; %s of revoked keys end",
-        counted(len(fresh.access.api_keys), "key"), counted(len(fresh.access.admin_keys), "admin key"),
-        ", ".join(policies.names()), counted(n_revoked, "session"),
+        pluralize(len(reread.access.api_keys), "key"), pluralize(len(reread.access.admin_keys), "admin key"),
+        ", ".join(policies.names()), pluralize(n_revoked, "session"),
     )  # fmt: skip
     for warning in warnings(app):
         _log.warning("%s", warning)

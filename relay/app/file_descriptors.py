@@ -10,7 +10,7 @@ from dataclasses import dataclass
 if sys.platform != "win32":  # there, sockets do not count among open files
     import resource
 
-MOST_DESCRIPTORS = 65_536
+MAX_DESCRIPTORS = 65_536
 """How far the limit is raised: enough for 13,000 sessions.
 
 A hard limit may be 1,000,000,000. Some programs that tools start walk through all descriptors up to their limit."""
@@ -24,64 +24,64 @@ BURST_CONNECTIONS = 128
 Those that are closed to make room are freed after it."""
 OTHER_DESCRIPTORS = 128
 """For the listener, the log, tools, MCP servers, the local engine and calls to providers."""
-MOST_IDLE_CONNECTIONS = 512
-_FEWEST_IDLE_CONNECTIONS = 16
+MAX_IDLE_CONNECTIONS = 512
+_MIN_IDLE_CONNECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Descriptors:
+class DescriptorBudget:
     """What `limit` descriptors are shared out to; None is no limit that is known."""
 
     limit: int | None
     per_session: int = SOCKETS_PER_SESSION
 
     @classmethod
-    def of_process(cls, *, has_recordings: bool, has_external_voice: bool) -> "Descriptors":
+    def for_process(cls, *, has_recordings: bool, has_external_voice: bool) -> "DescriptorBudget":
         """The limit of this process, and what one session needs under these settings."""
         recording = FILES_PER_RECORDING if has_recordings else 0
         voice = SOCKETS_PER_EXTERNAL_VOICE if has_external_voice else 0
         return cls(_soft_limit(), SOCKETS_PER_SESSION + recording + voice)
 
     @property
-    def idle_connections(self) -> int:
+    def max_idle_connections(self) -> int:
         """How many connections may be open that have not shown that they may use the relay."""
         if self.limit is None:
-            return MOST_IDLE_CONNECTIONS
-        return max(_FEWEST_IDLE_CONNECTIONS, min(MOST_IDLE_CONNECTIONS, self.limit // 8))
+            return MAX_IDLE_CONNECTIONS
+        return max(_MIN_IDLE_CONNECTIONS, min(MAX_IDLE_CONNECTIONS, self.limit // 8))
 
     @property
     def reserved(self) -> int:
         """Descriptors that no session takes: at most half of all."""
-        wanted = self.idle_connections + BURST_CONNECTIONS + OTHER_DESCRIPTORS
-        return wanted if self.limit is None else min(wanted, self.limit // 2)
+        reserve = self.max_idle_connections + BURST_CONNECTIONS + OTHER_DESCRIPTORS
+        return reserve if self.limit is None else min(reserve, self.limit // 2)
 
     @property
-    def sessions(self) -> int | None:
+    def max_sessions(self) -> int | None:
         """How many sessions fit; None without a limit."""
         return None if self.limit is None else max(1, (self.limit - self.reserved) // self.per_session)
 
-    def warnings(self, max_sessions: int) -> list[str]:
+    def warnings(self, configured: int) -> list[str]:
         """One line if RELAY_MAX_SESSIONS does not fit, with the figures and what to do."""
-        if self.sessions is None or self.sessions >= max_sessions:
+        if self.max_sessions is None or self.max_sessions >= configured:
             return []
-        needed = max_sessions * self.per_session + MOST_IDLE_CONNECTIONS + BURST_CONNECTIONS + OTHER_DESCRIPTORS
+        needed = configured * self.per_session + MAX_IDLE_CONNECTIONS + BURST_CONNECTIONS + OTHER_DESCRIPTORS
         return [
-            f"RELAY_MAX_SESSIONS={max_sessions} does not fit: this process may open {self.limit} files and sockets. A "
+            f"RELAY_MAX_SESSIONS={configured} does not fit: this process may open {self.limit} files and sockets. A "
             f"session takes up to {self.per_session}, and {self.reserved} are kept for everything else, so at most "
-            f"{self.sessions} sessions are admitted. Raise the hard limit to {needed} (ulimit -n {needed}, or "
+            f"{self.max_sessions} sessions are admitted. Raise the hard limit to {needed} (ulimit -n {needed}, or "
             f"LimitNOFILE={needed} in a unit of systemd), or lower RELAY_MAX_SESSIONS"
         ]
 
 
 def raise_soft_limit() -> None:
-    """Raise this process's soft limit of descriptors to its hard limit, at most to `MOST_DESCRIPTORS`."""
+    """Raise this process's soft limit of descriptors to its hard limit, at most to `MAX_DESCRIPTORS`."""
     if sys.platform == "win32":
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    target = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
     if soft == resource.RLIM_INFINITY:
         return
-    for limit in (wanted, min(wanted, 10_240)):  # macOS has no hard limit, and takes no more than OPEN_MAX
+    for limit in (target, min(target, 10_240)):  # macOS has no hard limit, and takes no more than OPEN_MAX
         if limit <= soft:
             return
         try:

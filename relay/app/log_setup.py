@@ -34,17 +34,17 @@ class _Redactor:
 _redactor = _Redactor()
 
 
-def use_secrets(secrets: KnownSecrets) -> None:
+def redact_from_logs(secrets: KnownSecrets) -> None:
     """Redact these secrets from every entry from now on, in place of those set before."""
     _redactor.secrets = secrets
 
 
-class _Text(LineFormatter):
+class _TextFormatter(LineFormatter):
     def clean(self, text: str) -> str:
         return _redactor.clean(text)
 
 
-class _Json(logging.Formatter):
+class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -65,31 +65,35 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
         self.stream.write(f"relay: an entry of {record.name}, line {record.lineno}, cannot be logged ({name})\n")
 
 
-def setup_logging(level: str, form: Literal["text", "json"]) -> None:
+def setup_logging(level: str, log_format: Literal["text", "json"]) -> None:
     """Send all log entries to standard error, in the given form."""
     handler = _Handler(sys.stderr)
     handler.setFormatter(
-        _Json() if form == "json" else _Text("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+        _JsonFormatter()
+        if log_format == "json"
+        else _TextFormatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
     )
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     # At "debug" it logs every frame with the middle cut out, which could leave half a secret on each side.
     logging.getLogger("websockets").setLevel(logging.INFO)
     logging.captureWarnings(True)
-    sys.excepthook = _uncaught
-    sys.unraisablehook = _unraisable
-    threading.excepthook = _thread_ended
+    sys.excepthook = _log_uncaught
+    sys.unraisablehook = _log_unraisable
+    threading.excepthook = _log_thread_failure
 
 
-def _uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     _log.critical("the relay ends with an error", exc_info=(kind, error, traceback))
 
 
-def _unraisable(found: "sys.UnraisableHookArgs") -> None:
-    error = found.exc_value
+def _log_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    error = unraisable.exc_value
     _log.error("an error could not be raised", exc_info=error if error is not None else False)
 
 
-def _thread_ended(found: threading.ExceptHookArgs) -> None:
-    if found.exc_type is not SystemExit:
-        _log.error("a thread ended with an error", exc_info=found.exc_value if found.exc_value is not None else False)
+def _log_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    if failure.exc_type is not SystemExit:
+        _log.error(
+            "a thread ended with an error", exc_info=failure.exc_value if failure.exc_value is not None else False
+        )

@@ -10,13 +10,13 @@ from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
-from relay.app.context import AUTHENTICATOR, KNOWN_SECRETS, REFUSALS
+from relay.app.context import AUTHENTICATOR, KNOWN_SECRETS, REFUSAL_LOG
 from relay.auth.refusals import RefusalLog
-from relay.errors import AccessDenied, ApiError, RelayError, RequestTooSlow
+from relay.errors import AccessDenied, OpenAIError, RelayError, RequestTimeout
 
 REFUSAL_STATUSES = frozenset({400, 401, 403, 408, 413, 415, 426, 429, 503})
 """They say that somebody was not let in, or sent what nobody takes."""
-REASON = web.RequestKey("reason", str)
+REFUSAL_REASON = web.RequestKey("reason", str)
 """Why a request was refused, for its line."""
 MAX_BODY_BYTES = 1024 * 1024
 """The longest body of a request."""
@@ -26,11 +26,11 @@ _API_CODES = {401: "invalid_api_key", 403: "insufficient_permissions", 503: "ser
 _log = logging.getLogger("relay")
 _TEXT_TYPES = ("application/json", "text/plain")
 """Content types of errors, tools and providers; pages, audio and recordings are not searched."""
-UNREAD_S = 1.0
+LINGERING_TIME_S = 1.0
 """How long the rest of a body that no route read is thrown away, so that its sender can read the answer."""
-UNREAD_BYTES = 1024 * 1024
+LINGERING_BYTES = 1024 * 1024
 """How much of it."""
-HANDLER_ARGS = {"auto_decompress": False, "lingering_time": UNREAD_S, "read_bufsize": 64 * 1024}
+HANDLER_ARGS = {"auto_decompress": False, "lingering_time": LINGERING_TIME_S, "read_bufsize": 64 * 1024}
 """Arguments of aiohttp's request handler: it would inflate a body while it parses it, before any route is asked."""
 NO_CORS_PATHS = ("/login", "/logout", "/recordings")
 """Paths whose answers no page of another origin may read, not even an allowed one."""
@@ -38,10 +38,10 @@ NO_CORS_PATHS = ("/login", "/logout", "/recordings")
 
 def log_connection_refusal(refusals: RefusalLog, status: int | None, address: str, reason: str) -> None:
     """Log what was refused before it was a request, or closed (None): there is no method and no path."""
-    refusals.refused(address, "?", "?", status, reason, asyncio.get_running_loop().time())
+    refusals.log_refusal(address, "?", "?", status, reason, asyncio.get_running_loop().time())
 
 
-class ServerLog(logging.LoggerAdapter[logging.Logger]):
+class ServerLogger(logging.LoggerAdapter[logging.Logger]):
     """aiohttp's own log, without tracebacks for bodies that cannot be read: those are logged as refusals."""
 
     def __init__(self) -> None:
@@ -49,12 +49,12 @@ class ServerLog(logging.LoggerAdapter[logging.Logger]):
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **more: Any) -> None:
         """Log a failure of the relay's own."""
-        if not isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | RequestTooSlow):
+        if not isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | RequestTimeout):
             super().exception(msg, *args, exc_info=exc_info, **more)
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorAnswer:
+class ErrorResponse:
     """What the answer to a failed request says; `field` names the part of the request that is wrong."""
 
     status: int
@@ -64,14 +64,14 @@ class ErrorAnswer:
     headers: dict[str, str] | None = None
 
     @classmethod
-    def of(cls, error: RelayError) -> Self:
+    def from_error(cls, error: RelayError) -> Self:
         """That of an error of ours."""
-        status = error.status if isinstance(error, AccessDenied | ApiError) else error.http_status
+        status = error.status if isinstance(error, AccessDenied | OpenAIError) else error.http_status
         wait_s = getattr(error, "retry_after_s", None)
         headers = None if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
         return cls(status, str(error), getattr(error, "field", None), getattr(error, "code", None), headers)
 
-    def response(self, *, openai: bool = False) -> web.Response:
+    def to_response(self, *, openai: bool = False) -> web.Response:
         """The answer in the relay's own shape or in OpenAI's."""
         body: dict[str, Any] = {"error": self.message}
         if self.field:
@@ -85,33 +85,33 @@ class ErrorAnswer:
 
 def error_response(request: web.Request, error: Exception) -> web.Response:
     """The answer to a request whose handler raised; our own faults are logged, and answered without a detail."""
-    answer = _answer(request, error)
-    request[REASON] = answer.message
-    response = answer.response(openai=request.path.startswith(_API_PATHS))
-    if answer.status == 401:
+    error_body = _describe_error(request, error)
+    request[REFUSAL_REASON] = error_body.message
+    response = error_body.to_response(openai=request.path.startswith(_API_PATHS))
+    if error_body.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
-def _answer(request: web.Request, error: Exception) -> ErrorAnswer:
+def _describe_error(request: web.Request, error: Exception) -> ErrorResponse:
     if isinstance(error, web.HTTPException):
         text = error.text or error.reason
         if isinstance(error, web.HTTPRequestEntityTooLarge):
             text = f"The body may have at most {MAX_BODY_BYTES} bytes, whatever the settings."
-        accepted = {name: error.headers[name] for name in ("Allow", "Accept-Encoding") if name in error.headers}
-        return ErrorAnswer(error.status, text, headers=accepted)
+        headers = {name: error.headers[name] for name in ("Allow", "Accept-Encoding") if name in error.headers}
+        return ErrorResponse(error.status, text, headers=headers)
     if isinstance(error, RelayError):
-        return ErrorAnswer.of(error)
+        return ErrorResponse.from_error(error)
     if isinstance(error, web.RequestPayloadError):
-        return ErrorAnswer(400, "The body cannot be read: it is cut short, or not encoded as its headers say.")
+        return ErrorResponse(400, "The body cannot be read: it is cut short, or not encoded as its headers say.")
     if isinstance(error, ConnectionError) and request.transport is None:
-        return ErrorAnswer(400, "The body was cut short: the client has left.")  # for the log alone
+        return ErrorResponse(400, "The body was cut short: the client has left.")  # for the log alone
     _log.error("%s %r failed", request.method, request.path, exc_info=error)
-    return ErrorAnswer(500, "The relay failed while answering; its log says more.")
+    return ErrorResponse(500, "The relay failed while answering; its log says more.")
 
 
 @web.middleware
-async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def response_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Make the answer to a request of what its handler returns or raises.
 
     One middleware and not three, because the handler of a session stays inside of it for as long as the session lasts.
@@ -121,9 +121,12 @@ async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as error:
         response = error_response(request, error)
     if response.status in REFUSAL_STATUSES:
-        address, reason = request.app[AUTHENTICATOR].address(request), request.get(REASON, response.reason or "")
-        refusals, now = request.app[REFUSALS], asyncio.get_running_loop().time()
-        refusals.refused(address, request.method, request.path, response.status, reason, now)
+        address, reason = (
+            request.app[AUTHENTICATOR].client_address(request),
+            request.get(REFUSAL_REASON, response.reason or ""),
+        )
+        refusals, now = request.app[REFUSAL_LOG], asyncio.get_running_loop().time()
+        refusals.log_refusal(address, request.method, request.path, response.status, reason, now)
     if isinstance(response, web.Response) and response.content_type in _TEXT_TYPES and isinstance(response.body, bytes):
         cleaned = request.app[KNOWN_SECRETS].redact_json(response.body)
         if cleaned is not response.body:
@@ -132,7 +135,7 @@ async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @web.middleware
-async def refuse_compressed(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def refuse_compressed_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse a request whose `Content-Encoding` is another than identity with 415 (RFC 9110, 8.4 and 15.5.16)."""
     if _is_compressed(request):
         raise web.HTTPUnsupportedMediaType(
@@ -142,8 +145,8 @@ async def refuse_compressed(request: web.Request, handler: Handler) -> web.Strea
     return await handler(request)
 
 
-async def ask_for_body(request: web.Request) -> None:
-    """Answer `Expect: 100-continue` with 100, but not for a body that is refused (RFC 9110, 10.1.1)."""
+async def send_100_continue(request: web.Request) -> None:
+    """Answer `ExpectMessage: 100-continue` with 100, but not for a body that is refused (RFC 9110, 10.1.1)."""
     is_expected = request.headers.get("Expect", "").lower() == "100-continue"
     if is_expected and request.version >= HttpVersion11 and not _is_compressed(request):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -162,9 +165,9 @@ async def answer_preflights(request: web.Request, handler: Handler) -> web.Strea
         return await handler(request)
     if request.path.startswith(NO_CORS_PATHS):
         raise AccessDenied("This is for pages of the relay itself.")
-    if request.app[AUTHENTICATOR].origin(request) != "allowed":
+    if request.app[AUTHENTICATOR].classify_origin(request) != "allowed":
         raise AccessDenied("Pages of this origin may not use this relay. Add it to RELAY_ALLOWED_ORIGINS.")
-    return web.Response(status=204, headers=_headers(request, preflight=True))
+    return web.Response(status=204, headers=_cors_headers(request, preflight=True))
 
 
 async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -172,17 +175,17 @@ async def add_cors_headers(request: web.Request, response: web.StreamResponse) -
     is_preflight = "Access-Control-Allow-Origin" in response.headers
     if response.status == 101 or is_preflight or request.path.startswith(NO_CORS_PATHS):
         return
-    if request.app[AUTHENTICATOR].origin(request) == "allowed":
-        response.headers.update(_headers(request, preflight=False))
+    if request.app[AUTHENTICATOR].classify_origin(request) == "allowed":
+        response.headers.update(_cors_headers(request, preflight=False))
 
 
-def _headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
+def _cors_headers(request: web.Request, *, preflight: bool) -> dict[str, str]:
     headers = {"Access-Control-Allow-Origin": request.headers["Origin"], "Vary": "Origin"}
     if preflight:
-        wanted = request.headers.get("Access-Control-Request-Headers", "Content-Type, Authorization")
+        allowed_headers = request.headers.get("Access-Control-Request-Headers", "Content-Type, Authorization")
         headers |= {
             "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-            "Access-Control-Allow-Headers": wanted,
+            "Access-Control-Allow-Headers": allowed_headers,
             "Access-Control-Max-Age": "600",
         }
     return headers

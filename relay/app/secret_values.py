@@ -16,11 +16,11 @@ from relay.toolkit.mcp.config import McpServerConfig
 _KEYS = Settings.secret_variables()
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _URLS = ("RELAY_UPSTREAM", "OPENAI_BASE_URL", "ELEVENLABS_BASE_URL", "AZURE_OPENAI_ENDPOINT", *_PROXIES)
-_SECRET_MEMBER = re.compile(r"(?i)auth|key|passw|secret|token|ticket|sig")
+_SECRET_PARAMETER = re.compile(r"(?i)auth|key|passw|secret|token|ticket|sig")
 """Members of a query string that carry a credential, such as `api-key`."""
 
 
-def secret_values(settings: Settings, servers: Iterable[McpServerConfig] = ()) -> Iterator[str]:
+def collect_secrets(settings: Settings, servers: Iterable[McpServerConfig] = ()) -> Iterator[str]:
     """Every secret of the settings, of the environment they were read from, and of the MCP servers."""
     environment = settings.environment.values
     yield from (*settings.access.api_keys, *settings.access.admin_keys, *settings.access.ticket_keys)
@@ -33,18 +33,18 @@ def secret_values(settings: Settings, servers: Iterable[McpServerConfig] = ()) -
         yield from server.secrets
         urls.append(server.url or "")
     for url in urls:
-        yield from secrets_of_url(url)
+        yield from url_secrets(url)
 
 
-def has_keys(environment: Mapping[str, str]) -> bool:
+def contains_secrets(environment: Mapping[str, str]) -> bool:
     """Whether an environment, such as that of a `.env`, sets a key or a URL that carries one."""
     if any(environment.get(name, "").strip() for name in _KEYS):
         return True
     urls = (environment.get(name, "") for name in _URLS)
-    return any(True for url in urls for _ in secrets_of_url(url))
+    return any(True for url in urls for _ in url_secrets(url))
 
 
-def secrets_of_url(url: str) -> Iterator[str]:
+def url_secrets(url: str) -> Iterator[str]:
     """A password, as it stands there and as it is sent, and what its query carries under a name that says so."""
     try:
         parts = urlsplit(url)
@@ -55,27 +55,27 @@ def secrets_of_url(url: str) -> Iterator[str]:
         yield from (password, unquote(password))
         yield base64.b64encode(f"{user}:{unquote(password)}".encode()).decode()
     for name, value in parse_qsl(parts.query):
-        if _SECRET_MEMBER.search(name):
+        if _SECRET_PARAMETER.search(name):
             yield value
 
 
-def exposed_files(settings: Settings, known: KnownSecrets, *, records: bool) -> list[str]:
+def exposed_file_warnings(settings: Settings, known: KnownSecrets, *, records: bool) -> list[str]:
     """Warnings for the start: about `.env`, files with keys that settings name, and the recordings' folder."""
     environment = settings.environment
-    found = [
+    warnings = [
         f"{path} {_open_to_others(path)} and holds keys. Run: chmod 600 {_quoted(path)}"
         for path in (environment.path, settings.access.policies, settings.tools.mcp_servers)
         if path is not None
         and is_exposed(path)
-        and (_holds_keys(path, known) or (path == environment.path and has_keys(environment.dotenv)))
+        and (_holds_keys(path, known) or (path == environment.path and contains_secrets(environment.dotenv)))
     ]
     tls_key = settings.server.tls_key
     if tls_key is not None and is_exposed(tls_key, stat.S_IRWXO):  # a group of its own is usual for such files
-        found.append(f"TLS_KEY: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
+        warnings.append(f"TLS_KEY: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
     root = settings.recording.dir
     if records and is_exposed(root):
-        found.append(f"The recordings' folder {root} {_open_to_others(root)}. Run: chmod 700 {_quoted(root)}")
-    return found
+        warnings.append(f"The recordings' folder {root} {_open_to_others(root)}. Run: chmod 700 {_quoted(root)}")
+    return warnings
 
 
 def _open_to_others(path: Path) -> str:

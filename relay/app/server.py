@@ -12,12 +12,21 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from relay.app import context, middleware
-from relay.app.context import ADMISSION, AUTHENTICATOR, KNOWN_SECRETS, PROVIDER, REFUSALS, SESSIONS, SPENDING, TOOLS
+from relay.app.context import (
+    AUTHENTICATOR,
+    KNOWN_SECRETS,
+    PAID_ROUTE_QUOTA,
+    PROVIDER,
+    REFUSAL_LOG,
+    SESSION_LIMITER,
+    SESSIONS,
+    TOOLS,
+)
 from relay.app.file_descriptors import raise_soft_limit
-from relay.app.log_setup import use_secrets
+from relay.app.log_setup import redact_from_logs
 from relay.app.routes import Route, all_routes
 from relay.app.serving import RelayRunner, RelaySite
-from relay.app.unadmitted import UNADMITTED, UnadmittedConnections, Waiting
+from relay.app.unadmitted import CONNECTION_LIMITER, ConnectionLimiter, EvictableConnection
 from relay.auth.access import Access
 from relay.config.navai_options import NavaiOptions
 from relay.config.settings import Settings
@@ -49,59 +58,64 @@ def create_app(
     app[login.LOGIN_ATTEMPTS] = KeyedRateLimiter(RateLimit(login.ATTEMPTS_PER_MINUTE, login.ATTEMPTS_PER_MINUTE))
     tools = app[TOOLS]
     backend = app[NAVAI] = NavaiBackend(
-        navai, tools.registry, tools.runner, tools.library, spending=app[SPENDING], provider=app[PROVIDER]
+        navai, tools.registry, tools.runner, tools.library, quota=app[PAID_ROUTE_QUOTA], provider=app[PROVIDER]
     )
     app.cleanup_ctx.append(backend.lifetime)
-    app[UNADMITTED] = UnadmittedConnections(
-        context.fit(app).idle_connections,
-        app[AUTHENTICATOR].stands_for_many,
-        functools.partial(middleware.log_connection_refusal, app[REFUSALS], None),
+    app[CONNECTION_LIMITER] = ConnectionLimiter(
+        context.limit_sessions_to_descriptors(app).max_idle_connections,
+        app[AUTHENTICATOR].is_shared_address,
+        functools.partial(middleware.log_connection_refusal, app[REFUSAL_LOG], None),
     )
-    for route in (row.below(settings.azure.routes_prefix) for row in all_routes()):
+    for route in (row.with_azure_prefix(settings.azure.routes_prefix) for row in all_routes()):
         resource = app.router.add_resource(route.pattern)
-        resource.add_route(route.method, _guarded(route), expect_handler=middleware.ask_for_body)
-        if route.any_case and route.method == "GET":  # NAVAI's list answers HEAD
-            resource.add_route("HEAD", _guarded(route))
+        resource.add_route(route.method, _authorized(route), expect_handler=middleware.send_100_continue)
+        if route.ignores_case and route.method == "GET":  # NAVAI's list answers HEAD
+            resource.add_route("HEAD", _authorized(route))
     app.on_response_prepare.append(middleware.add_cors_headers)
     return app
 
 
-def _guarded(route: Route) -> Handler:
+def _authorized(route: Route) -> Handler:
     """The handler of a route behind its access rule."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        admission, authenticator = request.app[ADMISSION], request.app[AUTHENTICATOR]
+        admission, authenticator = request.app[SESSION_LIMITER], request.app[AUTHENTICATOR]
         access, handler = route.access, route.handler
-        if route.websocket is not None and pages.is_upgrade(request):
+        if route.websocket is not None and pages.is_websocket_upgrade(request):
             access, handler = route.websocket
-            admission.knock(authenticator.address(request))
+            admission.check_rate(authenticator.client_address(request))
         try:
-            principal = await authenticator.admit(request, access, route.scope)
+            principal = await authenticator.authenticate(request, access, route.scope)
         except AccessDenied as denied:
-            if access is Access.ADMIN and request.method == "GET" and login.wants_page(request):
-                request[middleware.REASON] = str(denied)
-                return login.signed_out_page(denied.status)
+            if access is Access.ADMIN and request.method == "GET" and login.accepts_html(request):
+                request[middleware.REFUSAL_REASON] = str(denied)
+                return login.login_form(denied.status)
             raise
         if access is Access.OPEN:
             return await handler(request, principal)
-        request.app[UNADMITTED].leave(cast(Waiting, request.protocol))
-        if pages.is_upgrade(request):
+        request.app[CONNECTION_LIMITER].remove(cast(EvictableConnection, request.protocol))
+        if pages.is_websocket_upgrade(request):
             return await handler(request, principal)
-        with admission.request(authenticator.owner(request, principal)):
+        with admission.acquire_request(authenticator.quota_key(request, principal)):
             return await handler(request, principal)
 
     return handle
 
 
 @web.middleware
-async def _promptly(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _wait_request_turn(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer requests one after the other; an upgrade to WebSocket becomes a session and waits for its own turn."""
-    if not pages.is_upgrade(request):
-        await request.app[ADMISSION].request_turn()
+    if not pages.is_websocket_upgrade(request):
+        await request.app[SESSION_LIMITER].wait_request_turn()
     return await handler(request)
 
 
-_MIDDLEWARES = (middleware.answers, middleware.refuse_compressed, _promptly, middleware.answer_preflights)
+_MIDDLEWARES = (
+    middleware.response_middleware,
+    middleware.refuse_compressed_bodies,
+    _wait_request_turn,
+    middleware.answer_preflights,
+)
 """The outermost first."""
 
 
@@ -109,7 +123,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     """Run a relay until SIGTERM or SIGINT, then end it in peace. Raises OSError if the address cannot be had."""
     raise_soft_limit()
     app = create_app(settings, registry, navai)
-    use_secrets(app[KNOWN_SECRETS])
+    redact_from_logs(app[KNOWN_SECRETS])
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -129,7 +143,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
     try:
         await RelaySite(runner, settings.server.host, settings.server.port, tls).start()
         host, port = runner.addresses[0][:2]
-        for line in context.describe(app):
+        for line in context.startup_lines(app):
             _log.info("%s", line)
         for warning in (*settings.warnings(), *context.warnings(app), *app[NAVAI].options.warnings):
             _log.warning("%s", warning)
@@ -139,6 +153,6 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
         scheme = "https" if tls else "http"
         _log.info("ready: open %s://%s:%d and talk", scheme, f"[{host}]" if ":" in host else host, port)
         await stop.wait()
-        _log.info("shutting down: %d sessions are told goodbye", len(app[SESSIONS].alive))
+        _log.info("shutting down: %d sessions are told goodbye", len(app[SESSIONS].active))
     finally:
         await runner.cleanup()

@@ -12,11 +12,11 @@ from typing import Any
 from aiohttp import StreamReader, web
 from aiohttp.web_runner import BaseSite
 
-from relay.app.connections import Connection
-from relay.app.context import REFUSALS
+from relay.app.connections import HttpConnection
+from relay.app.context import REFUSAL_LOG
 from relay.app.file_descriptors import BURST_CONNECTIONS
-from relay.app.middleware import ServerLog
-from relay.app.unadmitted import UNADMITTED
+from relay.app.middleware import ServerLogger
+from relay.app.unadmitted import CONNECTION_LIMITER
 
 REQUEST_TIMEOUT_S = 15.0
 """How long a request may take to arrive, from its first byte to the last of its body."""
@@ -32,22 +32,24 @@ _KERNEL_BUFFER_BYTES = 32 * 1024
 
 
 class _Server(web.Server):
-    def __init__(self, made: web.Server, app: web.Application, request_timeout_s: float) -> None:
-        super().__init__(made.request_handler, request_factory=self._request, loop=asyncio.get_running_loop())
-        self._options = made._kwargs
-        self._make = made.request_factory
+    def __init__(self, server: web.Server, app: web.Application, request_timeout_s: float) -> None:
+        super().__init__(server.request_handler, request_factory=self._request, loop=asyncio.get_running_loop())
+        self._options = server._kwargs
+        self._make = server.request_factory
         self._app = app
         self._timeout_s = request_timeout_s
 
-    def __call__(self) -> Connection:
+    def __call__(self) -> HttpConnection:
         loop = asyncio.get_running_loop()
-        return Connection(self, self._app[REFUSALS], self._app[UNADMITTED], self._timeout_s, loop=loop, **self._options)
+        return HttpConnection(
+            self, self._app[REFUSAL_LOG], self._app[CONNECTION_LIMITER], self._timeout_s, loop=loop, **self._options
+        )
 
     def _request(
         self, message: Any, payload: StreamReader, protocol: web.RequestHandler, writer: Any, task: Any
     ) -> web.BaseRequest:
-        assert isinstance(protocol, Connection)
-        protocol.request_begins(payload)
+        assert isinstance(protocol, HttpConnection)
+        protocol.on_request_head(payload)
         return self._make(message, payload, protocol, writer, task)
 
 
@@ -66,7 +68,7 @@ class RelayRunner(web.AppRunner):
             keepalive_timeout=keepalive_timeout_s,
             shutdown_timeout=SHUTDOWN_TIMEOUT_S,
             access_log=None,
-            logger=ServerLog(),
+            logger=ServerLogger(),
         )
         self._request_timeout_s = request_timeout_s
 

@@ -1,9 +1,9 @@
 """The sessions of one relay: what makes each, which are alive, and whether there may be new ones.
 
 The factory holds what all sessions share, and gives each session only the parts that it needs. A caller names what
-differs: the principal, the protocol, the connection. First comes a `Beginning`, the values that a session starts from.
-The rules are made from it, and the recorder stores it, so that a replay makes the same rules. The runtime then joins
-them to the connection. Nothing is dialled here: the runtime does that when it runs.
+differs: the principal, the protocol, the connection. First comes a `SessionSetup`, the values that a session starts
+from. The rules are made from it, and the recorder stores it, so that a replay makes the same rules. The runtime then
+joins them to the connection. Nothing is dialled here: the runtime does that when it runs.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from typing import Any
 
 from relay.app.toolbox import ToolBox, tool_specs
 from relay.auth.authenticator import Authenticator
-from relay.auth.client_secrets import ClientSecrets
+from relay.auth.client_secrets import ClientSecretIssuer
 from relay.config.policy_file import no_default, require_value
 from relay.config.settings import Settings
-from relay.errors import AccessDenied, Full
-from relay.protocols.client_protocol import DeviceClientProtocol, Dialect
-from relay.protocols.openai.proxy import FrontCodec
+from relay.errors import AccessDenied, CapacityExceeded
+from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeDialect
+from relay.protocols.openai.proxy import ProxyCodec
 from relay.recording.service import RecordingService
-from relay.recording.store.header import Beginning, RealtimeStart
+from relay.recording.store.header import RealtimeSetup, SessionSetup
 from relay.runtime.base import Observer, SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
@@ -34,10 +34,10 @@ from relay.session.common.model import DeviceOptions
 from relay.session.common.policy import Policy, Principal, allows_any
 from relay.session.device.events import KeyRevoked, ServerDraining
 from relay.session.device.negotiation import InitialSession, initial_session
-from relay.session.realtime.policy_table import names_voice, with_voice
-from relay.transport.http_client import ProviderClient
+from relay.session.realtime.policy_table import has_voice, with_default_voice
+from relay.transport.http_client import ProviderHttpClient
 from relay.transport.read_budget import ReadBudget
-from relay.transport.websocket import MessageListener
+from relay.transport.websocket import WebSocketConnection
 from relay.upstreams.clients.connector import UpstreamConnector
 from relay.upstreams.clients.elevenlabs import ExternalVoices
 
@@ -53,76 +53,78 @@ class SessionFactory:
     upstream: UpstreamConnector
     tools: ToolBox
     recordings: RecordingService
-    client_secrets: ClientSecrets
+    client_secrets: ClientSecretIssuer
     voices: ExternalVoices
-    provider: ProviderClient
+    provider: ProviderHttpClient
     known_secrets: KnownSecrets
     observer: Observer | None = None
     """Sees the events and commands of all sessions that are made from here on."""
 
-    def initial_session(self, policy: Policy, wanted_voice: str | None) -> InitialSession:
+    def initial_session(self, policy: Policy, requested_voice: str | None) -> InitialSession:
         """What a device session starts with. Raises AccessDenied where the policy leaves no model or no voice."""
         initial = initial_session(
             replace(self.settings.session_config(), tools=tool_specs(self.tools.registry)),
             policy,
-            model=self.upstream.own_model,
-            client_voice=wanted_voice,
+            model=self.upstream.default_model,
+            client_voice=requested_voice,
             external_voice=self.voices.default_voice,
-            has_external_voices=self.voices.rules is not None,
+            has_external_voices=self.voices.tts_options is not None,
         )
         if initial.missing is not None:
             raise no_default(initial.missing)
         return initial
 
-    def device(
+    def create_device_session(
         self,
         protocol: DeviceClientProtocol,
         principal: Principal,
         initial: InitialSession,
         options: DeviceOptions,
-        client: MessageListener,
+        client: WebSocketConnection,
     ) -> DeviceRuntime:
         """A session whose turns the relay owns."""
         dialect = self.upstream.endpoint.dialect
         options = replace(options, upstream=dialect.capabilities)
-        voice_rules, limits = self.voices.rules_for(principal.policy), self.settings.session_limits()
-        beginning = Beginning(_new_session_id(), initial.config, options, principal, _now(), voice_rules, limits)
-        recorder = self.recordings.open(beginning, _now, initial.model)
-        core = beginning.device_session()
+        voice_rules, limits = self.voices.tts_options_for(principal.policy), self.settings.session_limits()
+        setup = SessionSetup(_new_session_id(), initial.config, options, principal, _now(), voice_rules, limits)
+        recorder = self.recordings.open(setup, _now, initial.model)
+        core = setup.device_session()
         return DeviceRuntime(
             core,
             client,
             protocol.codec(self.known_secrets),
             dialect.codec(self.known_secrets, initial.model or self.settings.session.model),
-            functools.partial(self.upstream.dial, model=initial.model),
+            functools.partial(self.upstream.connect, model=initial.model),
             self.tools.for_session(core.session_id, principal, lambda: core.config),
             observer=self.observer,
             recorder=recorder,
             max_queued_ms=self.settings.limits.max_queued_s * 1000,
-            voice=self.voices.connector(self.provider, self.known_secrets),
+            connect_tts=self.voices.connection_factory(self.provider, self.known_secrets),
             secrets=self.known_secrets,
         )
 
-    def realtime_codec(self, dialect: Dialect | None) -> FrontCodec:
+    def create_realtime_codec(self, dialect: RealtimeDialect | None) -> ProxyCodec:
         """The codec of one session; `dialect` is the client's. Raises ApiError if the upstream has no such sessions."""
-        return FrontCodec(dialect, self.upstream.endpoint.realtime_dialect(), self.known_secrets)
+        return ProxyCodec(dialect, self.upstream.endpoint.realtime_dialect(), self.known_secrets)
 
-    def realtime(self, principal: Principal, model: str, codec: FrontCodec, client: MessageListener) -> RealtimeRuntime:
+    def create_realtime_session(
+        self, principal: Principal, model: str, codec: ProxyCodec, client: WebSocketConnection
+    ) -> RealtimeRuntime:
         """A session whose client owns the turns; `model` is "" for the settings' model.
 
         Raises AccessDenied where the policy leaves no voice.
         """
-        start = RealtimeStart(model, self._initial_realtime_session(principal))
-        beginning = Beginning.of_realtime(
+        start = RealtimeSetup(model, self._initial_realtime_session(principal))
+        setup = SessionSetup.for_realtime(
             _new_session_id(), tool_specs(self.tools.registry), start, principal, _now(), self.settings.session_limits()
         )
-        recorder = self.recordings.open(beginning, _now, model)
-        core = beginning.realtime_session()
+        recorder = self.recordings.open(setup, _now, model)
+        core = setup.realtime_session()
         return RealtimeRuntime(
             core,
             client,
             codec,
-            functools.partial(self.upstream.dial, model=model or None),
+            functools.partial(self.upstream.connect, model=model or None),
             self.tools.for_session(core.session_id, principal),
             observer=self.observer,
             recorder=recorder,
@@ -131,12 +133,12 @@ class SessionFactory:
 
     def _initial_realtime_session(self, principal: Principal) -> Mapping[str, Any] | None:
         """The session of the client's secret, with a voice where the policy does not allow every one."""
-        initial = self.client_secrets.session_of(principal.secret_id)
+        initial = self.client_secrets.session_config_for(principal.secret_id)
         policy = principal.policy
-        if allows_any(policy.realtime.voices) or names_voice(initial):
+        if allows_any(policy.realtime.voices) or has_voice(initial):
             return initial
         voice = require_value("voice", policy.realtime.first_voice(policy.voice, self.settings.session.voice))
-        return with_voice(initial, voice)
+        return with_default_voice(initial, voice)
 
 
 def _new_session_id() -> str:
@@ -149,62 +151,64 @@ def _now() -> float:
 
 
 class SessionRegistry:
-    """The sessions that are alive, by their ids; `all_gone` is set while there are none."""
+    """The sessions that are alive, by their ids; `all_ended` is set while there are none."""
 
     def __init__(self, authenticator: Authenticator, recordings: RecordingService) -> None:
         self._authenticator = authenticator
         self._recordings = recordings
-        self.alive: dict[str, SessionRuntime[Any]] = {}
-        self.draining = False
-        self.all_gone = asyncio.Event()
-        self.all_gone.set()
+        self.active: dict[str, SessionRuntime[Any]] = {}
+        self.is_draining = False
+        self.all_ended = asyncio.Event()
+        self.all_ended.set()
         self.read_budget = ReadBudget()
         """The room for long messages, which the clients of all sessions share."""
 
     @contextmanager
-    def registered(self, live: SessionRuntime[Any], spend: Callable[[], None], description: str) -> Iterator[None]:
+    def register(
+        self, runtime: SessionRuntime[Any], consume_secret: Callable[[], None], description: str
+    ) -> Iterator[None]:
         """Count a session while it lasts. At its end spend its client secret if the client had a session."""
-        session_id = live.core.session_id
-        _log.info("session %s begins: %s, %s", session_id, live.core.principal.identity, description)
-        self.alive[session_id] = live
-        self.all_gone.clear()
+        session_id = runtime.core.session_id
+        _log.info("session %s begins: %s, %s", session_id, runtime.core.principal.identity, description)
+        self.active[session_id] = runtime
+        self.all_ended.clear()
         try:
             yield
         finally:
-            del self.alive[session_id]
-            if not self.alive:
-                self.all_gone.set()
-            if live.core.state.was_ready:
-                spend()
+            del self.active[session_id]
+            if not self.active:
+                self.all_ended.set()
+            if runtime.core.state.was_ready:
+                consume_secret()
             self._recordings.close(session_id)
-            _log.info("session %s ends: %s", session_id, live.ending)
+            _log.info("session %s ends: %s", session_id, runtime.close_summary)
 
-    def end_revoked(self) -> int:
+    def end_revoked_sessions(self) -> int:
         """End the sessions whose keys were revoked; returns how many there are."""
-        revoked = [live for live in self.alive.values() if self._authenticator.has_revoked(live.core.principal)]
-        for live in revoked:
-            live.dispatch(KeyRevoked())
+        revoked = [live for live in self.active.values() if self._authenticator.has_revoked(live.core.principal)]
+        for runtime in revoked:
+            runtime.dispatch(KeyRevoked())
         return len(revoked)
 
     async def drain(self) -> None:
         """Say goodbye to all sessions and take no new ones; returns when they are gone, in bounded time."""
-        self.draining = True
-        for live in list(self.alive.values()):
-            live.dispatch(ServerDraining())
+        self.is_draining = True
+        for runtime in list(self.active.values()):
+            runtime.dispatch(ServerDraining())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
-                await self.all_gone.wait()
+                await self.all_ended.wait()
 
-    def check_still_admitted(self, principal: Principal) -> None:
+    def check_still_authorized(self, principal: Principal) -> None:
         """Check again after a wait. Raises AccessDenied if the key was revoked, Full if the relay is shutting down.
 
         Both are events to a session that has begun, and a session that still waits gets no events.
         """
         if self._authenticator.has_revoked(principal):
             raise AccessDenied("The key was revoked; connect with another one.", status=401)
-        self.refuse_when_draining()
+        self.check_not_draining()
 
-    def refuse_when_draining(self) -> None:
+    def check_not_draining(self) -> None:
         """Raise Full if the relay is shutting down."""
-        if self.draining:
-            raise Full("The relay is shutting down; try again in a moment.")
+        if self.is_draining:
+            raise CapacityExceeded("The relay is shutting down; try again in a moment.")

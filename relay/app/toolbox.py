@@ -67,7 +67,7 @@ class SessionTools:
         session_id: str,
         identity: str,
         config: Callable[[], SessionConfig] | None = None,
-        offers: Callable[[str], bool] | None = None,
+        is_offered: Callable[[str], bool] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """`config` gives the active configuration, whose language tools get; a client may change it."""
@@ -76,7 +76,7 @@ class SessionTools:
         self._session_id = session_id
         self._identity = identity
         self._config = config
-        self._offers = offers
+        self._is_offered = is_offered
         self._cancelled_early = BoundedSet(MAX_CANCELLED_EARLY)
 
     async def run(
@@ -110,7 +110,7 @@ class SessionTools:
             on_end=end,
         )
         call = ToolCall(command.call_id, command.name, command.arguments)
-        result = await self._runner.run(call, context, offers=self._offers)
+        result = await self._runner.run(call, context, offers=self._is_offered)
         return ToolCallFinished(
             command.call_id, result.status, result.output, result.ms, result.arguments, result.for_client
         )
@@ -168,7 +168,7 @@ class ToolBox:
         return SessionTools(self.runner, session_id, principal.identity, config, offers, self._secrets)
 
 
-def mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
+def load_mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
     """The MCP servers of the settings. Raises ConfigError."""
     path = settings.tools.mcp_servers
     return read_config(path, settings.environment.values) if path else ()

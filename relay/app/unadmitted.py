@@ -12,99 +12,103 @@ from aiohttp import web
 
 from relay.session.common.rate_limit import address_key
 
-MOST_OF_ONE_ADDRESS = 128
+MAX_PER_ADDRESS = 128
 
 
-class Waiting(Protocol):
+class EvictableConnection(Protocol):
     """A connection that can be closed from outside."""
 
-    def make_room(self) -> None:
+    def evict(self) -> None:
         """Close the connection at once, for another one."""
 
 
-class _Queue:
+class _EvictionQueue:
     """Connections in the order in which they became what they are: idle, or busy with a request."""
 
     def __init__(self) -> None:
-        self.idle: dict[Waiting, None] = {}
-        self.busy: dict[Waiting, None] = {}
+        self.idle: dict[EvictableConnection, None] = {}
+        self.busy: dict[EvictableConnection, None] = {}
 
     def __len__(self) -> int:
         return len(self.idle) + len(self.busy)
 
-    def first_to_close(self) -> Waiting:
+    def next_to_evict(self) -> EvictableConnection:
         """The oldest idle one; the oldest busy one where most are busy, so that those always leave room for others."""
         return next(iter(self.busy if len(self.busy) > len(self.idle) else self.idle))
 
 
-class UnadmittedConnections:
-    """At most `most` connections in all, and half of them but at most `MOST_OF_ONE_ADDRESS` of one address.
+class ConnectionLimiter:
+    """At most `most` connections in all, and half of them but at most `MAX_PER_ADDRESS` of one address.
 
     A new connection of an address that has its share closes an older one of the same address. At the bound in all it
     closes one of any address. Addresses of proxies stand for many clients, so only the bound in all holds for them.
     """
 
     def __init__(
-        self, most: int, stands_for_many: Callable[[str], bool], on_closed: Callable[[str, str], None]
+        self, max_connections: int, is_shared_address: Callable[[str], bool], on_evicted: Callable[[str, str], None]
     ) -> None:
-        """`on_closed` gets the address and the reason of each connection that is closed."""
-        self._most = most
-        self._most_of_one = min(MOST_OF_ONE_ADDRESS, most // 2)
-        self._stands_for_many = stands_for_many
-        self._on_closed = on_closed
-        self._addresses: dict[Waiting, str] = {}
-        self._all = _Queue()
-        self._of_one: dict[str, _Queue] = {}
+        """`on_evicted` gets the address and the reason of each connection that is closed."""
+        self._max_connections = max_connections
+        self._max_per_address = min(MAX_PER_ADDRESS, max_connections // 2)
+        self._is_shared_address = is_shared_address
+        self._on_evicted = on_evicted
+        self._addresses: dict[EvictableConnection, str] = {}
+        self._queue = _EvictionQueue()
+        self._queues_by_address: dict[str, _EvictionQueue] = {}
 
     def __len__(self) -> int:
         return len(self._addresses)
 
-    def wait(self, connection: Waiting, address: str) -> None:
+    def add_idle(self, connection: EvictableConnection, address: str) -> None:
         """Count a connection that is new, or whose request was answered, as the one that has waited least."""
-        self.leave(connection)
+        self.remove(connection)
         key = address_key(address)
-        of_one = self._of_one.get(key)
-        if of_one is not None and len(of_one) >= self._most_of_one and not self._stands_for_many(address):
-            self._close(
-                of_one,
-                f"This address already has {self._most_of_one} idle or unauthenticated connections; close some of "
+        address_queue = self._queues_by_address.get(key)
+        if (
+            address_queue is not None
+            and len(address_queue) >= self._max_per_address
+            and not self._is_shared_address(address)
+        ):
+            self._evict_from(
+                address_queue,
+                f"This address already has {self._max_per_address} idle or unauthenticated connections; close some of "
                 "them. This one was closed for a newer one.",
             )
-        if len(self._all) >= self._most:
-            self._close(
-                self._all,
-                f"There are already {self._most} idle or unauthenticated connections. This one was closed for a "
-                "newer one.",
+        if len(self._queue) >= self._max_connections:
+            self._evict_from(
+                self._queue,
+                f"There are already {self._max_connections} idle or unauthenticated connections. This one was closed "
+                "for a newer one.",
             )
         self._addresses[connection] = address
-        for queue in (self._all, self._of_one.setdefault(key, _Queue())):
+        for queue in (self._queue, self._queues_by_address.setdefault(key, _EvictionQueue())):
             queue.idle[connection] = None
 
-    def begin(self, connection: Waiting) -> None:
+    def mark_busy(self, connection: EvictableConnection) -> None:
         """The head of a request is there: until its answer, idle connections are closed first."""
         address = self._addresses.get(connection)
         if address is not None:
-            for queue in (self._all, self._of_one[address_key(address)]):
+            for queue in (self._queue, self._queues_by_address[address_key(address)]):
                 queue.idle.pop(connection, None)
                 queue.busy[connection] = None
 
-    def leave(self, connection: Waiting) -> None:
+    def remove(self, connection: EvictableConnection) -> None:
         """Count a connection no more: its request was admitted, or it is closed."""
         address = self._addresses.pop(connection, None)
         if address is None:
             return
         key = address_key(address)
-        for queue in (self._all, self._of_one[key]):
+        for queue in (self._queue, self._queues_by_address[key]):
             queue.idle.pop(connection, None)
             queue.busy.pop(connection, None)
-        if not self._of_one[key]:
-            del self._of_one[key]
+        if not self._queues_by_address[key]:
+            del self._queues_by_address[key]
 
-    def _close(self, queue: _Queue, reason: str) -> None:
-        connection = queue.first_to_close()
-        self._on_closed(self._addresses[connection], reason)
-        self.leave(connection)
-        connection.make_room()
+    def _evict_from(self, queue: _EvictionQueue, reason: str) -> None:
+        connection = queue.next_to_evict()
+        self._on_evicted(self._addresses[connection], reason)
+        self.remove(connection)
+        connection.evict()
 
 
-UNADMITTED = web.AppKey("unadmitted", UnadmittedConnections)
+CONNECTION_LIMITER = web.AppKey("connection_limiter", ConnectionLimiter)

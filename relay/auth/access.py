@@ -21,13 +21,13 @@ from typing import Literal
 from relay.errors import AccessDenied
 from relay.session.common.policy import CLIENT_SECRET_SCOPES, DEFAULT_SCOPES, MINT, MINT_ANY, SCOPES, Policy, Principal
 
-Origin = Literal["none", "allowed", "app", "foreign"]
+OriginKind = Literal["none", "allowed", "app", "foreign"]
 """`app`: not listed, with a scheme that web pages do not have, such as capacitor://; `foreign`: any other one."""
-Credential = Literal["none", "key", "client_secret", "admin", "unknown"]
-Host = Literal["machine", "allowed", "foreign"]
+CredentialKind = Literal["none", "key", "client_secret", "admin", "unknown"]
+HostKind = Literal["machine", "allowed", "foreign"]
 """What the Host header names: this machine, a name that the settings list, or neither."""
 
-ADMIN = "admin"
+ADMIN_SCOPE = "admin"
 
 
 class Access(Enum):
@@ -42,11 +42,11 @@ class Access(Enum):
 class Caller:
     """What a request shows of its caller. `is_local` is only looked up where nothing else lets the caller in."""
 
-    origin: Origin = "none"
-    credential: Credential = "none"
+    origin: OriginKind = "none"
+    credential: CredentialKind = "none"
     identity: str = "anonymous"
     policy: Policy = field(default_factory=Policy)
-    host: Host = "machine"
+    host: HostKind = "machine"
     is_local: bool = False
     secret_id: str | None = None
     secret_scopes: frozenset[str] = frozenset()
@@ -61,57 +61,57 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class AccessRules:
     """The settings that matter for access."""
 
     is_loopback: bool = True
     is_open: bool = False
-    by_origin: bool = False
+    trusts_allowed_origins: bool = False
     has_keys: bool = False
     trusts_local: bool = True
 
     @property
-    def ignores_unknown(self) -> bool:
+    def ignores_unknown_credentials(self) -> bool:
         """Whether a credential that is not known counts as none. SDKs insist on sending some key."""
         return self.is_open or (self.is_loopback and not self.has_keys)
 
 
-def authorize(access: Access, caller: Caller, rules: Rules) -> Principal:
+def authorize(access: Access, caller: Caller, rules: AccessRules) -> Principal:
     """Let the caller in, as a principal, or raise AccessDenied with the status and the way to get in."""
     if access is Access.OPEN:
         return caller.principal
     if access is Access.ADMIN:
-        return _admin(caller)
+        return _authorize_admin(caller)
     if caller.credential in ("key", "client_secret", "admin"):
         return caller.principal
-    if caller.credential == "unknown" and not rules.ignores_unknown:
+    if caller.credential == "unknown" and not rules.ignores_unknown_credentials:
         raise AccessDenied("The key is not known to this relay (RELAY_API_KEYS).", status=401)
     if caller.origin == "foreign" or (caller.origin == "app" and not rules.is_open):
         raise AccessDenied(
             "Pages of this origin may not use this relay without a key. Add the origin to RELAY_ALLOWED_ORIGINS.",
             status=403,
         )
-    by_origin = rules.by_origin and caller.origin == "allowed"
+    is_trusted_origin = rules.trusts_allowed_origins and caller.origin == "allowed"
     is_local = rules.is_loopback and caller.is_local and caller.host != "allowed"
-    if not (rules.is_open or by_origin or is_local):
-        raise AccessDenied(_needs_key(rules), status=401)
+    if not (rules.is_open or is_trusted_origin or is_local):
+        raise AccessDenied(_key_needed_text(rules), status=401)
     if caller.host == "foreign" and not (rules.is_open and caller.origin != "none"):
         text = "The Host header has none of this relay's names. Add the name to RELAY_HOSTS, or send a key."
         raise AccessDenied(text, status=403)
     return caller.principal
 
 
-def _needs_key(rules: Rules) -> str:
+def _key_needed_text(rules: AccessRules) -> str:
     how = "A key is needed: send Authorization: Bearer <one of RELAY_API_KEYS>."
     if not rules.is_loopback or not rules.trusts_local:
         return how
     return f"{how} Only programs that the relay's own user runs on this machine, without a proxy, need none."
 
 
-def _admin(caller: Caller) -> Principal:
+def _authorize_admin(caller: Caller) -> Principal:
     if caller.credential == "admin":
         principal = caller.principal
-        return Principal(principal.identity, principal.policy, principal.scopes | {ADMIN})
+        return Principal(principal.identity, principal.policy, principal.scopes | {ADMIN_SCOPE})
     status = 403 if caller.credential in ("key", "client_secret") else 401
     raise AccessDenied(
         "This is for admins: sign in at /login, or send Authorization: Bearer <one of RELAY_ADMIN_KEYS>. "

@@ -21,16 +21,16 @@ from aiohttp import web
 
 from relay.auth.client_secrets import ALGORITHM, key_id, signing_key
 from relay.auth.keyring import Keyring
-from relay.auth.origins import host_in, is_machine_name, is_same_host
+from relay.auth.origins import is_loopback_name, is_same_host, url_host
 from relay.errors import ConfigError
-from relay.private_files import create, make_folder
+from relay.private_files import create_file, create_folder
 from relay.session.common.bounded_set import BoundedSet
 
-CODE_SECONDS = 60
-LOGIN_SECONDS = 12 * 3600
-CONSOLE = "console"
+CODE_TTL_S = 60
+LOGIN_TTL_S = 12 * 3600
+CONSOLE_IDENTITY = "console"
 """The identity of who came by `relay console`."""
-MAX_SIGNED_OUT = 1000
+MAX_REVOKED_COOKIES = 1000
 MAX_COOKIE_CHARS = 4096
 """Of all cookies of a request; browsers send those of every port of the host."""
 _CODE_PREFIX = "login-"
@@ -47,14 +47,14 @@ class AdminLogins:
     def __init__(self, keys: Sequence[str] = (), clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._process_key = secrets.token_hex(32)
-        self._signed_out = BoundedSet(MAX_SIGNED_OUT)
-        self.use_keys(keys)
+        self._revoked = BoundedSet(MAX_REVOKED_COOKIES)
+        self.set_keys(keys)
 
-    def use_keys(self, keys: Sequence[str]) -> None:
+    def set_keys(self, keys: Sequence[str]) -> None:
         """From here on these keys sign and verify."""
         self._keys = {key_id(key): signing_key("admin login", key) for key in keys or (self._process_key,)}
 
-    def issue(self, request: web.Request, identity: str) -> str:
+    def issue_cookie(self, request: web.Request, identity: str) -> str:
         """A cookie's value for an admin, for the port that the request came to."""
         now = int(self._clock())
         claims = {
@@ -62,27 +62,27 @@ class AdminLogins:
             "jti": secrets.token_hex(8),
             "sub": identity,
             "iat": now,
-            "exp": now + LOGIN_SECONDS,
+            "exp": now + LOGIN_TTL_S,
         }
         kid, key = next(iter(self._keys.items()))
         return jwt.encode(claims, key, ALGORITHM, headers={"kid": kid})
 
-    def identity_of(self, request: web.Request, keys: Keyring) -> str | None:
+    def signed_in_identity(self, request: web.Request, keys: Keyring) -> str | None:
         """Who is signed in; None for nobody, and for a request that may not come from this relay's own pages."""
-        claims = self._claims(request)
-        if claims is None or not is_from_own_page(request):
+        claims = self._verified_claims(request)
+        if claims is None or not is_same_origin_request(request):
             return None
         identity: str = claims["sub"]
         # A removed admin key may still be configured as a client key: that does not make its owner an admin.
-        return identity if identity == CONSOLE or keys.is_admin(identity) else None
+        return identity if identity == CONSOLE_IDENTITY or keys.is_admin(identity) else None
 
     def sign_out(self, request: web.Request) -> None:
         """Revoke the request's cookie."""
-        claims = self._claims(request)
+        claims = self._verified_claims(request)
         if claims is not None:
-            self._signed_out.add(claims["jti"])
+            self._revoked.add(claims["jti"])
 
-    def _claims(self, request: web.Request) -> dict[str, Any] | None:
+    def _verified_claims(self, request: web.Request) -> dict[str, Any] | None:
         if sum(map(len, request.headers.getall("Cookie", ()))) > MAX_COOKIE_CHARS:
             return None  # checked before parsing: the parser is slow on quotes
         token = request.cookies.get(cookie_name(request), "")
@@ -96,25 +96,25 @@ class AdminLogins:
             claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], audience=_audience(request), options=options)
         except jwt.InvalidTokenError:
             return None
-        is_over = self._clock() >= claims["exp"] or claims["jti"] in self._signed_out
+        is_over = self._clock() >= claims["exp"] or claims["jti"] in self._revoked
         return None if is_over else claims
 
 
 def cookie_name(request: web.Request) -> str:
     """What the cookie is called at the port that a request came to."""
-    return f"relay_admin_{_port(request)}"
+    return f"relay_admin_{_local_port(request)}"
 
 
 def _audience(request: web.Request) -> str:
-    return f"relay-admin-{_port(request)}"
+    return f"relay-admin-{_local_port(request)}"
 
 
-def _port(request: web.Request) -> int:
+def _local_port(request: web.Request) -> int:
     own = request.transport.get_extra_info("sockname") if request.transport is not None else None
     return own[1] if isinstance(own, tuple) else 0
 
 
-def is_from_own_page(request: web.Request) -> bool:
+def is_same_origin_request(request: web.Request) -> bool:
     """Whether a page of this relay sent the request, or the user opened it by hand; WebSockets too.
 
     The cookie alone does not say so: pages of other ports of the same host are same-site.
@@ -131,33 +131,33 @@ def needs_secure_cookie(request: web.Request) -> bool:
 
     A page's Origin says how its browser came here. Scheme and Host may be those of a proxy that ends TLS.
     """
-    came_by = request.headers.get("Origin", f"{request.scheme}://{request.headers.get('Host', '')}")
-    return not (came_by.lower().startswith("http://") and is_machine_name(host_in(came_by)))
+    origin = request.headers.get("Origin", f"{request.scheme}://{request.headers.get('Host', '')}")
+    return not (origin.lower().startswith("http://") and is_loopback_name(url_host(origin)))
 
 
 # -- one-time codes ---------------------------------------------------------------------------------------------------
 
 
-def write_code(folder: Path, now: float) -> str:
+def create_login_code(folder: Path, now: float) -> str:
     """A new code, good for a minute; its hash is kept in `folder`. Raises ConfigError if that cannot be trusted."""
-    ensure_private(folder)
+    ensure_private_folder(folder)
     for path in folder.glob(f"{_CODE_PREFIX}*"):
-        if _CODE_NAME.fullmatch(path.name) and _expiry(path) <= now:  # the folder may hold other files of its user
+        if _CODE_NAME.fullmatch(path.name) and _code_expiry(path) <= now:  # the folder may hold other files of its user
             with contextlib.suppress(OSError):  # gone, or a folder
                 path.unlink()
     code = secrets.token_urlsafe(24)
-    with create(_code_path(folder, code)) as file:
-        file.write(b"%d" % (now + CODE_SECONDS))
+    with create_file(_code_path(folder, code)) as file:
+        file.write(b"%d" % (now + CODE_TTL_S))
     return code
 
 
-def redeem_code(folder: Path, code: str, now: float) -> bool:
+def redeem_login_code(folder: Path, code: str, now: float) -> bool:
     """Whether a code is good, which it is once. Raises ConfigError if `folder` cannot be trusted."""
     if not folder.is_dir():
         return False
-    ensure_private(folder)
+    ensure_private_folder(folder)
     path = _code_path(folder, code)
-    expires_at = _expiry(path)
+    expires_at = _code_expiry(path)
     try:
         path.unlink()  # of two that come at once, one succeeds
     except OSError:
@@ -165,21 +165,21 @@ def redeem_code(folder: Path, code: str, now: float) -> bool:
     return now < expires_at
 
 
-def ensure_private(folder: Path) -> None:
+def ensure_private_folder(folder: Path) -> None:
     """Make the folder, for its user alone. Raises ConfigError if another user has it, or may write to it."""
     try:
-        make_folder(folder)
-        found = folder.stat()
+        create_folder(folder)
+        status = folder.stat()
     except OSError as error:
         raise ConfigError(f"RELAY_STATE_DIR={folder} cannot be used: {error.strerror}.") from None
     if not hasattr(os, "geteuid"):
         return
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         raise ConfigError(
             f"RELAY_STATE_DIR={folder} belongs to another user than the one that runs this: no login from there is "
             "trusted. Set RELAY_STATE_DIR to a folder of the relay's own user, and run `relay console` as that user"
         )
-    if stat.S_IMODE(found.st_mode) & 0o022:
+    if stat.S_IMODE(status.st_mode) & 0o022:
         raise ConfigError(
             f"RELAY_STATE_DIR={folder} can be written by others: no login from there is trusted. "
             f"Run: chmod 700 {folder}"
@@ -190,7 +190,7 @@ def _code_path(folder: Path, code: str) -> Path:
     return folder / f"{_CODE_PREFIX}{hashlib.sha256(code.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
-def _expiry(path: Path) -> int:
+def _code_expiry(path: Path) -> int:
     """When a code's file says that it ends; 0 if it is gone or says nothing, or is not a file of our own user's.
 
     Whoever may write to the folder's parent can put another folder in its place after it was looked at.
@@ -198,8 +198,8 @@ def _expiry(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            is_ours = stat.S_ISREG(found.st_mode) and (not hasattr(os, "geteuid") or found.st_uid == os.geteuid())
+            status = os.fstat(descriptor)
+            is_ours = stat.S_ISREG(status.st_mode) and (not hasattr(os, "geteuid") or status.st_uid == os.geteuid())
             return int(file.read(_MAX_EXPIRY_BYTES)) if is_ours else 0
     except (OSError, ValueError):
         return 0

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 from aiohttp import web
 
-from relay.auth.access import Access, Caller, Credential, Origin, Rules, authorize, require_scope
-from relay.auth.client_secrets import ClientSecrets, is_client_secret
-from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, identity_of
-from relay.auth.local_peer import LocalPeers
-from relay.auth.origins import ClientAddresses, HostsAndOrigins
+from relay.auth.access import Access, AccessRules, Caller, CredentialKind, OriginKind, authorize, require_scope
+from relay.auth.client_secrets import ClientSecretIssuer, is_client_secret
+from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, key_identity
+from relay.auth.local_peer import LocalPeerChecker
+from relay.auth.origins import ClientAddressResolver, HostsAndOrigins
 from relay.config.policy_file import Policies
 from relay.errors import AccessDenied
 from relay.loopback import is_loopback_host
@@ -29,49 +29,49 @@ if TYPE_CHECKING:
 
 SUBPROTOCOLS = ("realtime", "relay")
 """What is answered when a page offers it; the ones below carry a credential and are never echoed."""
-_KEY_PROTOCOLS = ("openai-insecure-api-key.", "relay-ticket.")
+_KEY_SUBPROTOCOL_PREFIXES = ("openai-insecure-api-key.", "relay-ticket.")
 FORWARDING_HEADERS = ("Forwarded", "X-Real-IP", "Via")
 _FORWARDED_PREFIX = "x-forwarded-"
 
 
 class Authenticator:
-    """Who calls one relay. Keys, policies and what depends on them are replaced as a whole by `use`."""
+    """Authenticates the requests of one relay. `use_keys_and_policies` replaces all keys and policies at once."""
 
     def __init__(
         self,
         settings: "Settings",
         policies: Policies | None = None,
-        client_secrets: ClientSecrets | None = None,
+        client_secrets: ClientSecretIssuer | None = None,
         logins: "AdminLogins | None" = None,
     ) -> None:
-        self.client_secrets = client_secrets or ClientSecrets()
+        self.client_secrets = client_secrets or ClientSecretIssuer()
         server, access = settings.server, settings.access
         self._sites = HostsAndOrigins(server.host, access.hosts, access.allowed_origins, is_loopback=server.is_loopback)
-        self._addresses = ClientAddresses(access.proxies)
+        self._addresses = ClientAddressResolver(access.proxies)
         self._logins = logins
-        self.local_peers = LocalPeers.of_this_system()
-        self.rules = Rules(
+        self.local_peers = LocalPeerChecker.detect()
+        self.rules = AccessRules(
             is_loopback=server.is_loopback,
             is_open=access.open,
-            by_origin=access.browser_access == "origin",
+            trusts_allowed_origins=access.browser_access == "origin",
             trusts_local=access.trusts_local,
         )
-        self.use(settings, policies or Policies())
+        self.use_keys_and_policies(settings, policies or Policies())
 
-    def use(self, settings: "Settings", policies: Policies) -> None:
+    def use_keys_and_policies(self, settings: "Settings", policies: Policies) -> None:
         """From here on these are the keys and the policies; what else the settings say of access is as at the start.
 
         An `.env` that is read while it is written may lack RELAY_LOCAL=off, and the listener is where it was.
         """
         self.keys = Keyring(settings.access.api_keys, settings.access.admin_keys)
         self.policies = policies
-        self.client_secrets.use_keys(settings.access.ticket_keys)
+        self.client_secrets.set_keys(settings.access.ticket_keys)
         self.rules = replace(self.rules, has_keys=bool(settings.access.api_keys))
 
-    async def admit(self, request: web.Request, access: Access, scope: str | None = None) -> Principal:
+    async def authenticate(self, request: web.Request, access: Access, scope: str | None = None) -> Principal:
         """Let a request in, or raise AccessDenied. `scope` is what the route needs of the caller's policy."""
-        caller = self._admin(request) if access is Access.ADMIN else None
-        caller = caller or self.caller(request, access)
+        caller = self._admin_caller(request) if access is Access.ADMIN else None
+        caller = caller or self.read_caller(request, access)
         if self._may_be_local(request, access, caller):
             caller = replace(caller, is_local=await self.local_peers.is_local(request.transport))
         principal = authorize(access, caller, self.rules)
@@ -79,39 +79,39 @@ class Authenticator:
             require_scope(principal, scope)
         return principal
 
-    def caller(self, request: web.Request, access: Access = Access.CLIENT) -> Caller:
+    def read_caller(self, request: web.Request, access: Access = Access.CLIENT) -> Caller:
         """What the request shows of its caller. Raises AccessDenied for a client secret that is not good."""
-        origin, host = self._sites.origin(request), self._sites.host(request)
+        origin, host = self._sites.classify_origin(request), self._sites.classify_host(request)
         if access is Access.OPEN:
             return Caller(origin, host=host, policy=self.policies.of(""))
-        shown, place = _shown_credential(request)
-        if is_client_secret(shown) and place != "elsewhere":
-            return self._from_client_secret(shown, origin, place == "url")
-        credential: Credential = "none"
-        if shown:  # a URL is seen by logs and histories: a key in it is no credential
-            credential = self.keys.kind_of(shown) if place == "header" else "unknown"
-        identity = identity_of(shown) if credential in ("key", "admin") else ANONYMOUS
+        presented, place = _presented_credential(request)
+        if is_client_secret(presented) and place != "elsewhere":
+            return self._caller_of_client_secret(presented, origin, place == "url")
+        credential: CredentialKind = "none"
+        if presented:  # a URL is seen by logs and histories: a key in it is no credential
+            credential = self.keys.classify(presented) if place == "header" else "unknown"
+        identity = key_identity(presented) if credential in ("key", "admin") else ANONYMOUS
         return Caller(origin, credential, identity, self.policies.of(identity), host)
 
-    def address(self, request: web.Request) -> str:
+    def client_address(self, request: web.Request) -> str:
         """Where the request comes from, through the proxies of RELAY_PROXIES."""
-        return self._addresses.of(request)
+        return self._addresses.resolve(request)
 
-    def stands_for_many(self, address: str) -> bool:
+    def is_shared_address(self, address: str) -> bool:
         """Whether many clients may connect from an address: it is this machine's, or one of RELAY_PROXIES.
 
         A Unix socket has no address, "".
         """
-        return not address or is_loopback_host(address) or self._addresses.has_proxy(address)
+        return not address or is_loopback_host(address) or self._addresses.is_proxy(address)
 
-    def owner(self, request: web.Request, principal: Principal) -> str:
+    def quota_key(self, request: web.Request, principal: Principal) -> str:
         """Whose allowance a caller uses: its key's, also with a client secret of it; without a key its address's."""
         identity = base_identity(principal.identity)
-        return address_key(self.address(request)) if identity == ANONYMOUS else identity
+        return address_key(self.client_address(request)) if identity == ANONYMOUS else identity
 
-    def origin(self, request: web.Request) -> Origin:
+    def classify_origin(self, request: web.Request) -> OriginKind:
         """Whether a page sent the request, and whether its origin is allowed."""
-        return self._sites.origin(request)
+        return self._sites.classify_origin(request)
 
     def has_revoked(self, principal: Principal) -> bool:
         """Whether the key that let a principal in is no longer there."""
@@ -119,8 +119,8 @@ class Authenticator:
 
     def describe(self) -> str:
         """Who gets in, for the start's log."""
-        parts = [counted(len(self.keys.api_keys), "key"), counted(len(self.keys.admin_keys), "admin key")]
-        if self.rules.by_origin:
+        parts = [pluralize(len(self.keys.api_keys), "key"), pluralize(len(self.keys.admin_keys), "admin key")]
+        if self.rules.trusts_allowed_origins:
             parts.insert(0, "pages of allowed origins need no key")
         if self.rules.is_open:
             parts.insert(0, "RELAY_OPEN: whoever can reach it needs no key")
@@ -139,14 +139,14 @@ class Authenticator:
 
     def _describe_local(self) -> str:
         if self.local_peers.lookup is None:
-            who = "programs of every user (this system does not say whose a connection is)"
+            programs = "programs of every user (this system does not say whose a connection is)"
         else:
-            who = "programs of this user"
+            programs = "programs of this user"
         proxies = ", but for connections from RELAY_PROXIES" if self._addresses.has_proxies else ""
-        return f"{who} on this machine need no key{proxies}"
+        return f"{programs} on this machine need no key{proxies}"
 
-    def _from_client_secret(self, shown: str, origin: Origin, in_url: bool) -> Caller:
-        secret = self.client_secrets.read(shown, in_url=in_url)
+    def _caller_of_client_secret(self, text: str, origin: OriginKind, in_url: bool) -> Caller:
+        secret = self.client_secrets.verify(text, in_url=in_url)
         policy = self.policies.get(secret.policy)
         if policy is None:
             raise AccessDenied(f"The policy {secret.policy!r:.80} of this client secret is gone; get a new one.", 401)
@@ -158,11 +158,11 @@ class Authenticator:
             origin, "client_secret", secret.identity, policy, secret_id=secret.id, secret_scopes=secret.scopes
         )
 
-    def _admin(self, request: web.Request) -> Caller | None:
-        identity = self._logins.identity_of(request, self.keys) if self._logins is not None else None
+    def _admin_caller(self, request: web.Request) -> Caller | None:
+        identity = self._logins.signed_in_identity(request, self.keys) if self._logins is not None else None
         if identity is None:
             return None
-        return Caller(self._sites.origin(request), "admin", identity, self.policies.of(identity))
+        return Caller(self._sites.classify_origin(request), "admin", identity, self.policies.of(identity))
 
     def _may_be_local(self, request: web.Request, access: Access, caller: Caller) -> bool:
         rules = self.rules
@@ -170,10 +170,10 @@ class Authenticator:
             return False
         if caller.credential not in ("none", "unknown"):
             return False
-        return not (is_forwarded(request) or self._addresses.has_proxy(request.remote or ""))
+        return not (is_forwarded(request) or self._addresses.is_proxy(request.remote or ""))
 
 
-def counted(n: int, noun: str) -> str:
+def pluralize(n: int, noun: str) -> str:
     """A number of things, for a log line."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
@@ -192,15 +192,15 @@ def offered_subprotocols(request: web.Request) -> list[str]:
     return [offer.strip() for line in lines for offer in line.split(",") if offer.strip()]
 
 
-def chosen_subprotocol(request: web.Request) -> str | None:
+def select_subprotocol(request: web.Request) -> str | None:
     """The subprotocol to answer with: browsers break off if none of their offers is taken."""
     return next((offer for offer in offered_subprotocols(request) if offer in SUBPROTOCOLS), None)
 
 
-Place = Literal["header", "url", "elsewhere"]
+CredentialLocation = Literal["header", "url", "elsewhere"]
 
 
-def _shown_credential(request: web.Request) -> tuple[str, Place]:
+def _presented_credential(request: web.Request) -> tuple[str, CredentialLocation]:
     """A key or client secret and where it stands: in a URL only a client secret may, elsewhere neither.
 
     Looked for in `Authorization`, `api-key`, a subprotocol (from pages), and `?ticket=`. An `Authorization` of another
@@ -210,11 +210,11 @@ def _shown_credential(request: web.Request) -> tuple[str, Place]:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip(), "header"
-    shown = request.headers.get("api-key", "").strip()
-    if shown:
-        return shown, "header"
+    api_key = request.headers.get("api-key", "").strip()
+    if api_key:
+        return api_key, "header"
     for offer in offered_subprotocols(request):
-        for prefix in _KEY_PROTOCOLS:
+        for prefix in _KEY_SUBPROTOCOL_PREFIXES:
             if offer.startswith(prefix):
                 return offer.removeprefix(prefix), "header"
     in_url = request.query.get("ticket", "").strip()

@@ -23,21 +23,21 @@ import orjson
 from jwt.utils import base64url_decode, base64url_encode
 
 from relay.auth.keyring import base_identity
-from relay.errors import AccessDenied, TooOften
+from relay.errors import AccessDenied, RateLimited
 from relay.session.common.policy import CLIENT_SECRET_SCOPES, Policy
 
-PREFIX = "ek_relay_"
+SECRET_PREFIX = "ek_relay_"
 AUDIENCE = "relay-client"
 ALGORITHM = "HS256"
-MIN_SECONDS, DEFAULT_SECONDS, MAX_SECONDS = 10, 600, 7200
-MAX_URL_SECONDS = 60
+MIN_TTL_S, DEFAULT_TTL_S, MAX_TTL_S = 10, 600, 7200
+MAX_URL_TTL_S = 60
 """How long a secret may live that is shown in a URL, where logs and histories see it."""
 MAX_SECRET_CHARS = 4096
 MAX_SESSION_BYTES = 64 * 1024
 DEFAULT_MINTED_BYTES = 16 * 1024 * 1024
 _ENTRY_BYTES = 1024
 """What is counted for an entry besides its session."""
-_CLAIMS = ["aud", "exp", "iat", "jti", "sub", "pol", "scp"]
+_REQUIRED_CLAIMS = ["aud", "exp", "iat", "jti", "sub", "pol", "scp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class ClientSecret:
 
 
 @dataclass(slots=True)
-class _Entry:
+class _StoredSecret:
     """What the process keeps of a secret until it expires."""
 
     minter: str
@@ -65,7 +65,7 @@ class _Entry:
     """A session has it, or had it."""
 
 
-class ClientSecrets:
+class ClientSecretIssuer:
     """Mints and reads client secrets.
 
     Secrets that configure a session or are single-use take memory until they expire: at most `minted_bytes` for each
@@ -83,12 +83,12 @@ class ClientSecrets:
         self._clock = clock
         self._minted_bytes = minted_bytes
         self._process_key = secrets.token_hex(32)
-        self._entries: dict[str, _Entry] = {}
+        self._stored: dict[str, _StoredSecret] = {}
         self._expiries: list[tuple[int, str]] = []
-        self._bytes_of: Counter[str] = Counter()
-        self.use_keys(keys)
+        self._bytes_by_minter: Counter[str] = Counter()
+        self.set_keys(keys)
 
-    def use_keys(self, keys: Sequence[str]) -> None:
+    def set_keys(self, keys: Sequence[str]) -> None:
         """From here on these keys sign and verify."""
         self._keys = {key_id(key): signing_key("client secret", key) for key in keys or (self._process_key,)}
 
@@ -96,7 +96,7 @@ class ClientSecrets:
         self,
         identity: str,
         policy: Policy,
-        seconds: int = DEFAULT_SECONDS,
+        ttl_s: int = DEFAULT_TTL_S,
         *,
         session: Mapping[str, Any] | None = None,
         single_use: bool = False,
@@ -104,7 +104,7 @@ class ClientSecrets:
         """A new secret, as text and as what it says. Raises TooOften when its minter has too many of them out."""
         now = int(self._clock())
         scopes = (frozenset({"session"}) if single_use else CLIENT_SECRET_SCOPES) & policy.scopes
-        secret = ClientSecret(secrets.token_hex(8), identity, policy.name, scopes, now, now + seconds, single_use)
+        secret = ClientSecret(secrets.token_hex(8), identity, policy.name, scopes, now, now + ttl_s, single_use)
         claims: dict[str, Any] = {
             "aud": AUDIENCE,
             "jti": secret.id,
@@ -116,13 +116,13 @@ class ClientSecrets:
         }
         if session or single_use:
             claims |= {"pid": self.process_id, "once": single_use}
-            self._keep(secret, orjson.dumps(session) if session else None)
+            self._store(secret, orjson.dumps(session) if session else None)
         kid, key = next(iter(self._keys.items()))
-        return PREFIX + jwt.encode(claims, key, ALGORITHM, headers={"kid": kid}), secret
+        return SECRET_PREFIX + jwt.encode(claims, key, ALGORITHM, headers={"kid": kid}), secret
 
-    def read(self, text: str, *, in_url: bool = False) -> ClientSecret:
+    def verify(self, text: str, *, in_url: bool = False) -> ClientSecret:
         """What a secret says. Raises AccessDenied (401) if it is not ours, too old, or was used."""
-        claims = self._verified(text)
+        claims = self._verify_token(text)
         secret = ClientSecret(
             claims["jti"],
             claims["sub"],
@@ -133,88 +133,88 @@ class ClientSecrets:
             claims.get("once", False),
         )
         if self._clock() >= secret.expires_at:
-            raise _refused("The client secret has expired; get a new one.")
-        entry = self._entries.get(secret.id)
+            raise _denied("The client secret has expired; get a new one.")
+        entry = self._stored.get(secret.id)
         if "pid" in claims and (claims["pid"] != self.process_id or entry is None):
-            raise _refused(
+            raise _denied(
                 "The client secret is single-use or configures a session, and another relay process made it, or this "
                 "one before it was restarted; get a new one."
             )
-        if in_url and not (secret.single_use and secret.expires_at - secret.issued_at <= MAX_URL_SECONDS):
-            raise _refused(f"In a URL a client secret must be single-use and live at most {MAX_URL_SECONDS} seconds.")
+        if in_url and not (secret.single_use and secret.expires_at - secret.issued_at <= MAX_URL_TTL_S):
+            raise _denied(f"In a URL a client secret must be single-use and live at most {MAX_URL_TTL_S} seconds.")
         if secret.single_use and entry is not None and entry.is_used:
-            raise _used()
+            raise _already_used()
         return secret
 
-    def session_of(self, secret_id: str | None) -> Mapping[str, Any] | None:
+    def session_config_for(self, secret_id: str | None) -> Mapping[str, Any] | None:
         """The session that a secret configures, if any."""
-        entry = self._entries.get(secret_id or "")
+        entry = self._stored.get(secret_id or "")
         return orjson.loads(entry.session) if entry is not None and entry.session is not None else None
 
     @contextmanager
-    def in_use(self, secret_id: str | None) -> Iterator[Callable[[], None]]:
+    def reserve(self, secret_id: str | None) -> Iterator[Callable[[], None]]:
         """Hold a secret while a session is tried; call what is yielded once there is one.
 
         A single-use secret that is held admits nobody else, and is free again if no session came of it. Raises
         AccessDenied for one that is held or spent.
         """
-        entry = self._entries.get(secret_id or "")
+        entry = self._stored.get(secret_id or "")
         if entry is None or not entry.is_single_use:
             yield lambda: None
             return
         if entry.is_used:
-            raise _used()
-        entry.is_used, spent = True, []
+            raise _already_used()
+        entry.is_used, consumed = True, []
         try:
-            yield lambda: spent.append(True)
+            yield lambda: consumed.append(True)
         finally:
-            entry.is_used = bool(spent)
+            entry.is_used = bool(consumed)
 
-    def _verified(self, text: str) -> dict[str, Any]:
+    def _verify_token(self, text: str) -> dict[str, Any]:
         if len(text) > MAX_SECRET_CHARS or not text.isascii():
-            raise _refused("This is not a client secret of this relay.")
-        token = text.removeprefix(PREFIX)
+            raise _denied("This is not a client secret of this relay.")
+        token = text.removeprefix(SECRET_PREFIX)
         try:
             key = self._keys.get(str(jwt.get_unverified_header(token).get("kid")))
             if key is None:
-                raise _refused(
+                raise _denied(
                     "The client secret is not one of this relay, or the key that signed it is gone: without "
                     "RELAY_TICKET_KEYS that is so after each start. Get a new one."
                 )
             # Times are held against our own clock, which tests can move.
-            options: Any = {"require": _CLAIMS, "verify_exp": False, "verify_iat": False}
+            options: Any = {"require": _REQUIRED_CLAIMS, "verify_exp": False, "verify_iat": False}
             claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], audience=AUDIENCE, options=options)
         except jwt.InvalidTokenError:
-            raise _refused("The client secret is not one of this relay.") from None
+            raise _denied("The client secret is not one of this relay.") from None
         if not _is_canonical(token.rpartition(".")[2]):
-            raise _refused("The client secret is not one of this relay.")
+            raise _denied("The client secret is not one of this relay.")
         return claims
 
-    def _keep(self, secret: ClientSecret, session: bytes | None) -> None:
+    def _store(self, secret: ClientSecret, session: bytes | None) -> None:
         self._forget_expired(secret.issued_at)
         minter, n_bytes = base_identity(secret.identity), _ENTRY_BYTES + len(session or b"")
-        if self._bytes_of[minter] + n_bytes > self._minted_bytes:
+        if self._bytes_by_minter[minter] + n_bytes > self._minted_bytes:
             left_s = max(1, self._expiries[0][0] - secret.issued_at) if self._expiries else 1
-            raise TooOften(
+            raise RateLimited(
                 f"Client secrets of this key hold {self._minted_bytes // 1024} KiB already (RELAY_MINTED_MAX_MB); "
                 "wait until some have expired, or make them without a session and not single-use.",
                 retry_after_s=left_s,
             )
-        self._bytes_of[minter] += n_bytes
-        self._entries[secret.id] = _Entry(minter, n_bytes, session, secret.single_use)
+        self._bytes_by_minter[minter] += n_bytes
+        self._stored[secret.id] = _StoredSecret(minter, n_bytes, session, secret.single_use)
         heapq.heappush(self._expiries, (secret.expires_at, secret.id))
 
     def _forget_expired(self, now: int) -> None:
         while self._expiries and self._expiries[0][0] <= now:
-            entry = self._entries.pop(heapq.heappop(self._expiries)[1])
-            self._bytes_of[entry.minter] -= entry.n_bytes
-            if not self._bytes_of[entry.minter]:
-                del self._bytes_of[entry.minter]
+            entry = self._stored.pop(heapq.heappop(self._expiries)[1])
+            self._bytes_by_minter[entry.minter] -= entry.n_bytes
+            if not self._bytes_by_minter[entry.minter]:
+                del self._bytes_by_minter[entry.minter]
 
 
 def is_client_secret(text: str) -> bool:
     """Whether a credential wants to be a client secret of ours."""
-    return text.startswith(PREFIX)
+    return text.startswith(SECRET_PREFIX)
 
 
 def key_id(key: str) -> str:
@@ -232,9 +232,9 @@ def _is_canonical(signature: str) -> bool:
     return base64url_encode(base64url_decode(signature)).decode() == signature
 
 
-def _refused(message: str) -> AccessDenied:
+def _denied(message: str) -> AccessDenied:
     return AccessDenied(message, status=401)
 
 
-def _used() -> AccessDenied:
-    return _refused("The client secret was used already; get a new one.")
+def _already_used() -> AccessDenied:
+    return _denied("The client secret was used already; get a new one.")

@@ -19,30 +19,30 @@ class Keyring:
     @property
     def identities(self) -> frozenset[str]:
         """What the keys are called."""
-        return frozenset(map(identity_of, (*self.api_keys, *self.admin_keys)))
+        return frozenset(map(key_identity, (*self.api_keys, *self.admin_keys)))
 
-    def kind_of(self, credential: str) -> Literal["key", "admin", "unknown"]:
+    def classify(self, credential: str) -> Literal["key", "admin", "unknown"]:
         """Which kind of key `credential` is."""
-        if _is_one_of(credential, self.admin_keys):
+        if _matches_any(credential, self.admin_keys):
             return "admin"
-        return "key" if _is_one_of(credential, self.api_keys) else "unknown"
+        return "key" if _matches_any(credential, self.api_keys) else "unknown"
 
     def is_admin(self, identity: str) -> bool:
         """Whether an identity is that of an admin key."""
-        return identity in map(identity_of, self.admin_keys)
+        return identity in map(key_identity, self.admin_keys)
 
     def has_revoked(self, identity: str) -> bool:
         """Whether an identity belongs to a removed key, or to a client secret that such a key made."""
         base = base_identity(identity)
-        return base.startswith(_PREFIX) and base not in self.identities
+        return base.startswith(_IDENTITY_PREFIX) and base not in self.identities
 
 
-_PREFIX = "key-"
+_IDENTITY_PREFIX = "key-"
 
 
-def identity_of(key: str) -> str:
+def key_identity(key: str) -> str:
     """What a key is called in logs, records and the policy file."""
-    return _PREFIX + hashlib.sha256(_raw(key)).hexdigest()[:12]
+    return _IDENTITY_PREFIX + hashlib.sha256(_header_bytes(key)).hexdigest()[:12]
 
 
 def base_identity(identity: str) -> str:
@@ -50,10 +50,10 @@ def base_identity(identity: str) -> str:
     return identity.partition("/")[0]
 
 
-def _is_one_of(shown: str, keys: Iterable[str]) -> bool:
+def _matches_any(credential: str, keys: Iterable[str]) -> bool:
     # All are compared, so that the time does not reveal which key matched.
-    return sum(hmac.compare_digest(_raw(shown), key.encode()) for key in keys) > 0
+    return sum(hmac.compare_digest(_header_bytes(credential), key.encode()) for key in keys) > 0
 
 
-def _raw(header: str) -> bytes:
+def _header_bytes(header: str) -> bytes:
     return header.encode("utf-8", "surrogateescape")  # what aiohttp could not decode, as it came

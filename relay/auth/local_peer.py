@@ -20,19 +20,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from relay.auth.origins import parse_address
-from relay.errors import Full
+from relay.errors import CapacityExceeded
 
-ESTABLISHED = 1
-ROOT = 0
+TCP_ESTABLISHED = 1
+ROOT_UID = 0
 
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NLMSG_ERROR = 4, 20, 1, 2
 _REQUEST = struct.Struct("=IHHII BBBBI HH16s16sIII")
 """nlmsghdr, inet_diag_req_v2 and its inet_diag_sockid; ports and addresses are in network order."""
 _HEADER = struct.Struct("=IHHII")
-_UID_AT = 4 + 48 + 3 * 4
+_UID_OFFSET = 4 + 48 + 3 * 4
 """Where the uid stands in inet_diag_msg: behind four bytes, the sockid, expires, rqueue and wqueue."""
 _ANY_COOKIE = 0xFFFFFFFF
-_MAX_ANSWER_BYTES = 512
+_MAX_REPLY_BYTES = 512
 _ALL_UIDS = 0xFFFFFFFF
 """How many users the first namespace knows."""
 
@@ -41,64 +41,64 @@ Address = IPv4Address | IPv6Address
 _log = logging.getLogger("relay.access")
 
 
-class Owner(NamedTuple):
+class SocketOwner(NamedTuple):
     """Who has a socket, and in which state of TCP it is."""
 
     uid: int
     state: int
 
 
-class Ends(NamedTuple):
+class ConnectionAddresses(NamedTuple):
     """A TCP connection as its other end sees it."""
 
     local: tuple[Address, int]
     remote: tuple[Address, int]
 
 
-Lookup = Callable[[Ends], Owner | None]
+OwnerLookup = Callable[[ConnectionAddresses], SocketOwner | None]
 
 
-class LocalPeers:
+class LocalPeerChecker:
     """Answers for one relay. `lookup` is None where the system does not say who owns a socket."""
 
-    def __init__(self, lookup: Lookup | None, *, is_slow: bool = False, uid: int | None = None) -> None:
+    def __init__(self, lookup: OwnerLookup | None, *, is_slow: bool = False, uid: int | None = None) -> None:
         self.lookup = lookup
         self._is_slow = is_slow
         self._uid = uid if uid is not None else _own_uid()
         self._is_uid_unambiguous = not _is_shared_uid(self._uid)
 
     @classmethod
-    def of_this_system(cls) -> "LocalPeers":
+    def detect(cls) -> "LocalPeerChecker":
         """The fastest way that works here; tried with a connection of our own."""
-        for lookup, is_slow in ((by_sock_diag, False), (by_proc, True)):
+        for lookup, is_slow in ((lookup_by_sock_diag, False), (lookup_by_proc, True)):
             if _works(lookup):
                 return cls(lookup, is_slow=is_slow)
         return cls(None)
 
     async def is_local(self, transport: asyncio.BaseTransport | None) -> bool:
         """Whether the connection's other end is here and ours."""
-        ends = ends_of(transport)
-        if ends is None:
+        addresses = peer_addresses(transport)
+        if addresses is None:
             return False
-        address, own = ends.local[0], ends.remote[0]
+        address, own = addresses.local[0], addresses.remote[0]
         if not address.is_loopback and address != own:
             return False
         if self.lookup is None:
             return True
         try:
-            owner = await asyncio.to_thread(self.lookup, ends) if self._is_slow else self.lookup(ends)
+            owner = await asyncio.to_thread(self.lookup, addresses) if self._is_slow else self.lookup(addresses)
         except OSError as error:
             _log.warning("the owner of a connection cannot be looked up: %s", error.strerror or error)
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise Full("The relay has no descriptor left to see who asks; try again later.") from None
+                raise CapacityExceeded("The relay has no descriptor left to see who asks; try again later.") from None
             return False  # whoever is not found is not local
-        if owner is None or owner.state != ESTABLISHED or not self._is_uid_unambiguous:
+        if owner is None or owner.state != TCP_ESTABLISHED or not self._is_uid_unambiguous:
             return False
         # Windows' side of WSL connects by a program of root's.
-        return owner.uid == self._uid or (owner.uid == ROOT and "microsoft" in platform.release().lower())
+        return owner.uid == self._uid or (owner.uid == ROOT_UID and "microsoft" in platform.release().lower())
 
 
-def ends_of(transport: asyncio.BaseTransport | None) -> Ends | None:
+def peer_addresses(transport: asyncio.BaseTransport | None) -> ConnectionAddresses | None:
     """The connection of a transport, as its other end sees it; None if it is no TCP, or gone."""
     if transport is None:
         return None
@@ -108,12 +108,12 @@ def ends_of(transport: asyncio.BaseTransport | None) -> Ends | None:
     addresses = parse_address(peer[0]), parse_address(own[0])
     if addresses[0] is None or addresses[1] is None:
         return None
-    return Ends((addresses[0], peer[1]), (addresses[1], own[1]))
+    return ConnectionAddresses((addresses[0], peer[1]), (addresses[1], own[1]))
 
 
-def by_sock_diag(ends: Ends) -> Owner | None:
+def lookup_by_sock_diag(addresses: ConnectionAddresses) -> SocketOwner | None:
     """Ask the kernel for this one socket. Raises OSError where it cannot be asked."""
-    (address, port), (remote_address, remote_port) = ends
+    (address, port), (remote_address, remote_port) = addresses
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     request = _REQUEST.pack(
         _REQUEST.size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0,
@@ -124,30 +124,30 @@ def by_sock_diag(ends: Ends) -> Owner | None:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as netlink:
         netlink.setblocking(False)  # the kernel has answered when `send` returns
         netlink.sendto(request, (0, 0))
-        answer = netlink.recv(_MAX_ANSWER_BYTES)
-    _, kind, *_ = _HEADER.unpack_from(answer)
-    if kind == _NLMSG_ERROR or len(answer) < _HEADER.size + _UID_AT + 4:
+        reply = netlink.recv(_MAX_REPLY_BYTES)
+    _, kind, *_ = _HEADER.unpack_from(reply)
+    if kind == _NLMSG_ERROR or len(reply) < _HEADER.size + _UID_OFFSET + 4:
         return None
-    [uid] = struct.unpack_from("=I", answer, _HEADER.size + _UID_AT)
-    return Owner(uid, answer[_HEADER.size + 1])
+    [uid] = struct.unpack_from("=I", reply, _HEADER.size + _UID_OFFSET)
+    return SocketOwner(uid, reply[_HEADER.size + 1])
 
 
-def by_proc(ends: Ends) -> Owner | None:
+def lookup_by_proc(addresses: ConnectionAddresses) -> SocketOwner | None:
     """Look the socket up in /proc/net/tcp and tcp6. Raises OSError where there is no such file."""
-    wanted = f"{_in_proc(*ends.local)} {_in_proc(*ends.remote)}"
-    mapped = f"{_in_proc(*ends.local, mapped=True)} {_in_proc(*ends.remote, mapped=True)}"
+    ipv4_entry = f"{_proc_address(*addresses.local)} {_proc_address(*addresses.remote)}"
+    mapped_entry = f"{_proc_address(*addresses.local, mapped=True)} {_proc_address(*addresses.remote, mapped=True)}"
     for name in ("tcp", "tcp6"):
         path = Path("/proc/net") / name
         if name == "tcp6" and not path.exists():  # IPv6 is off
             continue
         for line in path.read_text().splitlines()[1:]:
             fields = line.split()
-            if f"{fields[1]} {fields[2]}" in (wanted, mapped):
-                return Owner(int(fields[7]), int(fields[3], 16))
+            if f"{fields[1]} {fields[2]}" in (ipv4_entry, mapped_entry):
+                return SocketOwner(int(fields[7]), int(fields[3], 16))
     return None
 
 
-def _in_proc(address: Address, port: int, *, mapped: bool = False) -> str:
+def _proc_address(address: Address, port: int, *, mapped: bool = False) -> str:
     """An end as /proc writes it: words of four bytes in the machine's order, in hexadecimal."""
     packed = address.packed
     if mapped and len(packed) == 4:
@@ -156,16 +156,16 @@ def _in_proc(address: Address, port: int, *, mapped: bool = False) -> str:
     return f"{''.join(f'{word:08X}' for word in words)}:{port:04X}"
 
 
-def _works(lookup: Lookup) -> bool:
+def _works(lookup: OwnerLookup) -> bool:
     """Whether a lookup finds a connection of our own."""
     with socket.socket() as listener, socket.socket() as client:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
         client.connect(listener.getsockname())
         own, peer = client.getsockname(), client.getpeername()
-        ends = Ends((IPv4Address(own[0]), own[1]), (IPv4Address(peer[0]), peer[1]))
+        ends = ConnectionAddresses((IPv4Address(own[0]), own[1]), (IPv4Address(peer[0]), peer[1]))
         try:
-            return lookup(ends) == Owner(_own_uid(), ESTABLISHED)
+            return lookup(ends) == SocketOwner(_own_uid(), TCP_ESTABLISHED)
         except (OSError, AttributeError, ValueError):  # no such socket family, file or call
             return False
 

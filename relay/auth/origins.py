@@ -8,20 +8,20 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from relay.auth.access import Host, Origin
+from relay.auth.access import HostKind, OriginKind
 from relay.loopback import is_loopback_host
 
-_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+\.localhost)(:\d{1,5})?", re.I)
+_LOOPBACK_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\]|[a-z0-9-]+\.localhost)(:\d{1,5})?", re.I)
 _APP_ORIGIN = re.compile(r"(?!https?:)[a-z][a-z0-9+.-]*://.*", re.I)
 
 
-class ClientAddresses:
+class ClientAddressResolver:
     """Reads the addresses of requests; `proxies` are addresses and networks (RELAY_PROXIES)."""
 
     def __init__(self, proxies: Iterable[str] = ()) -> None:
         self._networks = [ip_network(proxy) for proxy in proxies]
 
-    def of(self, request: web.Request) -> str:
+    def resolve(self, request: web.Request) -> str:
         """The client's address: the first from the right in X-Forwarded-For that is no proxy of ours.
 
         A proxy appends the address of its peer, to the same header line or as a new one. Entries before that come from
@@ -32,7 +32,7 @@ class ClientAddresses:
             return request.remote or ""
         lines = request.headers.getall("X-Forwarded-For", ())
         hops = [hop for line in lines for hop in line.split(",")]
-        while hops and self._is_proxy(peer):
+        while hops and self._is_in_proxies(peer):
             hop = parse_address(hops.pop())
             if hop is None:
                 break
@@ -44,12 +44,12 @@ class ClientAddresses:
         """Whether the settings name any proxy."""
         return bool(self._networks)
 
-    def has_proxy(self, address: str) -> bool:
+    def is_proxy(self, address: str) -> bool:
         """Whether an address is one of the proxies."""
-        found = parse_address(address)
-        return found is not None and self._is_proxy(found)
+        parsed = parse_address(address)
+        return parsed is not None and self._is_in_proxies(parsed)
 
-    def _is_proxy(self, address: IPv4Address | IPv6Address) -> bool:
+    def _is_in_proxies(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._networks)
 
 
@@ -74,26 +74,26 @@ class HostsAndOrigins:
         self, bind: str, hosts: Iterable[str] = (), origins: Collection[str] = (), *, is_loopback: bool = True
     ) -> None:
         own = socket.gethostname().lower()
-        self._machine = {bind.lower(), own, f"{own}.local", *(host.lower() for host in hosts)}
-        self._listed = {urlsplit(origin).hostname for origin in origins if origin not in ("*", "null")}
+        self._machine_names = {bind.lower(), own, f"{own}.local", *(host.lower() for host in hosts)}
+        self._allowed_hosts = {urlsplit(origin).hostname for origin in origins if origin not in ("*", "null")}
         self._origins = frozenset(origins)
         self._is_loopback = is_loopback
 
-    def host(self, request: web.Request) -> Host:
+    def classify_host(self, request: web.Request) -> HostKind:
         """What the Host header names. Any address is allowed: a page elsewhere cannot claim one (DNS rebinding)."""
-        name = host_of(request)
-        if is_machine_name(name) or name in self._machine:
+        name = request_host(request)
+        if is_loopback_name(name) or name in self._machine_names:
             return "machine"
-        return "allowed" if is_address(name) or name in self._listed else "foreign"
+        return "allowed" if is_ip_address(name) or name in self._allowed_hosts else "foreign"
 
-    def origin(self, request: web.Request) -> Origin:
+    def classify_origin(self, request: web.Request) -> OriginKind:
         """Whether a page sent the request, and whether its origin is allowed."""
         value = request.headers.get("Origin")
         if value is None:
             return "none"
         if "*" in self._origins or value.lower() in self._origins:
             return "allowed"
-        if self._is_loopback and _LOCAL_ORIGIN.fullmatch(value) is not None:
+        if self._is_loopback and _LOOPBACK_ORIGIN.fullmatch(value) is not None:
             return "allowed"
         if self._is_own_page(value, request):
             return "allowed"
@@ -105,7 +105,7 @@ class HostsAndOrigins:
         The name must be one of ours as well: a foreign one could be made to lead here (DNS rebinding), and would be in
         its own Host header.
         """
-        return is_same_host(origin, request) and self.host(request) != "foreign"
+        return is_same_host(origin, request) and self.classify_host(request) != "foreign"
 
 
 def is_same_host(origin: str, request: web.Request) -> bool:
@@ -113,12 +113,12 @@ def is_same_host(origin: str, request: web.Request) -> bool:
     return origin.lower().partition("://")[2] == request.headers.get("Host", "").lower() != ""
 
 
-def host_of(request: web.Request) -> str:
+def request_host(request: web.Request) -> str:
     """The name in the Host header, without its port; empty if it is none."""
-    return host_in(f"//{request.headers.get('Host', '')}")
+    return url_host(f"//{request.headers.get('Host', '')}")
 
 
-def host_in(url: str) -> str:
+def url_host(url: str) -> str:
     """The name in a URL or an Origin, without its port; empty if there is none."""
     try:
         return urlsplit(url).hostname or ""
@@ -126,7 +126,7 @@ def host_in(url: str) -> str:
         return ""
 
 
-def is_address(host: str) -> bool:
+def is_ip_address(host: str) -> bool:
     """Whether `host` is an IP address."""
     try:
         ip_address(host)
@@ -135,6 +135,6 @@ def is_address(host: str) -> bool:
     return True
 
 
-def is_machine_name(host: str) -> bool:
+def is_loopback_name(host: str) -> bool:
     """Whether `host` is a loopback name or address: localhost, a name below it, 127.0.0.0/8 or ::1."""
     return is_loopback_host(host) or host.endswith(".localhost")

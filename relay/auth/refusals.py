@@ -20,24 +20,24 @@ class RefusalLog:
 
     def __init__(self) -> None:
         self._rates = KeyedRateLimiter(RateLimit(LINES_PER_MINUTE, LINES_PER_MINUTE), MAX_ADDRESSES)
-        self._left_out: OrderedDict[str, int] = OrderedDict()
+        self._n_suppressed: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._rates) + len(self._left_out)
+        return len(self._rates) + len(self._n_suppressed)
 
-    def refused(self, address: str, method: str, path: str, status: int | None, reason: str, now: float) -> None:
+    def log_refusal(self, address: str, method: str, path: str, status: int | None, reason: str, now: float) -> None:
         """Log one refusal; its status is None for a connection that was closed without an answer.
 
         `path` is without its query, which may hold a credential.
         """
         key = address_key(address)
         if self._rates.take(key, now) > 0:
-            self._left_out[key] = self._left_out.pop(key, 0) + 1
-            if len(self._left_out) > MAX_ADDRESSES:
-                self._left_out.popitem(last=False)
+            self._n_suppressed[key] = self._n_suppressed.pop(key, 0) + 1
+            if len(self._n_suppressed) > MAX_ADDRESSES:
+                self._n_suppressed.popitem(last=False)
             return
-        n_left_out = self._left_out.pop(key, 0)
-        more = f" ({n_left_out} refusals of this address before it were not logged)" if n_left_out else ""
+        n_suppressed = self._n_suppressed.pop(key, 0)
+        suffix = f" ({n_suppressed} refusals of this address before it were not logged)" if n_suppressed else ""
         _log.warning(
             "refused %s %s %s: %s %s%s",
             escape_controls(address[:MAX_PATH_CHARS]),
@@ -45,5 +45,5 @@ class RefusalLog:
             escape_controls(path[:MAX_PATH_CHARS]),
             "closed" if status is None else status,
             escape_controls(reason[:MAX_REASON_CHARS]),
-            more,
+            suffix,
         )

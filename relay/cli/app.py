@@ -55,8 +55,8 @@ def serve(
     ] = None,
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see docs/configuration.md."""
-    from relay.app.log_setup import setup_logging, use_secrets
-    from relay.app.secret_values import secret_values
+    from relay.app.log_setup import redact_from_logs, setup_logging
+    from relay.app.secret_values import collect_secrets
     from relay.app.server import serve as run_server
     from relay.config.environment import Environment
     from relay.config.settings import Settings
@@ -69,7 +69,7 @@ def serve(
         "RELAY_TOOLS": ("--tools", tools),
     }
     settings = Settings.load(Environment.read(options))
-    use_secrets(KnownSecrets(secret_values(settings)))
+    redact_from_logs(KnownSecrets(collect_secrets(settings)))
     setup_logging(settings.log.level, settings.log.format)
     _run(run_server(settings), f"{settings.server.host}:{settings.server.port}")
 

@@ -14,7 +14,7 @@ def check() -> None:
     Exit code 1 if anything failed. Nothing is generated, so nothing is spent.
     """
     from relay.app.log_setup import setup_logging
-    from relay.app.secret_values import secret_values
+    from relay.app.secret_values import collect_secrets
     from relay.cli.doctor import check_all
     from relay.config.settings import Settings
     from relay.session.common.known_secrets import KnownSecrets
@@ -22,7 +22,7 @@ def check() -> None:
     setup_logging("error", "text")  # what fails is said below
     settings = Settings.load()
     navai = settings.navai_options()
-    known = KnownSecrets(secret_values(settings))
+    known = KnownSecrets(collect_secrets(settings))
     for warning in (*settings.warnings(), *navai.warnings):
         say(f"warn  settings       {warning}")
 

@@ -20,8 +20,8 @@ def console(
     ] = None,
 ) -> None:
     """Print a link that signs you in as an admin, for the recordings. It works once, within a minute."""
-    from relay.auth.admin_login import CODE_SECONDS, write_code
-    from relay.auth.origins import is_machine_name
+    from relay.auth.admin_login import CODE_TTL_S, create_login_code
+    from relay.auth.origins import is_loopback_name
     from relay.config.settings import Settings
     from relay.errors import BadRequest
     from relay.upstreams.endpoint import is_url
@@ -30,11 +30,11 @@ def console(
     base = (url or own_url(settings)).rstrip("/")
     if not is_url(base, ("http", "https")):
         raise BadRequest(f"--url {base} is no address; write it like https://voice.example.com")
-    code = write_code(settings.access.state_dir, time.time())
+    code = create_login_code(settings.access.state_dir, time.time())
     say(f"{base}/login#code={code}")
-    say(f"Open it within {CODE_SECONDS} s. It works once, at a relay that runs as your user.", err=True)
+    say(f"Open it within {CODE_TTL_S} s. It works once, at a relay that runs as your user.", err=True)
     parts = urlsplit(base)
-    if parts.scheme == "http" and not is_machine_name(parts.hostname or ""):
+    if parts.scheme == "http" and not is_loopback_name(parts.hostname or ""):
         say("Browsers keep the login only with https there; scripts/dev-cert makes a certificate.", err=True)
     if url is None and not _listens(parts.hostname or "", settings.server.port):
         say(f"Nothing listens at {parts.netloc} now: start the relay first, with scripts/serve.", err=True)

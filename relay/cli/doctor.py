@@ -18,9 +18,9 @@ from relay.session.common.model import DeviceOptions
 from relay.session.device import events as ev
 from relay.session.device.commands import ConfigureSession
 from relay.transport.elevenlabs import ElevenLabsOptions
-from relay.transport.http_client import Call, ProviderClient
-from relay.transport.upstream import UpstreamRefusal, UpstreamSocket
-from relay.upstreams.clients.browser_secrets import AzureSessionRequest, AzureSessions, rest_base
+from relay.transport.http_client import HttpRequest, ProviderHttpClient
+from relay.transport.upstream import UpstreamConnectError, UpstreamConnection
+from relay.upstreams.clients.browser_secrets import AzureSessionClient, AzureSessionRequest, rest_base_url
 from relay.upstreams.clients.connector import UpstreamConnector, azure_credential
 from relay.upstreams.clients.elevenlabs import ExternalVoices
 
@@ -50,7 +50,7 @@ class Finding:
 
 async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> AsyncIterator[Finding]:
     """Everything that the settings configure, one after the other. Raises ConfigError for a token that is none."""
-    async with ProviderClient() as provider:
+    async with ProviderHttpClient() as provider:
         kind = settings.resolve_upstream().kind
         model_is_good = True
         if kind == "openai":
@@ -62,10 +62,10 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
         if settings.azure.resource is not None:
             credential = azure_credential(settings)
             assert credential is not None
-            yield await _check_azure_pages(AzureSessions(settings.azure.resource, credential, provider))
+            yield await _check_azure_pages(AzureSessionClient(settings.azure.resource, credential, provider))
         by_policy = Policies.load(settings.access.policies).external_voices()
-        voices = ExternalVoices.of(navai, settings, by_policy)
-        if voices.options is not None and voices.names:
+        voices = ExternalVoices.from_settings(navai, settings, by_policy)
+        if voices.options is not None and voices.configured_ids:
             async for finding in _check_elevenlabs(voices.options, voices, provider):
                 yield finding
 
@@ -73,12 +73,12 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
 # -- OpenAI -----------------------------------------------------------------------------------------------------------
 
 
-async def _check_model(settings: Settings, provider: ProviderClient, today: date) -> AsyncIterator[Finding]:
+async def _check_model(settings: Settings, provider: ProviderHttpClient, today: date) -> AsyncIterator[Finding]:
     """The key and the model, by `GET /models/{model}`, which also tells when the model is shut down."""
     key = settings.openai.api_key
-    call = Call(
+    call = HttpRequest(
         name="GET /models",
-        url=f"{rest_base(settings.openai.base_url)}/models/{quote(settings.session.model, safe='')}",
+        url=f"{rest_base_url(settings.openai.base_url)}/models/{quote(settings.session.model, safe='')}",
         headers={"Authorization": f"Bearer {key}"} if key is not None else {},
         method="GET",
         timeout_s=TIMEOUT_S,
@@ -134,7 +134,7 @@ async def _check_session(settings: Settings) -> Finding:
 
 async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -> Finding:
     label, dialect = upstream.endpoint.label, upstream.endpoint.dialect
-    socket = UpstreamSocket()
+    socket = UpstreamConnection()
     answers: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
     codec = dialect.codec(NO_SECRETS, settings.session.model)
 
@@ -150,7 +150,7 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
         settings.session_config(), input_format=options.upstream_input, output_format=options.upstream_output
     )
     try:
-        await upstream.dial(socket)
+        await upstream.connect(socket)
         setup = codec.encode(ConfigureSession(config, "relay_check"))
         if isinstance(setup, bytes):
             socket.send_text(setup)
@@ -159,7 +159,7 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
                 finding = _read_answer(await answers.get(), label, settings)
                 if finding is not None:
                     return finding
-    except UpstreamRefusal as refusal:
+    except UpstreamConnectError as refusal:
         return Finding("fail", "session", f"{_dial_hint(refusal.status, settings)} ({refusal})")
     except TimeoutError:
         return Finding("fail", "session", f"{label} was reached and then said nothing within {TIMEOUT_S:.0f} s")
@@ -200,7 +200,7 @@ def _dial_hint(status: int | None, settings: Settings) -> str:
 # -- Azure's pages and ElevenLabs -------------------------------------------------------------------------------------
 
 
-async def _check_azure_pages(sessions: AzureSessions) -> Finding:
+async def _check_azure_pages(sessions: AzureSessionClient) -> Finding:
     """Make a session as for a page; where that fails, see whether the other protocol would do."""
     resource = sessions.resource
     what = "azure pages, " + ("preview" if resource.is_preview else "GA")
@@ -219,7 +219,7 @@ async def _check_azure_pages(sessions: AzureSessions) -> Finding:
     return Finding("ok", what, f"{urlsplit(resource.endpoint).hostname} made a session with {resource.deployment}")
 
 
-async def _other_protocol_works(sessions: AzureSessions) -> bool:
+async def _other_protocol_works(sessions: AzureSessionClient) -> bool:
     other = replace(sessions.resource, api_version=None if sessions.resource.is_preview else PREVIEW_TO_TRY)
     with contextlib.suppress(UpstreamError):
         await replace(sessions, resource=other).create(AzureSessionRequest())
@@ -239,10 +239,10 @@ def _azure_hint(status: int | None) -> str:
 
 
 async def _check_elevenlabs(
-    options: ElevenLabsOptions, voices: ExternalVoices, provider: ProviderClient
+    options: ElevenLabsOptions, voices: ExternalVoices, provider: ProviderHttpClient
 ) -> AsyncIterator[Finding]:
     """The key and the voices, by `GET /v1/voices/{voice}`; then the model, by `GET /v1/models`."""
-    for voice, setting in voices.names.items():
+    for voice, setting in voices.configured_ids.items():
         path = f"voices/{quote(voice, safe='')}"
         try:
             told = (await provider.fetch(_elevenlabs_call(options, path))).json_object()
@@ -255,7 +255,7 @@ async def _check_elevenlabs(
     yield await _check_elevenlabs_model(options, provider)
 
 
-async def _check_elevenlabs_model(options: ElevenLabsOptions, provider: ProviderClient) -> Finding:
+async def _check_elevenlabs_model(options: ElevenLabsOptions, provider: ProviderHttpClient) -> Finding:
     wanted = options.model_id
     try:
         models = (await provider.fetch(_elevenlabs_call(options, "models"))).json_list()
@@ -269,8 +269,8 @@ async def _check_elevenlabs_model(options: ElevenLabsOptions, provider: Provider
     return Finding("ok", "elevenlabs", f"the model is {wanted}")
 
 
-def _elevenlabs_call(options: ElevenLabsOptions, path: str) -> Call:
-    return Call(
+def _elevenlabs_call(options: ElevenLabsOptions, path: str) -> HttpRequest:
+    return HttpRequest(
         name=f"GET /v1/{path.partition('/')[0]}",
         url=f"{options.base_url.rstrip('/')}/v1/{path}",
         headers=options.headers,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from relay.cli.terminal import say
-from relay.recording.postprocess import finish_all
+from relay.recording.postprocess import finalize_all
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     asked = parser.parse_args()
     if hasattr(os, "nice"):
         os.nice(15)  # the sessions that are on now come first
-    failures = finish_all(asked.root, asked.max_days, asked.max_mb, say)
+    failures = finalize_all(asked.root, asked.max_days, asked.max_mb, say)
     for failure in failures:
         say(failure, err=True)
     sys.exit(bool(failures))

@@ -23,17 +23,19 @@ def policies(
     ] = None,
 ) -> None:
     """Check RELAY_POLICIES and show each policy and key by its identity; configured keys themselves are never shown."""
-    from relay.auth.keyring import identity_of
+    from relay.auth.keyring import key_identity
     from relay.config.policy_file import Policies
     from relay.config.settings import Settings
     from relay.upstreams.clients.elevenlabs import ExternalVoices
 
     if key is not None:
-        say(identity_of(sys.stdin.readline().strip() if key == "-" else key))
+        say(key_identity(sys.stdin.readline().strip() if key == "-" else key))
         return
     settings = Settings.load()
     known = Policies.load(settings.access.policies)
-    ExternalVoices.of(settings.navai_options(), settings, known.external_voices())  # as the start checks them
+    ExternalVoices.from_settings(
+        settings.navai_options(), settings, known.external_voices()
+    )  # as the start checks them
     for name in known.names():
         policy = known.get(name)
         if policy is not None:
@@ -43,7 +45,7 @@ def policies(
                 say(f"        {'':<16} {line}")
     identities = {}
     for kind, keys in (("key", settings.access.api_keys), ("admin", settings.access.admin_keys)):
-        for identity in map(identity_of, keys):
+        for identity in map(key_identity, keys):
             identities[identity] = kind
             say(f"{kind:<7} {identity:<16} {known.of(identity).name}")
     for identity in sorted(known.by_identity.keys() - identities.keys()):

@@ -35,20 +35,20 @@ def root_of(given: Path | None) -> Path:
 @app.command("list")
 def list_(folder: Dir = None) -> None:
     """All recordings, the newest last."""
-    from relay.recording.postprocess import is_finished
+    from relay.recording.postprocess import is_finalized
     from relay.recording.store.header import read_header
-    from relay.recording.store.layout import RecordingError, all_recordings, is_live, size_bytes
+    from relay.recording.store.layout import RecordingError, folder_size_bytes, is_being_recorded, list_recordings
 
     root = root_of(folder)
-    found = all_recordings(root)
+    found = list_recordings(root)
     for path in found:
-        state = "being recorded" if is_live(path) else "" if is_finished(path) else "not finished: repair"
+        state = "being recorded" if is_being_recorded(path) else "" if is_finalized(path) else "not finished: repair"
         try:
             header = read_header(path)
-            who = f"{header.beginning.principal.identity:<18} {header.upstream} {header.model}"
+            who = f"{header.setup.principal.identity:<18} {header.upstream} {header.model}"
         except RecordingError as error:
             who, state = "?", str(error)
-        say(f"{path.name}  {size_bytes(path) / 1e6:8.2f} MB  {who}  {state}".rstrip())
+        say(f"{path.name}  {folder_size_bytes(path) / 1e6:8.2f} MB  {who}  {state}".rstrip())
     say(f"{len(found)} recordings in {root}", err=True)
 
 
@@ -61,13 +61,13 @@ def show(
     """Draw a conversation: who spoke when, tools, barge-ins, latency of each turn with p50 and p95."""
     import shutil
 
-    from relay.recording.derive.ascii_timeline import draw
-    from relay.recording.derive.timeline_builder import listen
-    from relay.recording.store.layout import find
+    from relay.recording.derive.ascii_timeline import render
+    from relay.recording.derive.timeline_builder import build_timeline
+    from relay.recording.store.layout import find_recording
     from relay.recording.store.reader import Recording
 
-    timeline = listen(Recording(find(root_of(folder), asked))).timeline
-    for line in draw(timeline, width or shutil.get_terminal_size((100, 24)).columns):
+    timeline = build_timeline(Recording(find_recording(root_of(folder), asked))).timeline
+    for line in render(timeline, width or shutil.get_terminal_size((100, 24)).columns):
         say(line)
 
 
@@ -83,19 +83,19 @@ def export(
     With an external voice that is the voice's (ID.voice.pcm), and the model's where it spoke itself (ID.pcm).
     """
     from relay.errors import RelayError
-    from relay.recording.postprocess import is_finished
-    from relay.recording.postprocess import repair as finish
-    from relay.recording.store.layout import ASSISTANT_TRACK, TRANSCRIPT, USER_TRACK, find
+    from relay.recording.postprocess import finalize as finish
+    from relay.recording.postprocess import is_finalized
+    from relay.recording.store.layout import ASSISTANT_TRACK_FILE, TRANSCRIPT_FILE, USER_TRACK_FILE, find_recording
 
-    path = find(root_of(folder), asked)
+    path = find_recording(root_of(folder), asked)
     if not to.is_dir():
         raise RelayError(f"--to {to}: there is no such folder")
     if raw:
         names = _names_of_raw_audio(path)
     else:
-        if not is_finished(path):
+        if not is_finalized(path):
             finish(path)
-        names = {name: f"{path.name}.{name}" for name in (USER_TRACK, ASSISTANT_TRACK, TRANSCRIPT)}
+        names = {name: f"{path.name}.{name}" for name in (USER_TRACK_FILE, ASSISTANT_TRACK_FILE, TRANSCRIPT_FILE)}
     for name, new in names.items():
         _copy(path, name, to / new)
 
@@ -110,13 +110,13 @@ def bundle(
     folder: Dir = None,
 ) -> None:
     """Make one file for a bug report, and say what was taken out. E-mail addresses and long numbers always are."""
-    from relay.recording.redact.bundle import bundle as make
-    from relay.recording.redact.rules import redaction
-    from relay.recording.store.layout import find
+    from relay.recording.redact.bundle import write_bundle as make
+    from relay.recording.redact.rules import parse_redaction
+    from relay.recording.store.layout import find_recording
 
-    path = find(root_of(folder), asked)
+    path = find_recording(root_of(folder), asked)
     target = to or Path(f"{path.name}.zip")
-    for line in make(path, target, redaction(field or (), pattern or (), silence or ())):
+    for line in make(path, target, parse_redaction(field or (), pattern or (), silence or ())):
         say(line)
     say(f"{target}: look into it before you send it; voices can be known again")
 
@@ -130,19 +130,19 @@ def delete(
 ) -> None:
     """Delete one recording, or all that belong to an identity."""
     from relay.errors import RelayError
-    from relay.recording.store.layout import find
-    from relay.recording.store.retention import recordings_of, remove
+    from relay.recording.store.layout import find_recording
+    from relay.recording.store.retention import recordings_of_identity, remove_recording
 
     root = root_of(folder)
     if (asked is None) == (identity is None):
         raise RelayError("name a recording, or give --identity")
-    paths = [find(root, asked)] if asked is not None else recordings_of(root, identity or "")
+    paths = [find_recording(root, asked)] if asked is not None else recordings_of_identity(root, identity or "")
     if not paths:
         raise RelayError(f"there is no recording of {identity} in {root}")
     if not yes:
         confirm(f"delete {len(paths)} recordings ({paths[0].name}{' …' if len(paths) > 1 else ''})?")
     for path in paths:
-        remove(path)
+        remove_recording(path)
         say(f"deleted {path.name}")
 
 
@@ -159,14 +159,14 @@ def prune(
     from datetime import UTC, datetime
 
     from relay.config.settings import Settings
-    from relay.recording.store.retention import due
+    from relay.recording.store.retention import expired_recordings
     from relay.recording.store.retention import prune as run
 
     settings = Settings.load()
     root = folder or settings.recording.dir
     limits = (max_days or settings.recording.max_days, max_mb or settings.recording.max_total_mb)
     if dry_run:
-        for path, why in due(root, datetime.now(UTC), *limits):
+        for path, why in expired_recordings(root, datetime.now(UTC), *limits):
             say(f"would delete {path.name}: {why}")
         return
     for path, why in run(root, datetime.now(UTC), *limits):
@@ -181,19 +181,19 @@ def repair(
 ) -> None:
     """Finish recordings that ended suddenly: cut off the half-written, add the end, make tracks and transcript."""
     from relay.errors import RelayError
-    from relay.recording.postprocess import repair as run
-    from relay.recording.store.layout import all_recordings, find
+    from relay.recording.postprocess import finalize as run
+    from relay.recording.store.layout import find_recording, list_recordings
 
     root = root_of(folder)
     failed = 0
-    for path in [find(root, asked)] if asked is not None else all_recordings(root):
+    for path in [find_recording(root, asked)] if asked is not None else list_recordings(root):
         try:
-            done = run(path, again=again)
+            done = run(path, force=again)
         except (RelayError, OSError) as error:
             failed += 1
             say_lines(f"{error}", err=True)
         else:
-            say(f"{done.name}: {done.words}")
+            say(f"{done.name}: {done.summary}")
     if failed:
         sys.exit(2)
 
@@ -203,14 +203,14 @@ def _names_of_raw_audio(path: Path) -> dict[str, str]:
     from dataclasses import replace
 
     from relay.recording.store.header import read_header
-    from relay.recording.store.layout import UPSTREAM_AUDIO, VOICE_AUDIO
+    from relay.recording.store.layout import TTS_AUDIO_FILE, UPSTREAM_AUDIO_FILE
 
     # The audio is what upstream_output of the options in force says; a hello may have changed them.
-    options = _final_options(path, read_header(path).beginning.options)
-    middles = {UPSTREAM_AUDIO: "", VOICE_AUDIO: ".voice"}
+    options = _final_options(path, read_header(path).setup.options)
+    middles = {UPSTREAM_AUDIO_FILE: "", TTS_AUDIO_FILE: ".voice"}
     names = {}
-    for name in [name for name in middles if (path / name).exists()] or [UPSTREAM_AUDIO]:
-        sound = replace(options, has_external_voice=name == VOICE_AUDIO).upstream_output
+    for name in [name for name in middles if (path / name).exists()] or [UPSTREAM_AUDIO_FILE]:
+        sound = replace(options, has_external_voice=name == TTS_AUDIO_FILE).upstream_output
         suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
         names[name] = f"{path.name}{middles[name]}.{suffix}"
         say(f"{name}: {sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
@@ -222,14 +222,14 @@ def _copy(path: Path, name: str, target: Path) -> None:
     import shutil
 
     from relay.errors import RelayError
-    from relay.private_files import create
+    from relay.private_files import create_file
     from relay.recording.store.layout import open_file
 
     if target.exists():
         raise RelayError(f"{target} exists already")
     if not (path / name).exists():
         raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
-    with open_file(path, name) as recorded, create(target) as file:
+    with open_file(path, name) as recorded, create_file(target) as file:
         shutil.copyfileobj(recorded, file)
     say(str(target))
 

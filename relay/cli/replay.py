@@ -10,7 +10,7 @@ from relay.cli.recordings import Dir, Id, root_of
 from relay.cli.terminal import say
 
 if TYPE_CHECKING:
-    from relay.recording.replay.replayer import Difference, Neighbour
+    from relay.recording.replay.replayer import Difference, RecordSummary
     from relay.recording.replay.verify import VerifyResult
 
 
@@ -37,9 +37,9 @@ def replay(
     """Replay a recording: by itself it runs the journal through today's rules and prints "identical", or the first
     difference with its neighbourhood (exit 1)."""
     from relay.errors import RelayError
-    from relay.recording.store.layout import find
+    from relay.recording.store.layout import find_recording
 
-    path = find(root_of(folder), asked)
+    path = find_recording(root_of(folder), asked)
     if as_upstream and against is not None:
         raise RelayError("--as-upstream and --against exclude each other")
     if as_upstream:
@@ -65,14 +65,14 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
 def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) -> None:
     import asyncio
 
-    from relay.recording.replay.against import run
+    from relay.recording.replay.against import replay_against
     from relay.recording.replay.as_upstream import parse_speed
-    from relay.recording.replay.comparison import parse_equal
+    from relay.recording.replay.comparison import parse_equal_fields
 
-    comparison = asyncio.run(run(path, url, parse_speed(speed), save))
-    for line in comparison.draw():
+    comparison = asyncio.run(replay_against(path, url, parse_speed(speed), save))
+    for line in comparison.render():
         say(line)
-    unequal = comparison.unequal(parse_equal(equal))
+    unequal = comparison.differences(parse_equal_fields(equal))
     if unequal:
         say(f"not equal: {', '.join(unequal)}")
         raise typer.Exit(1)
@@ -84,9 +84,9 @@ def _journal(path: Path) -> None:
 
     recording = Recording(path)
     result = verify(recording)
-    for line in describe(path, result, recording.header.beginning.started_at):
+    for line in describe(path, result, recording.header.setup.started_at):
         say(line)
-    if not result.identical:
+    if not result.is_identical:
         raise typer.Exit(1)
 
 
@@ -95,20 +95,25 @@ def describe(path: Path, result: "VerifyResult", started_at: float) -> list[str]
     lines = [f"note: {note}" for note in result.notes]
     difference = result.difference
     if difference is None:
-        how = "identical" if result.exact else "identical within the tolerance"
-        return [*lines, f"{how}: {result.events} events and frames, {result.sent_bytes} bytes of audio to the client"]
-    lines.append(f"different: {path / 'journal.jsonl'} line {difference.number}, {difference.now - started_at:.3f} s")
+        how = "identical" if result.is_exact else "identical within the tolerance"
+        return [
+            *lines,
+            f"{how}: {result.n_records} events and frames, {result.sent_bytes} bytes of audio to the client",
+        ]
+    lines.append(
+        f"different: {path / 'journal.jsonl'} line {difference.number}, {difference.time_s - started_at:.3f} s"
+    )
     return [*lines, *_neighbourhood(difference, started_at)]
 
 
 def _neighbourhood(difference: "Difference", started_at: float) -> list[str]:
-    def line(near: "Neighbour") -> str:
-        return f"  {near.number:>7}  {near.now - started_at:9.3f} s  {near.text}"
+    def line(near: "RecordSummary") -> str:
+        return f"  {near.number:>7}  {near.time_s - started_at:9.3f} s  {near.text}"
 
-    lines = [line(near) for near in difference.before]
-    lines.append(f"> {difference.number:>7}  {difference.now - started_at:9.3f} s  {difference.what}")
+    lines = [line(near) for near in difference.preceding]
+    lines.append(f"> {difference.number:>7}  {difference.time_s - started_at:9.3f} s  {difference.description}")
     if difference.recorded is not None:
-        lines += _diff([*map(_command, difference.recorded)], [*map(_command, difference.today)])
+        lines += _diff([*map(_command, difference.recorded)], [*map(_command, difference.replayed)])
     return lines
 
 

@@ -63,27 +63,31 @@ def secret(
 
 async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
-    from relay.upstreams.clients.browser_secrets import ClientSecretRequest, create_client_secret, rest_base
+    from relay.upstreams.clients.browser_secrets import ClientSecretRequest, create_client_secret, rest_base_url
 
     options = settings.navai_options()
     if options.openai_api_key is None:
         raise NotConfigured("There is no key to mint with: set OPENAI_API_KEY, or use --azure.")
     answer = await create_client_secret(options, ClientSecretRequest(**wanted))
-    return answer, f"{rest_base(options.openai_base_url)}/realtime/calls"
+    return answer, f"{rest_base_url(options.openai_base_url)}/realtime/calls"
 
 
 async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
-    from relay.transport.http_client import ProviderClient
-    from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, AzureSessions
+    from relay.transport.http_client import ProviderHttpClient
+    from relay.upstreams.clients.browser_secrets import (
+        AZURE_NOT_CONFIGURED_TEXT,
+        AzureSessionClient,
+        AzureSessionRequest,
+    )
     from relay.upstreams.clients.connector import azure_credential
 
     resource, credential = settings.azure.resource, azure_credential(settings)
     if resource is None or credential is None:
-        raise NotConfigured(AZURE_NOT_CONFIGURED)
+        raise NotConfigured(AZURE_NOT_CONFIGURED_TEXT)
     wanted = AzureSessionRequest(voice=voice, instructions=instructions)
-    async with ProviderClient() as provider:
-        answer = await AzureSessions(resource, credential, provider).create(wanted)
+    async with ProviderHttpClient() as provider:
+        answer = await AzureSessionClient(resource, credential, provider).create(wanted)
     return answer, resource.webrtc_url
 
 

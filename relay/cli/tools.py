@@ -79,12 +79,12 @@ def schema(context: typer.Context, name: Name) -> None:
 @contextlib.asynccontextmanager
 async def _loaded(folders: str | None) -> AsyncIterator["ToolBox"]:
     """The tools of the settings: those of the folders, and of the MCP servers as long as this lasts."""
-    from relay.app.toolbox import ToolBox, mcp_servers
+    from relay.app.toolbox import ToolBox, load_mcp_servers
     from relay.config.environment import Environment
     from relay.config.settings import Settings
 
     settings = Settings.load(Environment.read({"RELAY_TOOLS": ("--tools", folders)}))
-    tools = ToolBox(settings, None, mcp_servers(settings))
+    tools = ToolBox(settings, None, load_mcp_servers(settings))
     assert tools.library is not None
     await tools.library.load()
     await tools.mcp.start()

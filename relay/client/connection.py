@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, W
 
 from audio.formats import AudioFormat
 from relay.errors import RelayError
-from relay.json_types import json_object
+from relay.json_types import parse_json_object
 from relay.loopback import is_loopback_host
 from relay.transport.no_redirects import NoRedirectConnect, is_redirect
 
@@ -139,7 +139,7 @@ def _refusal(target: Target, error: InvalidStatus, key: str) -> str:
 
 def _said(body: Any) -> str:
     """The relay's own sentence in the body of a refusal, if there is one."""
-    said = (json_object(body or b"") or {}).get("error")
+    said = (parse_json_object(body or b"") or {}).get("error")
     return said[:300] if isinstance(said, str) else ""
 
 

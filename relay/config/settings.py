@@ -22,7 +22,7 @@ from relay.loopback import is_loopback_host
 from relay.session.common.limits import SessionLimits
 from relay.session.common.model import ELEVENLABS_PREFIX, SessionConfig, TurnDetection
 from relay.upstreams.endpoint import UpstreamEndpoint, names_model, realtime_url
-from relay.upstreams.registry import AZURE_PREVIEW, dialect_of
+from relay.upstreams.registry import AZURE_PREVIEW, find_dialect
 
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
@@ -206,19 +206,19 @@ class Settings(SettingsGroup):
     def resolve_upstream(self) -> UpstreamEndpoint:
         """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         endpoint = self._endpoint()
-        return replace(endpoint, dialect=dialect_of(endpoint.url, self.upstream.dialect))
+        return replace(endpoint, dialect=find_dialect(endpoint.url, self.upstream.dialect))
 
     def _endpoint(self) -> UpstreamEndpoint:
         target, model, openai = self.upstream.target, self.session.model, self.openai
         if "://" in target:
-            url_for = dialect_of(target, self.upstream.dialect).url_for or realtime_url
+            url_for = find_dialect(target, self.upstream.dialect).url_for or realtime_url
             return UpstreamEndpoint("url", url_for(target, model), _secret(self._key_for(target)), names_model(target))
         if target == "openai" or (target == "auto" and openai.api_key is not None):
             return UpstreamEndpoint("openai", realtime_url(openai.base_url, model), _secret(openai.api_key))
         resource = self.azure.resource if target in ("auto", "azure") else None
         if resource is not None:
             key = _secret(self.azure.api_key)
-            return UpstreamEndpoint("azure", resource.websocket_url, key, fixes_model=True)
+            return UpstreamEndpoint("azure", resource.websocket_url, key, has_fixed_model=True)
         return UpstreamEndpoint(LOCAL, None, None)
 
     def _key_for(self, url: str) -> str | None:

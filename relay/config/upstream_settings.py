@@ -9,7 +9,7 @@ from pydantic import field_validator
 from relay.config.group import NameOf, SettingsGroup, setting
 from relay.config.values import OptionalText, checked_url, lower
 from relay.session.common.redact import redact
-from relay.upstreams.azure import AzureResource, azure_endpoint
+from relay.upstreams.azure import AzureResource, normalize_azure_endpoint
 from relay.upstreams.endpoint import is_url
 from relay.upstreams.registry import UPSTREAM_DIALECTS
 
@@ -104,7 +104,7 @@ class AzureSettings(SettingsGroup):
     @classmethod
     def _check_endpoint(cls, value: str | None) -> str | None:
         if value is not None:
-            azure_endpoint(value)
+            normalize_azure_endpoint(value)
         return value
 
     @field_validator("token_provider")
@@ -148,4 +148,4 @@ class AzureSettings(SettingsGroup):
         """The Azure resource, if one is configured completely."""
         if self.endpoint is None or self.deployment is None or (self.api_key is None and self.token_provider is None):
             return None
-        return AzureResource(azure_endpoint(self.endpoint), self.deployment, self.api_version)
+        return AzureResource(normalize_azure_endpoint(self.endpoint), self.deployment, self.api_version)

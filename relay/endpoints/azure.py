@@ -10,39 +10,47 @@ import secrets
 
 from aiohttp import web
 
-from relay.app.context import AZURE_SESSIONS, SPENDING, TOOLS
-from relay.app.middleware import ErrorAnswer
+from relay.app.context import AZURE_SESSIONS, PAID_ROUTE_QUOTA, TOOLS
+from relay.app.middleware import ErrorResponse
 from relay.app.toolbox import tool_spec
-from relay.endpoints.bodies import NO_STORE, address_of, check_sender, number_of, read_object, text_of
-from relay.endpoints.navai_handlers import why_not
+from relay.endpoints.bodies import NO_STORE, check_csrf, client_address, number_field, read_json_object, string_field
+from relay.endpoints.navai_handlers import describe_failure
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.session.common.policy import Principal
 from relay.toolkit.context import ToolContext
 from relay.toolkit.running.runner import ToolCall
-from relay.upstreams.clients.browser_secrets import AZURE_NOT_CONFIGURED, AzureSessionRequest, permitted_azure_session
+from relay.upstreams.clients.browser_secrets import (
+    AZURE_NOT_CONFIGURED_TEXT,
+    AzureSessionRequest,
+    permitted_azure_request,
+)
 
 
 async def azure_session(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST …/realtime/session`: an ephemeral key and the address to dial with it."""
-    check_sender(request)
+    check_csrf(request)
     sessions = request.app.get(AZURE_SESSIONS)
     if sessions is None:
-        raise NotConfigured(AZURE_NOT_CONFIGURED)
-    body = await read_object(request)
-    wanted = AzureSessionRequest(
-        voice=text_of(body, "voice"),
-        instructions=text_of(body, "instructions"),
-        temperature=number_of(body, "temperature"),
+        raise NotConfigured(AZURE_NOT_CONFIGURED_TEXT)
+    body = await read_json_object(request)
+    session_request = AzureSessionRequest(
+        voice=string_field(body, "voice"),
+        instructions=string_field(body, "instructions"),
+        temperature=number_field(body, "temperature"),
     )
-    permitted_azure_session(principal.policy, sessions.resource, wanted)  # what is refused anyway costs no quota
+    permitted_azure_request(
+        principal.policy, sessions.resource, session_request
+    )  # what is refused anyway costs no quota
     now = asyncio.get_running_loop().time()
-    request.app[SPENDING].buy("mint", principal.identity, address_of(request), now)
+    request.app[PAID_ROUTE_QUOTA].charge("mint", principal.identity, client_address(request), now)
     try:
-        session = await sessions.create(wanted, principal.policy)
+        session = await sessions.create(session_request, principal.policy)
     except UpstreamError as error:
-        answer = ErrorAnswer.of(error)
-        return _failed("Failed to create realtime session", answer.message, answer.status, answer.headers)
+        error_body = ErrorResponse.from_error(error)
+        return _failure_response(
+            "Failed to create realtime session", error_body.message, error_body.status, error_body.headers
+        )
     return web.json_response(session, headers=NO_STORE)
 
 
@@ -55,21 +63,21 @@ async def azure_tools(request: web.Request, principal: Principal) -> web.StreamR
 async def azure_tools_exec(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST …/realtime/tools/exec`: run one tool for a page whose model asked for it."""
     tools = request.app[TOOLS]
-    body = await read_object(request)
-    name = text_of(body, "name")
+    body = await read_json_object(request)
+    name = string_field(body, "name")
     if name is None:
         raise BadRequest("Tool name is required", "name")
     tool = tools.registry.get(name)
     if tool is None or not principal.policy.allows_tool(name):
-        return ErrorAnswer(404, f"Tool not found: {name:.80}").response()
+        return ErrorResponse(404, f"Tool not found: {name:.80}").to_response()
     if "http" not in tool.expose:
         raise AccessDenied(f"The tool {name} is not for use over HTTP.", status=403)
     context = ToolContext(session_id="", identity=principal.identity)
     call = ToolCall(f"http_{secrets.token_hex(8)}", name, json.dumps(_arguments(body)))
     result = await tools.runner.run(call, context, audience="http", offers=principal.policy.allows_tool)
     if result.code is not None:
-        status, details = why_not(result)
-        return _failed("Tool execution failed", details, status)
+        status, details = describe_failure(result)
+        return _failure_response("Tool execution failed", details, status)
     return web.json_response({"output": json.loads(result.output)})
 
 
@@ -95,5 +103,5 @@ async def azure_health(request: web.Request, principal: Principal) -> web.Stream
     return web.json_response({"status": "ok"})
 
 
-def _failed(error: str, details: str, status: int, headers: dict[str, str] | None = None) -> web.Response:
+def _failure_response(error: str, details: str, status: int, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response({"error": error, "details": details}, status=status, headers=headers)

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 
 from relay.app.context import AUTHENTICATOR
-from relay.errors import ApiError, BadRequest, TooBig
+from relay.errors import BadRequest, OpenAIError, PayloadTooLarge
 from relay.protocols.json_limits import MAX_ESCAPES, has_too_many_members
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -21,11 +21,11 @@ MAX_BODY_BYTES = 100 * 1024
 MAX_MEMBERS = 10_000
 """How many members and list elements a body may have; each costs the event loop time."""
 
-_NO_OBJECT = "The body must be a JSON object."
+_NOT_AN_OBJECT_TEXT = "The body must be a JSON object."
 _HEADER_SAFE = re.compile(r"[\x21-\x7e]+")
 
 
-def check_sender(request: web.Request) -> None:
+def check_csrf(request: web.Request) -> None:
     """A page elsewhere can make a browser send a form here unasked, but no JSON, and not under our own origin.
 
     Raises BadRequest for a request that is neither JSON nor from a page that may use us.
@@ -38,7 +38,7 @@ def check_sender(request: web.Request) -> None:
     raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
 
 
-async def read_object(request: web.Request) -> dict[str, Any]:
+async def read_json_object(request: web.Request) -> dict[str, Any]:
     """The JSON object of a request; none, or another content type than application/json, is an empty one.
 
     Raises BadRequest for what is no JSON object in UTF-8, TooBig beyond `MAX_BODY_BYTES`.
@@ -49,28 +49,28 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     async for chunk in request.content.iter_chunked(16 * 1024):
         raw += chunk
         if len(raw) > MAX_BODY_BYTES:
-            raise TooBig(f"The body may have at most {MAX_BODY_BYTES} bytes.")
+            raise PayloadTooLarge(f"The body may have at most {MAX_BODY_BYTES} bytes.")
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
         raise BadRequest("The body must be UTF-8.")
-    body = json_value(bytes(raw))
+    body = parse_json_body(bytes(raw))
     if not isinstance(body, dict):
-        raise BadRequest(_NO_OBJECT)
+        raise BadRequest(_NOT_AN_OBJECT_TEXT)
     return body
 
 
-async def read_api_object(request: web.Request) -> dict[str, Any]:
+async def read_openai_object(request: web.Request) -> dict[str, Any]:
     """The JSON object of a request on an OpenAI-shaped route. Raises ApiError for anything else."""
     raw = await request.read()
     try:
-        body = json_value(raw)
+        body = parse_json_body(raw)
     except BadRequest as error:
-        raise ApiError(str(error), 400, "invalid_json") from error
+        raise OpenAIError(str(error), 400, "invalid_json") from error
     if not isinstance(body, dict):
-        raise ApiError(_NO_OBJECT, 400, "invalid_type")
+        raise OpenAIError(_NOT_AN_OBJECT_TEXT, 400, "invalid_type")
     return body
 
 
-def json_value(raw: bytes) -> Any:
+def parse_json_body(raw: bytes) -> Any:
     """The JSON value that a body is; an empty object if the body is blank.
 
     Raises BadRequest for no JSON, and for too much of it. It also refuses what parsers understand differently (RFC
@@ -86,13 +86,13 @@ def json_value(raw: bytes) -> Any:
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         orjson.loads(raw)  # it is the stricter one, but does not tell of members that come twice
-        return json.loads(raw, object_pairs_hook=_members)
+        return json.loads(raw, object_pairs_hook=_unique_members)
     except (ValueError, RecursionError) as error:
         reason = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
         raise BadRequest(f"The body is not valid JSON{reason}.") from None
 
 
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
@@ -100,12 +100,12 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def address_of(request: web.Request) -> str | None:
+def client_address(request: web.Request) -> str | None:
     """Where a request comes from; in a relay, through the proxies that its settings name."""
-    return request.app[AUTHENTICATOR].address(request) if AUTHENTICATOR in request.app else request.remote
+    return request.app[AUTHENTICATOR].client_address(request) if AUTHENTICATOR in request.app else request.remote
 
 
-def text_of(body: dict[str, Any], name: str) -> str | None:
+def string_field(body: dict[str, Any], name: str) -> str | None:
     """A string field, trimmed; None where it is missing, null or blank. Raises BadRequest for another type."""
     value = body.get(name)
     if value is None:
@@ -115,19 +115,19 @@ def text_of(body: dict[str, Any], name: str) -> str | None:
     return value.strip() or None
 
 
-def key_of(body: dict[str, Any], name: str) -> str | None:
+def key_field(body: dict[str, Any], name: str) -> str | None:
     """A field that is sent on in a header. Raises BadRequest for what no header can hold; never repeats it."""
-    value = text_of(body, name)
+    value = string_field(body, name)
     if value is not None and not _HEADER_SAFE.fullmatch(value):
         raise BadRequest(f"{name} holds characters that no key has.", name)
     return value
 
 
-def number_of(body: dict[str, Any], name: str, where: str = "") -> float | None:
-    """A number; None where it is missing or null. Raises BadRequest for anything else; `where` is its parent's name."""
+def number_field(body: dict[str, Any], name: str, parent: str = "") -> float | None:
+    """Return a number; None if missing or null. Raises BadRequest for anything else. `parent` prefixes its name."""
     value = body.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadRequest(f"{where}{name} must be a number.", f"{where}{name}")
+        raise BadRequest(f"{parent}{name} must be a number.", f"{parent}{name}")
     return value

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from relay.app.context import AUTHENTICATOR, LOGINS, SETTINGS
 from relay.auth import admin_login
-from relay.auth.keyring import identity_of
-from relay.endpoints.bodies import NO_STORE, read_object, text_of
-from relay.endpoints.pages import asset
-from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, TooOften
+from relay.auth.keyring import key_identity
+from relay.endpoints.bodies import NO_STORE, read_json_object, string_field
+from relay.endpoints.pages import asset_response
+from relay.errors import AccessDenied, BadRequest, ConfigError, NotConfigured, RateLimited
 from relay.session.common.policy import Principal
 from relay.session.common.rate_limit import KeyedRateLimiter, address_key
 from relay.web import PAGE_HEADERS
@@ -27,35 +27,35 @@ _log = logging.getLogger("relay.access")
 
 async def login_page(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /login`: the form; a link of `relay console` brings its code along and needs none."""
-    return signed_out_page(200)
+    return login_form(200)
 
 
-def signed_out_page(status: int) -> web.Response:
+def login_form(status: int) -> web.Response:
     """The login form, in place of a page that is for admins alone."""
-    return asset("login.html", "text/html", PAGE_HEADERS | NO_STORE, status)
+    return asset_response("login.html", "text/html", PAGE_HEADERS | NO_STORE, status)
 
 
-def wants_page(request: web.Request) -> bool:
+def accepts_html(request: web.Request) -> bool:
     """Whether a browser asks for a page to look at."""
     return "text/html" in request.headers.get("Accept", "")
 
 
 async def sign_in(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST /login`: `{"code"}` of `relay console`, or `{"key"}`, one of RELAY_ADMIN_KEYS; answers with a cookie."""
-    _refuse_other_pages(request)
-    address, now = request.app[AUTHENTICATOR].address(request), asyncio.get_running_loop().time()
+    _refuse_cross_site(request)
+    address, now = request.app[AUTHENTICATOR].client_address(request), asyncio.get_running_loop().time()
     wait_s = request.app[LOGIN_ATTEMPTS].take(address_key(address), now)
     if wait_s:
-        raise TooOften(f"Too many tries to sign in from this address; wait {wait_s:.0f} s.", wait_s)
+        raise RateLimited(f"Too many tries to sign in from this address; wait {wait_s:.0f} s.", wait_s)
     if request.content_type != "application/json":
         raise BadRequest("Send the body as JSON, with Content-Type: application/json.", "Content-Type")
-    identity = await _identity(request.app, await read_object(request))
+    identity = await _authenticate_admin(request.app, await read_json_object(request))
     _log.info("admin %s signed in from %s", identity, address)
     response = web.json_response({"signedIn": True}, headers=NO_STORE)
     response.set_cookie(
         admin_login.cookie_name(request),
-        request.app[LOGINS].issue(request, identity),
-        max_age=admin_login.LOGIN_SECONDS,
+        request.app[LOGINS].issue_cookie(request, identity),
+        max_age=admin_login.LOGIN_TTL_S,
         httponly=True,
         samesite="Strict",
         secure=admin_login.needs_secure_cookie(request),
@@ -65,7 +65,7 @@ async def sign_in(request: web.Request, principal: Principal) -> web.StreamRespo
 
 async def sign_out(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`POST /logout`: revoke the cookie, so that copies of it are invalid as well."""
-    _refuse_other_pages(request)
+    _refuse_cross_site(request)
     request.app[LOGINS].sign_out(request)
     response = web.json_response({"signedIn": False}, headers=NO_STORE)
     response.del_cookie(
@@ -77,29 +77,29 @@ async def sign_out(request: web.Request, principal: Principal) -> web.StreamResp
     return response
 
 
-def _refuse_other_pages(request: web.Request) -> None:
+def _refuse_cross_site(request: web.Request) -> None:
     """Raise AccessDenied for a request that another site made a browser send (CSRF); programs send no such headers."""
     headers = request.headers
-    if ("Sec-Fetch-Site" in headers or "Origin" in headers) and not admin_login.is_from_own_page(request):
+    if ("Sec-Fetch-Site" in headers or "Origin" in headers) and not admin_login.is_same_origin_request(request):
         raise AccessDenied("Only the relay's own pages sign in and out.", status=403)
 
 
-async def _identity(app: web.Application, body: dict[str, object]) -> str:
+async def _authenticate_admin(app: web.Application, body: dict[str, object]) -> str:
     """Who signs in. Raises AccessDenied, BadRequest, NotConfigured."""
-    code, key = text_of(body, "code"), text_of(body, "key")
+    code, key = string_field(body, "code"), string_field(body, "key")
     if (code is None) == (key is None):
         raise BadRequest("Send either code or key.", "code")
     if key is not None:
-        if app[AUTHENTICATOR].keys.kind_of(key) != "admin":
+        if app[AUTHENTICATOR].keys.classify(key) != "admin":
             raise AccessDenied("This is not an admin key of this relay (RELAY_ADMIN_KEYS).", status=401)
-        return identity_of(key)
+        return key_identity(key)
     try:
         is_good = await asyncio.to_thread(
-            admin_login.redeem_code, app[SETTINGS].access.state_dir, code or "", time.time()
+            admin_login.redeem_login_code, app[SETTINGS].access.state_dir, code or "", time.time()
         )
     except ConfigError as error:
         _log.error("%s", error)
         raise NotConfigured("Codes cannot be used at this relay; its log says why.") from None
     if not is_good:
         raise AccessDenied("The link was used already, or is older than a minute: run `relay console` again.", 401)
-    return admin_login.CONSOLE
+    return admin_login.CONSOLE_IDENTITY

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from relay.app.middleware import ErrorAnswer
-from relay.app.session_limiter import Spending
+from relay.app.middleware import ErrorResponse
+from relay.app.session_limiter import PaidRouteQuota
 from relay.config.navai_options import NavaiOptions, NavaiPaths
 from relay.endpoints.navai_handlers import (
-    PREFIX,
+    WARNING_PREFIX,
     NavaiBackend,
     client_secret,
     execute_function,
@@ -31,7 +31,7 @@ from relay.toolkit.loading.library import ToolLibrary
 from relay.toolkit.loading.search_paths import SourceFile, ToolSources
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.running.runner import ToolRunner
-from relay.transport.http_client import ProviderClient
+from relay.transport.http_client import ProviderHttpClient
 from relay.upstreams.clients.browser_secrets import create_client_secret
 from relay.upstreams.clients.elevenlabs import synthesize_speech
 
@@ -75,7 +75,7 @@ NAVAI_ROUTES: tuple[NavaiRoute, ...] = (
 """Every route of a NAVAI backend; a handler gets the request, the backend and who asks."""
 
 
-def pattern_of(path: str) -> str:
+def case_insensitive_pattern(path: str) -> str:
     """An aiohttp route for a path that is matched without regard to case, with or without a slash at its end."""
     bare = path.strip("/")
     name = re.sub(r"\W", "_", f"path_{bare}", flags=re.ASCII)
@@ -113,7 +113,7 @@ def resolve_runtime_config(options: NavaiOptions) -> NavaiRuntimeConfig:
     """The modules that would be loaded, none of which is run. Raises ToolError where the base folder is bad."""
     warnings: list[str] = []
     modules = tool_sources(options).find(warnings)
-    return NavaiRuntimeConfig(tuple(modules), tuple(f"{PREFIX} {warning}" for warning in warnings))
+    return NavaiRuntimeConfig(tuple(modules), tuple(f"{WARNING_PREFIX} {warning}" for warning in warnings))
 
 
 def add_routes(
@@ -140,7 +140,7 @@ def add_routes(
     for row in NAVAI_ROUTES:
         if row.is_function and not options.include_functions:
             continue
-        resource = app.router.add_resource(pattern_of(row.path(options.paths)))
+        resource = app.router.add_resource(case_insensitive_pattern(row.path(options.paths)))
         resource.add_route(row.method, _standalone(row, backend))
         if row.method == "GET":
             resource.add_route("HEAD", _standalone(row, backend))
@@ -156,11 +156,11 @@ def client_secret_handler(options: NavaiOptions) -> Handler:
     `add_routes` is better where there is an application: it keeps connections, and closes them with the application.
     """
     row = NavaiRoute("POST", lambda paths: paths.client_secret, client_secret, PROVIDER_SECRET)
-    spending = Spending()
+    spending = PaidRouteQuota()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        async with ProviderClient() as provider:
-            backend = NavaiBackend(options, ToolRegistry(), spending=spending, provider=provider)
+        async with ProviderHttpClient() as provider:
+            backend = NavaiBackend(options, ToolRegistry(), quota=spending, provider=provider)
             return await _standalone(row, backend)(request)
 
     return handle
@@ -173,12 +173,12 @@ def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
         try:
             return await row.handler(request, backend, Principal("anonymous"))
         except RelayError as error:
-            return ErrorAnswer.of(error).response()
+            return ErrorResponse.from_error(error).to_response()
         except web.HTTPException:
             raise
         except Exception:
             _log.exception("%s %r failed", request.method, request.path)
-            return ErrorAnswer(500, "The server failed while answering; its log says more.").response()
+            return ErrorResponse(500, "The server failed while answering; its log says more.").to_response()
 
     return handle
 
@@ -186,6 +186,6 @@ def _standalone(row: NavaiRoute, backend: NavaiBackend) -> Handler:
 def _wrong_method(allowed: str) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         text = f"{request.method} is not possible here; use {allowed}."
-        return ErrorAnswer(405, text, headers={"Allow": allowed}).response()
+        return ErrorResponse(405, text, headers={"Allow": allowed}).to_response()
 
     return handle

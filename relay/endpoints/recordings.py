@@ -8,19 +8,19 @@ from aiohttp import web
 
 from relay.app.context import RECORDINGS
 from relay.endpoints.bodies import NO_STORE
-from relay.endpoints.pages import asset
-from relay.recording.postprocess import is_finished
+from relay.endpoints.pages import asset_response
+from relay.recording.postprocess import is_finalized
 from relay.recording.store.header import read_header
 from relay.recording.store.layout import (
-    ASSISTANT_TRACK,
-    PEAKS,
-    TIMELINE,
-    TRANSCRIPT,
-    USER_TRACK,
+    ASSISTANT_TRACK_FILE,
+    PEAKS_FILE,
+    TIMELINE_FILE,
+    TRANSCRIPT_FILE,
+    USER_TRACK_FILE,
     RecordingError,
-    all_recordings,
-    is_live,
-    size_bytes,
+    folder_size_bytes,
+    is_being_recorded,
+    list_recordings,
 )
 from relay.session.common.policy import Principal
 from relay.web import CONTENT_SECURITY_POLICY, PAGE_HEADERS
@@ -32,17 +32,17 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",  # voices are nobody's cache's business
 }
 _TYPES: Final = {
-    TIMELINE: "application/json",
-    PEAKS: "application/octet-stream",
-    TRANSCRIPT: "text/vtt",
-    USER_TRACK: "audio/flac",
-    ASSISTANT_TRACK: "audio/flac",
+    TIMELINE_FILE: "application/json",
+    PEAKS_FILE: "application/octet-stream",
+    TRANSCRIPT_FILE: "text/vtt",
+    USER_TRACK_FILE: "audio/flac",
+    ASSISTANT_TRACK_FILE: "audio/flac",
 }
 
 
 async def recordings_page(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings`: the page that draws them."""
-    return asset("recordings.html", "text/html", _HEADERS)
+    return asset_response("recordings.html", "text/html", _HEADERS)
 
 
 async def recordings_list(request: web.Request, principal: Principal) -> web.StreamResponse:
@@ -54,34 +54,34 @@ async def recordings_list(request: web.Request, principal: Principal) -> web.Str
 
 async def recording_file(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /recordings/<name>/<file>`: one of the derived files, in ranges if asked."""
-    name, file = request.match_info["name"], request.match_info["file"]
-    path = await asyncio.to_thread(_path, request.app[RECORDINGS].root, name, file)
-    headers = NO_STORE | {"Content-Type": _TYPES[file], "X-Content-Type-Options": "nosniff"}
+    name, file_name = request.match_info["name"], request.match_info["file"]
+    path = await asyncio.to_thread(_file_path, request.app[RECORDINGS].root, name, file_name)
+    headers = NO_STORE | {"Content-Type": _TYPES[file_name], "X-Content-Type-Options": "nosniff"}
     return web.FileResponse(path, headers=headers)
 
 
 def _rows(root: Path) -> list[dict[str, Any]]:
-    return [_row(folder) for folder in reversed(all_recordings(root)[-MAX_LISTED:])]
+    return [_row(folder) for folder in reversed(list_recordings(root)[-MAX_LISTED:])]
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": folder.name, "bytes": size_bytes(folder)}
+    row: dict[str, Any] = {"name": folder.name, "bytes": folder_size_bytes(folder)}
     try:
         header = read_header(folder)
     except RecordingError as error:
         return row | {"state": "broken", "why": str(error)}
-    state = "live" if is_live(folder) else "finished" if is_finished(folder) else "unfinished"
+    state = "live" if is_being_recorded(folder) else "finished" if is_finalized(folder) else "unfinished"
     return row | {
         "state": state,
         "started": header.started.isoformat(),
-        "identity": header.beginning.principal.identity,
+        "identity": header.setup.principal.identity,
         "model": header.model,
     }
 
 
-def _path(root: Path, name: str, file: str) -> Path:
+def _file_path(root: Path, name: str, file: str) -> Path:
     """The file of a recording that is really there; names are compared, never joined to a path unseen."""
-    folder = next((path for path in all_recordings(root) if path.name == name), None)
+    folder = next((path for path in list_recordings(root) if path.name == name), None)
     if folder is None:
         raise RecordingError(f"there is no recording {name!r:.80}")
     if file not in _TYPES:

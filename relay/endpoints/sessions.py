@@ -15,17 +15,17 @@ from picows import WSCloseCode
 
 from audio.formats import AudioFormat
 from relay.app import context
-from relay.auth.authenticator import chosen_subprotocol, offered_subprotocols
+from relay.auth.authenticator import offered_subprotocols, select_subprotocol
 from relay.config.policy_file import require_value
-from relay.errors import AccessDenied, ApiError, BadRequest, Full
-from relay.protocols.client_protocol import DeviceClientProtocol, Opening, RealtimeClientProtocol
+from relay.errors import AccessDenied, BadRequest, CapacityExceeded, OpenAIError
+from relay.protocols.client_protocol import DeviceClientProtocol, OpeningHandshake, RealtimeClientProtocol
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions
 from relay.session.common.policy import Policy, Principal
 from relay.session.device.commands import SendError
 from relay.transport.read_budget import ReadBudget
-from relay.transport.upgrade import check_upgrade, take_over, upgraded_response
-from relay.transport.upstream import UpstreamRefusal
+from relay.transport.upgrade import check_upgrade, upgrade_to_websocket, upgraded_response
+from relay.transport.upstream import UpstreamConnectError
 from relay.transport.websocket import StrictTextListener
 
 MAX_VOICE_CHARS = 128
@@ -39,63 +39,67 @@ async def session_slot(request: web.Request, principal: Principal) -> AsyncItera
     Raises Full, TooOften, and AccessDenied where the secret or the key is not valid any more.
     """
     app = request.app
-    app[context.SESSIONS].refuse_when_draining()
+    app[context.SESSIONS].check_not_draining()
     with (
-        app[context.ADMISSION].session(app[context.AUTHENTICATOR].address(request)),
-        app[context.CLIENT_SECRETS].in_use(principal.secret_id) as spend,
+        app[context.SESSION_LIMITER].acquire_session(app[context.AUTHENTICATOR].client_address(request)),
+        app[context.CLIENT_SECRETS].reserve(principal.secret_id) as spend,
     ):
-        await app[context.ADMISSION].turn()
-        app[context.SESSIONS].check_still_admitted(principal)
+        await app[context.SESSION_LIMITER].wait_session_turn()
+        app[context.SESSIONS].check_still_authorized(principal)
         yield spend
 
 
-def accept(request: web.Request, socket: StrictTextListener, read_within: tuple[ReadBudget, str] | None = None) -> bool:
+def accept_websocket(
+    request: web.Request, socket: StrictTextListener, read_budget: tuple[ReadBudget, str] | None = None
+) -> bool:
     """Answer the upgrade and give the connection to `socket`; False if the client has left."""
-    subprotocol = chosen_subprotocol(request)
-    return take_over(request, socket, request.app[context.KEEPALIVE], subprotocol=subprotocol, read_within=read_within)
+    subprotocol = select_subprotocol(request)
+    return upgrade_to_websocket(
+        request, socket, request.app[context.KEEPALIVE], subprotocol=subprotocol, read_budget=read_budget
+    )
 
 
-async def device_socket(
+async def serve_device(
     request: web.Request, principal: Principal, protocol: DeviceClientProtocol
 ) -> web.StreamResponse:
     """Accept a device client, then dial its upstream; returns when the client is gone."""
     app = request.app
     check_upgrade(request)
     options, voice = protocol.options, None
-    if protocol.reads_query:
-        has_voices = app[context.VOICES].rules is not None
-        options, voice = read_query(request, principal.policy, options, has_voices=has_voices)
+    if protocol.accepts_query_options:
+        has_voices = app[context.VOICES].tts_options is not None
+        options, voice = read_device_query(request, principal.policy, options, has_voices=has_voices)
     initial = app[context.SESSION_FACTORY].initial_session(principal.policy, voice)
     socket = StrictTextListener(protocol.max_message_bytes)
     try:
         async with session_slot(request, principal) as spend:
-            live = app[context.SESSION_FACTORY].device(protocol, principal, initial, options, socket)
+            live = app[context.SESSION_FACTORY].create_device_session(protocol, principal, initial, options, socket)
             audio = options.input
-            with app[context.SESSIONS].registered(live, spend, f"{audio.encoding} {audio.rate_hz} Hz"):
-                if accept(request, socket):
+            with app[context.SESSIONS].register(live, spend, f"{audio.encoding} {audio.rate_hz} Hz"):
+                if accept_websocket(request, socket):
                     await live.run()
-    except Full as full:
+    except CapacityExceeded as full:
         if "Origin" not in request.headers:
             raise
-        await _turn_away(request, protocol, full)
+        await _reject_with_error(request, protocol, full)
     return upgraded_response()
 
 
-async def _turn_away(request: web.Request, protocol: DeviceClientProtocol, full: Full) -> None:
+async def _reject_with_error(request: web.Request, protocol: DeviceClientProtocol, error: CapacityExceeded) -> None:
     """Accept a page's connection to say why there is no session: a refused upgrade shows a browser only 1006."""
     socket = StrictTextListener(protocol.max_message_bytes)
-    gone = asyncio.Event()
-    socket.on_closed = lambda code, reason: gone.set()
-    if take_over(request, socket, request.app[context.KEEPALIVE]):
+    closed = asyncio.Event()
+    socket.on_closed = lambda code, reason: closed.set()
+    if upgrade_to_websocket(request, socket, request.app[context.KEEPALIVE]):
         codec = protocol.codec(request.app[context.KNOWN_SECRETS])
-        message = codec.encode(SendError("full", str(full), retryable=True))
+        message = codec.encode(SendError("full", str(error), retryable=True))
         if message is not None:
             socket.send_text(message)
-        socket.close(WSCloseCode.TRY_AGAIN_LATER.value, str(full))
-        await gone.wait()
+        socket.close(WSCloseCode.TRY_AGAIN_LATER.value, str(error))
+        await closed.wait()
 
 
-def read_query(
+def read_device_query(
     request: web.Request, policy: Policy, defaults: DeviceOptions, *, has_voices: bool
 ) -> tuple[DeviceOptions, str | None]:
     """The formats and the voice of the query string. Raises BadRequest naming the field and what is possible."""
@@ -123,79 +127,80 @@ def read_query(
     return replace(defaults, input=audio_format, output=audio_format), voice or None
 
 
-async def realtime_socket(
+async def serve_realtime(
     request: web.Request, principal: Principal, protocol: RealtimeClientProtocol
 ) -> web.StreamResponse:
     """Serve a Realtime client until it is gone."""
     app = request.app
     check_upgrade(request)
-    refuse_other_kinds(request)
-    opening = Opening(request.path, request.query, request.headers, offered_subprotocols(request))
-    codec = app[context.SESSION_FACTORY].realtime_codec(protocol.dialect(opening))
-    model = requested_model(request, principal, app[context.UPSTREAM].own_model)
+    refuse_unsupported(request)
+    opening = OpeningHandshake(request.path, request.query, request.headers, offered_subprotocols(request))
+    codec = app[context.SESSION_FACTORY].create_realtime_codec(protocol.select_dialect(opening))
+    model = requested_model(request, principal, app[context.UPSTREAM].default_model)
     socket = StrictTextListener(protocol.max_message_bytes)
     async with session_slot(request, principal) as spend:
-        live = app[context.SESSION_FACTORY].realtime(principal, model, codec, socket)
-        with app[context.SESSIONS].registered(live, spend, f"Realtime, policy {principal.policy.name}"):
+        live = app[context.SESSION_FACTORY].create_realtime_session(principal, model, codec, socket)
+        with app[context.SESSIONS].register(live, spend, f"Realtime, policy {principal.policy.name}"):
             if "Origin" not in request.headers:
-                await _dial_first(request, live)
-            owner = app[context.AUTHENTICATOR].owner(request, principal)
-            if accept(request, socket, (app[context.SESSIONS].read_budget, owner)):
+                await _connect_upstream_first(request, live)
+            owner = app[context.AUTHENTICATOR].quota_key(request, principal)
+            if accept_websocket(request, socket, (app[context.SESSIONS].read_budget, owner)):
                 await live.run()
             else:
-                live.give_up()
+                live.abandon()
     return upgraded_response()
 
 
-def refuse_other_kinds(request: web.Request) -> None:
+def refuse_unsupported(request: web.Request) -> None:
     """Raise ApiError (501) for what the protocol has besides conversations over this socket."""
     if "call_id" in request.query:
-        raise ApiError("This relay does not attach to calls yet.", 501, "not_implemented", "call_id")
+        raise OpenAIError("This relay does not attach to calls yet.", 501, "not_implemented", "call_id")
     if request.query.get("intent", "conversation") != "conversation":
-        raise ApiError(
+        raise OpenAIError(
             "This relay holds conversations only, no transcription sessions yet.", 501, "not_implemented", "intent"
         )
 
 
-def requested_model(request: web.Request, principal: Principal, own: str | None) -> str:
-    """The model that the URL asks for, "" for the relay's own; `own` is its name, None if no policy matters to it.
+def requested_model(request: web.Request, principal: Principal, relay_model: str | None) -> str:
+    """The model that the URL asks for, "" for the relay's own; `relay_model` is its name, None if no policy matters to
+    it.
 
     Raises ApiError for a model that the policy does not allow, AccessDenied where it allows none by itself.
     """
     query, policy = request.query, principal.policy
     model = query.get("model") or query.get("deployment") or ""
     if len(model) > MAX_MODEL_CHARS:
-        raise ApiError(f"model may have at most {MAX_MODEL_CHARS} characters.", 400, "invalid_value", "model")
+        raise OpenAIError(f"model may have at most {MAX_MODEL_CHARS} characters.", 400, "invalid_value", "model")
     if model and not policy.allows_model(model):
-        raise ApiError(
+        raise OpenAIError(
             f"The model '{model}' does not exist or you do not have access to it.", 404, "model_not_found", "model"
         )
-    if model or own is None:
+    if model or relay_model is None:
         return model
-    default = require_value("model", policy.default_model(own))
-    return "" if default == own else default
+    default = require_value("model", policy.default_model(relay_model))
+    return "" if default == relay_model else default
 
 
-async def _dial_first(request: web.Request, live: RealtimeRuntime) -> None:
+async def _connect_upstream_first(request: web.Request, live: RealtimeRuntime) -> None:
     def is_gone() -> bool:
         return request.transport is None or request.transport.is_closing()
 
     try:
-        await live.dial_first(is_gone)
-    except UpstreamRefusal as refusal:
-        status = _client_status(refusal.status)
+        await live.connect_upstream_first(is_gone)
+    except UpstreamConnectError as refusal:
+        status = _status_for_client(refusal.status)
         if not is_gone():
-            live.not_accepted(status, str(refusal))
-        raise ApiError(str(refusal), status, "upstream_refused") from refusal
+            live.on_handshake_refused(status, str(refusal))
+        raise OpenAIError(str(refusal), status, "upstream_refused") from refusal
     try:  # a session that has ended meanwhile could not tell its client so
-        request.app[context.SESSIONS].check_still_admitted(live.core.principal)
-    except (AccessDenied, Full) as late:
-        live.give_up()
-        live.not_accepted(late.status if isinstance(late, AccessDenied) else late.http_status, str(late))
+        request.app[context.SESSIONS].check_still_authorized(live.core.principal)
+    except (AccessDenied, CapacityExceeded) as late:
+        live.abandon()
+        live.on_handshake_refused(late.status if isinstance(late, AccessDenied) else late.http_status, str(late))
         raise
 
 
-def _client_status(status: int | None) -> int:
+def _status_for_client(status: int | None) -> int:
     """What the client is told of the upstream's status: its own requests' faults as they are, the relay's as 502."""
     if status in (400, 404, 429, 503):
         return status

@@ -2,7 +2,7 @@
 
 There are two kinds, by who owns the turns. In a device session the relay does: it answers, interrupts, runs tools and
 paces the audio. A `ClientCodec` puts that into the client's protocol. In a Realtime session the client does, in
-OpenAI's protocol or in a `Dialect` of it.
+OpenAI's protocol or in a `RealtimeDialect` of it.
 
 A `ClientCodec` belongs to one connection and may keep state. It turns messages into events and audio, and commands into
 messages. It never decides anything: limits, order and pace are the runtime's. An acknowledgement of audio, whatever it
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions
@@ -28,11 +28,11 @@ class ClientCodec(Protocol):
     """One connection's codec, for a client of a session whose turns the relay owns."""
 
     @property
-    def takes_binary_audio(self) -> bool:
+    def accepts_binary_audio(self) -> bool:
         """Whether a binary message of the client's is audio; otherwise it is a fault."""
 
     @property
-    def encode_audio(self) -> Callable[[PartKey, Chunk], Sequence[bytes]] | None:
+    def encode_audio(self) -> Callable[[PartKey, BytesLike], Sequence[bytes]] | None:
         """Audio of a content part, in the client's format, as text messages. None: each chunk is a binary message."""
 
     def decode_text(self, message: bytes) -> ClientEvent | bytes | None:
@@ -63,26 +63,26 @@ class DeviceClientProtocol(ClientProtocol):
     """Makes the codec of one connection. The secrets are removed from all messages but text deltas."""
     options: DeviceOptions = DeviceOptions()  # frozen
     """What a session begins with."""
-    reads_query: bool = False
+    accepts_query_options: bool = False
     """Whether the client may choose format, rate and voice in the query of its URL."""
 
 
-class Dialect(Protocol):
+class RealtimeDialect(Protocol):
     """Another way of speaking the Realtime protocol, on one side of the relay; GA is on the other."""
 
     @property
-    def renamed_down(self) -> Mapping[str, str]:
-        """The types that `down` only renames. Deltas that are not among them are the same in both dialects."""
+    def renamed_server_events(self) -> Mapping[str, str]:
+        """The types that `to_client` only renames. Deltas that are not among them are the same in both dialects."""
 
-    def up(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def to_upstream(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """An event on its way to the upstream, as exactly one event."""
 
-    def down(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def to_client(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """An event on its way to the client; from an upstream at least one event."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class OpeningHandshake:
     """What a client's request to open a connection says of the dialect that it speaks."""
 
     path: str
@@ -95,5 +95,5 @@ class Opening:
 class RealtimeClientProtocol(ClientProtocol):
     """OpenAI's Realtime protocol, for clients that own their turns."""
 
-    dialect: Callable[[Opening], Dialect | None]
+    select_dialect: Callable[[OpeningHandshake], RealtimeDialect | None]
     """The dialect of one connection; None for GA."""

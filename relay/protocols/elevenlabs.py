@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 import orjson
 
 from audio.formats import AudioFormat
-from relay.json_types import JsonObject, json_object
+from relay.json_types import JsonObject, parse_json_object
 from relay.protocols.openai.audio_events import decode_audio
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import TtsAudioDelta
@@ -24,7 +24,7 @@ INACTIVITY_TIMEOUT_S = 180
 MAX_ALIGNED_CHARS = 65_536
 
 _G711 = {"pcmu": "ulaw_8000", "pcma": "alaw_8000"}
-FINAL_CODES = frozenset(
+PERMANENT_ERROR_CODES = frozenset(
     {
         "voice_id_does_not_exist", "voice_not_found", "model_not_found", "model_id_does_not_exist", "invalid_api_key",
         "missing_permissions", "quota_exceeded", "unsupported_output_format", "output_format_not_allowed",
@@ -34,18 +34,18 @@ FINAL_CODES = frozenset(
 """Asking again for the same brings the same answer."""
 
 
-def output_format(audio: AudioFormat) -> str:
+def output_format_name(audio: AudioFormat) -> str:
     """ElevenLabs' name of a format."""
     return _G711.get(audio.encoding) or f"pcm_{audio.rate_hz}"
 
 
-def socket_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str | None) -> str:
+def stream_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str | None) -> str:
     """The address of the voice's WebSocket; whole sentences come, so that it need not wait for more (`auto_mode`)."""
     parts = urlsplit(base_url.rstrip("/"))
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     path = f"{parts.path}/v1/text-to-speech/{quote(voice_id, safe='')}/multi-stream-input"
     query = {
-        "output_format": output_format(audio),
+        "output_format": output_format_name(audio),
         "auto_mode": "true",
         "sync_alignment": "true",
         "inactivity_timeout": str(INACTIVITY_TIMEOUT_S),
@@ -53,7 +53,7 @@ def socket_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str |
     return urlunsplit((scheme, parts.netloc, path, urlencode(query), ""))
 
 
-VoiceOutput = ev.TtsEvent | ev.MalformedUpstreamMessage | TtsAudioDelta
+TtsOutput = ev.TtsEvent | ev.MalformedUpstreamMessage | TtsAudioDelta
 """What comes of an external voice: how it goes, and its audio."""
 
 
@@ -64,44 +64,44 @@ class ElevenLabsCodec:
         """`secrets` are taken out of errors."""
         self._secrets = secrets
         self._voice_settings = dict(voice_settings or {})
-        self._begun: set[str] = set()
+        self._open_contexts: set[str] = set()
 
     def encode(self, command: cmd.TtsCommand) -> list[bytes]:
         """A command as text messages; none for what is no business of the connection."""
         match command:
             case cmd.SynthesizeSentence(context_id, text):
-                return [*self._begin(context_id), _dump(context_id, text=text, flush=True)]
+                return [*self._open_context(context_id), _dump(context_id, text=text, flush=True)]
             case cmd.FinishTtsContext(context_id):
-                return self._close(context_id, flush=True)
+                return self._close_context(context_id, flush=True)
             case cmd.CancelTtsContext(context_id):
-                return self._close(context_id)
+                return self._close_context(context_id)
             case cmd.KeepTtsContextAlive(context_id):
-                return [_dump(context_id, text="")] if context_id in self._begun else []
+                return [_dump(context_id, text="")] if context_id in self._open_contexts else []
             case _:
                 return []
 
-    def _begin(self, context_id: str) -> list[bytes]:
-        if context_id in self._begun:
+    def _open_context(self, context_id: str) -> list[bytes]:
+        if context_id in self._open_contexts:
             return []
-        self._begun.add(context_id)
+        self._open_contexts.add(context_id)
         settings = {"voice_settings": self._voice_settings} if self._voice_settings else {}
         return [_dump(context_id, text=" ", **settings)]
 
-    def _close(self, context_id: str, **flush: bool) -> list[bytes]:
-        if context_id not in self._begun:  # a message for a context that is not there would open one
+    def _close_context(self, context_id: str, **flush: bool) -> list[bytes]:
+        if context_id not in self._open_contexts:  # a message for a context that is not there would open one
             return []
-        self._begun.discard(context_id)
+        self._open_contexts.discard(context_id)
         return [*([_dump(context_id, **flush)] if flush else []), _dump(context_id, close_context=True)]
 
-    def decode(self, frame: str | bytes) -> list[VoiceOutput]:
+    def decode(self, frame: str | bytes) -> list[TtsOutput]:
         """One message as events and audio; none for what is no message of the protocol, or of no use."""
-        obj = json_object(frame)
+        obj = parse_json_object(frame)
         if obj is None:
             return []
         context_id = _text(obj, "contextId") or _text(obj, "context_id")
         if obj.get("error") is not None:
-            return [failure_of(obj, context_id, self._secrets)]
-        events: list[VoiceOutput] = []
+            return [decode_failure(obj, context_id, self._secrets)]
+        events: list[TtsOutput] = []
         audio = _text(obj, "audio")
         if audio:
             try:
@@ -114,11 +114,11 @@ class ElevenLabsCodec:
         return events
 
 
-def failure_of(obj: JsonObject, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.TtsFailed:
+def decode_failure(obj: JsonObject, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.TtsFailed:
     """An error message `{message, error, code}`; `error` names it, `code` is that of the close that follows."""
     code = redact(secrets.redact(str(obj.get("error"))), 64)
     message = redact(secrets.redact(_text(obj, "message")) or "ElevenLabs gave no reason", 300)
-    return ev.TtsFailed(message.rstrip(".") + ".", code, code not in FINAL_CODES, context_id)
+    return ev.TtsFailed(message.rstrip(".") + ".", code, code not in PERMANENT_ERROR_CODES, context_id)
 
 
 def _dump(context_id: str, **fields: Any) -> bytes:

@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
-from relay.protocols.openai.beta import BETA_NAMES
+from relay.protocols.openai.beta import BETA_EVENT_TYPES
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import PASSTHROUGH_EVENTS
 
-MAX_DEPTH = 200
+MAX_NESTING_DEPTH = 200
 """What orjson certainly writes (its limit is 254)."""
 MAX_CLIENT_MEMBERS = 10_000
 """In one event of a client: ten times what 128 tools usually have. The rules take up to 2.4 µs for each."""
@@ -23,17 +23,20 @@ MAX_ESCAPES = 200_000
 
 _STRUCTURE = b",[{"
 _PIECE_BYTES = 64 * 1024
-DELTAS = PASSTHROUGH_EVENTS | {BETA_NAMES[kind] for kind in PASSTHROUGH_EVENTS if kind in BETA_NAMES}
+UNREDACTED_EVENT_TYPES = PASSTHROUGH_EVENTS | {
+    BETA_EVENT_TYPES[kind] for kind in PASSTHROUGH_EVENTS if kind in BETA_EVENT_TYPES
+}
 """Not searched: a secret that is split over two deltas cannot be found in either."""
 
 
-def has_too_many_members(raw: bytes, most: int) -> bool:
-    """Whether a JSON text has more than `most` members, or more than `MAX_ESCAPES` escapes."""
-    return len(raw) > most and count_members(raw, most) is None
+def has_too_many_members(raw: bytes, max_members: int) -> bool:
+    """Whether a JSON text has more than `max_members` members, or more than `MAX_ESCAPES` escapes."""
+    return len(raw) > max_members and count_members(raw, max_members) is None
 
 
-def count_members(raw: bytes, most: int) -> int | None:
-    """How many members, lists and objects a JSON text has; None for more than `most`, or than `MAX_ESCAPES` escapes.
+def count_members(raw: bytes, max_members: int) -> int | None:
+    """How many members, lists and objects a JSON text has; None for more than `max_members`, or than `MAX_ESCAPES`
+    escapes.
 
     Commas and brackets in its texts are none. What has too many is seen at its first ones; a long text of a few members
     is passed over by position.
@@ -52,7 +55,7 @@ def count_members(raw: bytes, most: int) -> int | None:
         piece, start = held + raw[start : start + _PIECE_BYTES], start + _PIECE_BYTES
         held = b""
         if b"\\" in piece:
-            piece, held, n_found = _unescaped(piece)
+            piece, held, n_found = _strip_escapes(piece)
             n_escapes += n_found
         texts_and_rest = piece.split(b'"')
         n_quotes += len(texts_and_rest) - 1
@@ -60,12 +63,12 @@ def count_members(raw: bytes, most: int) -> int | None:
         n_members += len(rest) - len(rest.translate(None, _STRUCTURE))
         in_text ^= not len(texts_and_rest) % 2
         # A member is at most two texts, its name and its value, and each has two quotes.
-        if n_members > most or n_quotes > 4 * most + 4 or n_escapes > MAX_ESCAPES:
+        if n_members > max_members or n_quotes > 4 * max_members + 4 or n_escapes > MAX_ESCAPES:
             return None
     return n_members
 
 
-def _unescaped(piece: bytes) -> tuple[bytes, bytes, int]:
+def _strip_escapes(piece: bytes) -> tuple[bytes, bytes, int]:
     """A piece without its escaped quotes and backslashes, what belongs to the next one, and the number of escapes."""
     n_last = len(piece) - len(piece.rstrip(b"\\"))
     held = piece[-1:] if n_last % 2 else b""
@@ -74,9 +77,9 @@ def _unescaped(piece: bytes) -> tuple[bytes, bytes, int]:
     return bare, held, (len(whole) - len(bare)) // 2 + bare.count(b"\\")
 
 
-def is_writable(raw: bytes, body: Mapping[str, Any]) -> bool:
+def can_reencode(raw: bytes, body: Mapping[str, Any]) -> bool:
     """Whether what was read can be written again, a few levels deeper: the limit on nesting is lower there."""
-    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+    if raw.count(b"[") + raw.count(b"{") <= MAX_NESTING_DEPTH:
         return True
     try:
         orjson.dumps([[[[body]]]])
@@ -88,7 +91,7 @@ def is_writable(raw: bytes, body: Mapping[str, Any]) -> bool:
 def redact_event(raw: bytes, body: dict[str, Any], secrets: KnownSecrets) -> tuple[bytes, dict[str, Any]]:
     """An event, as text and as object, without secrets. Raises JSONDecodeError where it is no JSON without them."""
     kind = body.get("type")
-    if not secrets or (isinstance(kind, str) and kind in DELTAS):
+    if not secrets or (isinstance(kind, str) and kind in UNREDACTED_EVENT_TYPES):
         return raw, body
     cleaned = secrets.redact_json(raw)
     return (raw, body) if cleaned is raw else (cleaned, orjson.loads(cleaned))

@@ -12,33 +12,33 @@ from typing import Final
 
 from relay.child_environment import python_command, python_environment
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
-from relay.recording.store.header import Beginning, Header
+from relay.recording.store.header import RecordingHeader, SessionSetup
 from relay.recording.store.layout import folder_name
-from relay.recording.store.writer import Writer
+from relay.recording.store.writer import RecordingWriter
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.policy import RecordMode
 
 STOP_TIMEOUT_S = 3.0
-TIDY_EVERY_S = 3600.0
+FINALIZE_INTERVAL_S = 3600.0
 
 _log = logging.getLogger("relay.recordings")
 
 
-FLUSH_S: Final = 0.5
+FLUSH_INTERVAL_S: Final = 0.5
 """With the writer's own delay, what `kill -9` can cost."""
-GROUPS: Final = 32
+N_FLUSH_GROUPS: Final = 32
 """So many that a group of a busy relay does not keep the loop from its frames: 3 of 100 sessions, 0.2 ms."""
 
 
 class FlushTimer:
-    """Flushes each recorder once in `FLUSH_S`: calls its `flush`, which never raises.
+    """Flushes each recorder once in `FLUSH_INTERVAL_S`: calls its `flush`, which never raises.
 
     Recorders go in groups that take turns. So few of them hold much at a time, and the work of one group is done in one
     go: it costs a fraction of what it costs one by one, each after other work.
     """
 
     def __init__(self) -> None:
-        self._groups: list[list[Callable[[], None]]] = [[] for _ in range(GROUPS)]
+        self._groups: list[list[Callable[[], None]]] = [[] for _ in range(N_FLUSH_GROUPS)]
         self._turn = 0
         self._turn_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -62,14 +62,14 @@ class FlushTimer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for n in range(1, GROUPS + 1):
-            if self._groups[(self._turn + n) % GROUPS]:
-                at = self._turn_at + n * FLUSH_S / GROUPS
-                self._timer = asyncio.get_running_loop().call_at(at, self._flush, (self._turn + n) % GROUPS, at)
+        for n in range(1, N_FLUSH_GROUPS + 1):
+            if self._groups[(self._turn + n) % N_FLUSH_GROUPS]:
+                at = self._turn_at + n * FLUSH_INTERVAL_S / N_FLUSH_GROUPS
+                self._timer = asyncio.get_running_loop().call_at(at, self._flush, (self._turn + n) % N_FLUSH_GROUPS, at)
                 return
 
     def _flush(self, turn: int, at: float) -> None:
-        self._turn, self._turn_at = turn, max(at, asyncio.get_running_loop().time() - FLUSH_S)
+        self._turn, self._turn_at = turn, max(at, asyncio.get_running_loop().time() - FLUSH_INTERVAL_S)
         for flush in tuple(self._groups[turn]):
             flush()
         self._arm()
@@ -96,34 +96,32 @@ class RecordingService:
         """
         self.root = root
         self.mode = mode
-        self.writer = Writer()
+        self.writer = RecordingWriter()
         self._limits = (max_days, max_mb)
         self._max_bytes = None if recording_max_mb is None else recording_max_mb * 1e6
         self._upstream, self._model = upstream, model
         self._secrets = secrets
-        self._due = asyncio.Event()
-        self._tidying: asyncio.Task[None] | None = None
+        self._finalize_due = asyncio.Event()
+        self._finalize_task: asyncio.Task[None] | None = None
         self._recorders: dict[str, SessionRecorder] = {}
         self._flush_timer = FlushTimer()
 
-    def open(
-        self, beginning: Beginning, clock: Callable[[], float], model: str | None = None
-    ) -> SessionRecorder | None:
+    def open(self, setup: SessionSetup, clock: Callable[[], float], model: str | None = None) -> SessionRecorder | None:
         """A recorder for a session, as its policy says or else RELAY_RECORD; None if it is not to be recorded.
 
         `model`: another one than the settings' is dialled.
         """
-        mode = beginning.principal.policy.record or self.mode
+        mode = setup.principal.policy.record or self.mode
         if mode == "off":
             return None
         self._start_once()
-        kind = SessionRecorder if beginning.realtime is None else RealtimeSessionRecorder
-        header = Header(beginning, datetime.now(UTC), self._upstream, model or self._model, mode)
+        kind = SessionRecorder if setup.realtime is None else RealtimeSessionRecorder
+        header = RecordingHeader(setup, datetime.now(UTC), self._upstream, model or self._model, mode)
         loop = asyncio.get_running_loop()
-        folder = self.root / folder_name(header.stamp, beginning.session_id)
-        on_closed = partial(_call, loop, self._due.set)
+        folder = self.root / folder_name(header.timestamp, setup.session_id)
+        on_closed = partial(_call_in_loop, loop, self._finalize_due.set)
         recorder = kind(header, folder, self.writer, clock, on_closed, self._secrets, self._max_bytes)
-        self._recorders[beginning.session_id] = recorder
+        self._recorders[setup.session_id] = recorder
         self._flush_timer.add(recorder.flush)
         return recorder
 
@@ -141,33 +139,33 @@ class RecordingService:
         if self.mode != "off":
             self._start_once()
             if self.root.is_dir():
-                self._due.set()
+                self._finalize_due.set()
 
     async def stop(self) -> None:
         """Write what is left, in bounded time; what is not finished then is finished at the next start."""
         for session_id in list(self._recorders):
             self.close(session_id)
-        if self._tidying is not None:
-            self._tidying.cancel()
-            await asyncio.wait([self._tidying])
+        if self._finalize_task is not None:
+            self._finalize_task.cancel()
+            await asyncio.wait([self._finalize_task])
         if not await asyncio.to_thread(self.writer.stop, STOP_TIMEOUT_S):
             _log.error("the disk did not take the last of the recordings in %.0f s", STOP_TIMEOUT_S)
 
     def _start_once(self) -> None:
-        if self._tidying is None:
+        if self._finalize_task is None:
             self.writer.start()
-            self._tidying = asyncio.get_running_loop().create_task(self._tidy())
+            self._finalize_task = asyncio.get_running_loop().create_task(self._finalize_periodically())
 
-    async def _tidy(self) -> None:
+    async def _finalize_periodically(self) -> None:
         """After each session, and once an hour: tracks and transcripts by a process of its own, off this one's CPU."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(TIDY_EVERY_S):
-                    await self._due.wait()
-            self._due.clear()
-            await self.finish_recordings()
+                async with asyncio.timeout(FINALIZE_INTERVAL_S):
+                    await self._finalize_due.wait()
+            self._finalize_due.clear()
+            await self.finalize_recordings()
 
-    async def finish_recordings(self) -> None:
+    async def finalize_recordings(self) -> None:
         """Run a process that finishes recordings and removes those over the limits. Problems are logged."""
         arguments = [str(self.root)]
         for name, limit in zip(("--max-days", "--max-mb"), self._limits, strict=True):
@@ -193,7 +191,7 @@ class RecordingService:
             _log.warning("finishing recordings: %s", line)
 
 
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+def _call_in_loop(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
     """From the writer's thread to the loop, which may be gone."""
     with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(callback)

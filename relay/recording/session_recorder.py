@@ -12,27 +12,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from relay.recording.journal_buffer import BatchBuilder, JournalBuffer, RealtimeBatchBuilder, realtime_line
-from relay.recording.store.header import Header
-from relay.recording.store.writer import Files, Writer
+from relay.recording.journal_buffer import BatchBuilder, JournalBuffer, RealtimeBatchBuilder, realtime_event_line
+from relay.recording.store.header import RecordingHeader
+from relay.recording.store.writer import RecordingFiles, RecordingWriter
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.realtime.events import CONSENT, ClientSaid, UpstreamSaid
+from relay.session.realtime.events import CONSENT_EVENT_TYPE, RealtimeClientEvent, RealtimeServerEvent
 
 _log = logging.getLogger("relay.recordings")
 
-MAX_PRELUDE: Final = 64
+MAX_PRE_CONSENT_EVENTS: Final = 64
 """Events of the upstream's greeting that may wait for consent; they hold no text or audio of the conversation."""
 
-_GREETING = (
+_HANDSHAKE_EVENTS = (
     ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.IgnoredUpstreamEvent, ev.DeadlineReached,
     ev.TtsConnected, ev.TtsFailed
 )  # fmt: skip
-_REALTIME_GREETING = ("session.created", "session.updated")
+_REALTIME_HANDSHAKE_TYPES = ("session.created", "session.updated")
 
-Record = tuple[Any, float, Sequence[Any]]
+RecordedEvent = tuple[Any, float, Sequence[Any]]
 """An event, when it happened, and its commands."""
 
 
@@ -46,64 +46,68 @@ class ConsentGate:
     def __init__(self, *, is_open: bool) -> None:
         """`is_open`: nobody has to be asked."""
         self.is_open = is_open
-        self._prelude: list[Record] | None = []  # None: something was left out
+        self._pre_consent_events: list[RecordedEvent] | None = []  # None: something was left out
 
     @property
     def from_start(self) -> bool:
         """Whether all that has happened so far may be recorded."""
-        return self._prelude is not None
+        return self._pre_consent_events is not None
 
-    def opens(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
-        """Whether the recording begins with this event; one of the greeting is kept for `take_prelude` meanwhile."""
-        if _consent_in(event):
+    def opens_with(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
+        """Whether the recording begins with this event; one of the greeting is kept for `take_pre_consent_events`
+        meanwhile.
+        """
+        if _consent_of(event):
             self.is_open = True
             return True
-        prelude = self._prelude
+        prelude = self._pre_consent_events
         if prelude is None:
             return False
-        if commands is not None and _is_greeting(event) and len(prelude) < MAX_PRELUDE:
+        if commands is not None and _is_handshake(event) and len(prelude) < MAX_PRE_CONSENT_EVENTS:
             prelude.append((event, now, commands))
         else:
-            self._prelude = None
+            self._pre_consent_events = None
         return False
 
-    def take_prelude(self) -> list[Record]:
+    def take_pre_consent_events(self) -> list[RecordedEvent]:
         """What happened before consent and may be recorded."""
-        prelude, self._prelude = self._prelude or [], []
+        prelude, self._pre_consent_events = self._pre_consent_events or [], []
         return prelude
 
-    def withdraws(self, event: Any) -> bool:
+    def is_revoked_by(self, event: Any) -> bool:
         """Whether the client takes its consent back with this event."""
-        return _consent_in(event) is False
+        return _consent_of(event) is False
 
 
-def _consent_in(event: Any) -> bool | None:
+def _consent_of(event: Any) -> bool | None:
     """Whether an event grants consent or takes it back; None: neither."""
     if isinstance(event, ev.Hello | ev.Consent):
         return event.consent
-    if type(event) is not ClientSaid or event.body.get("type") != CONSENT:
+    if type(event) is not RealtimeClientEvent or event.body.get("type") != CONSENT_EVENT_TYPE:
         return None
     granted = event.body.get("granted")
     return granted if isinstance(granted, bool) else None
 
 
-def _is_greeting(event: Any) -> bool:
+def _is_handshake(event: Any) -> bool:
     """Whether an event belongs to the upstream's greeting."""
-    if type(event) is UpstreamSaid:
-        return event.body.get("type") in _REALTIME_GREETING
-    return isinstance(event, _GREETING)
+    if type(event) is RealtimeServerEvent:
+        return event.body.get("type") in _REALTIME_HANDSHAKE_TYPES
+    return isinstance(event, _HANDSHAKE_EVENTS)
 
 
 class SessionRecorder:
-    """Records a device's session. `input`, `output`, `output_frame` and `sent` are those of its `JournalBuffer`."""
+    """Records a device's session. `record_input`, `record_output`, `record_raw_delta` and `record_sent_audio` are
+    those of its `JournalBuffer`.
+    """
 
-    _builder = BatchBuilder
+    _batch_builder = BatchBuilder
 
     def __init__(
         self,
-        header: Header,
+        header: RecordingHeader,
         folder: Path,
-        writer: Writer,
+        writer: RecordingWriter,
         clock: Callable[[], float],
         on_closed: Callable[[], None],
         secrets: KnownSecrets = NO_SECRETS,
@@ -117,57 +121,57 @@ class SessionRecorder:
         self._on_closed = on_closed
         self._secrets = secrets
         self._max_bytes = max_bytes
-        self._gate = ConsentGate(is_open=header.mode != "consent")
-        buffer = JournalBuffer(writer, folder.name, max_bytes, lambda: self._builder(secrets), self.flush)
-        self._options = header.beginning.options
-        buffer.keeps_sent = _converts(self._options)
+        self._gate = ConsentGate(is_open=header.record_mode != "consent")
+        buffer = JournalBuffer(writer, folder.name, max_bytes, lambda: self._batch_builder(secrets), self.flush)
+        self._options = header.setup.options
+        buffer.stores_sent_audio = _converts_output(self._options)
         self._buffer = buffer
-        self._files: Files | None = None
-        self._speech = b""
-        self._is_held = False  # it ended before its session; until that ends its files stay locked
+        self._files: RecordingFiles | None = None
+        self._pending_tts_audio = b""
+        self._holds_files = False  # it ended before its session; until that ends its files stay locked
         self._is_closed = False
         # Audio comes so often that it goes without another call in between.
-        self.input, self.output, self.output_frame, self.sent = (
-            buffer.input, buffer.output, buffer.output_frame, buffer.sent
+        self.record_input, self.record_output, self.record_raw_delta, self.record_sent_audio = (
+            buffer.record_input, buffer.record_output, buffer.record_raw_delta, buffer.record_sent_audio
         )  # fmt: skip
         if self._gate.is_open:
-            self._open()
+            self._open_files()
 
     # -- what the session calls ---------------------------------------------------------------------------------------
 
-    def event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
+    def record_event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
         """Something happened, and these commands followed; None if our own code failed at it."""
         try:
             if not self._gate.is_open:
-                if not self._is_closed and self._gate.opens(event, now, commands):
-                    self._begin()
+                if not self._is_closed and self._gate.opens_with(event, now, commands):
+                    self._start_after_consent()
                     self._record(event, now, commands)
                 else:
-                    self._follow_options(commands)
-            elif self._gate.withdraws(event):
-                self._withdraw()
+                    self._track_options(commands)
+            elif self._gate.is_revoked_by(event):
+                self._on_consent_revoked()
             elif self._buffer.is_open:
                 self._record(event, now, commands)
         except Exception:
-            self._give_up()
+            self._abandon()
 
-    def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
+    def record_tts_audio(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
         """An external voice sent audio; if it is not `discarded`, the `TtsAudio` that follows counts it."""
         if discarded:
-            self._buffer.discarded_speech(context_id, samples, now)
+            self._buffer.record_discarded_tts_audio(context_id, samples, now)
         else:
-            self._speech = samples
+            self._pending_tts_audio = samples
 
     def flush(self) -> None:
         """Hand over what there is."""
         if not self._buffer.is_open or self._files is None:
             return
         try:
-            self._buffer.hand_over(self._files)
+            self._buffer.flush(self._files)
             if self._buffer.is_full:
-                self._fill()
+                self._end_full()
         except Exception:
-            self._give_up()
+            self._abandon()
 
     def close(self, reason: str = "closed") -> None:
         """The session is over: write what is left and let go of the files."""
@@ -179,23 +183,23 @@ class SessionRecorder:
         except Exception:
             _log.exception("recording %s ends early", self.folder.name)
         if self._files is not None and self._buffer.has_begun:  # a dial that was refused leaves nothing
-            self._writer.do(self._files.close, self._files)
-            self._writer.do(self._on_closed, self._files)
+            self._writer.submit_job(self._files.close, self._files)
+            self._writer.submit_job(self._on_closed, self._files)
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
-    def _begin(self) -> None:
-        from_start = self._gate.from_start and not self._buffer.has_skipped
+    def _start_after_consent(self) -> None:
+        from_start = self._gate.from_start and not self._buffer.has_skipped_audio
         self._header = replace(self._header, from_start=from_start)
         if not from_start:  # nobody reads the hello that chose them
-            self._header = replace(self._header, beginning=replace(self._header.beginning, options=self._options))
-        self._open()
-        prelude = self._gate.take_prelude()
+            self._header = replace(self._header, setup=replace(self._header.setup, options=self._options))
+        self._open_files()
+        prelude = self._gate.take_pre_consent_events()
         for event, now, commands in prelude if from_start else ():
             self._record(event, now, commands)
 
-    def _open(self) -> None:
-        self._files = Files(self.folder, self._secrets.redact_json(self._header.to_json()))
+    def _open_files(self) -> None:
+        self._files = RecordingFiles(self.folder, self._secrets.redact_json(self._header.to_json()))
         self._buffer.is_open = True
 
     def _end(self, reason: str) -> None:
@@ -206,66 +210,66 @@ class SessionRecorder:
         if self._files is not None and self._buffer.has_begun:
             self._buffer.end(self._files, self._clock(), reason)
 
-    def _fill(self) -> None:
+    def _end_full(self) -> None:
         max_mb = (self._max_bytes or 0) / 1e6
         _log.warning(
             "recording %s ends: it has reached %g MB (RELAY_RECORDING_MAX_MB); its session goes on",
             self.folder.name, max_mb,
         )  # fmt: skip
-        self._is_held = True
+        self._holds_files = True
         self._end(f"the recording has reached {max_mb:g} MB (RELAY_RECORDING_MAX_MB)")
 
-    def _withdraw(self) -> None:
+    def _on_consent_revoked(self) -> None:
         """The client takes its consent back: what was recorded of this session goes."""
-        if not self._buffer.is_open and not self._is_held:
+        if not self._buffer.is_open and not self._holds_files:
             return
         files, self._files = self._files, None
-        self._buffer.is_open = self._is_held = False
+        self._buffer.is_open = self._holds_files = False
         self._buffer.clear()
         if files is not None:
-            from relay.recording.store.retention import remove
+            from relay.recording.store.retention import remove_recording
 
-            self._writer.do(files.close, files)
-            self._writer.do(lambda: remove(files.folder), files)
+            self._writer.submit_job(files.close, files)
+            self._writer.submit_job(lambda: remove_recording(files.folder), files)
             _log.info("recording %s is deleted: consent was withdrawn", files.folder.name)
 
-    def _give_up(self) -> None:
+    def _abandon(self) -> None:
         # A fault of ours costs the recording, never the session; the client may still take its consent back.
         _log.exception("recording %s ends early", self.folder.name)
-        self._is_held = True
+        self._holds_files = True
         with contextlib.suppress(Exception):
             self._end("the recorder failed")
 
     def _record(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
         speech = b""
         if type(event) is ev.TtsAudio:
-            speech, self._speech = self._speech, b""
-        self._follow_options(commands)
-        self._buffer.event(event, now, commands, _what_failed() if commands is None else "", speech)
+            speech, self._pending_tts_audio = self._pending_tts_audio, b""
+        self._track_options(commands)
+        self._buffer.record_event(event, now, commands, _current_error() if commands is None else "", speech)
 
-    def _follow_options(self, commands: Sequence[Any] | None) -> None:
+    def _track_options(self, commands: Sequence[Any] | None) -> None:
         for command in commands or ():
             if type(command) is cmd.ApplyOptions:
                 self._options = command.options
-                self._buffer.keeps_sent = _converts(command.options)
+                self._buffer.stores_sent_audio = _converts_output(command.options)
 
 
 class RealtimeSessionRecorder(SessionRecorder):
     """Records the session of a Realtime client, whose audio is inside of its events."""
 
-    _builder = RealtimeBatchBuilder
+    _batch_builder = RealtimeBatchBuilder
 
     def _record(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        raised = _what_failed() if commands is None else ""
-        line, samples = realtime_line(self._secrets, event, now, commands, raised)
-        self._buffer.line(line, now, samples)
+        raised = _current_error() if commands is None else ""
+        line, samples = realtime_event_line(self._secrets, event, now, commands, raised)
+        self._buffer.record_line(line, now, samples)
 
 
-def _converts(options: DeviceOptions) -> bool:
+def _converts_output(options: DeviceOptions) -> bool:
     """Whether what the client is sent is not what the upstream sent."""
     return options.output != options.upstream_output
 
 
-def _what_failed() -> str:
+def _current_error() -> str:
     error = sys.exc_info()[1]
     return f"{type(error).__name__}: {error}" if error is not None else "unknown"

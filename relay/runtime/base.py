@@ -24,8 +24,8 @@ from relay.session.common.redact import redact
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.transport.read_limiter import PacedReader
-from relay.transport.upstream import UpstreamRefusal, UpstreamSocket
-from relay.transport.websocket import MessageListener
+from relay.transport.upstream import UpstreamConnectError, UpstreamConnection
+from relay.transport.websocket import WebSocketConnection
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_REASON_CHARS = 200
@@ -42,7 +42,7 @@ CommonCommand = cmd.CloseUpstream | cmd.RunTool | cmd.CancelTool | cmd.CancelAll
 """What is carried out in the same way in every session."""
 
 
-class Tools(Protocol):
+class ToolExecutor(Protocol):
     """What a session needs of the tools: run one, and always get exactly one return."""
 
     def run(
@@ -74,10 +74,10 @@ class SessionCore(Protocol):
         """Take one event at `now` and say what is to be done, in order."""
 
 
-Core = TypeVar("Core", bound=SessionCore)
+CoreT = TypeVar("CoreT", bound=SessionCore)
 
 
-class SessionRuntime(Generic[Core]):
+class SessionRuntime(Generic[CoreT]):
     """Joins the sockets `client` and `upstream` and the tools by the rules of `core`."""
 
     _uplink: Uplink
@@ -85,10 +85,10 @@ class SessionRuntime(Generic[Core]):
 
     def __init__(
         self,
-        core: Core,
-        client: MessageListener,
-        dial: Callable[[UpstreamSocket], Awaitable[None]],
-        tools: Tools,
+        core: CoreT,
+        client: WebSocketConnection,
+        dial: Callable[[UpstreamConnection], Awaitable[None]],
+        tools: ToolExecutor,
         *,
         clock: Callable[[], float] | None = None,
         observer: Observer | None = None,
@@ -99,36 +99,36 @@ class SessionRuntime(Generic[Core]):
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
-        recorded = recorder.event if recorder is not None else None
+        recorded = recorder.record_event if recorder is not None else None
         self._observers = [observe for observe in (observer, recorded) if observe is not None]
         self.client = client
-        self.upstream = UpstreamSocket()
-        self._upstream_stall = StallWatch(self.upstream, self._upstream_stalled)
+        self.upstream = UpstreamConnection()
+        self._upstream_stall = StallWatch(self.upstream, self._on_upstream_stalled)
         self._dial = dial
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending: deque[Any] = deque()
         self._busy = False
         self._crashed = False
-        self._alarm = Alarm(self._tick, self._clock)
-        self._ended = ("1006", "")
+        self._alarm = Alarm(self._on_deadline, self._clock)
+        self._client_close = ("1006", "")
         """How the client's connection ended; 1006 also where there was none."""
         self._closed = self._loop.create_future()
-        self._paced = PacedReader(self.upstream, self._upstream_closed, self._clock)
-        client.on_closed = self._client_closed
-        client.on_failed = self.upstream.on_failed = self._line_failed
-        self.upstream.on_text, self.upstream.on_closed = self._paced.take, self._paced.take_end
-        self.upstream.on_writable = self._upstream_writable
+        self._paced_reader = PacedReader(self.upstream, self._on_upstream_closed, self._clock)
+        client.on_closed = self._on_client_closed
+        client.on_internal_error = self.upstream.on_internal_error = self._on_callback_failure
+        self.upstream.on_text, self.upstream.on_closed = self._paced_reader.feed, self._paced_reader.feed_close
+        self.upstream.on_writable = self._on_upstream_writable
 
     async def run(self) -> None:
         """Dial, live until the client is gone, and leave nothing behind, in bounded time."""
         self._begin()
-        self._arm()
+        self._set_alarm()
         try:
             await self._closed
         finally:
             self._stop()
-            self._paced.stop()
+            self._paced_reader.stop()
             self._upstream_stall.stop()
             self._alarm.stop()
             self.upstream.close(CloseCode.NORMAL_CLOSURE)
@@ -145,7 +145,7 @@ class SessionRuntime(Generic[Core]):
     async def _connect(self) -> None:
         try:
             await self._dial(self.upstream)
-        except UpstreamRefusal as refusal:
+        except UpstreamConnectError as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
             self.dispatch(self._opened)
@@ -154,31 +154,31 @@ class SessionRuntime(Generic[Core]):
         # Not a TaskGroup: a task that fails must not take the session's other tasks with it.
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._on_task_done)
 
-    def _finished(self, task: "asyncio.Task[None]") -> None:
+    def _on_task_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("a task of session %s failed", self.core.session_id, exc_info=task.exception())
             self.dispatch(ev.InternalFailure("task"))
 
-    def _client_closed(self, code: int, reason: str) -> None:
-        self._ended = (str(code), reason)
+    def _on_client_closed(self, code: int, reason: str) -> None:
+        self._client_close = (str(code), reason)
         self.dispatch(ev.ClientClosed(code, reason))
         if not self._closed.done():
             self._closed.set_result(None)
 
-    def _upstream_closed(self, code: int, reason: str) -> None:
+    def _on_upstream_closed(self, code: int, reason: str) -> None:
         self.dispatch(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
 
-    def not_accepted(self, http_status: int, reason: str) -> None:
+    def on_handshake_refused(self, http_status: int, reason: str) -> None:
         """The client never had a connection: its request was answered with a status."""
-        self._ended = (f"HTTP {http_status}", reason)
+        self._client_close = (f"HTTP {http_status}", reason)
 
     @property
-    def ending(self) -> str:
+    def close_summary(self) -> str:
         """How the session ended, for the log: code and reason of the close, and what was ignored meanwhile."""
-        code, reason = self._ended
+        code, reason = self._client_close
         if code == "1006" and not reason:
             reason = "the connection broke without a close frame"
         ignored = ", ".join(f"{escape_controls(kind)} ×{n}" for kind, n in self.core.ignored.items())
@@ -201,7 +201,7 @@ class SessionRuntime(Generic[Core]):
             self._handle(self._pending.popleft())
         self._busy = False
         if moves_a_deadline:
-            self._arm()
+            self._set_alarm()
 
     def _handle(self, event: Any) -> None:
         now = self._clock()
@@ -217,20 +217,20 @@ class SessionRuntime(Generic[Core]):
             for command in commands:
                 self._execute(command, now)
         except Exception:
-            self._failed(event)
+            self._on_event_failure(event)
 
-    def _failed(self, event: Any) -> None:
+    def _on_event_failure(self, event: Any) -> None:
         if self._crashed:  # and the rules could not end it in peace
             self.client.abort()
         else:
-            self._crash(type(event).__name__)
+            self._end_after_failure(type(event).__name__)
 
-    def _line_failed(self) -> None:
+    def _on_callback_failure(self) -> None:
         """Code failed at a message before the rules saw it, or at audio; the exception is being handled."""
         if not self._crashed:
-            self._crash("message")
+            self._end_after_failure("message")
 
-    def _crash(self, at: str) -> None:
+    def _end_after_failure(self, at: str) -> None:
         """End the session for an exception that is being handled; what fails after the first is not logged."""
         _log.exception("session %s failed while handling %s", self.core.session_id, at)
         self._crashed = True
@@ -239,7 +239,7 @@ class SessionRuntime(Generic[Core]):
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError
 
-    def _manage(self, command: CommonCommand) -> None:
+    def _execute_common(self, command: CommonCommand) -> None:
         match command:
             case cmd.CloseUpstream():
                 self.upstream.close(CloseCode.NORMAL_CLOSURE)
@@ -261,18 +261,18 @@ class SessionRuntime(Generic[Core]):
 
     # -- an upstream that does not read -------------------------------------------------------------------------------
 
-    def _upstream_writable(self, is_writable: bool) -> None:
+    def _on_upstream_writable(self, is_writable: bool) -> None:
         self._uplink.set_writable(is_writable)
         if not self._closed.done():
             self._upstream_stall.set_writable(is_writable)
 
-    def _upstream_stalled(self, _unsent_bytes: int) -> None:
+    def _on_upstream_stalled(self, _unsent_bytes: int) -> None:
         self.dispatch(ev.UpstreamBackpressure(self._uplink.dropped_bytes, fatal=True))
 
-    def _arm(self) -> None:
+    def _set_alarm(self) -> None:
         deadline = self.core.deadline
         if deadline is not None:
             self._alarm.set(deadline)
 
-    def _tick(self) -> None:
+    def _on_deadline(self) -> None:
         self.dispatch(ev.DeadlineReached())

@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, assert_never, cast
 
 from relay.protocols.client_protocol import ClientCodec
-from relay.protocols.elevenlabs import VoiceOutput
+from relay.protocols.elevenlabs import TtsOutput
 from relay.protocols.json_limits import MAX_CLIENT_MEMBERS, count_members
-from relay.runtime.base import CommonCommand, Observer, SessionRuntime, Tools
+from relay.runtime.base import CommonCommand, Observer, SessionRuntime, ToolExecutor
 from relay.runtime.downlink import DeviceDownlink
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import MAX_QUEUED_MS, PlayoutQueue
@@ -26,20 +26,20 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.transport.read_limiter import ReadLimiter
-from relay.transport.upstream import UpstreamSocket
-from relay.transport.websocket import MessageListener
+from relay.transport.upstream import UpstreamConnection
+from relay.transport.websocket import WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
 """With more than this unread, commands and audio alike, the upstream is given up at once."""
-MAX_ENVELOPE_BYTES = 512
+MAX_UNCHARGED_OVERHEAD_BYTES = 512
 """A text message with more than this around its audio is charged as a message too."""
 
 
-class VoicePeer(Protocol):
+class TtsConnection(Protocol):
     """What a session needs of an external voice."""
 
-    def carry_out(self, command: cmd.TtsCommand) -> None:
+    def execute(self, command: cmd.TtsCommand) -> None:
         """Carry out a command; returns at once."""
 
     async def stop(self) -> None:
@@ -54,24 +54,26 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def __init__(
         self,
         core: DeviceSession,
-        client: MessageListener,
+        client: WebSocketConnection,
         client_codec: ClientCodec,
         upstream_codec: UpstreamCodec,
-        dial: Callable[[UpstreamSocket], Awaitable[None]],
-        tools: Tools,
+        dial: Callable[[UpstreamConnection], Awaitable[None]],
+        tools: ToolExecutor,
         *,
         clock: Callable[[], float] | None = None,
         observer: Observer | None = None,
         recorder: MediaRecorder | None = None,
         max_queued_ms: float = MAX_QUEUED_MS,
-        voice: Callable[[Callable[[VoiceOutput], None]], VoicePeer] | None = None,
+        connect_tts: Callable[[Callable[[TtsOutput], None]], TtsConnection] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`voice` makes the connection to an external voice; it is given what takes the voice's events and audio."""
+        """`connect_tts` makes the connection to an external voice; it is given what takes the voice's events and
+        audio.
+        """
         super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
         self._client_codec = client_codec
         self._upstream_codec = upstream_codec
-        self._throttle = ReadLimiter(
+        self._read_limiter = ReadLimiter(
             client,
             *device_allowance(core.options.input, self._clock()),
             message_allowance(self._clock()),
@@ -85,12 +87,12 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             self.dispatch,
             self._clock,
             max_queued_ms,
-            recorder.sent if recorder is not None else None,
+            recorder.record_sent_audio if recorder is not None else None,
         )
         self._uplink = DeviceUplink(
             core.ledger,
             self.upstream,
-            self._throttle,
+            self._read_limiter,
             self._clock,
             recorder,
             core.options,
@@ -99,53 +101,53 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._opened = upstream_codec.opened
-        self._paced.handle = self._downlink.take
-        self.upstream.on_binary = self._paced.take
-        self._voice = voice(self._take_voice) if voice is not None else None
-        client.on_text = self._client_text
-        client.on_binary = self._uplink.take if client_codec.takes_binary_audio else self._refuse_binary
+        self._paced_reader.on_message = self._downlink.receive
+        self.upstream.on_binary = self._paced_reader.feed
+        self._tts = connect_tts(self._on_tts_output) if connect_tts is not None else None
+        client.on_text = self._on_client_text
+        client.on_binary = self._uplink.receive if client_codec.accepts_binary_audio else self._reject_binary
 
     async def run(self) -> None:
         """Live until the client is gone, and leave nothing behind, no external voice that still speaks either."""
         try:
             await super().run()
         finally:
-            if self._voice is not None:
-                await self._voice.stop()
+            if self._tts is not None:
+                await self._tts.stop()
 
     def _stop(self) -> None:
         self._playout.stop()
-        self._throttle.stop()
+        self._read_limiter.stop()
 
     # -- messages to events and audio ---------------------------------------------------------------------------------
 
-    def _client_text(self, message: bytes) -> None:
+    def _on_client_text(self, message: bytes) -> None:
         decoded = self._client_codec.decode_text(message)
         audio = decoded if isinstance(decoded, bytes) else None
-        if audio is None or len(message) > 2 * len(audio) + MAX_ENVELOPE_BYTES:
+        if audio is None or len(message) > 2 * len(audio) + MAX_UNCHARGED_OVERHEAD_BYTES:
             n_members = count_members(message, MAX_CLIENT_MEMBERS)
-            self._throttle.message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
+            self._read_limiter.count_message(message_cost(MAX_CLIENT_MEMBERS if n_members is None else n_members))
         if audio is not None:
-            self._uplink.take(audio)
+            self._uplink.receive(audio)
         elif decoded is not None:
             self._uplink.flush()
             self.dispatch(decoded)
 
-    def _refuse_binary(self, message: bytes) -> None:
-        self._throttle.take(len(message))
-        self._throttle.message()
+    def _reject_binary(self, message: bytes) -> None:
+        self._read_limiter.count_bytes(len(message))
+        self._read_limiter.count_message()
         self.dispatch(
             ev.ClientProtocolError("bad_message", "This protocol has no binary messages; send audio as text.")
         )
 
-    def _take_voice(self, output: VoiceOutput) -> None:
+    def _on_tts_output(self, output: TtsOutput) -> None:
         if type(output) is not TtsAudioDelta:
             self.dispatch(output)
             return
         try:
-            self._downlink.speak(output)
+            self._downlink.receive_tts(output)
         except Exception:
-            self._line_failed()
+            self._on_callback_failure()
 
     def _send_upstream(self, message: bytes) -> None:
         """Only audio may be dropped: an upstream that leaves too many commands unread is disconnected."""
@@ -169,12 +171,12 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         elif kind in cmd.INPUT_COMMANDS:
             self._uplink.execute(cast(cmd.InputCommand, command))
         elif kind in cmd.TTS_COMMANDS:
-            if self._voice is not None:
-                self._voice.carry_out(cast(cmd.TtsCommand, command))
+            if self._tts is not None:
+                self._tts.execute(cast(cmd.TtsCommand, command))
         elif isinstance(command, cmd.CloseClient):
             self._playout.close(command.code, command.reason)
         else:
-            self._manage(cast(CommonCommand, command))
+            self._execute_common(cast(CommonCommand, command))
 
     def _play(self, command: cmd.PlayoutCommand) -> None:
         match command:
@@ -188,7 +190,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             case cmd.SyncPlayout(item_id, played_ms):
                 self._playout.sync(item_id, played_ms)
             case cmd.ApplyOptions(options):
-                self._uplink.use(options)
-                self._playout.use(options)
+                self._uplink.apply_options(options)
+                self._playout.apply_options(options)
             case _:
                 assert_never(command)

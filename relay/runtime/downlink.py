@@ -10,14 +10,14 @@ the same path as those of audio.
 from collections.abc import Callable
 
 from relay.protocols.openai.audio_events import decode_audio
-from relay.protocols.openai.proxy import FrontCodec, audio_at
+from relay.protocols.openai.proxy import ProxyCodec, audio_offset
 from relay.runtime.media_recorder import MediaRecorder
 from relay.runtime.playout import PlayoutQueue
 from relay.session.common.media_types import AudioDelta, RawDelta, TtsAudioDelta
 from relay.session.device.events import Event, MalformedUpstreamMessage, OutputAudioStarted, TtsAudio
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
-from relay.transport.websocket import LONG_BYTES, MessageListener
+from relay.transport.websocket import LONG_MESSAGE_BYTES, WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 MAX_DELTA_CHARS = 64 * 1024
@@ -49,7 +49,7 @@ class DeviceDownlink:
         self._dispatch = dispatch
         self._recorder = recorder
 
-    def take(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """One text message of the upstream's."""
         decoded = self._decode(message)
         if type(decoded) is AudioDelta:
@@ -80,17 +80,17 @@ class DeviceDownlink:
             is_wanted = key in self._started
         now = self._clock()
         if self._recorder is not None:
-            self._recorder.output(delta, samples, now, discarded=not is_wanted)
+            self._recorder.record_output(delta, samples, now, discarded=not is_wanted)
         if is_wanted:
             self._ledger.add_output(key, len(samples), now)
             self._playout.play(key, samples, now)
 
-    def speak(self, delta: TtsAudioDelta) -> None:
+    def receive_tts(self, delta: TtsAudioDelta) -> None:
         """Take audio of an external voice."""
         context_id, samples, alignment = delta
         now, key = self._clock(), self._session.part_for_context(context_id)
         if self._recorder is not None:
-            self._recorder.speech(context_id, samples, now, discarded=key is None)
+            self._recorder.record_tts_audio(context_id, samples, now, discarded=key is None)
         if key is None:
             return
         self._ledger.add_tts_output(key, len(samples))
@@ -102,30 +102,40 @@ class DeviceDownlink:
 class RealtimeDownlink:
     """From the upstream's deltas to a Realtime client, rewritten around their text where the rules want it."""
 
-    __slots__ = ("_client", "_clock", "_codec", "_delta_bytes", "_dispatch", "_ledger", "_passes", "_record", "_view")
+    __slots__ = (
+        "_client",
+        "_clock",
+        "_codec",
+        "_delta_bytes",
+        "_dispatch",
+        "_forwarding",
+        "_forwards_deltas",
+        "_ledger",
+        "_record",
+    )
 
     def __init__(
         self,
         session: RealtimeSession,
-        client: MessageListener,
-        codec: FrontCodec,
+        client: WebSocketConnection,
+        codec: ProxyCodec,
         clock: Callable[[], float],
         dispatch: Callable[[object], None],
         recorder: MediaRecorder | None,
     ) -> None:
-        self._view = session.deltas
+        self._forwarding = session.delta_forwarding
         self._ledger = session.ledger
         self._client = client
         self._codec = codec
         self._clock = clock
         self._dispatch = dispatch
-        self._record = recorder.output_frame if recorder is not None else None
-        self._passes = codec.passes_deltas
-        self._delta_bytes = codec.delta_bytes
+        self._record = recorder.record_raw_delta if recorder is not None else None
+        self._forwards_deltas = codec.forwards_deltas
+        self._delta_bytes = codec.delta_audio_bytes
 
-    def take(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """One text message of the upstream's."""
-        n_bytes, are_events = self._delta_bytes(message), self._view.are_events
+        n_bytes, are_events = self._delta_bytes(message), self._forwarding.is_suspended
         if n_bytes >= 0 and not are_events:
             self._push(message, n_bytes)
             return
@@ -133,17 +143,17 @@ class RealtimeDownlink:
             if type(decoded) is not RawDelta:
                 self._dispatch(decoded)
             elif are_events:
-                self._dispatch(self._codec.delta_event(bytes(decoded.raw)))
+                self._dispatch(self._codec.decode_delta(bytes(decoded.raw)))
             else:
                 self._push(bytes(decoded.raw), decoded.n_bytes)
 
     def _push(self, message: bytes, n_bytes: int) -> None:
-        now, view = self._clock(), self._view
-        self._ledger.add_unpaced_output(n_bytes, now, view.bytes_per_ms)
+        now, view = self._clock(), self._forwarding
+        self._ledger.add_unpaced_output(n_bytes, now, view.output_bytes_per_ms)
         if self._record is not None:
-            self._record(RawDelta(message, n_bytes, audio_at(message) if n_bytes else -1), now)
-        if self._passes and not view.hidden_outputs and len(message) <= LONG_BYTES:
+            self._record(RawDelta(message, n_bytes, audio_offset(message) if n_bytes else -1), now)
+        if self._forwards_deltas and not view.hidden_output_indexes and len(message) <= LONG_MESSAGE_BYTES:
             self._client.send_text(message)
             return
-        for shown in self._codec.delta_to_client(message, view.rewrite if view.hidden_outputs else None):
-            self._client.send_whole_text(shown)
+        for shown in self._codec.encode_delta(message, view.rewrite if view.hidden_output_indexes else None):
+            self._client.send_text_any_size(shown)

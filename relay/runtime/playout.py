@@ -11,9 +11,9 @@ overtake it. Acknowledgements from the client move the pacing on (`sync`).
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.client_protocol import ClientCodec
-from relay.runtime.timers import Alarm, PlayedOutWait, StallWatch
+from relay.runtime.timers import Alarm, PlayoutEndTimer, StallWatch
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
@@ -27,11 +27,11 @@ from relay.session.device.events import (
 )
 from relay.session.device.playout_pacing import PlayoutPacer
 from relay.session.device.playout_transcoder import PlayoutTranscoder
-from relay.transport.websocket import MessageListener, noop
+from relay.transport.websocket import WebSocketConnection, noop
 
 MAX_QUEUED_MS = 300_000
 """Audio that may wait; over it the oldest is dropped."""
-MAX_QUEUED = 20_000
+MAX_QUEUED_ENTRIES = 20_000
 """Chunks of audio, starts and ends that may wait: 300 s in chunks of 15 ms, far shorter than any model sends."""
 
 
@@ -40,13 +40,13 @@ class PlayoutQueue:
 
     def __init__(
         self,
-        socket: MessageListener,
+        socket: WebSocketConnection,
         codec: ClientCodec,
         options: DeviceOptions,
         dispatch: Callable[[Event], None],
         clock: Callable[[], float],
         max_queued_ms: float = MAX_QUEUED_MS,
-        on_sent: Callable[[Chunk, float], None] | None = None,
+        on_sent: Callable[[BytesLike, float], None] | None = None,
     ) -> None:
         """`on_sent` is called with all audio that goes to the socket, and the time."""
         self._socket = socket
@@ -60,14 +60,14 @@ class PlayoutQueue:
         self._pacing = PlayoutPacer(options)
         self._bytes_per_ms = options.output.bytes_per_ms
         self._half_duplex = options.half_duplex
-        self._queue: deque[tuple[PartKey, Chunk] | cmd.SendAudioStart | cmd.SendAudioEnd] = deque()
+        self._queue: deque[tuple[PartKey, BytesLike] | cmd.SendAudioStart | cmd.SendAudioEnd] = deque()
         self._queued_bytes = 0
         self._open_part: PartKey | None = None  # the filter may hold the end of its audio
         self._overflowed_part: PartKey | None = None
-        self._alarm = Alarm(self._wake, clock)
+        self._alarm = Alarm(self._on_alarm, clock)
         self._stall_watch = StallWatch(socket, lambda unsent_bytes: dispatch(ClientBackpressure(unsent_bytes)))
-        self._played_out_wait = PlayedOutWait(self._unplayed_ms, lambda: dispatch(PlayoutFinished()))
-        socket.on_writable = self._set_writable
+        self._played_out_wait = PlayoutEndTimer(self._unplayed_ms, lambda: dispatch(PlayoutFinished()))
+        socket.on_writable = self._on_writable
 
     @property
     def n_queued(self) -> int:
@@ -99,7 +99,7 @@ class PlayoutQueue:
         self._queue.clear()
         self._queued_bytes = 0
 
-    def use(self, options: DeviceOptions) -> None:
+    def apply_options(self, options: DeviceOptions) -> None:
         """Pace and encode by `options` from here on."""
         self._transcoder.apply_options(options)
         self._pacing.apply_options(options)
@@ -110,11 +110,11 @@ class PlayoutQueue:
 
     def start(self, command: cmd.SendAudioStart) -> None:
         """The audio of a part follows."""
-        self._flush_filter()
+        self._flush_transcoder()
         self._open_part = (command.item_id, command.content_index)
         self._enqueue(command)
 
-    def play(self, key: PartKey, samples: Chunk, now: float) -> None:
+    def play(self, key: PartKey, samples: BytesLike, now: float) -> None:
         """More audio of a part: whole samples in the upstream's format, in memory that may be kept."""
         transcoder = self._transcoder
         if not transcoder.is_identity:
@@ -138,7 +138,7 @@ class PlayoutQueue:
     def end(self, command: cmd.SendAudioEnd) -> None:
         """The audio of a part is complete."""
         if self._open_part == (command.item_id, command.content_index):
-            self._flush_filter()
+            self._flush_transcoder()
         self._enqueue(command)
 
     def sync(self, item_id: str, played_ms: int) -> None:
@@ -166,13 +166,13 @@ class PlayoutQueue:
         else:
             self._send_boundary(message, now)
 
-    def _enqueue_audio(self, key: PartKey, samples: Chunk, now: float) -> None:
+    def _enqueue_audio(self, key: PartKey, samples: BytesLike, now: float) -> None:
         self._queue.append((key, samples))
         self._queued_bytes += len(samples)
         self._drain(now)
         self._drop_oldest(key, now)
 
-    def _flush_filter(self) -> None:
+    def _flush_transcoder(self) -> None:
         key, self._open_part = self._open_part, None
         if key is not None and (rest := self._transcoder.flush_part()):
             self._enqueue_audio(key, rest, self._clock())
@@ -185,7 +185,7 @@ class PlayoutQueue:
         """Let the oldest go while too much waits: audio is dropped; starts and ends are sent, they are never lost."""
         max_bytes = self._max_queued_ms * self._bytes_per_ms
         dropped_bytes = 0
-        while self._queued_bytes > max_bytes or len(self._queue) > MAX_QUEUED:
+        while self._queued_bytes > max_bytes or len(self._queue) > MAX_QUEUED_ENTRIES:
             oldest = self._queue.popleft()
             if isinstance(oldest, tuple):
                 self._queued_bytes -= len(oldest[1])
@@ -235,16 +235,16 @@ class PlayoutQueue:
 
     # -- what wakes it ------------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
+    def _on_alarm(self) -> None:
         try:
             self._drain(self._clock())
         except Exception:  # nobody above handles it
-            self._socket.on_failed()
+            self._socket.on_internal_error()
 
-    def _set_writable(self, is_writable: bool) -> None:
+    def _on_writable(self, is_writable: bool) -> None:
         self._stall_watch.set_writable(is_writable)
         if is_writable:
-            self._wake()
+            self._on_alarm()
 
     def _unplayed_ms(self) -> float | None:
         is_more_to_come = self._queue or self._open_part is not None

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from relay.transport.websocket import MessageListener
+from relay.transport.websocket import WebSocketConnection
 
 MAX_STALL_S = 10.0
 """How long a peer may read nothing while its socket is full."""
@@ -35,7 +35,7 @@ class Alarm:
                 return
             self._timer.cancel()
         self._at = at
-        self._timer = asyncio.get_running_loop().call_later(max(at - self._clock(), 0.001), self._ring)
+        self._timer = asyncio.get_running_loop().call_later(max(at - self._clock(), 0.001), self._fire)
 
     def set_in(self, wait_s: float) -> None:
         """Call back after `wait_s`, unless that is to happen before it already."""
@@ -47,7 +47,7 @@ class Alarm:
             self._timer.cancel()
             self._timer = None
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         self._callback()
 
@@ -57,7 +57,7 @@ class StallWatch:
 
     __slots__ = ("_alarm", "_on_stalled", "_socket")
 
-    def __init__(self, socket: MessageListener, on_stalled: Callable[[int], None]) -> None:
+    def __init__(self, socket: WebSocketConnection, on_stalled: Callable[[int], None]) -> None:
         self._socket = socket
         self._on_stalled = on_stalled
         self._alarm = Alarm(self._stalled)
@@ -83,7 +83,7 @@ class StallWatch:
         self._on_stalled(self._socket.unsent_bytes)
 
 
-class PlayedOutWait:
+class PlayoutEndTimer:
     """Waits until a client has played all that it was sent, and the echo of the room is over.
 
     `unplayed_ms` is what the client has still to play; None while more audio is to be sent: then nothing is reported,

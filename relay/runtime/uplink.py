@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pybase64 import b64encode
 
 from audio.formats import PCM16_24K
-from audio.framing import Chunk, SampleAligner
+from audio.framing import BytesLike, SampleAligner
 from audio.transcode import Transcoder
-from relay.protocols.openai.proxy import canonical_append
+from relay.protocols.openai.proxy import append_audio_bytes
 from relay.runtime.media_recorder import MediaRecorder
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_ledger import MediaLedger
@@ -26,12 +26,12 @@ from relay.session.common.read_allowance import device_allowance
 from relay.session.device import commands as cmd
 from relay.session.device.events import UpstreamBackpressure
 from relay.transport.read_limiter import ReadLimiter
-from relay.transport.upstream import UpstreamSocket
-from relay.transport.websocket import LONG_BYTES
+from relay.transport.upstream import UpstreamConnection
+from relay.transport.websocket import LONG_MESSAGE_BYTES
 
 MAX_UNSENT_BYTES = 1024 * 1024
 """Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""
-GATHERED_MS = 10
+COALESCED_MS = 10
 """Shorter messages are gathered into one append of this length."""
 
 
@@ -39,26 +39,37 @@ class Uplink:
     """What all clients share: limit and gate, and what becomes of audio while the gate is not open."""
 
     __slots__ = (
-        "_allowance", "_clock", "_gate", "_held", "_is_blocked", "_is_open", "_least_bytes", "_ledger", "_record",
-        "_send_text", "_throttle", "_upstream", "dropped_bytes",
+        "_allowance",
+        "_clock",
+        "_gate",
+        "_held_input",
+        "_is_blocked",
+        "_is_open",
+        "_ledger",
+        "_min_message_bytes",
+        "_read_limiter",
+        "_record",
+        "_send_text",
+        "_upstream",
+        "dropped_bytes",
     )  # fmt: skip
 
     def __init__(
         self,
         ledger: MediaLedger,
-        upstream: UpstreamSocket,
+        upstream: UpstreamConnection,
         throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
     ) -> None:
-        self._throttle = throttle
-        self._allowance, self._least_bytes = throttle.audio, throttle.least_bytes
+        self._read_limiter = throttle
+        self._allowance, self._min_message_bytes = throttle.audio, throttle.min_message_bytes
         self._ledger = ledger
-        self._record = recorder.input if recorder is not None else None
+        self._record = recorder.record_input if recorder is not None else None
         self._clock = clock
         self._gate: InputGate = "held"
         self._is_open = self._is_blocked = False
-        self._held = HeldInput()
+        self._held_input = HeldInput()
         self.dropped_bytes = 0
         """What was dropped since the upstream last read."""
         self._upstream = upstream
@@ -80,15 +91,15 @@ class Uplink:
         self._is_blocked = not is_writable
         self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 
-    def _keep_back(self, payload: Chunk, n_bytes: int) -> None:
+    def _hold_or_mute(self, payload: BytesLike, n_bytes: int) -> None:
         if self._gate == "held":
-            dropped_bytes = self._held.add(payload, n_bytes, self._ledger.input_bytes, self._input_bytes_per_ms)
+            dropped_bytes = self._held_input.add(payload, n_bytes, self._ledger.input_bytes, self._input_bytes_per_ms)
             self._ledger.drop_input(dropped_bytes)
         elif self._gate == "muted":
             self._send(self._silence(payload))
 
     def _release(self, until_bytes: int | None) -> None:
-        for payload in self._held.take(until_bytes):
+        for payload in self._held_input.take(until_bytes):
             if self._gate == "muted":
                 self._send(self._silence(payload))
             elif self._gate != "closed":
@@ -98,22 +109,22 @@ class Uplink:
     def _input_bytes_per_ms(self) -> int:
         raise NotImplementedError
 
-    def _silence(self, payload: Chunk) -> Chunk:
+    def _silence(self, payload: BytesLike) -> BytesLike:
         raise NotImplementedError
 
-    def _send(self, payload: Chunk) -> None:
+    def _send(self, payload: BytesLike) -> None:
         raise NotImplementedError
 
 
 class DeviceUplink(Uplink):
     """From a device's audio to the upstream's appends."""
 
-    __slots__ = ("_aligner", "_convert", "_dispatch", "_gathered_bytes", "_options", "_sample_bytes", "_template")
+    __slots__ = ("_aligner", "_coalesced_bytes", "_convert", "_dispatch", "_options", "_sample_bytes", "_template")
 
     def __init__(
         self,
         ledger: MediaLedger,
-        upstream: UpstreamSocket,
+        upstream: UpstreamConnection,
         throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
@@ -127,11 +138,11 @@ class DeviceUplink(Uplink):
         self._options = options
         self._use_format()
 
-    def use(self, options: DeviceOptions) -> None:
+    def apply_options(self, options: DeviceOptions) -> None:
         """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
         old, self._options = self._options, options
-        self._throttle.use(*device_allowance(options.input, self._clock()))
-        self._allowance, self._least_bytes = self._throttle.audio, self._throttle.least_bytes
+        self._read_limiter.set_audio_allowance(*device_allowance(options.input, self._clock()))
+        self._allowance, self._min_message_bytes = self._read_limiter.audio, self._read_limiter.min_message_bytes
         if (old.input, old.upstream_input) != (options.input, options.upstream_input):
             self._use_format()
 
@@ -139,27 +150,27 @@ class DeviceUplink(Uplink):
         source, target = self._options.input, self._options.upstream_input
         self._aligner = SampleAligner(source.bytes_per_sample)
         self._sample_bytes = source.bytes_per_sample
-        self._gathered_bytes = GATHERED_MS * source.bytes_per_ms
+        self._coalesced_bytes = COALESCED_MS * source.bytes_per_ms
         transcoder = Transcoder(source, target)
-        self._convert = None if transcoder.is_identity else transcoder.shortest_feed
+        self._convert = None if transcoder.is_identity else transcoder.direct_feed
 
-    def take(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """The audio of one message of the client's."""
         n_bytes = len(message)
-        if n_bytes < self._least_bytes:
-            self._take_short(message)
+        if n_bytes < self._min_message_bytes:
+            self._receive_short(message)
             return
         allowance, aligner = self._allowance, self._aligner
         allowance.remaining -= n_bytes
         if allowance.remaining < 0:
-            self._throttle.slow_down(allowance, "audio")
+            self._read_limiter.throttle(allowance, "audio")
         self._accept(aligner.feed(message) if aligner.carry or n_bytes % self._sample_bytes else message)
 
-    def _take_short(self, message: bytes) -> None:
+    def _receive_short(self, message: bytes) -> None:
         """A message too short to be worth an append of its own is kept for those that follow."""
         self._allowance.use_short_slices()
-        self._throttle.take(len(message))
-        if not self._aligner.hold(message, self._gathered_bytes):
+        self._read_limiter.count_bytes(len(message))
+        if not self._aligner.hold(message, self._coalesced_bytes):
             self._accept(self._aligner.feed(message))
 
     def flush(self) -> None:
@@ -167,7 +178,7 @@ class DeviceUplink(Uplink):
         if self._aligner.carry:
             self._accept(self._aligner.feed(b""))
 
-    def _accept(self, samples: Chunk) -> None:
+    def _accept(self, samples: BytesLike) -> None:
         n_bytes = len(samples)
         if not n_bytes:
             return
@@ -177,16 +188,16 @@ class DeviceUplink(Uplink):
         if self._is_open:
             self._send(samples)
         else:
-            self._keep_back(samples, n_bytes)
+            self._hold_or_mute(samples, n_bytes)
 
     @property
     def _input_bytes_per_ms(self) -> int:
         return self._options.input.bytes_per_ms
 
-    def _silence(self, payload: Chunk) -> Chunk:
+    def _silence(self, payload: BytesLike) -> BytesLike:
         return self._options.input.silence(len(payload))
 
-    def _send(self, payload: Chunk) -> None:
+    def _send(self, payload: BytesLike) -> None:
         samples = payload if self._convert is None else self._convert(payload)
         if self._is_blocked and self._upstream.unsent_bytes > MAX_UNSENT_BYTES:
             is_first, self.dropped_bytes = not self.dropped_bytes, self.dropped_bytes + len(samples)
@@ -205,7 +216,7 @@ class RealtimeUplink(Uplink):
     def __init__(
         self,
         ledger: MediaLedger,
-        upstream: UpstreamSocket,
+        upstream: UpstreamConnection,
         throttle: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
@@ -215,13 +226,13 @@ class RealtimeUplink(Uplink):
         super().__init__(ledger, upstream, throttle, clock, recorder)
         self._on_event = on_event
 
-    def take(self, message: bytes) -> None:
+    def receive(self, message: bytes) -> None:
         """One text message of the client's."""
-        n_bytes, least_bytes, allowance = len(message), self._least_bytes, self._allowance
+        n_bytes, least_bytes, allowance = len(message), self._min_message_bytes, self._allowance
         allowance.remaining -= n_bytes if n_bytes > least_bytes else least_bytes
         if allowance.remaining < 0:
-            self._throttle.slow_down(allowance, "audio")
-        n_audio_bytes = canonical_append(message)
+            self._read_limiter.throttle(allowance, "audio")
+        n_audio_bytes = append_audio_bytes(message)
         if n_audio_bytes < 0:
             self._on_event(message)
             return
@@ -229,11 +240,11 @@ class RealtimeUplink(Uplink):
         if self._record is not None:
             self._record(message, self._clock())
         if not self._is_open:
-            self._keep_back(message, n_audio_bytes)
-        elif n_bytes <= LONG_BYTES:
+            self._hold_or_mute(message, n_audio_bytes)
+        elif n_bytes <= LONG_MESSAGE_BYTES:
             self._send_text(message)
         else:
             self._upstream.send_long_text(message)
 
-    def _send(self, payload: Chunk) -> None:
-        self._upstream.send_whole_text(payload)
+    def _send(self, payload: BytesLike) -> None:
+        self._upstream.send_text_any_size(payload)

@@ -17,16 +17,16 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from audio.formats import AudioFormat
 from audio.framing import SampleAligner
 from relay.errors import UpstreamError
-from relay.protocols.elevenlabs import FINAL_CODES, ElevenLabsCodec, VoiceOutput, output_format, socket_url
+from relay.protocols.elevenlabs import PERMANENT_ERROR_CODES, ElevenLabsCodec, TtsOutput, output_format_name, stream_url
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.redact import redact
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.transport.http_client import REDIRECTED, Call, ProviderClient, error_code
+from relay.transport.http_client import REDIRECT_TEXT, HttpRequest, ProviderHttpClient, error_code
 from relay.transport.no_redirects import NoRedirectConnect, is_redirect
 
-DIAL_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 20.0
 CLOSE_TIMEOUT_S = 1.0
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -35,7 +35,7 @@ MAX_UNSENT_MESSAGES = 4096
 """More means that the voice does not read; the connection is given up."""
 STREAM_TIMEOUT_S = 10.0
 
-_FINAL_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 410, 422})
+_FATAL_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 410, 422})
 _log = logging.getLogger("relay.voice")
 
 
@@ -54,44 +54,46 @@ class ElevenLabsOptions:
         return {"xi-api-key": self.api_key} if self.api_key else {}
 
 
-class ElevenLabsVoice:
+class ElevenLabsTts:
     """One session's voice: carries out the commands, and feeds what comes of them."""
 
     def __init__(
         self,
         options: ElevenLabsOptions,
-        provider: ProviderClient,
-        feed: Callable[[VoiceOutput], None],
+        provider: ProviderHttpClient,
+        dispatch: Callable[[TtsOutput], None],
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """`secrets` stay out of its errors."""
         self._secrets = secrets
         self._options = options
         self._provider = provider
-        self._feed = feed
+        self._dispatch = dispatch
         self._codec = ElevenLabsCodec(secrets=secrets)
-        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
-        self._link: asyncio.Task[None] | None = None
-        self._requests: dict[str, asyncio.Task[None]] = {}
+        self._send_queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._connection_task: asyncio.Task[None] | None = None
+        self._request_tasks: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def carry_out(self, command: cmd.TtsCommand) -> None:
+    def execute(self, command: cmd.TtsCommand) -> None:
         """Do what the session asks for; returns at once."""
         match command:
             case cmd.ConnectTts(voice_id, output):
-                self._hang_up()
+                self._disconnect()
                 self._codec = ElevenLabsCodec(self._options.voice_settings, self._secrets)
-                self._outbox = asyncio.Queue(MAX_UNSENT_MESSAGES)
-                self._link = self._spawn(self._run(voice_id, output, self._codec, self._outbox))
+                self._send_queue = asyncio.Queue(MAX_UNSENT_MESSAGES)
+                self._connection_task = self._spawn(
+                    self._run_connection(voice_id, output, self._codec, self._send_queue)
+                )
             case cmd.SynthesizeText():
-                self._requests[command.context_id] = self._spawn(self._speak_whole(command))
-            case cmd.CancelTtsContext(context_id) if context_id in self._requests:
-                self._requests.pop(context_id).cancel()
+                self._request_tasks[command.context_id] = self._spawn(self._synthesize_text(command))
+            case cmd.CancelTtsContext(context_id) if context_id in self._request_tasks:
+                self._request_tasks.pop(context_id).cancel()
             case cmd.DisconnectTts():
-                self._hang_up()
-                for request in self._requests.values():
+                self._disconnect()
+                for request in self._request_tasks.values():
                     request.cancel()
-                self._requests.clear()
+                self._request_tasks.clear()
             case _:
                 self._send(command)
 
@@ -108,43 +110,43 @@ class ElevenLabsVoice:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _hang_up(self) -> None:
-        link, self._link = self._link, None
-        if link is not None:
-            link.cancel()
+    def _disconnect(self) -> None:
+        task, self._connection_task = self._connection_task, None
+        if task is not None:
+            task.cancel()
 
     def _send(self, command: cmd.TtsCommand) -> None:
         try:
             for message in self._codec.encode(command):
-                self._outbox.put_nowait(message)
+                self._send_queue.put_nowait(message)
         except asyncio.QueueFull:
-            self._hang_up()
-            self._feed(ev.TtsFailed("The voice does not take what it is sent.", "stuck"))
+            self._disconnect()
+            self._dispatch(ev.TtsFailed("The voice does not take what it is sent.", "stuck"))
 
     # -- the WebSocket ------------------------------------------------------------------------------------------------
 
-    async def _run(
-        self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, outbox: "asyncio.Queue[bytes]"
+    async def _run_connection(
+        self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, send_queue: "asyncio.Queue[bytes]"
     ) -> None:
         """One connection from its dial to its end; a link that was hung up says nothing more."""
         try:
-            failure = await self._converse(voice_id, output, codec, outbox)
+            failure = await self._connect(voice_id, output, codec, send_queue)
         except Exception as error:
-            failure = _failure(error, self._options.headers)
-        if asyncio.current_task() is self._link:
-            self._link = None
+            failure = _connect_failure(error, self._options.headers)
+        if asyncio.current_task() is self._connection_task:
+            self._connection_task = None
             _log.info("the voice's connection ended: %s", failure.message)
-            self._feed(failure)
+            self._dispatch(failure)
 
-    async def _converse(
-        self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, outbox: "asyncio.Queue[bytes]"
+    async def _connect(
+        self, voice_id: str, output: AudioFormat, codec: ElevenLabsCodec, send_queue: "asyncio.Queue[bytes]"
     ) -> ev.TtsFailed:
         options = self._options
-        url = socket_url(options.base_url, voice_id, output, options.model_id)
+        url = stream_url(options.base_url, voice_id, output, options.model_id)
         connection = NoRedirectConnect(
             url,
             additional_headers=options.headers,
-            open_timeout=DIAL_TIMEOUT_S,
+            open_timeout=CONNECT_TIMEOUT_S,
             ping_interval=PING_INTERVAL_S,
             ping_timeout=PING_INTERVAL_S,
             close_timeout=CLOSE_TIMEOUT_S,
@@ -153,55 +155,55 @@ class ElevenLabsVoice:
             proxy=None,
         )
         async with connection as socket:
-            self._feed(ev.TtsConnected())
-            sender = self._spawn(_send_all(socket, outbox))
+            self._dispatch(ev.TtsConnected())
+            sender = self._spawn(_send_all(socket, send_queue))
             try:
                 return await self._receive(socket, codec)
             finally:
                 sender.cancel()
 
     async def _receive(self, socket: ClientConnection, codec: ElevenLabsCodec) -> ev.TtsFailed:
-        said: ev.TtsFailed | None = None
+        failure: ev.TtsFailed | None = None
         try:
             async for message in socket:
                 for event in codec.decode(message):
                     if isinstance(event, ev.TtsFailed) and not event.context_id:
-                        said = event  # the close that follows carries less
-                    elif asyncio.current_task() is self._link:
-                        self._feed(event)
+                        failure = event  # the close that follows carries less
+                    elif asyncio.current_task() is self._connection_task:
+                        self._dispatch(event)
         except ConnectionClosed:
             pass  # told below, with its code
-        if said is not None:
-            return said
+        if failure is not None:
+            return failure
         reason = redact(self._secrets.redact_truncated(socket.close_reason or ""), 200).rstrip(".")
         text = f"ElevenLabs closed the connection{f': {reason}' if reason else ''}."
         return ev.TtsFailed(text, str(socket.close_code))
 
     # -- the HTTP stream ----------------------------------------------------------------------------------------------
 
-    async def _speak_whole(self, command: cmd.SynthesizeText) -> None:
+    async def _synthesize_text(self, command: cmd.SynthesizeText) -> None:
         context_id = command.context_id
         try:
             aligner = SampleAligner(command.output_format.bytes_per_sample)
-            async with self._provider.stream(self._call(command)) as stream:
+            async with self._provider.stream(self._http_request(command)) as stream:
                 async for chunk in stream.chunks():
                     samples = aligner.feed(chunk)
                     if samples:
-                        self._feed(TtsAudioDelta(context_id, bytes(samples)))
+                        self._dispatch(TtsAudioDelta(context_id, bytes(samples)))
             end: ev.TtsEvent = ev.TtsContextDone(context_id)
         except UpstreamError as error:
             status = error.upstream_status
             code = error.code or (str(status) if status else None)
-            retryable = status not in _FINAL_STATUSES and code not in FINAL_CODES
+            retryable = status not in _FATAL_STATUSES and code not in PERMANENT_ERROR_CODES
             end = ev.TtsFailed(f"{error}".rstrip(".") + ".", code, retryable, context_id)
-        if self._requests.pop(context_id, None) is not None:
-            self._feed(end)
+        if self._request_tasks.pop(context_id, None) is not None:
+            self._dispatch(end)
 
-    def _call(self, command: cmd.SynthesizeText) -> Call:
+    def _http_request(self, command: cmd.SynthesizeText) -> HttpRequest:
         options = self._options
-        query = urlencode({"output_format": output_format(command.output_format)})
+        query = urlencode({"output_format": output_format_name(command.output_format)})
         voice = quote(command.voice_id, safe="")
-        return Call(
+        return HttpRequest(
             name="ElevenLabs",
             url=f"{options.base_url.rstrip('/')}/v1/text-to-speech/{voice}/stream?{query}",
             headers=options.headers,
@@ -213,22 +215,22 @@ class ElevenLabsVoice:
         )
 
 
-async def _send_all(socket: ClientConnection, outbox: "asyncio.Queue[bytes]") -> None:
+async def _send_all(socket: ClientConnection, send_queue: "asyncio.Queue[bytes]") -> None:
     with contextlib.suppress(ConnectionClosed):  # the reader tells it
         while True:
-            await socket.send(await outbox.get(), text=True)
+            await socket.send(await send_queue.get(), text=True)
 
 
-def _failure(error: Exception, headers: Mapping[str, str]) -> ev.TtsFailed:
+def _connect_failure(error: Exception, headers: Mapping[str, str]) -> ev.TtsFailed:
     """Why a dial failed, with the provider's code where its answer has one; never its raw body."""
     match error:
         case InvalidStatus() if is_redirect(error):
             status = error.response.status_code
-            return ev.TtsFailed(f"ElevenLabs {REDIRECTED} ({status}).", str(status), retryable=False)
+            return ev.TtsFailed(f"ElevenLabs {REDIRECT_TEXT} ({status}).", str(status), retryable=False)
         case InvalidStatus():
             status = error.response.status_code
             code = error_code(bytes(error.response.body or b""), headers) or str(status)
-            return ev.TtsFailed(f"ElevenLabs refused the connection ({status}).", code, status not in _FINAL_STATUSES)
+            return ev.TtsFailed(f"ElevenLabs refused the connection ({status}).", code, status not in _FATAL_STATUSES)
         case TimeoutError():
             return ev.TtsFailed("ElevenLabs did not answer in time.", "dial_timeout")
         case OSError():

@@ -22,14 +22,14 @@ from relay.json_types import JsonObject
 from relay.session.common.redact import redact
 
 CONNECT_TIMEOUT_S = 5.0
-RETRY_AFTER_S = 0.2
+CONNECT_RETRY_DELAY_S = 0.2
 MAX_CONNECTIONS = 100
 MAX_JSON_BYTES = 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 3600.0
 CHUNK_BYTES = 64 * 1024
 
-REDIRECTED = "redirects elsewhere; set the URL it really has"
+REDIRECT_TEXT = "redirects elsewhere; set the URL it really has"
 """What is said of a redirect, which would carry the key to another address."""
 
 _CODE = re.compile(r"[A-Za-z][A-Za-z_.\-]{0,59}|[0-9]{1,5}")
@@ -39,7 +39,7 @@ _Json = TypeVar("_Json", JsonObject, list[Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class HttpRequest:
     """One request to a provider; `name` begins every error about it, such as "OpenAI client_secrets".
 
     `timeout_s` bounds the whole answer, for a streamed one the time without a byte. `url` is sent as it is.
@@ -55,7 +55,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpResponse:
     """What came back with a 2xx status; `content_type` as it was sent, parameters included."""
 
     status: int
@@ -73,15 +73,15 @@ class Reply:
 
     def _json(self, kind: type[_Json], noun: str) -> _Json:
         try:
-            found = json.loads(self.body)
+            value = json.loads(self.body)
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, kind):
+            value = None
+        if not isinstance(value, kind):
             raise UpstreamError(f"{self.name} failed: the answer is not a JSON {noun}.", upstream_status=self.status)
-        return found
+        return value
 
 
-class ProviderClient:
+class ProviderHttpClient:
     """Makes calls; connections are kept for the next one. `close` it at the end, or use it as a context manager."""
 
     def __init__(self) -> None:
@@ -99,46 +99,46 @@ class ProviderClient:
         if session is not None:
             await session.close()
 
-    async def fetch(self, call: Call) -> Reply:
+    async def fetch(self, request: HttpRequest) -> HttpResponse:
         """Make a call and read its whole answer. Raises UpstreamError, UpstreamTimeout."""
-        with _told(call):
-            async with asyncio.timeout(call.timeout_s):
-                response = await self._accepted(call)
+        with _translated_errors(request):
+            async with asyncio.timeout(request.timeout_s):
+                response = await self._open_response(request)
                 try:
-                    body = await _read(response, call.max_bytes, call.name)
+                    body = await _read(response, request.max_bytes, request.name)
                 finally:
                     response.release()
-        return Reply(response.status, _content_type(response), body, call.name)
+        return HttpResponse(response.status, _content_type(response), body, request.name)
 
     @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator["Stream"]:
+    async def stream(self, request: HttpRequest) -> AsyncIterator["HttpResponseStream"]:
         """Make a call and read its answer as it comes; leaving the block ends the transfer."""
-        with _told(call):
-            async with asyncio.timeout(call.timeout_s):
-                response = await self._accepted(call)
+        with _translated_errors(request):
+            async with asyncio.timeout(request.timeout_s):
+                response = await self._open_response(request)
         try:
-            yield Stream(response, call)
+            yield HttpResponseStream(response, request)
         finally:
             response.release()
 
-    async def _accepted(self, call: Call) -> aiohttp.ClientResponse:
+    async def _open_response(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """The answer's head, if its status is 2xx."""
-        response = await self._send(call)
+        response = await self._send(request)
         if 200 <= response.status < 300:
             return response
         try:
-            raise await _refusal(response, call)
+            raise await _status_error(response, request)
         finally:
             response.release()
 
-    async def _send(self, call: Call) -> aiohttp.ClientResponse:
+    async def _send(self, request: HttpRequest) -> aiohttp.ClientResponse:
         try:
-            return await self._request(call)
+            return await self._request(request)
         except aiohttp.ClientConnectorError:
-            await asyncio.sleep(RETRY_AFTER_S)
-            return await self._request(call)
+            await asyncio.sleep(CONNECT_RETRY_DELAY_S)
+            return await self._request(request)
 
-    async def _request(self, call: Call) -> aiohttp.ClientResponse:
+    async def _request(self, request: HttpRequest) -> aiohttp.ClientResponse:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
@@ -146,66 +146,70 @@ class ProviderClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return await self._session.request(
-            call.method, URL(call.url, encoded=True), headers=call.headers, json=call.body, allow_redirects=False
+            request.method,
+            URL(request.url, encoded=True),
+            headers=request.headers,
+            json=request.body,
+            allow_redirects=False,
         )
 
 
-async def fetch(call: Call, provider: ProviderClient | None) -> Reply:
+async def fetch(request: HttpRequest, provider: ProviderHttpClient | None) -> HttpResponse:
     """Make a call with `provider`, or with a client for this call alone. Raises UpstreamError, UpstreamTimeout."""
     if provider is not None:
-        return await provider.fetch(call)
-    async with ProviderClient() as own:
-        return await own.fetch(call)
+        return await provider.fetch(request)
+    async with ProviderHttpClient() as temporary:
+        return await temporary.fetch(request)
 
 
-class Stream:
+class HttpResponseStream:
     """An answer under way; iterate it for its bytes."""
 
-    def __init__(self, response: aiohttp.ClientResponse, call: Call) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, request: HttpRequest) -> None:
         self._response = response
-        self._call = call
+        self._request = request
         self.content_type = _content_type(response)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes as they come, at most `max_bytes` in all. Raises UpstreamError, UpstreamTimeout."""
-        call, content = self._call, self._response.content
-        left = call.max_bytes
+        request, content = self._request, self._response.content
+        remaining_bytes = request.max_bytes
         while True:
-            with _told(call):
-                async with asyncio.timeout(call.timeout_s):
+            with _translated_errors(request):
+                async with asyncio.timeout(request.timeout_s):
                     chunk = await content.readany()
-                left -= len(chunk)
-                if left < 0:
-                    raise _too_big(call.name, call.max_bytes)
+                remaining_bytes -= len(chunk)
+                if remaining_bytes < 0:
+                    raise _too_big(request.name, request.max_bytes)
             if not chunk:
                 return
             yield chunk
 
 
 @contextmanager
-def _told(call: Call) -> Iterator[None]:
+def _translated_errors(request: HttpRequest) -> Iterator[None]:
     """Turns every way a call can fail into one of our errors, once, and into one line of the log."""
     try:
         yield
     except Exception as error:
-        told = _error_of(error, call)
-        if told is None:
+        translated = _translate_error(error, request)
+        if translated is None:
             raise
-        _log.warning("%s", told)
-        raise told from None  # the cause may hold an address or a header with a key in it
+        _log.warning("%s", translated)
+        raise translated from None  # the cause may hold an address or a header with a key in it
 
 
-def _error_of(error: Exception, call: Call) -> UpstreamError | None:
-    name = call.name
+def _translate_error(error: Exception, request: HttpRequest) -> UpstreamError | None:
+    name = request.name
     match error:
         case UpstreamError():
             return error
         case TimeoutError():
-            return UpstreamTimeout(f"{name} failed: no answer within {call.timeout_s:g} s.")
+            return UpstreamTimeout(f"{name} failed: no answer within {request.timeout_s:g} s.")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return UpstreamError(f"{name} failed: no trusted TLS connection to {_host(call)}.")
+            return UpstreamError(f"{name} failed: no trusted TLS connection to {_host_name(request)}.")
         case aiohttp.ClientConnectorError():
-            return UpstreamError(f"{name} failed: {_host(call)} cannot be reached.")
+            return UpstreamError(f"{name} failed: {_host_name(request)} cannot be reached.")
         case ValueError():  # aiohttp's InvalidURL as well, and what it says of a header that cannot be
             return UpstreamError(f"{name} failed: its key or its address holds characters that cannot be sent.")
         case aiohttp.ClientError() | OSError():
@@ -214,9 +218,9 @@ def _error_of(error: Exception, call: Call) -> UpstreamError | None:
             return None
 
 
-def _host(call: Call) -> str:
+def _host_name(request: HttpRequest) -> str:
     try:
-        return redact(URL(call.url).host or "the address", 200)
+        return redact(URL(request.url).host or "the address", 200)
     except ValueError:
         return "the address"
 
@@ -236,20 +240,20 @@ def _too_big(name: str, max_bytes: int) -> UpstreamError:
     return UpstreamError(f"{name} failed: the answer is bigger than {max_bytes // 1024} KiB.")
 
 
-async def _refusal(response: aiohttp.ClientResponse, call: Call) -> UpstreamError:
+async def _status_error(response: aiohttp.ClientResponse, request: HttpRequest) -> UpstreamError:
     """The refusal in our words: the status, and the provider's error code where it has one."""
     if 300 <= response.status < 400:
         return UpstreamError(
-            f"{call.name} failed ({response.status}): {_host(call)} {REDIRECTED}.",
+            f"{request.name} failed ({response.status}): {_host_name(request)} {REDIRECT_TEXT}.",
             upstream_status=response.status,
         )
     try:
-        body = await _read(response, MAX_ERROR_BYTES, call.name)
+        body = await _read(response, MAX_ERROR_BYTES, request.name)
     except (UpstreamError, aiohttp.ClientError, OSError):
         body = b""  # the status says enough
-    code = error_code(body, call.headers)
+    code = error_code(body, request.headers)
     return UpstreamError(
-        f"{call.name} failed ({response.status})" + (f": {code}" if code else ""),
+        f"{request.name} failed ({response.status})" + (f": {code}" if code else ""),
         upstream_status=response.status,
         code=code,
         retry_after_s=_retry_after_s(response.headers.get("Retry-After")),
@@ -262,19 +266,19 @@ def error_code(body: bytes, headers: Mapping[str, str]) -> str | None:
     OpenAI and Azure: `error.code`, else `error.type`; ElevenLabs: `detail.status` or `detail.code`.
     """
     try:
-        found = json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    for holder in ("error", "detail"):
-        details = found.get(holder) if isinstance(found, dict) else None
+    for member in ("error", "detail"):
+        details = value.get(member) if isinstance(value, dict) else None
         for key in ("code", "status", "type"):
             code = str(details.get(key)) if isinstance(details, dict) and details.get(key) is not None else ""
-            if _CODE.fullmatch(code) and redact(code) == code and not _is_of_a_key(code, headers):
+            if _CODE.fullmatch(code) and redact(code) == code and not _may_be_key(code, headers):
                 return code
     return None
 
 
-def _is_of_a_key(code: str, headers: Mapping[str, str]) -> bool:
+def _may_be_key(code: str, headers: Mapping[str, str]) -> bool:
     secrets = [part for value in headers.values() for part in value.split() if len(part) >= 8]
     return len(code) >= 8 and any(code in secret or secret in code for secret in secrets)
 

@@ -19,15 +19,15 @@ from picows import WSAutoPingStrategy, WSUpgradeRequest, WSUpgradeResponse, WSUp
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in the stubs
 
 from relay.errors import BadRequest
-from relay.transport.read_budget import LONG_READ_BYTES, ReadBudget, ReadShare, SparingReader
-from relay.transport.websocket import MessageListener, noop
+from relay.transport.read_budget import LONG_MESSAGE_READ_BYTES, BudgetedReader, ReadBudget, ThrottledReader
+from relay.transport.websocket import WebSocketConnection, noop
 
 _READ_BUFFER_BYTES = 2048
 """What one read brings at first; it doubles whenever a read fills it."""
 _KERNEL_BUFFER_BYTES = 64 * 1024
 """What the kernel keeps of a client that is not read. picows reads all there is at once into a buffer that grows to it
 and never shrinks; 64 KiB let 200 KiB/s through over a line with 300 ms of delay, more than any microphone."""
-_EARLY_BYTES = 1024
+_EARLY_DATA_BYTES = 1024
 """What is taken at once of the frames that came with the request: others have their turn before the next."""
 
 _logger = logging.getLogger("picows.server")
@@ -41,7 +41,7 @@ class Keepalive:
     timeout_s: float = 10.0
 
 
-class _Upgraded(web.StreamResponse):
+class _UpgradedResponse(web.StreamResponse):
     """What the handler returns after the socket is gone: aiohttp must write nothing more."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
     def __init__(
         self,
         handler: Any,
-        listener: MessageListener,
+        listener: WebSocketConnection,
         keepalive: Keepalive,
         headers: dict[str, str],
     ) -> None:
@@ -87,77 +87,78 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
         )
         self._handler = handler
         self._listener = listener
-        self._early = memoryview(b"")
-        self._share: ReadShare | None = None
-        self._reads_sparingly = False
+        self._early_data = memoryview(b"")
+        self._budgeted_reader: BudgetedReader | None = None
+        self._is_throttled = False
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._handler.connection_lost(exc)
-        if self._share is not None:
-            self._share.release()
+        if self._budgeted_reader is not None:
+            self._budgeted_reader.release()
         # Cycles would keep what has been read of a long message until the garbage collector finds them.
-        self._share = None
-        self._listener.read_sparingly = self._listener.recount = noop
+        self._budgeted_reader = None
+        self._listener.throttle_reads = self._listener.update_read_budget = noop
         self.__dict__.pop("get_buffer", None)
         self.__dict__.pop("buffer_updated", None)
 
-    def read_within(self, budget: ReadBudget, owner: str) -> None:
+    def use_read_budget(self, budget: ReadBudget, owner: str) -> None:
         """Take the room for long messages from `budget`; the connection is paused while there is none."""
-        share = self._share = ReadShare(
-            owner, budget, self._listener, super().buffer_updated, self.read_in_pieces, super().get_buffer
+        reader = self._budgeted_reader = BudgetedReader(
+            owner, budget, self._listener, super().buffer_updated, self.limit_read_size, super().get_buffer
         )
-        self._listener.recount = share.recount
-        self.buffer_updated = share.buffer_updated
+        self._listener.update_read_budget = reader.update_budget
+        self.buffer_updated = reader.buffer_updated
         self.transport.underlying_transport.set_protocol(self)  # uvloop looks the method up here, and only here
 
-    def read_in_pieces(self) -> None:
-        """Let no read bring more than `LONG_READ_BYTES`: what is read at once is also parsed at once, and picows'
+    def limit_read_size(self) -> None:
+        """Let no read bring more than `LONG_MESSAGE_READ_BYTES`: what is read at once is also parsed at once, and
+        picows'
         buffer stays as long as it was for the longest message."""
         if "get_buffer" not in self.__dict__:
-            take_all: Callable[[int], memoryview] = super().get_buffer
+            get_whole_buffer: Callable[[int], memoryview] = super().get_buffer
 
-            def take_piece(hint: int) -> memoryview:
-                return take_all(hint)[:LONG_READ_BYTES]
+            def get_limited_buffer(hint: int) -> memoryview:
+                return get_whole_buffer(hint)[:LONG_MESSAGE_READ_BYTES]
 
-            self.get_buffer = take_piece
+            self.get_buffer = get_limited_buffer
             self.transport.underlying_transport.set_protocol(self)
 
-    def read_sparingly(self) -> None:
-        """Read little at a time from here on (`SparingReader`)."""
-        if self._reads_sparingly:
+    def throttle_reads(self) -> None:
+        """Read little at a time from here on (`ThrottledReader`)."""
+        if self._is_throttled:
             return
-        self._reads_sparingly = True
-        line = self.transport.underlying_transport
-        sparing = SparingReader(line, self._listener, super().get_buffer, self.buffer_updated)
-        self.get_buffer, self.buffer_updated = sparing.get_buffer, sparing.buffer_updated
-        line.set_protocol(self)
+        self._is_throttled = True
+        transport = self.transport.underlying_transport
+        throttled = ThrottledReader(transport, self._listener, super().get_buffer, self.buffer_updated)
+        self.get_buffer, self.buffer_updated = throttled.get_buffer, throttled.buffer_updated
+        transport.set_protocol(self)
 
-    def take_early(self, data: bytes) -> None:
+    def feed_early_data(self, data: bytes) -> None:
         """Take what came behind the head of the request: little at a time, and nothing while the client is paused."""
-        self._early = memoryview(data)
-        self._listener.on_resumed = self._take_more
-        self._take_more()
+        self._early_data = memoryview(data)
+        self._listener.on_reading_resumed = self._feed_next_early_data
+        self._feed_next_early_data()
 
     @property
-    def has_early(self) -> bool:
+    def has_early_data(self) -> bool:
         """Whether some of it is still to be taken."""
-        return bool(self._early)
+        return bool(self._early_data)
 
-    def _take_more(self) -> None:
-        listener, line = self._listener, self.transport.underlying_transport
-        if self.transport.is_disconnected or listener.is_paused or not self._early:
+    def _feed_next_early_data(self) -> None:
+        listener, transport = self._listener, self.transport.underlying_transport
+        if self.transport.is_disconnected or listener.is_reading_paused or not self._early_data:
             return
-        piece, self._early = self._early[:_EARLY_BYTES], self._early[_EARLY_BYTES:]
-        self.take(bytes(piece))
-        if self._early:
-            line.pause_reading()  # what comes later stays behind it
-            asyncio.get_running_loop().call_soon(self._take_more)
-        elif not listener.is_paused:
-            listener.on_resumed = noop
+        chunk, self._early_data = self._early_data[:_EARLY_DATA_BYTES], self._early_data[_EARLY_DATA_BYTES:]
+        self.feed_data(bytes(chunk))
+        if self._early_data:
+            transport.pause_reading()  # what comes later stays behind it
+            asyncio.get_running_loop().call_soon(self._feed_next_early_data)
+        elif not listener.is_reading_paused:
+            listener.on_reading_resumed = noop
             listener.resume_reading("early data")
 
-    def take(self, data: bytes) -> None:
+    def feed_data(self, data: bytes) -> None:
         """Give `data` to picows as if it had come from the socket."""
         view = memoryview(data)
         while view:
@@ -168,14 +169,14 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             view = view[n_bytes:]
 
 
-class _EarlyData:
+class _EarlyDataParser:
     """A parser for aiohttp that passes on what arrived behind the head, before the hand-over."""
 
     def __init__(self, protocol: _ServerProtocol) -> None:
         self._protocol = protocol
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self._protocol.take_early(bytes(data))
+        self._protocol.feed_early_data(bytes(data))
         return False, b""
 
     def feed_eof(self) -> None: ...
@@ -200,17 +201,17 @@ def check_upgrade(request: web.Request) -> None:
         raise BadRequest("Sec-WebSocket-Key must be 16 bytes in base64", "Sec-WebSocket-Key")
 
 
-def take_over(
+def upgrade_to_websocket(
     request: web.Request,
-    socket: MessageListener,
+    socket: WebSocketConnection,
     keepalive: Keepalive,
     *,
     subprotocol: str | None = None,
-    read_within: tuple[ReadBudget, str] | None = None,
+    read_budget: tuple[ReadBudget, str] | None = None,
 ) -> bool:
     """Answer the upgrade and hand the connection to `socket`. Returns False if the client has left already.
 
-    `read_within`: the budget for unfinished messages, and whose they are, for a client whose messages may be long.
+    `read_budget`: the budget for unfinished messages, and whose they are, for a client whose messages may be long.
     Messages may reach the socket's callbacks before this returns. The request must have passed `check_upgrade`.
     """
     transport = request.transport
@@ -220,22 +221,22 @@ def take_over(
     protocol = _ServerProtocol(request.protocol, socket, keepalive, headers)
     protocol.connection_made(transport)
     transport.set_protocol(protocol)
-    socket.read_sparingly = protocol.read_sparingly
+    socket.throttle_reads = protocol.throttle_reads
     transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, _KERNEL_BUFFER_BYTES)
     # picows reads a head of our own making: whatever else the client's held is aiohttp's business and is done with.
     key = request.headers["Sec-WebSocket-Key"].strip().encode("ascii")
-    protocol.take(
+    protocol.feed_data(
         b"GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
     )
-    if read_within is not None:
-        protocol.read_within(*read_within)
-    request.protocol.set_parser(cast(Any, _EarlyData(protocol)))
-    if not protocol.has_early and not socket.is_paused:
+    if read_budget is not None:
+        protocol.use_read_budget(*read_budget)
+    request.protocol.set_parser(cast(Any, _EarlyDataParser(protocol)))
+    if not protocol.has_early_data and not socket.is_reading_paused:
         transport.resume_reading()  # aiohttp pauses after 64 KiB of early data
     return True
 
 
 def upgraded_response() -> web.StreamResponse:
-    """What the handler must return once the socket is closed, or when `take_over` returned False."""
-    return _Upgraded()
+    """What the handler must return once the socket is closed, or when `upgrade_to_websocket` returned False."""
+    return _UpgradedResponse()

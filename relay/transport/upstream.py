@@ -17,9 +17,9 @@ from picows import WSAutoPingStrategy, WSError, WSInvalidStatusError, WSParsedUR
 
 from relay.errors import UpstreamError
 from relay.session.common.redact import redact
-from relay.transport.websocket import MessageListener
+from relay.transport.websocket import WebSocketConnection
 
-DIAL_TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 PING_INTERVAL_S = 20.0
 PONG_TIMEOUT_S = 20.0
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -27,7 +27,7 @@ KERNEL_BUFFER_BYTES = 128 * 1024
 """What one session's model may say at once before others have their turn; ten times as fast as speech over a line with
 300 ms of delay."""
 
-_FINAL_STATUSES = frozenset({400, 401, 403, 404, 405, 410, 422})
+_FATAL_STATUSES = frozenset({400, 401, 403, 404, 405, 410, 422})
 """Dialling again with the same key and address will not help (D6)."""
 
 _HINTS = {
@@ -41,7 +41,7 @@ _END = "The model's endpoint"
 _log = logging.getLogger("relay.upstream")
 
 
-class UpstreamRefusal(Exception):
+class UpstreamConnectError(Exception):
     """The dial failed; `status` is the HTTP status, None when nobody answered properly."""
 
     def __init__(self, message: str, status: int | None, retryable: bool) -> None:
@@ -50,7 +50,7 @@ class UpstreamRefusal(Exception):
         self.retryable = retryable
 
 
-class UpstreamSocket(MessageListener):
+class UpstreamConnection(WebSocketConnection):
     """The connection to the upstream, as the session sees it."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class UpstreamSocket(MessageListener):
 
 
 @functools.cache
-def _tls() -> ssl.SSLContext:
+def _tls_context() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
@@ -68,41 +68,43 @@ def _seed_masks() -> None:
     ctypes.CDLL(None).srand(int.from_bytes(os.urandom(4), "little"))
 
 
-Headers = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]]
+ConnectHeaders = Mapping[str, str] | Callable[[], Awaitable[Mapping[str, str]]]
 """What a dial sends along; a callable is asked once per dial, for a token that may have expired since the last."""
 
 
-async def dial(url: str, headers: Headers, socket: UpstreamSocket, timeout_s: float = DIAL_TIMEOUT_S) -> None:
+async def connect_upstream(
+    url: str, headers: ConnectHeaders, socket: UpstreamConnection, timeout_s: float = CONNECT_TIMEOUT_S
+) -> None:
     """Connect `socket` to `url` (ws or wss). Raises UpstreamRefusal; a cancelled dial leaves no connection behind."""
     _seed_masks()
-    lines: list[Line] = []
+    sockets: list[Line] = []
     try:
         async with asyncio.timeout(timeout_s):
-            given = await headers() if callable(headers) else headers
-            await _connect(url, given, socket, timeout_s, lines)
+            sent_headers = await headers() if callable(headers) else headers
+            await _connect(url, sent_headers, socket, timeout_s, sockets)
     except BaseException as error:
-        for line in lines:
+        for tcp_socket in sockets:
             # picows leaves a handshake that was given up to itself: the connection would stay, or even come to stand.
             with contextlib.suppress(OSError):
-                line.shutdown(SHUT_RDWR)
+                tcp_socket.shutdown(SHUT_RDWR)
         if isinstance(error, asyncio.CancelledError):
             raise
-        refusal = error if isinstance(error, UpstreamRefusal) else _refusal(error)
-        _log.warning("dialling %s failed: %s", host_of(url), refusal)
-        raise refusal from None  # the error's own text may hold the address with a key in it
+        connect_error = error if isinstance(error, UpstreamConnectError) else _connect_error(error)
+        _log.warning("dialling %s failed: %s", netloc_of(url), connect_error)
+        raise connect_error from None  # the error's own text may hold the address with a key in it
 
 
 async def _connect(
-    url: str, headers: Mapping[str, str], socket: UpstreamSocket, timeout_s: float, lines: list[Line]
+    url: str, headers: Mapping[str, str], socket: UpstreamConnection, timeout_s: float, sockets: list[Line]
 ) -> None:
-    async def connected_line(at: WSParsedURL) -> Line:
-        lines.append(await _connected_line(at.host, at.port))
-        return lines[-1]
+    async def open_socket(parsed_url: WSParsedURL) -> Line:
+        sockets.append(await _open_socket(parsed_url.host, parsed_url.port))
+        return sockets[-1]
 
     transport, listener = await ws_connect(
         lambda _request, _response: socket,
         url,
-        ssl_context=_tls() if url.startswith("wss:") else None,
+        ssl_context=_tls_context() if url.startswith("wss:") else None,
         extra_headers=dict(headers),
         websocket_handshake_timeout=timeout_s,
         max_redirects=0,  # a redirect would carry the key to another host
@@ -111,62 +113,62 @@ async def _connect(
         auto_ping_idle_timeout=PING_INTERVAL_S,
         auto_ping_reply_timeout=PONG_TIMEOUT_S,
         auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
-        socket_factory=connected_line,
+        socket_factory=open_socket,
     )
-    if cast(MessageListener | None, listener) is None:
+    if cast(WebSocketConnection | None, listener) is None:
         transport.disconnect(False)
-        raise UpstreamRefusal(f"{_END} hung up during the handshake.", None, retryable=True)
+        raise UpstreamConnectError(f"{_END} hung up during the handshake.", None, retryable=True)
 
 
-async def _connected_line(host: str, port: int) -> Line:
+async def _open_socket(host: str, port: int) -> Line:
     """A TCP connection to the first address of `host` that takes one, in the resolver's order."""
     loop = asyncio.get_running_loop()
     failure = OSError(f"{host} has no address")
     for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=SOCK_STREAM):
-        line = Line(family, kind, protocol)
+        tcp_socket = Line(family, kind, protocol)
         try:
-            line.setblocking(False)
-            line.setsockopt(SOL_SOCKET, SO_RCVBUF, KERNEL_BUFFER_BYTES)
-            await loop.sock_connect(line, address)
+            tcp_socket.setblocking(False)
+            tcp_socket.setsockopt(SOL_SOCKET, SO_RCVBUF, KERNEL_BUFFER_BYTES)
+            await loop.sock_connect(tcp_socket, address)
         except OSError as error:
-            line.close()
+            tcp_socket.close()
             failure = error
         except BaseException:
-            line.close()
+            tcp_socket.close()
             raise
         else:
-            return line
+            return tcp_socket
     raise failure
 
 
-def _refusal(error: BaseException) -> UpstreamRefusal:
+def _connect_error(error: BaseException) -> UpstreamConnectError:
     if isinstance(error, UpstreamError):  # there is no token to show
-        return UpstreamRefusal(str(error), None, retryable=True)
+        return UpstreamConnectError(str(error), None, retryable=True)
     if isinstance(error, WSInvalidStatusError) and error.response is not None:
         status = int(error.response.status)
         if 300 <= status < 400:
-            return UpstreamRefusal(
+            return UpstreamConnectError(
                 f"{_END} redirects elsewhere; set the URL it really has ({status}).", status, retryable=False
             )
         hint = _HINTS.get(status, "try again later" if status >= 500 else "it gave no reason")
-        return UpstreamRefusal(
-            f"{_END} refused the connection with {status}: {hint}.", status, status not in _FINAL_STATUSES
+        return UpstreamConnectError(
+            f"{_END} refused the connection with {status}: {hint}.", status, status not in _FATAL_STATUSES
         )
     if isinstance(error, TimeoutError):
-        return UpstreamRefusal(f"{_END} did not answer in time.", None, retryable=True)
+        return UpstreamConnectError(f"{_END} did not answer in time.", None, retryable=True)
     if isinstance(error, ssl.SSLError):
-        return UpstreamRefusal(
+        return UpstreamConnectError(
             f"No trusted TLS connection to the model's endpoint: {redact(error.reason or 'handshake failed')}.",
             None,
             False,
         )
     if isinstance(error, OSError):
-        return UpstreamRefusal(f"{_END} cannot be reached: {redact(error.strerror or str(error))}.", None, True)
+        return UpstreamConnectError(f"{_END} cannot be reached: {redact(error.strerror or str(error))}.", None, True)
     if isinstance(error, WSError):
-        return UpstreamRefusal(f"{_END} did not answer as a WebSocket server does.", None, retryable=False)
-    return UpstreamRefusal(f"{_END} could not be dialled ({type(error).__name__}).", None, retryable=False)
+        return UpstreamConnectError(f"{_END} did not answer as a WebSocket server does.", None, retryable=False)
+    return UpstreamConnectError(f"{_END} could not be dialled ({type(error).__name__}).", None, retryable=False)
 
 
-def host_of(url: str) -> str:
+def netloc_of(url: str) -> str:
     """Host and port of a URL, for the log: never its query or user part."""
     return urlsplit(url).netloc.rpartition("@")[2] or "the upstream"

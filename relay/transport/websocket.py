@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSProtocolError, WSTransport
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.common.redact import close_reason
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 2.0
 MAX_FRAGMENTS = 4096
-LONG_BYTES = 64 * 1024
+LONG_MESSAGE_BYTES = 64 * 1024
 """Longer messages are sent by `send_long_text`."""
 _HEADER_BYTES = 14
 """The longest header of a frame (RFC 6455, 5.2)."""
@@ -44,7 +44,7 @@ def noop(*_args: object) -> None:
     """The callback of a listener that nobody listens to yet."""
 
 
-class MessageListener(WSListener):
+class WebSocketConnection(WSListener):
     """One WebSocket: whole messages to `on_text` and `on_binary`, its end to `on_closed(code, reason)`, exactly once.
 
     `code` is the peer's close code, 1005 if it gave none, 1006 if it went without a word; a connection that we closed
@@ -55,14 +55,14 @@ class MessageListener(WSListener):
 
     def __init__(self, max_message_bytes: int) -> None:
         # What a message needs stands together at the beginning: an instance's attributes lie in this order in memory.
-        self.unread_bytes = 0
+        self.partial_frame_bytes = 0
         """Bytes that have come since the last whole frame; counted for those whose messages are long."""
         self._fragment_type: WSMsgType | None = None
         self.on_text: Callable[[bytes], None] = noop
         self.on_binary: Callable[[bytes], None] = noop
-        self.send_text: Callable[[Chunk], None] = noop
+        self.send_text: Callable[[BytesLike], None] = noop
         """Send one text message; without effect before the connection stands and once it is closing."""
-        self.send_binary: Callable[[Chunk], None] = noop
+        self.send_binary: Callable[[BytesLike], None] = noop
         """Send one binary message; without effect before the connection stands and once it is closing."""
         self.is_writable = True
         self.fragment_bytes = 0
@@ -70,31 +70,31 @@ class MessageListener(WSListener):
         self.transport: WSTransport | None = None
         self.on_closed: Callable[[int, str], None] = noop
         self.on_writable: Callable[[bool], None] = noop
-        self.on_failed: Callable[[], None] = _raise
+        self.on_internal_error: Callable[[], None] = _reraise
         """Our own code failed at a message, and the exception is being handled."""
-        self.on_control: Callable[[], None] = noop
+        self.on_control_frame: Callable[[], None] = noop
         """A ping or a pong came; a ping has been answered, if the peer reads what it is sent."""
         self.on_fragment: Callable[[], None] = noop
         """A part of a message came, and more of it follows."""
-        self.on_stalled: Callable[[], None] = noop
+        self.on_message_stalled: Callable[[], None] = noop
         """A long message took too long to arrive while others waited for its room (`relay.transport.read_budget`)."""
-        self.waiting_bytes: Callable[[], int] = int
+        self.unforwarded_bytes: Callable[[], int] = int
         """How many bytes of whole messages wait until their receiver reads."""
-        self.recount: Callable[[], None] = noop
+        self.update_read_budget: Callable[[], None] = noop
         """Some of them have been sent on."""
-        self.read_sparingly: Callable[[], None] = noop
+        self.throttle_reads: Callable[[], None] = noop
         """Take little at a time from here on: whatever has been taken in at once is also parsed at once."""
-        self.on_resumed: Callable[[], None] = noop
+        self.on_reading_resumed: Callable[[], None] = noop
         """The peer is read again."""
         self.is_open = False
-        self._paused_by: frozenset[str] = frozenset()
+        self._pause_reasons: frozenset[str] = frozenset()
         self.max_message_bytes = max_message_bytes
         """picows holds single frames to it: it closes with 1009, and what it goes on to parse is not handled."""
         self._fragments: list[bytes] = []
         self._frames_after_close = 0
-        self._told_closed = False
-        self._own_close: tuple[int, str] | None = None
-        self._abort: asyncio.TimerHandle | None = None
+        self._is_close_reported = False
+        self._local_close: tuple[int, str] | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The handshake is over."""
@@ -106,7 +106,7 @@ class MessageListener(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """One frame; raises WSProtocolError, by which picows closes with its code."""
-        self.unread_bytes = 0
+        self.partial_frame_bytes = 0
         kind = frame.msg_type
         try:
             if (
@@ -118,30 +118,30 @@ class MessageListener(WSListener):
                 or self._fragment_type is not None
                 or transport.is_close_frame_sent
             ):
-                self._not_a_message(kind, transport, frame)
+                self._control_or_fragment(kind, transport, frame)
                 return
             payload = frame.get_payload_as_bytes()
             if kind is _BINARY:
                 self.on_binary(payload)
                 return
             if self._strict_text and not payload.isascii():
-                _check_text(payload)
+                _check_utf8(payload)
             self.on_text(payload)
         except WSProtocolError:
             raise
         except Exception:
-            self.on_failed()
+            self.on_internal_error()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """The connection is gone."""
         self.is_open = False
-        if self._abort is not None:
-            self._abort.cancel()
-            self._abort = None
-        if self._told_closed:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+            self._abort_timer = None
+        if self._is_close_reported:
             return
-        self._told_closed = True
-        self.on_closed(*(self._own_close or _how_it_ended(transport)))
+        self._is_close_reported = True
+        self.on_closed(*(self._local_close or _close_code_and_reason(transport)))
 
     def pause_writing(self) -> None:
         """The peer reads too slowly: the socket's buffer is over its mark."""
@@ -163,57 +163,57 @@ class MessageListener(WSListener):
         transport = self.transport
         if transport is None or transport.is_close_frame_sent or not self.is_open:
             return
-        self._own_close = (code, close_reason(reason))
-        self.read_sparingly()  # a peer that floods does not stop for our close
-        transport.send_close(cast(WSCloseCode, code), self._own_close[1].encode())
-        self._abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
+        self._local_close = (code, close_reason(reason))
+        self.throttle_reads()  # a peer that floods does not stop for our close
+        transport.send_close(cast(WSCloseCode, code), self._local_close[1].encode())
+        self._abort_timer = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self.abort)
 
     @property
-    def is_paused(self) -> bool:
+    def is_reading_paused(self) -> bool:
         """Whether the peer is not read for now."""
-        return bool(self._paused_by)
+        return bool(self._pause_reasons)
 
     @property
-    def unfinished_bytes(self) -> int:
+    def buffered_input_bytes(self) -> int:
         """How much of the peer's messages has come that is not whole yet, or waits to be sent on."""
-        return self.unread_bytes + self.fragment_bytes + self.waiting_bytes()
+        return self.partial_frame_bytes + self.fragment_bytes + self.unforwarded_bytes()
 
-    def send_long_text(self, message: Chunk) -> None:
+    def send_long_text(self, message: BytesLike) -> None:
         """Send one text message without keeping its room: picows' own buffer for what it sends never gets smaller."""
         if self.transport is not None and self.is_open:
             framed = bytearray(_HEADER_BYTES) + message
             self.transport.send_reuse_external_bytearray(_TEXT, framed, _HEADER_BYTES)
 
-    def send_whole_text(self, message: Chunk) -> None:
+    def send_text_any_size(self, message: BytesLike) -> None:
         """Send one text message of any length."""
-        if len(message) > LONG_BYTES:
+        if len(message) > LONG_MESSAGE_BYTES:
             self.send_long_text(message)
         else:
             self.send_text(message)
 
-    def pause_reading(self, why: str) -> None:
+    def pause_reading(self, reason: str) -> None:
         """Read no more until `resume_reading` for the same reason: the peer's own buffers fill, and it must wait."""
-        self._paused_by |= {why}
+        self._pause_reasons |= {reason}
         if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.pause_reading()
 
-    def resume_reading(self, why: str) -> None:
+    def resume_reading(self, reason: str) -> None:
         """Read on, unless another reason to pause is left."""
-        self._paused_by -= {why}
-        if self.is_paused:
+        self._pause_reasons -= {reason}
+        if self.is_reading_paused:
             return
         if self.transport is not None and self.is_open and not self.transport.is_disconnected:
             self.transport.underlying_transport.resume_reading()
-            self.on_resumed()
+            self.on_reading_resumed()
 
     @property
-    def has_left(self) -> bool:
+    def peer_closed(self) -> bool:
         """Whether the peer has ended the connection, though what it sent before has not all been read yet."""
         transport = self.transport
         if transport is None or not self.is_open or _TCP_INFO is None:
             return False
-        line = transport.underlying_transport.get_extra_info("socket")
-        state: int = line.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0]
+        tcp_socket = transport.underlying_transport.get_extra_info("socket")
+        state: int = tcp_socket.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0]
         return state in (_TCP_CLOSE, _TCP_CLOSE_WAIT)
 
     def abort(self) -> None:
@@ -221,9 +221,9 @@ class MessageListener(WSListener):
         if self.transport is not None and not self.transport.is_disconnected:
             self.transport.disconnect(False)
 
-    def _not_a_message(self, kind: WSMsgType, transport: WSTransport, frame: WSFrame) -> None:
+    def _control_or_fragment(self, kind: WSMsgType, transport: WSTransport, frame: WSFrame) -> None:
         if kind is _CLOSE:
-            self._peer_closed(transport, frame)
+            self._on_close_frame(transport, frame)
             return
         if transport.is_close_frame_sent:
             self._frames_after_close += 1
@@ -235,9 +235,9 @@ class MessageListener(WSListener):
         if kind is _PING:
             if self.is_writable:  # a peer that asks and asks and does not read must not fill our memory with answers
                 transport.send_pong(frame.get_payload_as_bytes())
-            self.on_control()
+            self.on_control_frame()
         elif kind is _PONG:
-            self.on_control()
+            self.on_control_frame()
         else:
             self._fragment(kind, frame)
 
@@ -262,35 +262,35 @@ class MessageListener(WSListener):
                 self.on_binary(payload)
                 return
             if self._strict_text:
-                _check_text(payload)
+                _check_utf8(payload)
             self.on_text(payload)
 
-    def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
+    def _on_close_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if not transport.is_close_frame_sent:
             code = frame.get_close_code()
             # What a close frame may hold (RFC 6455, 7.4); picows has refused 1004, 1005 and 1015 before.
             may_be_sent = 1000 <= code.value < 5000 and code.value != 1006
             if frame.rsv1 or frame.rsv2 or frame.rsv3 or (frame.payload_size and not may_be_sent):
-                self._own_close = (WSCloseCode.PROTOCOL_ERROR.value, "a close frame that cannot be")
-                raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, self._own_close[1])
+                self._local_close = (WSCloseCode.PROTOCOL_ERROR.value, "a close frame that cannot be")
+                raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, self._local_close[1])
             transport.send_close(code if frame.payload_size else WSCloseCode.OK, b"")
         transport.disconnect()
 
 
-class StrictTextListener(MessageListener):
+class StrictTextListener(WebSocketConnection):
     """A listener that holds its peer to valid UTF-8 (RFC 6455, 8.1), for peers that are not trusted to send it."""
 
     _strict_text = True
 
 
-def _check_text(payload: bytes) -> None:
+def _check_utf8(payload: bytes) -> None:
     try:
         str(payload, "utf-8")
     except UnicodeDecodeError as error:
         raise WSProtocolError(WSCloseCode.INVALID_TEXT, "text messages must be UTF-8") from error
 
 
-def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
+def _close_code_and_reason(transport: WSTransport) -> tuple[int, str]:
     handshake: WSCloseHandshake | None = transport.close_handshake
     if handshake is not None and handshake.recv is not None and (handshake.sent is None or handshake.recv_then_sent):
         return handshake.recv.code.value or 1005, handshake.recv.reason or ""
@@ -299,5 +299,5 @@ def _how_it_ended(transport: WSTransport) -> tuple[int, str]:
     return 1006, ""
 
 
-def _raise() -> None:
+def _reraise() -> None:
     raise  # called while an exception is being handled

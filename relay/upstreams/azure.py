@@ -33,7 +33,7 @@ class AzureResource:
         return f"{base}/openai/realtime?api-version={quote(self.api_version, safe='')}&deployment={deployment}"
 
     @property
-    def mint_url(self) -> str:
+    def client_secrets_url(self) -> str:
         """Where a session for a browser is made."""
         if self.api_version is None:
             return f"{self.endpoint}/openai/v1/realtime/client_secrets"
@@ -48,7 +48,7 @@ class AzureResource:
         return f"{self.endpoint}/openai/realtime?api-version={version}&deployment={deployment}"
 
 
-def azure_endpoint(value: str) -> str:
+def normalize_azure_endpoint(value: str) -> str:
     """The endpoint as `https://host[/path]`, without the `/openai/v1` of a base URL. Raises ValueError with the fix."""
     text = value.strip().rstrip("/")
     try:

@@ -15,7 +15,7 @@ from relay.errors import ConfigError, UpstreamError
 TOKEN_TIMEOUT_S = 10.0
 MAX_HUNG_FETCHES = 4
 
-TokenSource = Callable[[], str] | Callable[[], Awaitable[str]]
+TokenProvider = Callable[[], str] | Callable[[], Awaitable[str]]
 """Gives a bearer token; called for every dial, so it may cache. Blocking ones run in a thread of their own."""
 
 _TOKEN = re.compile(r"[\x21-\x7e]{1,16384}")
@@ -26,7 +26,7 @@ class TokenUnavailable(UpstreamError):
 
 
 @dataclass(frozen=True, slots=True)
-class Credential:
+class KeyCredential:
     """One way of showing who we are: `Authorization: Bearer …` or `api-key: …`, never both."""
 
     kind: Literal["bearer", "api-key"]
@@ -45,29 +45,29 @@ class TokenCredential:
 
     def __init__(
         self,
-        source: TokenSource,
+        provider: TokenProvider,
         timeout_s: float = TOKEN_TIMEOUT_S,
         on_token: Callable[[str], None] | None = None,
     ) -> None:
         """`on_token` gets each token before it is used."""
-        self._source = source
+        self._provider = provider
         self._on_token = on_token
         self._timeout_s = timeout_s
-        self._fetch: asyncio.Task[str] | None = None
-        self._running = 0
+        self._fetch_task: asyncio.Task[str] | None = None
+        self._n_running = 0
 
     async def headers(self) -> dict[str, str]:
         """The header to send. Raises TokenUnavailable, without what the callable said: it may hold a secret."""
-        fetch = self._fetch
-        if fetch is None or fetch.done():
-            fetch = self._fetch = asyncio.get_running_loop().create_task(self._token())
+        task = self._fetch_task
+        if task is None or task.done():
+            task = self._fetch_task = asyncio.get_running_loop().create_task(self._fetch_token())
         # Shielded: whoever gives up waiting must not take the token from the others.
-        return {"Authorization": f"Bearer {await asyncio.shield(fetch)}"}
+        return {"Authorization": f"Bearer {await asyncio.shield(task)}"}
 
-    async def _token(self) -> str:
+    async def _fetch_token(self) -> str:
         try:
             async with asyncio.timeout(self._timeout_s):
-                token = await self._call()
+                token = await self._call_provider()
         except TokenUnavailable:
             raise
         except TimeoutError:
@@ -82,10 +82,10 @@ class TokenCredential:
             self._on_token(token)
         return token
 
-    async def _call(self) -> Any:
-        if inspect.iscoroutinefunction(self._source):
-            return await self._source()
-        if self._running >= MAX_HUNG_FETCHES:
+    async def _call_provider(self) -> Any:
+        if inspect.iscoroutinefunction(self._provider):
+            return await self._provider()
+        if self._n_running >= MAX_HUNG_FETCHES:
             raise TokenUnavailable("The callable that gives the bearer token hangs.")
         result = await self._call_in_thread()
         return await result if inspect.isawaitable(result) else result
@@ -93,45 +93,45 @@ class TokenCredential:
     async def _call_in_thread(self) -> Any:
         # A daemon thread rather than the loop's executor: one that hangs must not hold up the end of the process.
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Any] = loop.create_future()
 
-        def settle(result: Any, error: BaseException | None) -> None:
-            self._running -= 1
-            if answer.done():
+        def set_outcome(result: Any, error: BaseException | None) -> None:
+            self._n_running -= 1
+            if future.done():
                 return
             if error is None:
-                answer.set_result(result)
+                future.set_result(result)
             else:
-                answer.set_exception(error)
+                future.set_exception(error)
 
-        def work() -> None:
+        def run() -> None:
             result: Any = None
             failure: Exception | None = None
             try:
-                result = self._source()
+                result = self._provider()
             except StopIteration:
                 failure = RuntimeError("StopIteration")  # which a future refuses to hold
             except Exception as error:
                 failure = error
             if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, result, failure)
+                loop.call_soon_threadsafe(set_outcome, result, failure)
 
-        self._running += 1
-        threading.Thread(target=work, name="bearer-token", daemon=True).start()
-        return await answer
-
-
-AnyCredential = Credential | TokenCredential
+        self._n_running += 1
+        threading.Thread(target=run, name="bearer-token", daemon=True).start()
+        return await future
 
 
-def load_token_source(name: str, setting: str) -> TokenSource:
+UpstreamCredential = KeyCredential | TokenCredential
+
+
+def load_token_provider(name: str, setting: str) -> TokenProvider:
     """The callable that `package.module:function` names. Raises ConfigError with `setting` and the reason."""
     module_name, _, attribute = name.partition(":")
     try:
-        found = functools.reduce(getattr, attribute.split("."), importlib.import_module(module_name))
+        provider = functools.reduce(getattr, attribute.split("."), importlib.import_module(module_name))
     except Exception as error:  # whatever a module raises while it loads
         raise ConfigError(f"{setting}={name} cannot be loaded ({type(error).__name__}: {error})") from error
-    if not callable(found):
+    if not callable(provider):
         raise ConfigError(f"{setting}={name} is no callable that gives a bearer token")
-    source: TokenSource = found
+    source: TokenProvider = provider
     return source

@@ -8,14 +8,15 @@ Where an upstream has no message for a command, the codec leaves it out or answe
 the rules have to know are `UpstreamCapabilities`: formats, and whether history can be truncated.
 
 A codec that raises ends its own session, and no other. A new dialect is a codec module, a row in
-`relay.upstreams.registry`, and a test. Realtime sessions need a translation to and from OpenAI's events (`Dialect`).
+`relay.upstreams.registry`, and a test. Realtime sessions need a translation to and from OpenAI's events
+(`RealtimeDialect`).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from relay.protocols.client_protocol import Dialect
+from relay.protocols.client_protocol import RealtimeDialect
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import UpstreamCapabilities
@@ -55,7 +56,7 @@ class UpstreamDialect:
     name: str
     codec: Callable[[KnownSecrets, str], UpstreamCodec]
     """Makes the codec of one connection to the model named. The secrets are removed from all events but deltas."""
-    realtime: Callable[[], Dialect | None] | None
+    realtime: Callable[[], RealtimeDialect | None] | None
     """Makes what translates between a Realtime client's session and this upstream, None for GA. None instead of a
     callable: Realtime clients cannot be served."""
     recognizes: Callable[[str], bool] = lambda _url: False
@@ -64,7 +65,7 @@ class UpstreamDialect:
     """None: those of OpenAI's Realtime API."""
     url_for: Callable[[str, str], str] | None = None
     """The URL for a model, from the configured one; None: path and query are OpenAI's, with `?model=`."""
-    key_parameter: str | None = None
+    key_query_parameter: str | None = None
     """The parameter of the query that carries the key; None: `Authorization: Bearer` does."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What a dial sends besides the credential."""

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import SecretStr
 
-from relay.errors import ApiError
-from relay.protocols.client_protocol import Dialect
-from relay.upstreams.credentials import AnyCredential
+from relay.errors import OpenAIError
+from relay.protocols.client_protocol import RealtimeDialect
+from relay.upstreams.credentials import UpstreamCredential
 from relay.upstreams.dialect import UpstreamDialect
 from relay.upstreams.registry import OPENAI
 
@@ -21,13 +21,13 @@ from relay.upstreams.registry import OPENAI
 class UpstreamEndpoint:
     """Where the upstream is. `url` is None for the engine that the relay starts itself.
 
-    `fixes_model`: the URL names the model, as whoever runs the relay wrote it.
+    `has_fixed_model`: the URL names the model, as whoever runs the relay wrote it.
     """
 
     kind: Literal["openai", "azure", "url", "local"]
     url: str | None
     key: SecretStr | None
-    fixes_model: bool = False
+    has_fixed_model: bool = False
     dialect: UpstreamDialect = OPENAI
 
     def url_for(self, model: str | None = None) -> str | None:
@@ -35,24 +35,24 @@ class UpstreamEndpoint:
         if self.url is None:
             return None
         url = (self.dialect.url_for or with_model)(self.url, model) if model else self.url
-        if self.dialect.key_parameter is None or self.key is None:
+        if self.dialect.key_query_parameter is None or self.key is None:
             return url
-        parts, query = urlsplit(url), {self.dialect.key_parameter: self.key.get_secret_value()}
+        parts, query = urlsplit(url), {self.dialect.key_query_parameter: self.key.get_secret_value()}
         return urlunsplit(parts._replace(query=urlencode([*parse_qsl(parts.query), *query.items()])))
 
-    async def headers(self, credential: AnyCredential | None) -> dict[str, str]:
+    async def headers(self, credential: UpstreamCredential | None) -> dict[str, str]:
         """What a dial sends: what the dialect demands, and the credential. Raises TokenUnavailable."""
-        is_shown = credential is not None and self.dialect.key_parameter is None
-        return {**self.dialect.headers, **(await credential.headers() if credential and is_shown else {})}
+        is_in_header = credential is not None and self.dialect.key_query_parameter is None
+        return {**self.dialect.headers, **(await credential.headers() if credential and is_in_header else {})}
 
-    def realtime_dialect(self) -> Dialect | None:
+    def realtime_dialect(self) -> RealtimeDialect | None:
         """What translates between a new Realtime session and this upstream, None for GA.
 
         Raises ApiError (501) for an upstream that cannot serve Realtime clients.
         """
         if self.dialect.realtime is None:
             text = f"The upstream speaks {self.dialect.name} and serves no Realtime clients; connect to /ws instead."
-            raise ApiError(text, 501, "not_implemented")
+            raise OpenAIError(text, 501, "not_implemented")
         return self.dialect.realtime()
 
     @property

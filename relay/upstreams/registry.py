@@ -1,28 +1,28 @@
 """The protocols that upstreams speak. `RELAY_UPSTREAM_DIALECT` names a row; `auto` goes by the upstream's URL."""
 
-from relay.protocols.openai.beta import BetaUpstream
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.beta import BetaUpstreamDialect
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.known_secrets import KnownSecrets
 from relay.upstreams.azure import is_azure_preview
 from relay.upstreams.dialect import UpstreamCodec, UpstreamDialect
 
 
 def _codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
-    return RealtimeCodec(secrets)
+    return OpenAIUpstreamCodec(secrets)
 
 
 def _beta_codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
-    return RealtimeCodec(secrets, BetaUpstream())
+    return OpenAIUpstreamCodec(secrets, BetaUpstreamDialect())
 
 
 OPENAI = UpstreamDialect("openai", _codec, realtime=lambda: None)
-OPENAI_BETA = UpstreamDialect("openai-beta", _beta_codec, BetaUpstream, headers={"OpenAI-Beta": "realtime=v1"})
-AZURE_PREVIEW = UpstreamDialect("azure-preview", _beta_codec, BetaUpstream, recognizes=is_azure_preview)
+OPENAI_BETA = UpstreamDialect("openai-beta", _beta_codec, BetaUpstreamDialect, headers={"OpenAI-Beta": "realtime=v1"})
+AZURE_PREVIEW = UpstreamDialect("azure-preview", _beta_codec, BetaUpstreamDialect, recognizes=is_azure_preview)
 
 UPSTREAM_DIALECTS: dict[str, UpstreamDialect] = {row.name: row for row in (OPENAI, OPENAI_BETA, AZURE_PREVIEW)}
 
 
-def dialect_of(url: str | None, name: str) -> UpstreamDialect:
+def find_dialect(url: str | None, name: str) -> UpstreamDialect:
     """The dialect `name`; for "auto" the one that recognizes the URL, else OpenAI's GA protocol."""
     if name != "auto":
         return UPSTREAM_DIALECTS[name]

@@ -10,8 +10,8 @@ from socket import SO_SNDBUF, SOL_SOCKET
 
 import pytest
 
-from relay.app.middleware import HANDLER_ARGS, UNREAD_BYTES
-from tests.support.raw_requests import RawRequests, ask, head
+from relay.app.middleware import HANDLER_ARGS, LINGERING_BYTES
+from tests.support.raw_requests import RawHttpConnection, head, send_request
 from tests.support.relay_server import RunningRelay, running_relay
 
 
@@ -56,9 +56,9 @@ async def test_a_compressed_body_is_refused_on_every_route(relay: RunningRelay, 
     took_s = []
     for _ in range(3):
         started_s = time.thread_time()
-        async with await RawRequests.open(relay.port) as client:
+        async with await RawHttpConnection.open(relay.port) as client:
             client.send(head(method, path, **about) + GZIP)
-            answer = await client.answer()
+            answer = await client.response()
             assert await client.is_closed()  # the rest was thrown away
         took_s.append(time.thread_time() - started_s)
         assert answer.status == 415
@@ -68,7 +68,7 @@ async def test_a_compressed_body_is_refused_on_every_route(relay: RunningRelay, 
 
 
 async def test_a_compressed_body_is_refused_before_it_is_sent(relay: RunningRelay) -> None:
-    answer = await ask(
+    answer = await send_request(
         relay.port, head("POST", "/login", Content_Encoding="gzip", Content_Length="1000", Expect="100-continue")
     )
     assert answer.status == 415
@@ -77,7 +77,7 @@ async def test_a_compressed_body_is_refused_before_it_is_sent(relay: RunningRela
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "br", "zstd", "gzip, identity", "identity,br", "GZIP"])
 async def test_every_coding_but_identity_is_refused(relay: RunningRelay, coding: str) -> None:
     body = DEFLATE if coding == "deflate" else GZIP
-    answer = await ask(
+    answer = await send_request(
         relay.port, head("POST", "/login", Content_Encoding=coding, Content_Length=str(len(body))) + body
     )
     assert answer.status == 415
@@ -85,14 +85,14 @@ async def test_every_coding_but_identity_is_refused(relay: RunningRelay, coding:
 
 async def test_a_compressed_body_in_chunks_is_refused_too(relay: RunningRelay) -> None:
     chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GZIP), GZIP)
-    answer = await ask(
+    answer = await send_request(
         relay.port, head("POST", "/login", Content_Encoding="gzip", Transfer_Encoding="chunked") + chunks
     )
     assert answer.status == 415
 
 
 async def test_identity_is_no_coding(relay: RunningRelay) -> None:
-    assert (await ask(relay.port, head("GET", "/healthz", Content_Encoding="Identity"))).status == 200
+    assert (await send_request(relay.port, head("GET", "/healthz", Content_Encoding="Identity"))).status == 200
 
 
 BODILESS = [
@@ -110,9 +110,9 @@ async def test_a_route_without_a_body_answers_before_it_came_and_closes(monkeypa
     monkeypatch.setitem(HANDLER_ARGS, "lingering_time", 0.1)
 
     async def answered(relay: RunningRelay, method: str, path: str) -> int:
-        async with await RawRequests.open(relay.port) as client:
+        async with await RawHttpConnection.open(relay.port) as client:
             client.send(head(method, path, Content_Length="1000000") + b"x")
-            answer = await client.answer()
+            answer = await client.response()
             assert answer.headers["connection"] == "close"
             assert await client.is_closed()
         return answer.status
@@ -123,10 +123,10 @@ async def test_a_route_without_a_body_answers_before_it_came_and_closes(monkeypa
 
 
 async def test_a_body_that_came_with_its_head_costs_no_connection(relay: RunningRelay) -> None:
-    async with await RawRequests.open(relay.port) as client:
+    async with await RawHttpConnection.open(relay.port) as client:
         for _ in range(2):
             client.send(head("GET", "/healthz", Content_Length="3") + b"abc")
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
 
 
 async def test_an_upload_client_that_reads_after_sending_sees_its_413(relay: RunningRelay) -> None:
@@ -149,7 +149,7 @@ async def test_who_sends_an_endless_body_to_nobody_is_cut_off_after_a_mebibyte(r
     writer.write(head("POST", "/logout", Content_Length=str(1 << 40)))
     assert b" 200 " in await reader.readline()
     n_bytes = await send_until_cut(writer)
-    assert n_bytes < UNREAD_BYTES + 8 * 1024 * 1024, "what the kernel holds comes on top"
+    assert n_bytes < LINGERING_BYTES + 8 * 1024 * 1024, "what the kernel holds comes on top"
 
 
 async def send_until_cut(writer: asyncio.StreamWriter) -> int:

@@ -12,7 +12,7 @@ import pytest
 from relay import tool
 from relay.testing import ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.support.raw_requests import RawRequests, ask, head
+from tests.support.raw_requests import RawHttpConnection, head, send_request
 from tests.support.raw_websocket import RawClient, masked, text, upgrade_request
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.transport.test_upgrade import until
@@ -52,9 +52,9 @@ NO_REQUESTS = {
 async def test_what_is_no_request_is_a_400_in_json_and_one_line(
     relay: RunningRelay, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
-    async with await RawRequests.open(relay.port) as client:
+    async with await RawHttpConnection.open(relay.port) as client:
         client.send(NO_REQUESTS[what])
-        answer = await client.answer()
+        answer = await client.response()
         assert await client.is_closed()
     assert answer.status == 400
     assert answer.json()["error"].startswith("This is no HTTP/1.1 request")
@@ -72,19 +72,19 @@ async def test_what_is_no_request_is_a_400_in_json_and_one_line(
     ],
 )
 async def test_a_line_that_is_too_long_is_told_its_bound(relay: RunningRelay, request_bytes: bytes) -> None:
-    answer = await ask(relay.port, request_bytes)
+    answer = await send_request(relay.port, request_bytes)
     assert answer.status == 400
     assert "at most 8190 bytes" in answer.json()["error"]
     assert SECRET not in answer.body.decode()
 
 
 async def test_a_chunk_that_goes_wrong_later_is_a_400_at_once(relay: RunningRelay) -> None:
-    async with await RawRequests.open(relay.port) as client:
+    async with await RawHttpConnection.open(relay.port) as client:
         json = {"Content_Type": "application/json", "Transfer_Encoding": "chunked"}
         client.send(head("POST", "/login", Expect="100-continue", **json))
-        assert (await client.answer()).status == 100
+        assert (await client.response()).status == 100
         client.send(b"1\r\n{\r\nno size\r\n")
-        answer = await client.answer()
+        answer = await client.response()
         assert (answer.status, answer.headers["connection"]) == (400, "close")
         assert answer.json()["error"].startswith("The body cannot be read")
         assert await client.is_closed()
@@ -93,20 +93,20 @@ async def test_a_chunk_that_goes_wrong_later_is_a_400_at_once(relay: RunningRela
 async def test_who_leaves_within_a_body_is_one_line_and_no_traceback(
     relay: RunningRelay, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with await RawRequests.open(relay.port) as client:
+    async with await RawHttpConnection.open(relay.port) as client:
         client.send(head("POST", "/login", Content_Type="application/json", Content_Length="9", Expect="100-continue"))
-        assert (await client.answer()).status == 100
-    assert (await ask(relay.port, head("GET", "/healthz"))).status == 200  # by now the relay has seen it leave
+        assert (await client.response()).status == 100
+    assert (await send_request(relay.port, head("GET", "/healthz"))).status == 200  # by now the relay has seen it leave
     [line] = refusals(caplog)
     assert line == "refused 127.0.0.1 POST /login: 400 The body was cut short: the client has left."
     assert not any(record.exc_info for record in caplog.records)
 
 
 async def test_what_follows_a_declined_upgrade_is_answered_in_json_too(relay: RunningRelay) -> None:
-    async with await RawRequests.open(relay.port) as client:
+    async with await RawHttpConnection.open(relay.port) as client:
         client.send(head("GET", "/ws", Connection="Upgrade", Upgrade="websocket") + b"\x00\x01\x02\r\n\r\n")
-        assert (await client.answer()).status == 400
-        assert "no HTTP/1.1 request" in (await client.answer()).json()["error"]
+        assert (await client.response()).status == 400
+        assert "no HTTP/1.1 request" in (await client.response()).json()["error"]
 
 
 async def test_tls_on_a_plain_port_ends_at_once(relay: RunningRelay) -> None:
@@ -117,7 +117,7 @@ async def test_tls_on_a_plain_port_ends_at_once(relay: RunningRelay) -> None:
 # -- the deadline -----------------------------------------------------------------------------------------------------
 
 
-async def drip(client: RawRequests, data: bytes) -> None:
+async def drip(client: RawHttpConnection, data: bytes) -> None:
     """A byte now and then, as long as the connection lives."""
     for index in range(len(data)):
         client.send(data[index : index + 1])
@@ -141,11 +141,11 @@ async def test_a_request_that_does_not_end_is_a_408(
     relay: RunningRelay, caplog: pytest.LogCaptureFixture, what: str
 ) -> None:
     at_once, slowly = DRIPPED[what]
-    async with await RawRequests.open(relay.port) as client:
+    async with await RawHttpConnection.open(relay.port) as client:
         started_s = asyncio.get_running_loop().time()
         client.send(at_once)
         dripping = asyncio.create_task(drip(client, slowly))
-        answer = await client.answer()
+        answer = await client.response()
         took_s = asyncio.get_running_loop().time() - started_s
         assert await client.is_closed()
         dripping.cancel()
@@ -157,32 +157,32 @@ async def test_a_request_that_does_not_end_is_a_408(
 
 async def as_long_as_idle_ones_last(relay: RunningRelay) -> None:
     """Wait until a new connection has been closed because it was idle."""
-    async with await RawRequests.open(relay.port) as idle:
+    async with await RawHttpConnection.open(relay.port) as idle:
         assert await idle.is_closed()
 
 
 async def as_long_as_requests_may_take(relay: RunningRelay) -> None:
     """Wait until a new request has been refused because it took too long to arrive."""
-    assert (await ask(relay.port, b"GET / HTTP/1.1\r\n")).status == 408
+    assert (await send_request(relay.port, b"GET / HTTP/1.1\r\n")).status == 408
 
 
 async def test_the_time_begins_with_the_first_byte_and_not_with_the_connection() -> None:
     async with (
         running_relay("ws://127.0.0.1:1", keepalive_timeout_s=0.3) as relay,
-        await RawRequests.open(relay.port) as client,
+        await RawHttpConnection.open(relay.port) as client,
     ):
         for _ in range(2):
             client.send(b"GET /healthz HTTP/1.1\r\n")
             await as_long_as_idle_ones_last(relay)
             client.send(b"Host: localhost\r\n\r\n")
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
         assert await client.is_closed(), "it is idle now"
 
 
 async def test_a_body_that_nobody_waits_for_disturbs_no_answer(relay: RunningRelay) -> None:
-    async with await RawRequests.open(relay.port) as client:
+    async with await RawHttpConnection.open(relay.port) as client:
         client.send(head("GET", "/healthz", Content_Length="10"))
-        assert (await client.answer()).status == 200
+        assert (await client.response()).status == 200
         assert await client.is_closed()
 
 
@@ -201,16 +201,16 @@ async def test_a_slow_tool_and_what_waits_behind_it_are_not_cut() -> None:
     request = head("POST", "/navai/functions/execute", Content_Type="application/json", Content_Length=str(len(body)))
     async with (
         running_relay("ws://127.0.0.1:1", registry, request_timeout_s=0.1) as relay,
-        await RawRequests.open(relay.port) as client,
+        await RawHttpConnection.open(relay.port) as client,
     ):
         client.send(request + body)
         await has_begun.wait()
         client.send(head("GET", "/healthz")[:-2])  # the next one, but for its last line
         await as_long_as_requests_may_take(relay)
         may_end.set()
-        assert (await client.answer()).json()["result"] == "done"
+        assert (await client.response()).json()["result"] == "done"
         client.send(b"\r\n")
-        assert (await client.answer()).status == 200
+        assert (await client.response()).status == 200
 
 
 async def test_a_session_lasts_longer_than_a_request_may_take() -> None:
@@ -239,7 +239,7 @@ async def test_a_body_of_thousands_of_chunks_is_parsed_in_pieces_and_whole() -> 
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     call = head("POST", "/navai/functions/execute", Content_Type="application/json", Transfer_Encoding="chunked")
     async with running_relay("ws://127.0.0.1:1", ToolRegistry([Tool.from_function(echo)])) as relay:
-        answer = await ask(relay.port, call + chunks)
+        answer = await send_request(relay.port, call + chunks)
     assert answer.json()["result"] == "x" * 20_000
 
 
@@ -276,19 +276,19 @@ def ask_at_length() -> bytes:
 
 @pytest.fixture
 async def talkative(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RunningRelay]:
-    monkeypatch.setattr("relay.app.connections.ANSWER_STALL_S", 0.1)
+    monkeypatch.setattr("relay.app.connections.RESPONSE_STALL_S", 0.1)
     tools = ToolRegistry([Tool.from_function(long_text)])
     async with running_relay("ws://127.0.0.1:1", tools) as running:
         yield running
 
 
-async def slow_client(port: int) -> RawRequests:
+async def slow_client(port: int) -> RawHttpConnection:
     """A client for which the kernel keeps little of what it does not read."""
     line = socket.socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     line.setblocking(False)
     await asyncio.get_running_loop().sock_connect(line, ("127.0.0.1", port))
-    client = RawRequests(*await asyncio.open_connection(sock=line))
+    client = RawHttpConnection(*await asyncio.open_connection(sock=line))
     client.writer.transport.pause_reading()
     return client
 
@@ -301,7 +301,7 @@ async def test_who_does_not_read_an_answer_is_cut(talkative: RunningRelay, caplo
         assert "The answer is not read: at least 65536 bytes must be, each 0.1 s." in line
         assert "closed" in line
         client.writer.transport.resume_reading()
-        await client.ended()
+        await client.wait_closed()
 
 
 async def test_who_reads_an_answer_slowly_has_all_of_it(talkative: RunningRelay) -> None:
@@ -316,7 +316,7 @@ async def test_who_reads_an_answer_slowly_has_all_of_it(talkative: RunningRelay)
 
 
 async def test_one_caller_has_so_many_requests_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("relay.app.session_limiter.REQUESTS_OF_ONE", 2)
+    monkeypatch.setattr("relay.app.session_limiter.MAX_REQUESTS_PER_CLIENT", 2)
     gate, running_calls = asyncio.Event(), asyncio.Semaphore(0)
 
     @tool
@@ -331,16 +331,16 @@ async def test_one_caller_has_so_many_requests_answered_at_once(monkeypatch: pyt
         head("POST", "/navai/functions/execute", Content_Type="application/json", Content_Length=str(len(body))) + body
     )
     async with running_relay("ws://127.0.0.1:1", ToolRegistry([Tool.from_function(slow)])) as relay:
-        clients = [await RawRequests.open(relay.port) for _ in range(2)]
+        clients = [await RawHttpConnection.open(relay.port) for _ in range(2)]
         for client in clients:
             client.send(call)
             await running_calls.acquire()
-        refused = await ask(relay.port, call)
+        refused = await send_request(relay.port, call)
         assert refused.status == 429
         assert refused.headers["retry-after"] == "1"
         assert "at most 2 of one caller" in refused.json()["error"]
         gate.set()
         for client in clients:
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
             client.writer.transport.abort()
-        assert (await ask(relay.port, call)).status == 200
+        assert (await send_request(relay.port, call)).status == 200

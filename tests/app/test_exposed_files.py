@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.app.secret_values import exposed_files, secret_values
-from relay.app.toolbox import mcp_servers
+from relay.app.secret_values import collect_secrets, exposed_file_warnings
+from relay.app.toolbox import load_mcp_servers
 from relay.config.settings import Settings
 from relay.session.common.known_secrets import KnownSecrets
 from tests.support.relay_server import groups_of
@@ -28,8 +28,8 @@ def write(name: str, text: str, mode: int) -> None:
 
 def warnings(*, records: bool = False, **overrides: object) -> list[str]:
     settings = Settings.load(**groups_of(**overrides))
-    known = KnownSecrets(secret_values(settings, mcp_servers(settings)))
-    return exposed_files(settings, known, records=records)
+    known = KnownSecrets(collect_secrets(settings, load_mcp_servers(settings)))
+    return exposed_file_warnings(settings, known, records=records)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])

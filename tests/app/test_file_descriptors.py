@@ -12,11 +12,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from relay.app import context
-from relay.app.file_descriptors import Descriptors, raise_soft_limit
-from relay.app.session_limiter import Admission
-from relay.errors import Full
+from relay.app.file_descriptors import DescriptorBudget, raise_soft_limit
+from relay.app.session_limiter import SessionLimiter
+from relay.errors import CapacityExceeded
 from relay.testing import ScriptedUpstream
-from tests.support.raw_requests import ask, head
+from tests.support.raw_requests import head, send_request
 from tests.support.relay_command import serving
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
 
@@ -49,7 +49,7 @@ def test_a_system_that_takes_less_than_its_hard_limit_never_lowers_the_soft_one(
 
 def test_what_a_session_needs_is_counted() -> None:
     needs = [
-        Descriptors.of_process(has_recordings=recordings, has_external_voice=voice).per_session
+        DescriptorBudget.for_process(has_recordings=recordings, has_external_voice=voice).per_session
         for recordings in (False, True)
         for voice in (False, True)
     ]
@@ -61,27 +61,27 @@ def test_what_a_session_needs_is_counted() -> None:
     [(1024, 2, 320, 128), (1024, 5, 128, 128), (4096, 2, 1664, 512), (65_536, 5, 12_953, 512), (64, 2, 16, 16)],
 )
 def test_sessions_get_what_is_not_reserved(limit: int, per_session: int, sessions: int, idle_connections: int) -> None:
-    descriptors = Descriptors(limit, per_session)
-    assert (descriptors.sessions, descriptors.idle_connections) == (sessions, idle_connections)
+    descriptors = DescriptorBudget(limit, per_session)
+    assert (descriptors.max_sessions, descriptors.max_idle_connections) == (sessions, idle_connections)
 
 
 def test_a_bound_that_does_not_fit_is_told_with_what_to_do() -> None:
-    [warning] = Descriptors(1024, 4).warnings(500)
+    [warning] = DescriptorBudget(1024, 4).warnings(500)
     for told in ("RELAY_MAX_SESSIONS=500", "may open 1024", "up to 4", "at most 160", "ulimit -n 2768", "LimitNOFILE="):
         assert told in warning
-    assert Descriptors(2768, 4).warnings(500) == []
-    assert Descriptors(None).warnings(100_000) == []
+    assert DescriptorBudget(2768, 4).warnings(500) == []
+    assert DescriptorBudget(None).warnings(100_000) == []
 
 
 def test_no_more_sessions_are_admitted_than_fit() -> None:
-    door = Admission(settings_for(max_sessions=500))
-    door.fit(Descriptors(20, 5))
+    door = SessionLimiter(settings_for(max_sessions=500))
+    door.use_descriptor_budget(DescriptorBudget(20, 5))
     told = r"All 2 sessions .* 20 files and sockets .*ulimit -n"
     with (
-        door.session("127.0.0.1"),
-        door.session("127.0.0.1"),
-        pytest.raises(Full, match=told),
-        door.session("127.0.0.1"),
+        door.acquire_session("127.0.0.1"),
+        door.acquire_session("127.0.0.1"),
+        pytest.raises(CapacityExceeded, match=told),
+        door.acquire_session("127.0.0.1"),
     ):
         pass
 
@@ -122,7 +122,7 @@ async def test_where_few_descriptors_are_the_relay_says_so_refuses_and_goes_on(t
         with running_out(served.process.pid):
             await flood(served.port, 300)
 
-        assert (await ask(served.port, head("GET", "/healthz"))).status == 200
+        assert (await send_request(served.port, head("GET", "/healthz"))).status == 200
         for _ in clients:  # the relay's dials end in any order
             await (await upstream.accept()).configure()
         for client in clients:

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from relay.app.context import KNOWN_SECRETS, UPSTREAM, install
-from relay.app.secret_values import secret_values, secrets_of_url
+from relay.app.secret_values import collect_secrets, url_secrets
 from relay.config.navai_options import NavaiOptions
 from relay.session.common.redact import MASK
 from relay.toolkit.mcp.config import read_config
@@ -28,7 +28,7 @@ from tests.support.relay_server import settings_for
     ],
 )
 def test_what_a_url_carries(url: str, found: set[str]) -> None:
-    assert set(secrets_of_url(url)) == found
+    assert set(url_secrets(url)) == found
 
 
 def test_all_keys_of_the_settings() -> None:
@@ -41,7 +41,7 @@ def test_all_keys_of_the_settings() -> None:
         "azure_api_key": "azure-key",
     }
     settings = settings_for("wss://u:url-password@host/v1?key=url-key", **keys)
-    found = set(secret_values(settings))
+    found = set(collect_secrets(settings))
     assert found >= {"upstream-key", "openai-key", "azure-key", "url-password", "url-key"}
     assert found >= {"api-key-0123456789", "admin-key-0123456789", "ticket-key-0123456789"}
 
@@ -52,7 +52,7 @@ def test_the_environment_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ELEVENLABS_API_KEY", "eleven-key-1 ")
     monkeypatch.setenv("https_proxy", "http://u:proxy-password@proxy:3128")
-    assert set(secret_values(Settings.load())) >= {"eleven-key-1", "proxy-password"}
+    assert set(collect_secrets(Settings.load())) >= {"eleven-key-1", "proxy-password"}
 
 
 def test_what_an_mcp_server_is_given(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_an_mcp_server_is_given(tmp_path: Path) -> None:
     servers = read_config(path, {"DB": "db-password", "TOKEN": "far-token", "HOME": "/home/user"})
     assert set(servers[0].secrets) == {"db-password", "literal"}
     assert set(servers[1].secrets) == {"far-token", "Bearer far-token", "Bearer", "k"}
-    assert {"pw", "q"} <= set(secret_values(settings_for(), servers))
+    assert {"pw", "q"} <= set(collect_secrets(settings_for(), servers))
 
 
 async def test_a_fetched_token_is_known_from_its_first_use() -> None:

@@ -169,7 +169,7 @@ async def test_health_and_readiness(tmp_path) -> None:
             assert (answer.status, await answer.json()) == (200, {"status": "ok", "version": __version__})
         async with http.get(relay.http("/readyz")) as answer:
             assert (answer.status, (await answer.json())["status"]) == (200, "ready")
-        relay.sessions.draining = True
+        relay.sessions.is_draining = True
         async with http.get(relay.http("/readyz")) as answer:
             assert (answer.status, (await answer.json())["reason"]) == (503, "the relay is shutting down")
 

@@ -12,9 +12,9 @@ from relay.app.session_limiter import (
     DEFAULT_HANDSHAKES_PER_MINUTE,
     DEFAULT_SESSIONS_PER_ADDRESS,
     HANDSHAKES_PER_SECOND,
-    Admission,
+    SessionLimiter,
 )
-from relay.errors import Full, TooOften
+from relay.errors import CapacityExceeded, RateLimited
 from relay.runtime.realtime import RealtimeRuntime
 from relay.testing import ScriptedUpstream
 from tests.support.raw_websocket import RawClient, upgrade_request
@@ -22,51 +22,55 @@ from tests.support.relay_server import running_relay, settings_for
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 
-def admission(**settings: Any) -> Admission:
-    return Admission(settings_for(**settings))
+def admission(**settings: Any) -> SessionLimiter:
+    return SessionLimiter(settings_for(**settings))
 
 
 def test_a_place_is_given_back_however_the_session_ends() -> None:
     door = admission(max_sessions=1)
-    with pytest.raises(ZeroDivisionError), door.session("203.0.113.1"):
+    with pytest.raises(ZeroDivisionError), door.acquire_session("203.0.113.1"):
         raise ZeroDivisionError
     with (
-        door.session("203.0.113.1"),
-        pytest.raises(Full, match="All 1 sessions are taken"),
-        door.session("203.0.113.2"),
+        door.acquire_session("203.0.113.1"),
+        pytest.raises(CapacityExceeded, match="All 1 sessions are taken"),
+        door.acquire_session("203.0.113.2"),
     ):
         pass
 
 
 def test_one_address_has_its_share() -> None:
     door = admission(max_sessions_per_address=2)
-    with door.session("203.0.113.1"), door.session("203.0.113.1"):
-        with pytest.raises(Full, match="has 2 sessions already"), door.session("203.0.113.1"):
+    with door.acquire_session("203.0.113.1"), door.acquire_session("203.0.113.1"):
+        with pytest.raises(CapacityExceeded, match="has 2 sessions already"), door.acquire_session("203.0.113.1"):
             pass
-        with door.session("203.0.113.2"):
+        with door.acquire_session("203.0.113.2"):
             pass
 
 
 def test_an_ipv6_customer_is_one_address() -> None:
     door = admission(max_sessions_per_address=1)
-    with door.session("2001:db8:1:2::1"):
-        with pytest.raises(Full), door.session("2001:db8:1:2:ffff::9"):
+    with door.acquire_session("2001:db8:1:2::1"):
+        with pytest.raises(CapacityExceeded), door.acquire_session("2001:db8:1:2:ffff::9"):
             pass
-        with door.session("2001:db8:1:3::1"):
+        with door.acquire_session("2001:db8:1:3::1"):
             pass
-    with door.session("::ffff:203.0.113.1"), pytest.raises(Full), door.session("203.0.113.1"):
+    with (
+        door.acquire_session("::ffff:203.0.113.1"),
+        pytest.raises(CapacityExceeded),
+        door.acquire_session("203.0.113.1"),
+    ):
         pass
 
 
-def holds(door: Admission, address: str, places: int) -> bool:
+def holds(door: SessionLimiter, address: str, places: int) -> bool:
     """Whether `address` may have that many sessions at once."""
     from contextlib import ExitStack
 
     with ExitStack() as stack:
         try:
             for _ in range(places):
-                stack.enter_context(door.session(address))
-        except Full:
+                stack.enter_context(door.acquire_session(address))
+        except CapacityExceeded:
             return False
     return True
 
@@ -83,55 +87,61 @@ def test_this_machine_stands_for_many_unless_it_is_set() -> None:
 async def test_who_knocks_too_often_waits_and_is_told_how_long() -> None:
     door = admission()
     for _ in range(DEFAULT_HANDSHAKES_PER_MINUTE):
-        door.knock("203.0.113.1")
-    with pytest.raises(TooOften) as refused:
-        door.knock("203.0.113.1")
+        door.check_rate("203.0.113.1")
+    with pytest.raises(RateLimited) as refused:
+        door.check_rate("203.0.113.1")
     assert 0 < refused.value.retry_after_s <= 1
-    door.knock("203.0.113.2")
+    door.check_rate("203.0.113.2")
     await pass_time(refused.value.retry_after_s)
-    door.knock("203.0.113.1")
+    door.check_rate("203.0.113.1")
 
 
 @in_virtual_time
 async def test_all_together_have_a_bound_too() -> None:
     door = admission(max_sessions=300)
     for number in range(300):
-        door.knock(f"10.0.{number // 250}.{number % 250}")
-    with pytest.raises(TooOften):
-        door.knock("10.9.9.9")
+        door.check_rate(f"10.0.{number // 250}.{number % 250}")
+    with pytest.raises(RateLimited):
+        door.check_rate("10.9.9.9")
 
 
 @in_virtual_time
 async def test_who_is_over_its_own_limit_takes_nothing_from_the_others() -> None:
     door = admission(max_sessions=1, max_handshakes_per_minute=1)
-    door.knock("203.0.113.1")
+    door.check_rate("203.0.113.1")
     for _ in range(1000):
-        with pytest.raises(TooOften):
-            door.knock("203.0.113.1")
+        with pytest.raises(RateLimited):
+            door.check_rate("203.0.113.1")
     for number in range(HANDSHAKES_PER_SECOND - 1):
-        door.knock(f"198.51.100.{number}")
-    with pytest.raises(TooOften):
-        door.knock("198.51.100.250")
+        door.check_rate(f"198.51.100.{number}")
+    with pytest.raises(RateLimited):
+        door.check_rate("198.51.100.250")
 
 
 def test_who_has_its_share_is_told_so_even_when_all_places_are_taken() -> None:
     door = admission(max_sessions=1, max_sessions_per_address=1)
     told = "This address has 1 sessions already"
-    with door.session("203.0.113.1"), pytest.raises(Full, match=told), door.session("203.0.113.1"):
+    with (
+        door.acquire_session("203.0.113.1"),
+        pytest.raises(CapacityExceeded, match=told),
+        door.acquire_session("203.0.113.1"),
+    ):
         pass
 
 
 @in_virtual_time
 async def test_an_address_that_is_none_is_counted_all_the_same() -> None:
     door = admission(max_handshakes_per_minute=1)
-    door.knock("unix")
-    with pytest.raises(TooOften):
-        door.knock("unix")
+    door.check_rate("unix")
+    with pytest.raises(RateLimited):
+        door.check_rate("unix")
 
 
-@pytest.mark.parametrize("turn", [Admission.turn, Admission.request_turn], ids=["sessions", "requests"])
+@pytest.mark.parametrize(
+    "turn", [SessionLimiter.wait_session_turn, SessionLimiter.wait_request_turn], ids=["sessions", "requests"]
+)
 async def test_they_begin_one_by_one_and_sessions_that_talk_come_in_between(
-    turn: Callable[[Admission], Awaitable[None]],
+    turn: Callable[[SessionLimiter], Awaitable[None]],
 ) -> None:
     door, loop, began = admission(), asyncio.get_running_loop(), list[tuple[int, int]]()
     n_round = 0
@@ -159,14 +169,14 @@ async def test_they_begin_one_by_one_and_sessions_that_talk_come_in_between(
 
 
 async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    turns, turn = 0, Admission.turn
+    turns, turn = 0, SessionLimiter.wait_session_turn
 
-    async def counted(door: Admission) -> None:
+    async def counted(door: SessionLimiter) -> None:
         nonlocal turns
         turns += 1
         await turn(door)
 
-    monkeypatch.setattr(Admission, "turn", counted)
+    monkeypatch.setattr(SessionLimiter, "wait_session_turn", counted)
     async with (
         ScriptedUpstream() as upstream,
         running_relay(upstream.url, max_sessions=1, api_keys="a-long-enough-key", host="0.0.0.0") as relay,
@@ -191,7 +201,7 @@ async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_who_leaves_before_the_dial_costs_nothing_at_the_models_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    here, over, dial_first = asyncio.Event(), asyncio.Event(), RealtimeRuntime.dial_first
+    here, over, dial_first = asyncio.Event(), asyncio.Event(), RealtimeRuntime.connect_upstream_first
 
     async def late(live: RealtimeRuntime, client_is_gone: Callable[[], bool]) -> None:
         if not here.is_set():
@@ -203,7 +213,7 @@ async def test_who_leaves_before_the_dial_costs_nothing_at_the_models_end(monkey
         finally:
             over.set()
 
-    monkeypatch.setattr(RealtimeRuntime, "dial_first", late)
+    monkeypatch.setattr(RealtimeRuntime, "connect_upstream_first", late)
     async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
         client = await RawClient.open(relay.port)
         client.writer.write(upgrade_request("/v1/realtime?model=m"))

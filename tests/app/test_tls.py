@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from relay.testing import ScriptedUpstream
-from tests.support.raw_requests import RawRequests, head
+from tests.support.raw_requests import RawHttpConnection, head
 from tests.support.relay_server import DeviceClient, running_relay
 
 CERTIFICATE = Path(__file__).parent.parent / "support" / "self_signed.pem"
@@ -45,8 +45,8 @@ def test_requests_and_sessions_go_through_tls(loop_factory: Callable[[], asyncio
 async def test_what_is_no_handshake_is_closed(sent: bytes, caplog: pytest.LogCaptureFixture) -> None:
     async with (
         running_relay("ws://127.0.0.1:1", handshake_timeout_s=0.2, **TLS) as relay,
-        await RawRequests.open(relay.port) as client,
+        await RawHttpConnection.open(relay.port) as client,
     ):
         client.send(sent)
-        await client.ended()
+        await client.wait_closed()
     assert not [record for record in caplog.records if record.exc_info]

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 import pytest
 
-from relay.app.unadmitted import MOST_OF_ONE_ADDRESS, UnadmittedConnections
+from relay.app.unadmitted import MAX_PER_ADDRESS, ConnectionLimiter
 from relay.testing import ScriptedUpstream
-from tests.support.raw_requests import RawRequests, ask, head
+from tests.support.raw_requests import RawHttpConnection, head, send_request
 from tests.support.relay_command import serving
 from tests.support.relay_server import DeviceClient, running_relay
 
@@ -22,7 +22,7 @@ class Connection:
     def __init__(self) -> None:
         self.is_closed = False
 
-    def make_room(self) -> None:
+    def evict(self) -> None:
         self.is_closed = True
 
 
@@ -31,19 +31,19 @@ class Wanted:
 
     def __init__(self, most: int, proxy: str = "") -> None:
         self.told: list[str] = []
-        self.all = UnadmittedConnections(
+        self.all = ConnectionLimiter(
             most, lambda address: address == proxy, lambda address, reason: self.told.append(f"{address} {reason}")
         )
 
     def connect(self, address: str = "203.0.113.1", count: int = 1) -> list[Connection]:
         connections = [Connection() for _ in range(count)]
         for connection in connections:
-            self.all.wait(connection, address)
+            self.all.add_idle(connection, address)
         return connections
 
     def begin(self, connections: list[Connection]) -> None:
         for connection in connections:
-            self.all.begin(connection)
+            self.all.mark_busy(connection)
 
 
 def open_ones(connections: list[Connection]) -> list[bool]:
@@ -63,10 +63,10 @@ def test_the_one_that_has_waited_longest_makes_room() -> None:
 def test_who_was_admitted_takes_no_place_and_begins_to_wait_anew_after_its_answer() -> None:
     bound = Wanted(2)
     first, second = (bound.connect(f"203.0.113.{number}")[0] for number in (1, 2))
-    bound.all.leave(first)
+    bound.all.remove(first)
     [third] = bound.connect("203.0.113.3")
     assert not second.is_closed
-    bound.all.wait(first, "203.0.113.1")
+    bound.all.add_idle(first, "203.0.113.1")
     assert second.is_closed
     bound.connect("203.0.113.4")
     assert third.is_closed
@@ -90,9 +90,9 @@ def test_an_address_with_half_of_the_places_closes_its_own_oldest_and_a_proxy_ha
 def test_who_comes_back_from_a_request_keeps_to_the_share_of_its_address() -> None:
     bound = Wanted(8)
     [first] = bound.connect()
-    bound.all.leave(first)
+    bound.all.remove(first)
     others = bound.connect(count=4)
-    bound.all.wait(first, "203.0.113.1")
+    bound.all.add_idle(first, "203.0.113.1")
     assert open_ones([first, *others]) == [True, False, True, True, True]
 
 
@@ -123,18 +123,18 @@ def test_who_was_closed_is_not_counted_when_its_request_begins() -> None:
     bound = Wanted(2)
     [first, *_] = [bound.connect(f"203.0.113.{number}")[0] for number in range(3)]
     bound.begin([first])
-    bound.all.leave(first)
+    bound.all.remove(first)
     assert len(bound.all) == 2
 
 
 def test_nothing_is_kept_of_connections_that_are_gone() -> None:
     bound = Wanted(100_000)
     for number in range(100):
-        connections = bound.connect(f"10.0.0.{number}", MOST_OF_ONE_ADDRESS + 1)
-        assert open_ones(connections) == [False] + [True] * MOST_OF_ONE_ADDRESS
+        connections = bound.connect(f"10.0.0.{number}", MAX_PER_ADDRESS + 1)
+        assert open_ones(connections) == [False] + [True] * MAX_PER_ADDRESS
         bound.begin(connections[::2])
         for connection in connections:
-            bound.all.leave(connection)
+            bound.all.remove(connection)
     assert len(bound.all) == 0
 
 
@@ -151,7 +151,9 @@ async def idle_connections(port: int, count: int, sources: tuple[str, ...] = ("1
             client.bind((sources[number % len(sources)], 0))
             client.connect_ex(("127.0.0.1", port))
             if number % 100 == 99 or number == count - 1:  # as many as a listener's queue takes
-                assert (await ask(port, head("GET", "/healthz"))).status == 200  # and this one comes last in it
+                assert (
+                    await send_request(port, head("GET", "/healthz"))
+                ).status == 200  # and this one comes last in it
         yield
 
 
@@ -174,7 +176,7 @@ async def check_that_a_client_gets_in(port: int, upstream: ScriptedUpstream) -> 
     async with await DeviceClient.connect(f"ws://127.0.0.1:{port}/", additional_headers=key) as client:
         await (await upstream.accept()).configure()
         await client.expect("AIConnected")
-        assert (await ask(port, head("GET", "/v1/models", **key))).status == 200
+        assert (await send_request(port, head("GET", "/v1/models", **key))).status == 200
 
 
 async def test_a_session_and_a_request_under_way_are_not_closed_for_idle_ones(
@@ -188,21 +190,21 @@ async def test_a_session_and_a_request_under_way_are_not_closed_for_idle_ones(
         ScriptedUpstream() as upstream,
         running_relay(upstream.url) as relay,
         await DeviceClient.connect(relay.ws()) as client,
-        await RawRequests.open(relay.port) as upload,
-        await RawRequests.open(relay.port) as login,
+        await RawHttpConnection.open(relay.port) as upload,
+        await RawHttpConnection.open(relay.port) as login,
     ):
         await (await upstream.accept()).configure()
         await client.expect("AIConnected")
         upload.send(upload_head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
-        assert (await upload.answer()).status == 100
+        assert (await upload.response()).status == 100
         login.send(head("POST", "/login", Content_Type="application/json", Content_Length="2", Expect="100-continue"))
-        assert (await login.answer()).status == 100
-        async with await RawRequests.open(relay.port) as first, idle_connections(relay.port, 513):
+        assert (await login.response()).status == 100
+        async with await RawHttpConnection.open(relay.port) as first, idle_connections(relay.port, 513):
             assert await first.is_closed()
             upload.send(body)
-            assert (await upload.answer()).status == 404
+            assert (await upload.response()).status == 404
             login.send(b"{}")
-            assert (await login.answer()).status == 400
+            assert (await login.response()).status == 400
             await client.send(type="hello", v=1)
             await client.expect("ready")
     assert any("closed There are already 512" in record.getMessage() for record in caplog.records)
@@ -211,10 +213,10 @@ async def test_a_session_and_a_request_under_way_are_not_closed_for_idle_ones(
 async def test_who_was_let_in_and_is_idle_again_makes_room_too() -> None:
     async with (
         running_relay("ws://127.0.0.1:1") as relay,
-        await RawRequests.open(relay.port) as client,
+        await RawHttpConnection.open(relay.port) as client,
     ):
         client.send(head("GET", "/v1/models"))
-        assert (await client.answer()).status == 200
+        assert (await client.response()).status == 200
         async with idle_connections(relay.port, 512):
             assert await client.is_closed()
 
@@ -225,15 +227,15 @@ async def test_an_address_with_its_share_has_its_oldest_closed_and_told_in_the_l
     address = own_address()
     async with running_relay("ws://127.0.0.1:1", listen_on=address) as relay, AsyncExitStack() as stack:
         ours = [
-            await stack.enter_async_context(await RawRequests.open(relay.port, address))
-            for _ in range(MOST_OF_ONE_ADDRESS + 1)
+            await stack.enter_async_context(await RawHttpConnection.open(relay.port, address))
+            for _ in range(MAX_PER_ADDRESS + 1)
         ]
         assert await ours[0].is_closed()
         for client in (ours[1], ours[-1]):
             client.send(head("GET", "/healthz"))
-            assert (await client.answer()).status == 200
+            assert (await client.response()).status == 200
     [line] = {record.getMessage() for record in caplog.records if record.levelno == logging.WARNING}
-    assert line.startswith(f"refused {address} ? ?: closed This address already has {MOST_OF_ONE_ADDRESS} idle")
+    assert line.startswith(f"refused {address} ? ?: closed This address already has {MAX_PER_ADDRESS} idle")
 
 
 def own_address() -> str:

@@ -6,10 +6,10 @@ import pytest
 import soundfile
 
 from audio.files import AudioFileError, read_audio, write_wav
-from audio.fir import Floats
+from audio.fir import FloatArray
 
 
-def tone(rate_hz: int, ms: int = 500, hz: float = 440) -> Floats:
+def tone(rate_hz: int, ms: int = 500, hz: float = 440) -> FloatArray:
     return 0.25 * np.sin(2 * np.pi * hz * np.arange(rate_hz * ms // 1000) / rate_hz)
 
 

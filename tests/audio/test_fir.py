@@ -1,8 +1,8 @@
 import numpy as np
 
-from audio.fir import MAX_STEPS, Design, FilterBank
+from audio.fir import MAX_CACHED_STEPS, FilterBank, LowPassDesign
 
-DESIGN = Design(common_hz=48000, taps=120, cutoff_hz=7700, beta=5.65)
+DESIGN = LowPassDesign(common_hz=48000, taps=120, cutoff_hz=7700, beta=5.65)
 
 
 def test_the_cut_off_is_six_decibels_down() -> None:
@@ -26,5 +26,5 @@ def test_steps_are_bounded_whatever_lengths_come() -> None:
     first = bank.run(buffer, 7)
     for groups in range(1, 400):
         assert len(bank.run(buffer, groups)) == groups * 3 * 2
-    assert len(bank._local.steps) == MAX_STEPS
+    assert len(bank._local.steps) == MAX_CACHED_STEPS
     assert bank.run(buffer, 7) == first

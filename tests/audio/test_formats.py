@@ -20,8 +20,8 @@ def test_bytes_and_milliseconds(encoding: Any, rate_hz: Any, bytes_per_ms: int) 
     format_ = AudioFormat(encoding, rate_hz)
     assert format_.bytes_per_ms == bytes_per_ms
     assert format_.frame_bytes(20) == 20 * bytes_per_ms
-    assert format_.ms_of(20 * bytes_per_ms) == 20
-    assert format_.ms_of(20 * bytes_per_ms - 1) == 19
+    assert format_.duration_ms(20 * bytes_per_ms) == 20
+    assert format_.duration_ms(20 * bytes_per_ms - 1) == 19
 
 
 @pytest.mark.parametrize(

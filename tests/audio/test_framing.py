@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio.framing import Chunk, SampleAligner
+from audio.framing import BytesLike, SampleAligner
 
 
 def test_an_odd_byte_waits_for_the_next_chunk() -> None:
@@ -17,7 +17,7 @@ def test_an_odd_byte_waits_for_the_next_chunk() -> None:
 
 
 @pytest.mark.parametrize("chunk", [b"abcd", memoryview(b"abcd"), bytearray(b"abcd")])
-def test_a_whole_chunk_is_not_copied(chunk: Chunk) -> None:
+def test_a_whole_chunk_is_not_copied(chunk: BytesLike) -> None:
     assert SampleAligner().feed(chunk) is chunk
 
 

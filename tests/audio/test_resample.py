@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio.fir import Floats
+from audio.fir import FloatArray
 from audio.resample import Resampler, resample
 
 PAIRS = [(a, b) for a in (8000, 16000, 24000, 48000) for b in (8000, 16000, 24000, 48000) if a != b]
@@ -39,7 +39,7 @@ def sine(hz: float, rate_hz: int, ms: int = 400, amplitude: int = 20000) -> byte
     return np.asarray(np.rint(amplitude * np.sin(2 * np.pi * hz * n / rate_hz)), "<i2").tobytes()
 
 
-def spectrum(pcm: bytes, rate_hz: int, amplitude: int = 20000) -> tuple[Floats, Floats]:
+def spectrum(pcm: bytes, rate_hz: int, amplitude: int = 20000) -> tuple[FloatArray, FloatArray]:
     """Level by frequency in dB relative to a sine of `amplitude`, from the settled middle of the clip."""
     samples = np.frombuffer(pcm, "<i2")
     middle = samples[len(samples) // 4 : len(samples) * 3 // 4].astype(float)

@@ -4,16 +4,16 @@ import itertools
 
 import pytest
 
-from relay.auth.access import Access, Caller, Rules, authorize, require_scope
+from relay.auth.access import Access, AccessRules, Caller, authorize, require_scope
 from relay.errors import AccessDenied
 from relay.session.common.policy import DEFAULT_SCOPES, Policy, Principal
 
-LOOPBACK = Rules(is_loopback=True)
-LOOPBACK_KEYS = Rules(is_loopback=True, has_keys=True)
-PUBLIC = Rules(is_loopback=False, has_keys=True)
-PUBLIC_BY_ORIGIN = Rules(is_loopback=False, has_keys=True, by_origin=True)
-OPEN = Rules(is_loopback=False, is_open=True, has_keys=True)
-OPEN_WITHOUT_KEYS = Rules(is_loopback=False, is_open=True)
+LOOPBACK = AccessRules(is_loopback=True)
+LOOPBACK_KEYS = AccessRules(is_loopback=True, has_keys=True)
+PUBLIC = AccessRules(is_loopback=False, has_keys=True)
+PUBLIC_BY_ORIGIN = AccessRules(is_loopback=False, has_keys=True, trusts_allowed_origins=True)
+OPEN = AccessRules(is_loopback=False, is_open=True, has_keys=True)
+OPEN_WITHOUT_KEYS = AccessRules(is_loopback=False, is_open=True)
 
 ANY_BIND = (LOOPBACK, LOOPBACK_KEYS, PUBLIC, PUBLIC_BY_ORIGIN, OPEN, OPEN_WITHOUT_KEYS)
 
@@ -67,7 +67,7 @@ CELLS = [
 
 
 @pytest.mark.parametrize(("rules", "shown", "status"), CELLS)
-def test_a_client_route(rules: Rules, shown: dict, status: int) -> None:
+def test_a_client_route(rules: AccessRules, shown: dict, status: int) -> None:
     caller = Caller(identity="key-1", **shown)
     if status == 0:
         assert authorize(Access.CLIENT, caller, rules).identity == "key-1"
@@ -79,7 +79,7 @@ def test_a_client_route(rules: Rules, shown: dict, status: int) -> None:
 
 @pytest.mark.parametrize("rules", ANY_BIND)
 @pytest.mark.parametrize("origin", ["none", "allowed", "app", "foreign"])
-def test_an_admin_route_takes_an_admin_and_nobody_else(rules: Rules, origin) -> None:
+def test_an_admin_route_takes_an_admin_and_nobody_else(rules: AccessRules, origin) -> None:
     admin = authorize(Access.ADMIN, Caller(origin, "admin", is_local=False), rules)
     assert "admin" in admin.scopes
     for credential, status in (("none", 401), ("unknown", 401), ("key", 403), ("client_secret", 403)):
@@ -95,7 +95,7 @@ def test_open_routes_are_open_to_all() -> None:
 
 def test_relay_local_off_ends_all_local_trust() -> None:
     with pytest.raises(AccessDenied) as denied:
-        authorize(Access.CLIENT, Caller(), Rules(trusts_local=False))
+        authorize(Access.CLIENT, Caller(), AccessRules(trusts_local=False))
     assert denied.value.status == 401
 
 

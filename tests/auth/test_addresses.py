@@ -5,7 +5,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from relay.auth.authenticator import Authenticator
-from relay.auth.origins import ClientAddresses, parse_address
+from relay.auth.origins import ClientAddressResolver, parse_address
 from tests.support.relay_server import settings_for
 
 
@@ -22,7 +22,7 @@ class _Peer:
 def address(*forwarded: str, peer: str = "10.0.0.1", proxies: tuple[str, ...] = ("10.0.0.0/24", "::1")) -> str:
     headers = CIMultiDict([("X-Forwarded-For", line) for line in forwarded])
     request = make_mocked_request("GET", "/", headers=headers, transport=_Peer(peer))
-    return ClientAddresses(proxies).of(request)
+    return ClientAddressResolver(proxies).resolve(request)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_is_no_address(text: str) -> None:
 def test_addresses_that_stand_for_many_clients_are_those_of_proxies_and_of_this_machine() -> None:
     auth = Authenticator(settings_for(proxies=("10.0.0.0/24",)))
     many = ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "10.0.0.7", "")
-    assert [address for address in many if not auth.stands_for_many(address)] == []
+    assert [address for address in many if not auth.is_shared_address(address)] == []
     assert not any(
-        auth.stands_for_many(address) for address in ("10.0.1.7", "203.0.113.1", "2001:db8::1", "no address")
+        auth.is_shared_address(address) for address in ("10.0.1.7", "203.0.113.1", "2001:db8::1", "no address")
     )

@@ -12,10 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from relay.auth.local_peer import ESTABLISHED, Ends, LocalPeers, Owner, by_proc, by_sock_diag
-from relay.errors import Full
+from relay.auth.local_peer import (
+    TCP_ESTABLISHED,
+    ConnectionAddresses,
+    LocalPeerChecker,
+    SocketOwner,
+    lookup_by_proc,
+    lookup_by_sock_diag,
+)
+from relay.errors import CapacityExceeded
 
-LOOKUPS = [by_sock_diag, by_proc]
+LOOKUPS = [lookup_by_sock_diag, lookup_by_proc]
 UID = os.geteuid()
 NOBODY = 65534
 is_linux = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="the system does not say whose a socket is")
@@ -30,10 +37,10 @@ class Pair:
         self.server, _ = listener.accept()
 
     @property
-    def ends(self) -> Ends:
+    def ends(self) -> ConnectionAddresses:
         peer, own = self.server.getpeername(), self.server.getsockname()
         ends = [(ip_address(end[0].removeprefix("::ffff:")), end[1]) for end in (peer, own)]
-        return Ends(*ends)
+        return ConnectionAddresses(*ends)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return {"peername": self.server.getpeername(), "sockname": self.server.getsockname()}.get(name, default)
@@ -57,43 +64,43 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
 
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_a_connection_of_our_own_is_ours(lookup, pair: Pair) -> None:
-    assert lookup(pair.ends) == Owner(UID, ESTABLISHED)
+    assert lookup(pair.ends) == SocketOwner(UID, TCP_ESTABLISHED)
 
 
 @pytest.mark.parametrize("lookup", LOOKUPS)
 async def test_one_that_its_program_has_closed_is_nobodys(lookup, pair: Pair) -> None:
     pair.client.close()  # the kernel shows root as the owner of what is left of it
-    assert not await LocalPeers(lookup).is_local(pair)
-    assert not await LocalPeers(lookup, uid=0).is_local(pair)
+    assert not await LocalPeerChecker(lookup).is_local(pair)
+    assert not await LocalPeerChecker(lookup, uid=0).is_local(pair)
 
 
 @pytest.mark.parametrize("lookup", LOOKUPS)
 async def test_one_that_is_half_closed_is_nobodys(lookup, pair: Pair) -> None:
     pair.client.shutdown(socket.SHUT_WR)
-    assert not await LocalPeers(lookup, uid=0).is_local(pair)
+    assert not await LocalPeerChecker(lookup, uid=0).is_local(pair)
 
 
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_a_connection_that_is_not_there_is_not_found(lookup) -> None:
     nowhere = (ip_address("127.0.0.1"), 1)
-    assert lookup(Ends(nowhere, nowhere)) is None
+    assert lookup(ConnectionAddresses(nowhere, nowhere)) is None
 
 
 @pytest.mark.parametrize(
     ("owner", "uid", "expected"),
     [
-        (Owner(1000, ESTABLISHED), 1000, True),
-        (Owner(33, ESTABLISHED), 1000, False),
-        (Owner(0, ESTABLISHED), 1000, False),
-        (Owner(0, ESTABLISHED), 0, True),
-        (Owner(1000, ESTABLISHED), 0, False),
-        (Owner(1000, 8), 1000, False),
+        (SocketOwner(1000, TCP_ESTABLISHED), 1000, True),
+        (SocketOwner(33, TCP_ESTABLISHED), 1000, False),
+        (SocketOwner(0, TCP_ESTABLISHED), 1000, False),
+        (SocketOwner(0, TCP_ESTABLISHED), 0, True),
+        (SocketOwner(1000, TCP_ESTABLISHED), 0, False),
+        (SocketOwner(1000, 8), 1000, False),
         (None, 1000, False),
     ],
 )
-async def test_whose_connections_are_local(owner: Owner | None, uid: int, expected: bool, pair: Pair) -> None:
-    assert await LocalPeers(lambda ends: owner, uid=uid).is_local(pair) is expected
-    assert await LocalPeers(lambda ends: owner, uid=uid, is_slow=True).is_local(pair) is expected
+async def test_whose_connections_are_local(owner: SocketOwner | None, uid: int, expected: bool, pair: Pair) -> None:
+    assert await LocalPeerChecker(lambda ends: owner, uid=uid).is_local(pair) is expected
+    assert await LocalPeerChecker(lambda ends: owner, uid=uid, is_slow=True).is_local(pair) is expected
 
 
 async def test_another_address_is_not_this_machines(pair: Pair) -> None:
@@ -103,26 +110,26 @@ async def test_another_address_is_not_this_machines(pair: Pair) -> None:
         def get_extra_info(self, name: str, default: object = None) -> object:
             return {"peername": ("203.0.113.7", 1), "sockname": ("203.0.113.8", 2)}.get(name, default)
 
-    assert not await LocalPeers(lambda ends: Owner(UID, ESTABLISHED)).is_local(Far())
-    assert not await LocalPeers(None).is_local(Far())
-    assert await LocalPeers(None).is_local(pair), "where the system does not say, the address alone decides"
-    assert not await LocalPeers(None).is_local(None)
+    assert not await LocalPeerChecker(lambda ends: SocketOwner(UID, TCP_ESTABLISHED)).is_local(Far())
+    assert not await LocalPeerChecker(None).is_local(Far())
+    assert await LocalPeerChecker(None).is_local(pair), "where the system does not say, the address alone decides"
+    assert not await LocalPeerChecker(None).is_local(None)
 
 
 async def test_a_lookup_that_fails_lets_nobody_in(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
-    def fails(ends: Ends) -> Owner:
+    def fails(ends: ConnectionAddresses) -> SocketOwner:
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    assert not await LocalPeers(fails).is_local(pair)
+    assert not await LocalPeerChecker(fails).is_local(pair)
     assert "Operation not permitted" in caplog.text
 
 
 async def test_without_a_descriptor_to_look_it_up_with_the_relay_is_full(pair: Pair) -> None:
-    def fails(ends: Ends) -> Owner:
+    def fails(ends: ConnectionAddresses) -> SocketOwner:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    with pytest.raises(Full, match="no descriptor left"):
-        await LocalPeers(fails).is_local(pair)
+    with pytest.raises(CapacityExceeded, match="no descriptor left"):
+        await LocalPeerChecker(fails).is_local(pair)
 
 
 @pytest.mark.skipif(UID != 0, reason="only root can become another user")
@@ -137,15 +144,15 @@ async def test_a_program_of_another_user_is_not_local() -> None:
         server, _ = await asyncio.to_thread(listener.accept)
         found = Pair.__new__(Pair)
         found.server = server
-        assert by_sock_diag(found.ends) == by_proc(found.ends) == Owner(NOBODY, ESTABLISHED)
-        assert not await LocalPeers.of_this_system().is_local(found)
+        assert lookup_by_sock_diag(found.ends) == lookup_by_proc(found.ends) == SocketOwner(NOBODY, TCP_ESTABLISHED)
+        assert not await LocalPeerChecker.detect().is_local(found)
         server.close()
         await stranger.wait()
 
 
 IN_A_NAMESPACE = """
 import asyncio, socket
-from relay.auth.local_peer import LocalPeers, by_proc, by_sock_diag
+from relay.auth.local_peer import LocalPeerChecker, by_proc, by_sock_diag
 
 class Transport:
     def __init__(self, server):
@@ -157,7 +164,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener:
     print(listener.getsockname()[1], flush=True)
     for lookup in (by_sock_diag, by_proc):
         server, _ = listener.accept()
-        print(asyncio.run(LocalPeers(lookup).is_local(Transport(server))), flush=True)
+        print(asyncio.run(LocalPeerChecker(lookup).is_local(Transport(server))), flush=True)
         server.close()
 """
 

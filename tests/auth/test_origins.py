@@ -43,7 +43,7 @@ def request(host: str, origin: str | None = None):
     ],
 )
 def test_hosts(host: str, expected: str) -> None:
-    assert names().host(request(host)) == expected
+    assert names().classify_host(request(host)) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,21 +71,21 @@ def test_hosts(host: str, expected: str) -> None:
 def test_origins(origin: str | None, on_loopback: str, elsewhere: str) -> None:
     headers = {"Host": "voice.example.com"} | ({"Origin": origin} if origin is not None else {})
     shown = make_mocked_request("GET", "/", headers=headers)
-    assert names().origin(shown) == on_loopback
-    assert names(is_loopback=False, bind="0.0.0.0").origin(shown) == elsewhere
+    assert names().classify_origin(shown) == on_loopback
+    assert names(is_loopback=False, bind="0.0.0.0").classify_origin(shown) == elsewhere
 
 
 def test_a_page_of_the_relays_own_is_allowed_under_a_name_that_is_ours() -> None:
     public = names(is_loopback=False, bind="0.0.0.0")
-    assert public.origin(request("voice.example.com:8080", "http://voice.example.com:8080")) == "allowed"
-    assert public.origin(request("192.168.1.5:8080", "http://192.168.1.5:8080")) == "allowed"
-    assert public.origin(request("voice.example.com:8080", "http://voice.example.com:9090")) == "foreign"
+    assert public.classify_origin(request("voice.example.com:8080", "http://voice.example.com:8080")) == "allowed"
+    assert public.classify_origin(request("192.168.1.5:8080", "http://192.168.1.5:8080")) == "allowed"
+    assert public.classify_origin(request("voice.example.com:8080", "http://voice.example.com:9090")) == "foreign"
     rebound = request("evil.example", "http://evil.example")
-    assert public.origin(rebound) == "foreign", "a name that was made to lead here is not ours"
+    assert public.classify_origin(rebound) == "foreign", "a name that was made to lead here is not ours"
 
 
 def test_a_star_allows_every_page() -> None:
     assert (
-        HostsAndOrigins("0.0.0.0", (), ("*",), is_loopback=False).origin(request("a", "https://evil.example"))
+        HostsAndOrigins("0.0.0.0", (), ("*",), is_loopback=False).classify_origin(request("a", "https://evil.example"))
         == "allowed"
     )

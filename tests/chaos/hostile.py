@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.chaos.upstream import CALL, LOTS
 from tests.support import raw_websocket
-from tests.support.raw_websocket import RawClient, binary, masked, more, ping, pong, text, upgrade_request
+from tests.support.raw_websocket import RawClient, binary, continuation, masked, ping, pong, text, upgrade_request
 
 DOOR = {"type": "hello", "v": 1, "tools": [{"name": "door", "timeoutMs": 500}]}
 PAUSE_S = 0.25
@@ -168,7 +168,9 @@ WAYS: dict[str, tuple[Way, set[str]]] = {
     "pings": (flooding(masked(ping(bytes(8)))), {"cut"}),
     "pongs": (flooding(masked(pong())), {"cut"}),
     "fragments": (
-        flooding(masked(binary(b"x", fin=False)) + masked(more(b"y", fin=False)) * 4000 + masked(more(b"z"))),
+        flooding(
+            masked(binary(b"x", fin=False)) + masked(continuation(b"y", fin=False)) * 4000 + masked(continuation(b"z"))
+        ),
         {"cut"},
     ),
     "a drip": (drips, {"cut"}),

@@ -12,7 +12,7 @@ from enum import Enum
 import numpy as np
 import orjson
 
-from tests.support.raw_websocket import binary, masked, more, ping, text
+from tests.support.raw_websocket import binary, continuation, masked, ping, text
 
 HONEST_KEY, HOSTILE_KEY = "honest-" + "1" * 20, "hostile-" + "2" * 20
 """Two keys, so that limits for one identity do not make the honest sessions pay for the hostile one."""
@@ -111,7 +111,7 @@ def _device(what: str, frame: Callable[[], bytes]) -> HostileInput:
 
 
 def _fragments() -> bytes:
-    return masked(binary(b"x", fin=False)) + masked(more(b"y", fin=False)) * 4000 + masked(more(b"z"))
+    return masked(binary(b"x", fin=False)) + masked(continuation(b"y", fin=False)) * 4000 + masked(continuation(b"z"))
 
 
 _DEVICES = (

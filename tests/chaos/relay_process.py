@@ -224,7 +224,7 @@ async def _run(look_every_s: float) -> None:
         if not asked:
             loop.remove_reader(0)
             return
-        told: dict[str, Any] = {"sessions": len(app[SESSIONS].alive)}
+        told: dict[str, Any] = {"sessions": len(app[SESSIONS].active)}
         if asked.startswith(b"work"):
             told |= waits.take()
         else:

@@ -11,7 +11,7 @@ from tests.chaos.inputs import HONEST_KEY, MESSAGE_BYTES, WayIn
 from tests.chaos.one_hostile import end_of, open_session
 from tests.chaos.one_input import subject
 from tests.chaos.relay_process import RelayProcess
-from tests.support.raw_websocket import RawClient, binary, masked, more
+from tests.support.raw_websocket import RawClient, binary, continuation, masked
 
 N_CLIENTS = 30
 GROWTH_KIB = 128 * 1024
@@ -29,7 +29,7 @@ def in_one_frame() -> Iterator[bytes]:
 
 def in_fragments() -> Iterator[bytes]:
     yield masked(binary(bytes(SLICE_BYTES), fin=False))
-    fragment = masked(more(bytes(SLICE_BYTES), fin=False))
+    fragment = masked(continuation(bytes(SLICE_BYTES), fin=False))
     for _ in range(MESSAGE_BYTES // SLICE_BYTES - 1):
         yield fragment
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from relay.auth.admin_login import redeem_code
+from relay.auth.admin_login import redeem_login_code
 from relay.cli.app import app
 from relay.errors import BadRequest
 
@@ -33,8 +33,8 @@ def test_the_link_leads_to_the_relay_with_a_code_that_works_once(
     link = result.stdout.strip()
     assert link.startswith(expected)
     code = link.removeprefix(expected)
-    assert redeem_code(tmp_path / "state", code, 0.0)
-    assert not redeem_code(tmp_path / "state", code, 0.0)
+    assert redeem_login_code(tmp_path / "state", code, 0.0)
+    assert not redeem_login_code(tmp_path / "state", code, 0.0)
 
 
 def test_it_says_when_nothing_listens_and_where_the_login_cannot_be_kept(

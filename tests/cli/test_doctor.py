@@ -11,7 +11,7 @@ from relay.config.navai_options import NavaiOptions
 from relay.errors import ConfigError
 from tests.support.contracts import AZURE_KEY, BACKEND_KEY, elevenlabs_env
 from tests.support.relay_server import settings_for
-from tests.support.scripted_provider import Script, ScriptedProvider, scripted_provider
+from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
 from tests.support.voice_stage import local_engine
 
 TODAY = date(2026, 11, 21)
@@ -55,15 +55,15 @@ async def test_a_shutdown_that_is_announced_is_told(shut_down: str | None, today
 @pytest.mark.parametrize(
     ("script", "setting"),
     [
-        (Script(status=401, json={"error": {"code": "invalid_api_key"}}), "OPENAI_API_KEY is not accepted"),
-        (Script(status=403, json={}), "OPENAI_REALTIME_MODEL"),
-        (Script(status=429, json={}), "billing"),
-        (Script(status=500, json={}), "OPENAI_BASE_URL answers with an error"),
-        (Script(hang_up=True), "OPENAI_BASE_URL"),
-        (Script(body=b"<html>"), "OPENAI_BASE_URL"),
+        (ScriptedResponse(status=401, json={"error": {"code": "invalid_api_key"}}), "OPENAI_API_KEY is not accepted"),
+        (ScriptedResponse(status=403, json={}), "OPENAI_REALTIME_MODEL"),
+        (ScriptedResponse(status=429, json={}), "billing"),
+        (ScriptedResponse(status=500, json={}), "OPENAI_BASE_URL answers with an error"),
+        (ScriptedResponse(hang_up=True), "OPENAI_BASE_URL"),
+        (ScriptedResponse(body=b"<html>"), "OPENAI_BASE_URL"),
     ],
 )
-async def test_openais_refusals_name_the_setting(script: Script, setting: str) -> None:
+async def test_openais_refusals_name_the_setting(script: ScriptedResponse, setting: str) -> None:
     async with scripted_provider() as provider:
         provider.script = script
         (found,) = await findings(provider)
@@ -98,7 +98,7 @@ async def test_a_url_of_ones_own(status: int, setting: str) -> None:
     async with scripted_provider() as provider:
         url = "ws" + provider.url.removeprefix("http") + "/v1/realtime"
         assert told(await findings(provider, upstream=url)) == [("ok", "session")]
-        provider.script = Script(status=status, json={})
+        provider.script = ScriptedResponse(status=status, json={})
         (found,) = await findings(provider, upstream=url)
         assert setting in found.text
 
@@ -147,7 +147,7 @@ async def test_all_is_well_with_azure() -> None:
 )
 async def test_azures_refusals_name_the_setting(status: int, setting: str) -> None:
     async with scripted_provider() as provider:
-        provider.script = Script(status=status, json={"error": {"code": "DeploymentNotFound"}})
+        provider.script = ScriptedResponse(status=status, json={"error": {"code": "DeploymentNotFound"}})
         session, pages = await findings(provider, **azure(provider))
         assert (session.status, pages.status) == ("fail", "fail")
         assert setting in session.text
@@ -221,7 +221,7 @@ async def test_numbers_out_of_range_are_named_all_at_once() -> None:
 
 async def test_a_key_that_may_not_look_at_voices_is_no_failure() -> None:
     async with scripted_provider() as provider:
-        provider.script = Script(status=401, json={"detail": {"status": "missing_permissions"}})
+        provider.script = ScriptedResponse(status=401, json={"detail": {"status": "missing_permissions"}})
         voice, model = (await findings(provider, elevenlabs_env(provider)))[-2:]
         assert (voice.status, "ELEVENLABS_VOICE_ID" in voice.text) == ("warn", True)
         assert (model.status, "ELEVENLABS_MODEL_ID" in model.text) == ("warn", True)

@@ -18,11 +18,11 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from relay.cli import main
 from relay.cli.app import app
-from relay.recording.redact.bundle import REPORT
-from relay.recording.store.layout import HEADER, TIMELINE, TRANSCRIPT
+from relay.recording.redact.bundle import REPORT_FILE
+from relay.recording.store.layout import HEADER_FILE, TIMELINE_FILE, TRANSCRIPT_FILE
 from relay.session.device import events as ev
 from tests.support.contracts import navai_env
-from tests.support.scripted_provider import Script, scripted_provider
+from tests.support.scripted_provider import ScriptedResponse, scripted_provider
 from tests.support.scripted_recordings import conversation, make_recording
 
 EVIL = "\x1b]0;x\x07\x9b2J\u202e\x7f\u2028\x85\r\nrelay: forged\n\n00:00 --> 00:09\n👩\u200d🚀"
@@ -44,8 +44,8 @@ SILENT = {
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = make_recording(tmp_path / "recordings", hostile_conversation(), identity=EVIL)
-    header = orjson.loads((folder / HEADER).read_bytes())
-    (folder / HEADER).write_bytes(orjson.dumps(header | {"model": EVIL, "upstream": EVIL}))
+    header = orjson.loads((folder / HEADER_FILE).read_bytes())
+    (folder / HEADER_FILE).write_bytes(orjson.dumps(header | {"model": EVIL, "upstream": EVIL}))
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "mine.py").write_text(TOOL)
     (tmp_path / "tools" / "bad.py").write_text(f"raise ValueError({EVIL!r})")
@@ -135,7 +135,7 @@ async def talk(root: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def with_provider(command: str) -> Print:
     async def run(_: Path, capsys: pytest.CaptureFixture[str]) -> str:
         async with scripted_provider() as provider:
-            provider.script = Script(status=400, json={"error": {"message": EVIL, "code": EVIL}})
+            provider.script = ScriptedResponse(status=400, json={"error": {"message": EVIL, "code": EVIL}})
             with pytest.MonkeyPatch.context() as patch:
                 for name, value in navai_env(provider).items():
                     patch.setenv(name, value)
@@ -195,12 +195,12 @@ async def test_files_for_people_hold_no_control_characters(root: Path, capsys: p
     await relay(capsys, "recordings", "repair")
     (folder,) = (root / "recordings").iterdir()
     await relay(capsys, "recordings", "bundle", "rs_scripted", "--field", EVIL, "--to", "b.zip")
-    vtt = (folder / TRANSCRIPT).read_text()
-    assert [harmful(vtt), harmful((folder / TIMELINE).read_text())] == [[], []]
+    vtt = (folder / TRANSCRIPT_FILE).read_text()
+    assert [harmful(vtt), harmful((folder / TIMELINE_FILE).read_text())] == [[], []]
     assert vtt.count("-->") == vtt.count("<v ")
     with ZipFile("b.zip") as archive:
         for name in archive.namelist():
-            if name.endswith((REPORT, HEADER)):
+            if name.endswith((REPORT_FILE, HEADER_FILE)):
                 assert harmful(archive.read(name).decode()) == []
 
 

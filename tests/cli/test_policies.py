@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from relay.auth.keyring import identity_of
+from relay.auth.keyring import key_identity
 from relay.cli.app import app
 from relay.errors import ConfigError
 
@@ -15,7 +15,7 @@ ADMIN_KEY = "admin-key-0123456789abcdef"
 
 def test_it_shows_who_has_what_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "policies.toml"
-    keys = f'keys = ["{identity_of(KEY)}", "key-of-nobody"]'
+    keys = f'keys = ["{key_identity(KEY)}", "key-of-nobody"]'
     limits = 'scopes = ["session", "mint"]\ninstructions = "Be kind."\ntools = ["a_*"]\nmax_output_tokens = 100'
     path.write_text(f'[policies.kiosk]\nallow = []\n{limits}\nmay_mint = ["default"]\n{keys}\n')
     monkeypatch.chdir(tmp_path)
@@ -25,7 +25,7 @@ def test_it_shows_who_has_what_and_no_key(tmp_path: Path, monkeypatch: pytest.Mo
     result = CliRunner().invoke(app, ["policies"])
     assert result.exit_code == 0
     lines = result.output.splitlines()
-    assert f"key     {identity_of(KEY)} kiosk" in lines
+    assert f"key     {key_identity(KEY)} kiosk" in lines
     assert any(line.startswith("unknown key-of-nobody") for line in lines)
     assert any(line.startswith("policy  kiosk") and line.endswith("may nothing special") for line in lines)
     told = {line.strip() for line in lines}
@@ -35,15 +35,15 @@ def test_it_shows_who_has_what_and_no_key(tmp_path: Path, monkeypatch: pytest.Mo
         "instructions of its own, 8 characters",
         "tools a_*",
         "at most 100 tokens an answer",
-        f"admin   {identity_of(ADMIN_KEY)} default",
+        f"admin   {key_identity(ADMIN_KEY)} default",
     }
     assert KEY not in result.output
     assert ADMIN_KEY not in result.output
 
 
 def test_it_tells_the_identity_of_a_key() -> None:
-    assert CliRunner().invoke(app, ["policies", KEY]).output.strip() == identity_of(KEY)
-    assert CliRunner().invoke(app, ["policies", "-"], input=f"{KEY}\n").output.strip() == identity_of(KEY)
+    assert CliRunner().invoke(app, ["policies", KEY]).output.strip() == key_identity(KEY)
+    assert CliRunner().invoke(app, ["policies", "-"], input=f"{KEY}\n").output.strip() == key_identity(KEY)
 
 
 def test_it_refuses_what_the_start_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from relay.cli.secret import curl_call
 from tests.support.contracts import AZURE_KEY, BACKEND_KEY, navai_env
-from tests.support.scripted_provider import Script, ScriptedProvider, scripted_provider
+from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
 
 RELAY = Path(sys.executable).with_name("relay")
 TIMEOUT_S = 30.0
@@ -81,7 +81,7 @@ async def test_what_is_missing_is_a_sentence(tmp_path: Path, arguments, env, cod
 
 async def test_a_refusal_points_at_the_check_which_names_the_setting(tmp_path: Path) -> None:
     async with scripted_provider() as provider:
-        provider.script = Script(status=401, json={"error": {"code": "invalid_api_key"}})
+        provider.script = ScriptedResponse(status=401, json={"error": {"code": "invalid_api_key"}})
         code, out, err = await run(tmp_path, "secret", **navai_env(provider))
         assert (code, out) == (1, "")
         assert "relay check" in err

@@ -287,9 +287,9 @@ def test_an_unknown_dialect_is_refused_with_those_that_are_known(clean) -> None:
     ],
 )
 def test_a_model_in_the_upstreams_url_is_there_to_stay(clean, url: str, is_fixed: bool) -> None:
-    assert Settings.load(**groups_of(upstream=url)).resolve_upstream().fixes_model is is_fixed
+    assert Settings.load(**groups_of(upstream=url)).resolve_upstream().has_fixed_model is is_fixed
     set_all(clean, AZURE)
-    assert Settings.load(**groups_of(upstream="azure")).resolve_upstream().fixes_model is True
+    assert Settings.load(**groups_of(upstream="azure")).resolve_upstream().has_fixed_model is True
 
 
 def test_a_preview_resource_is_the_upstream_and_is_warned_about(clean) -> None:

@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from relay import tool
 from relay.app.context import UPSTREAM
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.support.contracts import AZURE_KEY, SESSION_PATH, contracts
+from tests.support.contracts import AZURE_KEY, SESSION_PATH, contract_client
 from tests.support.relay_server import DeviceClient, running_relay
-from tests.support.scripted_provider import Script, ScriptedProvider, scripted_provider
+from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
 
 DEPLOYMENT = "gpt-realtime-dep"
 TIMEOUT_S = 10.0
@@ -24,7 +24,7 @@ PREFIX = "/api/ai-assistant/realtime"
 
 
 async def test_a_session_by_the_ga_protocol() -> None:
-    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
         status, body, headers = await stage.call(
             "POST", SESSION_PATH, {"voice": "cedar", "instructions": " Be brief. "}
         )
@@ -51,7 +51,7 @@ async def test_a_session_by_the_ga_protocol() -> None:
 
 
 async def test_a_temperature_is_answered_with_a_warning_on_ga() -> None:
-    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
         _, body = await stage.post(SESSION_PATH, {"temperature": 0.7})
         assert "temperature" in body["warning"]
         assert "temperature" not in stage.provider.last.body["session"]
@@ -63,33 +63,33 @@ async def test_a_temperature_is_answered_with_a_warning_on_ga() -> None:
     [({"voice": 5}, "voice"), ({"instructions": []}, "instructions"), ({"temperature": "hot"}, "temperature")],
 )
 async def test_a_field_of_the_wrong_type_is_named(body: dict[str, Any], field: str) -> None:
-    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
         status, answer = await stage.post(SESSION_PATH, body)
         assert (status, answer["field"]) == (400, field)
         assert not stage.provider.seen
 
 
 async def test_the_preview_protocol_knows_three_voices() -> None:
-    async with contracts(azure_deployment=DEPLOYMENT, azure_api_version="v") as stage:
+    async with contract_client(azure_deployment=DEPLOYMENT, azure_api_version="v") as stage:
         status, answer = await stage.post(SESSION_PATH, {"voice": "marin"})
         assert (status, answer["error"]) == (400, "Invalid voice: marin. Must be one of: alloy, echo, shimmer")
 
 
 async def test_without_azure_it_says_what_to_set() -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         status, answer = await stage.post(SESSION_PATH)
         assert status == 503
         assert "AZURE_OPENAI_ENDPOINT" in answer["error"]
 
 
 async def test_a_form_of_a_foreign_page_is_refused() -> None:
-    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
         status, answer, _ = await stage.call("POST", SESSION_PATH, data=b"{}", headers={"Content-Type": "text/plain"})
         assert (status, answer["field"]) == (400, "Content-Type")
 
 
 async def test_sessions_share_the_quota_of_secrets() -> None:
-    async with contracts(azure_deployment=DEPLOYMENT, mints_per_minute=1) as stage:
+    async with contract_client(azure_deployment=DEPLOYMENT, mints_per_minute=1) as stage:
         assert (await stage.post(SESSION_PATH))[0] == 200
         assert (await stage.post("/navai/realtime/client-secret"))[0] == 429
         status, _, headers = await stage.call("POST", SESSION_PATH, {})
@@ -99,24 +99,30 @@ async def test_sessions_share_the_quota_of_secrets() -> None:
 @pytest.mark.parametrize(
     ("script", "status", "text"),
     [
-        (Script(status=401, json={"error": {"code": "401", "message": AZURE_KEY}}), 502, "(401): 401"),
-        (Script(status=403, json={"error": {"code": "403"}}), 502, "(403)"),
-        (Script(status=404, json={"error": {"code": "DeploymentNotFound"}}), 502, "(404): DeploymentNotFound"),
-        (Script(status=429, json={"error": {"code": "429"}}, headers={"Retry-After": "3"}), 502, "(429)"),
-        (Script(status=500, body=b"oops " + AZURE_KEY.encode()), 502, "(500)"),
-        (Script(status=400, json={"error": {"code": AZURE_KEY}}), 502, "(400)"),
-        (Script(body=b"not json"), 502, "not a JSON object"),
-        (Script(json={"session": {"id": "x"}}), 502, "no client secret"),
-        (Script(json={"value": 5}), 502, "no client secret"),
-        (Script(body=b"x" * 10_000_000), 502, "bigger than"),
-        (Script(hang_up=True), 502, "connection was lost"),
-        (Script(cut_after=3, body=b'{"value": "x"}'), 502, "connection was lost"),
+        (ScriptedResponse(status=401, json={"error": {"code": "401", "message": AZURE_KEY}}), 502, "(401): 401"),
+        (ScriptedResponse(status=403, json={"error": {"code": "403"}}), 502, "(403)"),
+        (
+            ScriptedResponse(status=404, json={"error": {"code": "DeploymentNotFound"}}),
+            502,
+            "(404): DeploymentNotFound",
+        ),
+        (ScriptedResponse(status=429, json={"error": {"code": "429"}}, headers={"Retry-After": "3"}), 502, "(429)"),
+        (ScriptedResponse(status=500, body=b"oops " + AZURE_KEY.encode()), 502, "(500)"),
+        (ScriptedResponse(status=400, json={"error": {"code": AZURE_KEY}}), 502, "(400)"),
+        (ScriptedResponse(body=b"not json"), 502, "not a JSON object"),
+        (ScriptedResponse(json={"session": {"id": "x"}}), 502, "no client secret"),
+        (ScriptedResponse(json={"value": 5}), 502, "no client secret"),
+        (ScriptedResponse(body=b"x" * 10_000_000), 502, "bigger than"),
+        (ScriptedResponse(hang_up=True), 502, "connection was lost"),
+        (ScriptedResponse(cut_after=3, body=b'{"value": "x"}'), 502, "connection was lost"),
     ],
     ids=lambda value: str(value)[:50],
 )
-async def test_every_failure_is_told_without_key_or_raw_body(script: Script, status: int, text: str, caplog) -> None:
+async def test_every_failure_is_told_without_key_or_raw_body(
+    script: ScriptedResponse, status: int, text: str, caplog
+) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contracts(azure_deployment=DEPLOYMENT) as stage:
+    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
         stage.provider.script = script
         code, answer, headers = await stage.call("POST", SESSION_PATH, {})
         assert (code, answer["error"]) == (status, "Failed to create realtime session")
@@ -128,14 +134,16 @@ async def test_every_failure_is_told_without_key_or_raw_body(script: Script, sta
 
 async def test_a_slow_azure_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.upstreams.clients.browser_secrets.AZURE_TIMEOUT_S", 0.2)
-    async with contracts(azure_deployment=DEPLOYMENT) as stage:
-        stage.provider.script = Script(hang=True)
+    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
+        stage.provider.script = ScriptedResponse(hang=True)
         assert (await stage.post(SESSION_PATH))[0] == 504
 
 
 async def test_a_bearer_token_is_fetched_for_each_session() -> None:
     tokens = iter(["entra-1", "entra-2"])
-    async with contracts(azure_deployment=DEPLOYMENT, azure_api_key=None, azure_token=lambda: next(tokens)) as stage:
+    async with contract_client(
+        azure_deployment=DEPLOYMENT, azure_api_key=None, azure_token=lambda: next(tokens)
+    ) as stage:
         for expected in ("entra-1", "entra-2"):
             assert (await stage.post(SESSION_PATH))[0] == 200
             assert stage.provider.last.headers["authorization"] == f"Bearer {expected}"
@@ -145,7 +153,7 @@ async def test_a_bearer_token_is_fetched_for_each_session() -> None:
 
 
 async def test_the_routes_can_be_moved() -> None:
-    async with contracts(azure_deployment=DEPLOYMENT, azure_prefix="/voice/v1") as stage:
+    async with contract_client(azure_deployment=DEPLOYMENT, azure_prefix="/voice/v1") as stage:
         assert (await stage.post("/voice/v1/realtime/session"))[0] == 200
         assert (await stage.post(SESSION_PATH))[0] == 404
 
@@ -179,7 +187,7 @@ def greet(name: str) -> str:
 )
 async def test_tools_are_run_for_pages(body: dict[str, Any], status: int, text: str) -> None:
     tools = ToolRegistry(Tool.from_function(one) for one in (greet, for_the_model_alone))
-    async with contracts(registry=tools) as stage:
+    async with contract_client(registry=tools) as stage:
         code, answer = await stage.post(f"{PREFIX}/tools/exec", body)
         assert code == status
         assert text in str(answer)

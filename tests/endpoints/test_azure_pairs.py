@@ -8,8 +8,8 @@ import pytest
 
 from relay import ToolError, tool
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.support.contracts import AZURE_KEY, contracts
-from tests.support.scripted_provider import Script
+from tests.support.contracts import AZURE_KEY, contract_client
+from tests.support.scripted_provider import ScriptedResponse
 
 Obj = dict[str, Any]
 
@@ -109,8 +109,8 @@ async def test_exchanges(pair: Obj) -> None:
     deployment, version = config["deploymentName"], config.get("apiVersion", PREVIEW)
     settings: Obj = {"azure_deployment": deployment, "azure_api_version": version, "api_keys": (USER_KEY,)}
     headers = {} if "credentials fail" in pair["name"] else {"Authorization": f"Bearer {USER_KEY}"}
-    async with contracts(registry=registry(), **settings) as stage:
-        stage.provider.script = Script.of_pair(pair.get("upstream_reply", {}))
+    async with contract_client(registry=registry(), **settings) as stage:
+        stage.provider.script = ScriptedResponse.from_pair(pair.get("upstream_reply", {}))
         status, body, _ = await stage.call(request["method"], request["path"], request["body"], headers=headers)
         assert len(stage.provider.seen) == len(pair["upstream_seen"])
         for ours, theirs in zip(stage.provider.seen, pair["upstream_seen"], strict=True):

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from relay.endpoints.navai import NavaiOptions, NavaiPaths, add_routes, client_secret_handler, create_client_secret
 from relay.errors import AccessDenied, ConfigError, NotConfigured, UpstreamError, UpstreamTimeout
 from relay.toolkit.registry import ToolRegistry
-from relay.upstreams.clients.browser_secrets import ClientSecretRequest, session_of
-from tests.support.contracts import BACKEND_KEY, SECRET_PATH, contracts, navai_env
+from relay.upstreams.clients.browser_secrets import ClientSecretRequest, build_session
+from tests.support.contracts import BACKEND_KEY, SECRET_PATH, contract_client, navai_env
 from tests.support.relay_server import serve_app
-from tests.support.scripted_provider import SECRET, Script, ScriptedProvider, scripted_provider
+from tests.support.scripted_provider import SECRET, ScriptedProvider, ScriptedResponse, scripted_provider
 
 REQUEST_KEY = "sk-request-0002"
 
@@ -28,13 +28,13 @@ def test_the_scripted_answer_has_the_shape_of_the_official_types() -> None:
     from openai.types.realtime import RealtimeSessionCreateRequestParam
 
     for env in ({}, {"NAVAI_TTS_PROVIDER": "elevenlabs", "ELEVENLABS_API_KEY": "k", "ELEVENLABS_VOICE_ID": "v"}):
-        session = session_of(NavaiOptions.from_env(env), ClientSecretRequest())
+        session = build_session(NavaiOptions.from_env(env), ClientSecretRequest())
         TypeAdapter(RealtimeSessionCreateRequestParam).validate_python(session)
         assert session.keys() <= RealtimeSessionCreateRequestParam.__annotations__.keys()
 
 
 async def test_a_secret_is_minted_and_not_to_be_stored() -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         status, body, headers = await stage.call("POST", SECRET_PATH, {"voice": "cedar"})
         assert (status, headers["Cache-Control"]) == (200, "no-store")
         assert body == {"value": "ek_test_123", "expires_at": 1730000000, "speech": {"provider": "openai"}}
@@ -45,7 +45,7 @@ async def test_a_secret_is_minted_and_not_to_be_stored() -> None:
 
 @pytest.mark.parametrize("path", [SECRET_PATH.upper(), f"{SECRET_PATH}/"])
 async def test_the_path_may_differ_in_case_and_end_with_a_slash(path: str) -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         assert (await stage.post(path))[0] == 200
 
 
@@ -78,7 +78,7 @@ def test_a_ttl_that_is_none_stops_the_start(received: str) -> None:
     ],
 )
 async def test_a_field_of_the_wrong_type_is_named(body: dict[str, object], field: str) -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         status, answer = await stage.post(SECRET_PATH, body)
         assert (status, answer["field"]) == (400, field)
         assert field in answer["error"]
@@ -90,7 +90,7 @@ async def test_a_field_of_the_wrong_type_is_named(body: dict[str, object], field
     [(b"{bad", 400), (b"[1]", 400), (b'"x"', 400), (b"\xff", 400), (b"[" * 50_000, 400), (b" " * 200_000, 413)],
 )
 async def test_a_body_that_is_none_is_refused(raw: bytes, status: int) -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         code, answer, _ = await stage.call("POST", SECRET_PATH, data=raw, headers={"Content-Type": "application/json"})
         assert code == status
         assert isinstance(answer["error"], str)
@@ -98,7 +98,7 @@ async def test_a_body_that_is_none_is_refused(raw: bytes, status: int) -> None:
 
 
 async def test_what_a_foreign_page_could_make_a_browser_send_is_refused() -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         form = {"headers": {"Content-Type": "text/plain"}, "data": b"{}"}
         status, answer, _ = await stage.call("POST", SECRET_PATH, **form)
         assert (status, answer["field"]) == (400, "Content-Type")
@@ -110,7 +110,7 @@ async def test_what_a_foreign_page_could_make_a_browser_send_is_refused() -> Non
 
 
 async def test_other_methods_are_405_as_json() -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         status, answer, headers = await stage.call("GET", SECRET_PATH)
         assert (status, headers["Allow"], set(answer)) == (405, "POST", {"error"})
 
@@ -119,20 +119,20 @@ async def test_other_methods_are_405_as_json() -> None:
 
 
 async def test_a_key_of_the_request_is_refused_while_the_backend_has_one() -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         status, answer = await stage.post(SECRET_PATH, {"apiKey": REQUEST_KEY})
         assert (status, "allowApiKeyFromRequest" in answer["error"]) == (403, True)
         assert not stage.provider.seen
 
 
 async def test_the_backends_key_wins_where_both_are_allowed() -> None:
-    async with contracts({"NAVAI_ALLOW_FRONTEND_API_KEY": "true"}) as stage:
+    async with contract_client({"NAVAI_ALLOW_FRONTEND_API_KEY": "true"}) as stage:
         assert (await stage.post(SECRET_PATH, {"apiKey": REQUEST_KEY}))[0] == 200
         assert stage.provider.last.headers["authorization"] == f"Bearer {BACKEND_KEY}"
 
 
 async def test_without_a_backend_key_the_request_brings_its_own() -> None:
-    async with contracts({"OPENAI_API_KEY": ""}) as stage:
+    async with contract_client({"OPENAI_API_KEY": ""}) as stage:
         status, answer = await stage.post(SECRET_PATH)
         assert (status, answer["error"]) == (
             503,
@@ -143,7 +143,7 @@ async def test_without_a_backend_key_the_request_brings_its_own() -> None:
 
 
 async def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated() -> None:
-    async with contracts({"OPENAI_API_KEY": ""}) as stage:
+    async with contract_client({"OPENAI_API_KEY": ""}) as stage:
         status, answer = await stage.post(SECRET_PATH, {"apiKey": "sk-a\r\nX-Evil: 1"})
         assert (status, answer["field"]) == (400, "apiKey")
         assert "Evil" not in str(answer)
@@ -153,7 +153,7 @@ async def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated() -> No
 
 
 async def test_too_many_secrets_are_a_429_that_says_when() -> None:
-    async with contracts(mints_per_minute=2) as stage:
+    async with contract_client(mints_per_minute=2) as stage:
         assert [(await stage.post(SECRET_PATH))[0] for _ in range(2)] == [200, 200]
         status, answer, headers = await stage.call("POST", SECRET_PATH, {})
         assert status == 429
@@ -163,7 +163,7 @@ async def test_too_many_secrets_are_a_429_that_says_when() -> None:
 
 
 async def test_the_quota_is_on_by_default_and_what_is_refused_anyway_costs_none() -> None:
-    async with contracts() as stage:
+    async with contract_client() as stage:
         for _ in range(40):
             assert (await stage.post(SECRET_PATH, {"model": 5}))[0] == 400
             assert (await stage.post(SECRET_PATH, {"apiKey": REQUEST_KEY}))[0] == 403
@@ -174,29 +174,35 @@ async def test_the_quota_is_on_by_default_and_what_is_refused_anyway_costs_none(
 # -- what OpenAI can do -----------------------------------------------------------------------------------------------
 
 FAILURES = [
-    (Script(status=401, json={"error": {"code": "invalid_api_key", "message": BACKEND_KEY}}), 502, "(401): invalid"),
-    (Script(status=403, json={"error": {"code": "model_not_allowed"}}), 502, "(403): model_not_allowed"),
-    (Script(status=404, json={"error": {"code": None, "type": "not_found"}}), 502, "(404): not_found"),
-    (Script(status=429, json={"error": {"code": "rate_limit_exceeded"}}), 502, "(429): rate_limit_exceeded"),
-    (Script(status=500, body=b"<html>oops sk-live-key</html>"), 502, "failed (500)"),
-    (Script(status=503, json={"error": "plain"}), 502, "failed (503)"),
-    (Script(status=302, headers={"Location": "https://evil.example"}, body=b""), 502, "redirects"),
-    (Script(body=b"not json"), 502, "not a JSON object"),
-    (Script(body=b"[]"), 502, "not a JSON object"),
-    (Script(body=b"[" * 100_000), 502, "not a JSON object"),
-    (Script(body=b""), 502, "not a JSON object"),
-    (Script(body=b"x" * 10_000_000), 502, "bigger than 1024 KiB"),
-    (Script(status=500, body=b"x" * 10_000_000), 502, "failed (500)"),
-    (Script(hang_up=True), 502, "connection was lost"),
-    (Script(cut_after=5, body=b'{"value": "ek_1"}'), 502, "connection was lost"),
-    (Script(status=400, json={"error": {"code": BACKEND_KEY}}), 502, "failed (400)"),
+    (
+        ScriptedResponse(status=401, json={"error": {"code": "invalid_api_key", "message": BACKEND_KEY}}),
+        502,
+        "(401): invalid",
+    ),
+    (ScriptedResponse(status=403, json={"error": {"code": "model_not_allowed"}}), 502, "(403): model_not_allowed"),
+    (ScriptedResponse(status=404, json={"error": {"code": None, "type": "not_found"}}), 502, "(404): not_found"),
+    (ScriptedResponse(status=429, json={"error": {"code": "rate_limit_exceeded"}}), 502, "(429): rate_limit_exceeded"),
+    (ScriptedResponse(status=500, body=b"<html>oops sk-live-key</html>"), 502, "failed (500)"),
+    (ScriptedResponse(status=503, json={"error": "plain"}), 502, "failed (503)"),
+    (ScriptedResponse(status=302, headers={"Location": "https://evil.example"}, body=b""), 502, "redirects"),
+    (ScriptedResponse(body=b"not json"), 502, "not a JSON object"),
+    (ScriptedResponse(body=b"[]"), 502, "not a JSON object"),
+    (ScriptedResponse(body=b"[" * 100_000), 502, "not a JSON object"),
+    (ScriptedResponse(body=b""), 502, "not a JSON object"),
+    (ScriptedResponse(body=b"x" * 10_000_000), 502, "bigger than 1024 KiB"),
+    (ScriptedResponse(status=500, body=b"x" * 10_000_000), 502, "failed (500)"),
+    (ScriptedResponse(hang_up=True), 502, "connection was lost"),
+    (ScriptedResponse(cut_after=5, body=b'{"value": "ek_1"}'), 502, "connection was lost"),
+    (ScriptedResponse(status=400, json={"error": {"code": BACKEND_KEY}}), 502, "failed (400)"),
 ]
 
 
 @pytest.mark.parametrize(("script", "status", "text"), FAILURES, ids=lambda value: str(value)[:60])
-async def test_every_failure_is_told_without_key_or_raw_body(script: Script, status: int, text: str, caplog) -> None:
+async def test_every_failure_is_told_without_key_or_raw_body(
+    script: ScriptedResponse, status: int, text: str, caplog
+) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contracts() as stage:
+    async with contract_client() as stage:
         stage.provider.script = script
         code, answer = await stage.post(SECRET_PATH)
         assert (code, set(answer)) == (status, {"error"})
@@ -206,29 +212,29 @@ async def test_every_failure_is_told_without_key_or_raw_body(script: Script, sta
         told = answer["error"] + caplog.text
         assert BACKEND_KEY not in told
         assert "oops" not in told
-        stage.provider.script = Script()
+        stage.provider.script = ScriptedResponse()
         assert (await stage.post(SECRET_PATH))[0] == 200
 
 
 async def test_a_slow_openai_is_a_504() -> None:
-    async with contracts(timeout_s=0.2) as stage:
-        stage.provider.script = Script(hang=True)
+    async with contract_client(timeout_s=0.2) as stage:
+        stage.provider.script = ScriptedResponse(hang=True)
         status, answer = await stage.post(SECRET_PATH)
         assert (status, answer["error"]) == (504, "OpenAI client_secrets failed: no answer within 0.2 s.")
 
 
 async def test_an_answer_that_never_ends_is_a_504() -> None:
-    async with contracts(timeout_s=0.3) as stage:
+    async with contract_client(timeout_s=0.3) as stage:
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         chunks.put_nowait(b'{"value":')
-        stage.provider.script = Script(chunks=chunks)
+        stage.provider.script = ScriptedResponse(chunks=chunks)
         assert (await stage.post(SECRET_PATH))[0] == 504
         chunks.put_nowait(None)
 
 
 async def test_the_wait_that_openai_asks_for_is_passed_on() -> None:
-    async with contracts() as stage:
-        stage.provider.script = Script(status=429, headers={"Retry-After": "7"}, json={})
+    async with contract_client() as stage:
+        stage.provider.script = ScriptedResponse(status=429, headers={"Retry-After": "7"}, json={})
         status, _, headers = await stage.call("POST", SECRET_PATH, {})
         assert (status, headers["Retry-After"]) == (502, "7")
 
@@ -242,8 +248,8 @@ async def test_the_wait_that_openai_asks_for_is_passed_on() -> None:
     ],
 )
 async def test_what_is_missing_upstream_is_missing_here(answer: dict[str, object], expected: dict[str, object]) -> None:
-    async with contracts() as stage:
-        stage.provider.script = Script(json=answer)
+    async with contract_client() as stage:
+        stage.provider.script = ScriptedResponse(json=answer)
         assert await stage.post(SECRET_PATH) == (200, expected | {"speech": {"provider": "openai"}})
 
 
@@ -263,11 +269,11 @@ async def test_a_secret_in_one_call() -> None:
             await create_client_secret(options_for(provider), ClientSecretRequest(api_key="sk-x"))
         with pytest.raises(NotConfigured):
             await create_client_secret(options_for(provider, OPENAI_API_KEY=""))
-        provider.script = Script(status=401, json={"error": {"code": "invalid_api_key"}})
+        provider.script = ScriptedResponse(status=401, json={"error": {"code": "invalid_api_key"}})
         with pytest.raises(UpstreamError) as refused:
             await create_client_secret(options_for(provider))
         assert (refused.value.upstream_status, refused.value.code) == (401, "invalid_api_key")
-        provider.script = Script(hang=True)
+        provider.script = ScriptedResponse(hang=True)
         with pytest.raises(UpstreamTimeout):
             await create_client_secret(options_for(provider, timeout_s=0.1))
 

@@ -211,7 +211,7 @@ async def test_a_client_that_leaves_frees_its_upstream(relay, upstream) -> None:
     client.connection.transport.abort()
     async with asyncio.timeout(2):
         await session.closed.wait()
-        await relay.sessions.all_gone.wait()
+        await relay.sessions.all_ended.wait()
     await client.wait_closed()
 
 
@@ -262,7 +262,7 @@ async def test_a_failure_of_ours_ends_one_session_and_no_other(relay, upstream, 
     broken, _, _ = await connected(relay, upstream)
     other, other_session, _ = await connected(relay, upstream)
     async with broken, other:
-        live = next(iter(relay.sessions.alive.values()))
+        live = next(iter(relay.sessions.active.values()))
         handle = live.core.handle
 
         def fail(event, now):
@@ -302,7 +302,7 @@ async def test_an_upstream_that_does_not_read_costs_audio_and_then_the_session_b
     try:
         async with running_relay(url) as relay, await DeviceClient.connect(relay.ws("/?rate=24000")) as client:
             await client.expect("AIConnected")
-            live = next(iter(relay.sessions.alive.values()))
+            live = next(iter(relay.sessions.active.values()))
             while not (told := [one["code"] for one in client.messages if one["type"] == "error"]):
                 for _ in range(10):
                     await client.speak(bytes(32_000))

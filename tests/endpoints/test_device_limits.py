@@ -64,7 +64,7 @@ async def test_pings_without_end_are_read_more_slowly_and_their_answers_fill_no_
         client, _ = await connected(relay, upstream)
         async with client:
             client.connection.transport.pause_reading()
-            live = next(iter(relay.sessions.alive.values()))
+            live = next(iter(relay.sessions.active.values()))
             ping = Frame(Opcode.PING, bytes(125)).serialize(mask=True)
             for _ in range(200):
                 client.connection.transport.write(ping * 100)
@@ -84,7 +84,7 @@ async def test_a_client_that_floods_and_leaves_is_gone_before_all_it_sent_is_rea
         client.connection.transport.close()
         async with asyncio.timeout(10):
             await session.closed.wait()
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
         await client.wait_closed()
 
 
@@ -93,7 +93,7 @@ async def test_who_never_asks_for_anything_to_the_end_is_cut_off(upstream, head:
     async with running_relay(upstream.url, keepalive_timeout_s=0.5, request_timeout_s=0.5) as relay:
         client = await RawClient.open(relay.port)
         dripping = asyncio.create_task(drip(client, head))
-        await client.ended()
+        await client.wait_closed()
         dripping.cancel()
         await client.close()
 
@@ -138,7 +138,7 @@ async def test_one_address_may_not_take_all_places(upstream) -> None:
         assert b"RELAY_MAX_SESSIONS_PER_ADDRESS" in refused.response.body
         chained = key | {"X-Forwarded-For": "203.0.113.7, 203.0.113.8, 127.0.0.2"}
         async with await DeviceClient.connect(relay.ws(), additional_headers=chained):
-            assert len(relay.sessions.alive) == 2, "the last hop that is no proxy of ours is the address"
+            assert len(relay.sessions.active) == 2, "the last hop that is no proxy of ours is the address"
 
 
 async def test_without_trusted_proxies_what_they_say_is_nobodys_address(upstream) -> None:
@@ -180,7 +180,7 @@ async def test_a_client_that_has_vanished_frees_its_upstream(upstream) -> None:
         async with asyncio.timeout(0.6 + 2):
             await session.closed.wait()
         async with asyncio.timeout(2):
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
         client.connection.transport.abort()
         await client.wait_closed()
 

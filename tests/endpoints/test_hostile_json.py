@@ -8,7 +8,7 @@ import pytest
 
 from relay.app.routes import all_routes
 from relay.config.navai_options import NavaiOptions
-from tests.support.raw_requests import Answer, ask, head
+from tests.support.raw_requests import RawResponse, head, send_request
 from tests.support.relay_server import RunningRelay, running_relay
 
 ADMIN_KEY = "an-admin-key-of-24-chars"
@@ -58,9 +58,9 @@ async def relay() -> AsyncIterator[RunningRelay]:
         gc.enable()
 
 
-async def post(relay: RunningRelay, path: str, body: bytes) -> Answer:
+async def post(relay: RunningRelay, path: str, body: bytes) -> RawResponse:
     headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Content_Type": "application/json"}
-    return await ask(relay.port, head("POST", path, Content_Length=str(len(body)), **headers) + body)
+    return await send_request(relay.port, head("POST", path, Content_Length=str(len(body)), **headers) + body)
 
 
 async def cost_s(relay: RunningRelay, path: str, body: bytes) -> float:

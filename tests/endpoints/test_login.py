@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from relay.app.context import SETTINGS
-from relay.auth.admin_login import write_code
+from relay.auth.admin_login import create_login_code
 from relay.endpoints.login import ATTEMPTS_PER_MINUTE
 from tests.support.relay_server import RunningRelay, running_relay
 
@@ -27,7 +27,7 @@ async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
 
 
 def code_of(relay: RunningRelay, at: float) -> str:
-    return write_code(relay.app[SETTINGS].access.state_dir, at)
+    return create_login_code(relay.app[SETTINGS].access.state_dir, at)
 
 
 class Browser:

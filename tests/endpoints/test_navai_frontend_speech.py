@@ -3,13 +3,13 @@
 import base64
 import json
 
-from tests.support.contracts import contracts
+from tests.support.contracts import contract_client
 from tests.support.npm import navai_frontend
-from tests.support.scripted_provider import MP3, Script
+from tests.support.scripted_provider import MP3, ScriptedResponse
 
 
 async def test_the_published_client_mints_and_speaks() -> None:
-    async with contracts(elevenlabs=True) as stage, navai_frontend(stage.relay.http("/")) as frontend:
+    async with contract_client(elevenlabs=True) as stage, navai_frontend(stage.relay.http("/")) as frontend:
         assert await frontend.call("createClientSecret") == {
             "ok": {"value": "ek_test_123", "expires_at": 1730000000, "speech": {"provider": "elevenlabs"}}
         }
@@ -24,15 +24,15 @@ async def test_the_published_client_mints_and_speaks() -> None:
         refused = await frontend.call("synthesizeSpeech", {"text": " "})
         assert json.loads(refused["error"]) == {"error": "text is required.", "field": "text"}
 
-        stage.provider.script = Script(json={})
+        stage.provider.script = ScriptedResponse(json={})
         assert await frontend.call("createClientSecret") == {"error": "Invalid client-secret response."}
-        stage.provider.script = Script(status=401, json={"error": {"code": "invalid_api_key"}})
+        stage.provider.script = ScriptedResponse(status=401, json={"error": {"code": "invalid_api_key"}})
         refused = await frontend.call("createClientSecret")
         assert json.loads(refused["error"]) == {"error": "OpenAI client_secrets failed (401): invalid_api_key"}
 
 
 async def test_the_published_client_without_elevenlabs() -> None:
-    async with contracts() as stage, navai_frontend(stage.relay.http("")) as frontend:
+    async with contract_client() as stage, navai_frontend(stage.relay.http("")) as frontend:
         answer = await frontend.call("createClientSecret")
         assert answer["ok"]["speech"] == {"provider": "openai"}
         refused = await frontend.call("synthesizeSpeech", {"text": "Hola."})

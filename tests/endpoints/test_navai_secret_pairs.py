@@ -13,8 +13,8 @@ import pytest
 
 from relay.config.navai_options import NavaiOptions
 from relay.errors import ConfigError
-from tests.support.contracts import BACKEND_KEY, ELEVENLABS_KEY, contracts
-from tests.support.scripted_provider import Script
+from tests.support.contracts import BACKEND_KEY, ELEVENLABS_KEY, contract_client
+from tests.support.scripted_provider import ScriptedResponse
 
 Obj = dict[str, Any]
 
@@ -102,8 +102,8 @@ async def test_exchanges(pair: Obj) -> None:
     _, difference = DIFFERENT.get(pair["name"], ("", {}))
     env = {"OPENAI_API_KEY": ""} | pair["env"]
     env["ELEVENLABS_BASE_URL"] = "{provider}" + urlsplit(env.get("ELEVENLABS_BASE_URL", "")).path
-    async with contracts(env) as stage:
-        stage.provider.script = Script.of_pair(pair.get("upstream_reply", _USUAL))
+    async with contract_client(env) as stage:
+        stage.provider.script = ScriptedResponse.from_pair(pair.get("upstream_reply", _USUAL))
         request = pair["request"]
         if "raw_body" in request:
             sent: Obj = {"data": request["raw_body"], "headers": {"Content-Type": "application/json"}}

@@ -14,10 +14,10 @@ from tests.support.contracts import (
     SECRET_PATH,
     SESSION_PATH,
     SPEECH_PATH,
-    contracts,
+    contract_client,
 )
 from tests.support.relay_server import DeviceClient
-from tests.support.scripted_provider import Script
+from tests.support.scripted_provider import ScriptedResponse
 
 REQUEST_KEY = "sk-request-very-secret-0002"
 RELAY_KEY = "relay-key-0123456789abcdef"
@@ -27,7 +27,7 @@ SECRETS = (BACKEND_KEY, ELEVENLABS_KEY, AZURE_KEY, REQUEST_KEY, RELAY_KEY, ADMIN
 TIMEOUT_S = 30.0
 
 
-def echoes() -> list[Script]:
+def echoes() -> list[ScriptedResponse]:
     """Providers that repeat every secret wherever they can."""
     scripts = []
     for secret in SECRETS:
@@ -39,13 +39,13 @@ def echoes() -> list[Script]:
             "Retry-After": secret,
         }
         scripts += [
-            Script(status=401, json=loud, headers=headers),
-            Script(status=403, json=detail, headers=headers),
-            Script(status=302, json=loud, headers=headers),
-            Script(status=500, body=f"<html>{secret}</html>".encode(), headers=headers),
-            Script(body=f"not json {secret}".encode(), headers={"Content-Type": f"text/{secret}"}),
+            ScriptedResponse(status=401, json=loud, headers=headers),
+            ScriptedResponse(status=403, json=detail, headers=headers),
+            ScriptedResponse(status=302, json=loud, headers=headers),
+            ScriptedResponse(status=500, body=f"<html>{secret}</html>".encode(), headers=headers),
+            ScriptedResponse(body=f"not json {secret}".encode(), headers={"Content-Type": f"text/{secret}"}),
         ]
-    return [*scripts, Script(hang_up=True), Script(cut_after=9, body=REQUEST_KEY.encode())]
+    return [*scripts, ScriptedResponse(hang_up=True), ScriptedResponse(cut_after=9, body=REQUEST_KEY.encode())]
 
 
 def check(said: str, where: str) -> None:
@@ -65,7 +65,7 @@ async def test_nobody_is_told_a_secret(own_key: bool, caplog: pytest.LogCaptureF
     said: list[str] = []
     async with (
         asyncio.timeout(TIMEOUT_S),
-        contracts(env, elevenlabs=True, **azure, **relay_keys, **limits) as stage,
+        contract_client(env, elevenlabs=True, **azure, **relay_keys, **limits) as stage,
     ):
 
         async def call(path: str, body: Any, **headers: str) -> None:
@@ -81,7 +81,7 @@ async def test_nobody_is_told_a_secret(own_key: bool, caplog: pytest.LogCaptureF
             await call(SESSION_PATH, {})
             if not is_speech_itself:  # what comes with a 200 is the sound, and its type
                 await call(SPEECH_PATH, {"text": "x"})
-        stage.provider.script = Script()
+        stage.provider.script = ScriptedResponse()
         for body in ({"apiKey": REQUEST_KEY}, {"apiKey": f"{REQUEST_KEY}\n"}, {"apiKey": [REQUEST_KEY]}):
             await call(SECRET_PATH, body)
         await call(SECRET_PATH, {}, Authorization=f"Bearer {ADMIN_KEY}x")
@@ -94,7 +94,7 @@ async def test_nobody_is_told_a_secret(own_key: bool, caplog: pytest.LogCaptureF
 
 async def test_no_event_of_a_session_shows_the_upstreams_key(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contracts(azure_deployment="dep", upstream="azure") as stage, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(azure_deployment="dep", upstream="azure") as stage, asyncio.timeout(TIMEOUT_S):
         for script in echoes():
             stage.provider.script = replace(script, status=script.status if script.status != 200 else 401)
             async with await DeviceClient.connect(stage.relay.ws()) as client:

@@ -11,7 +11,7 @@ from openai import AsyncOpenAI, PermissionDeniedError
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from relay.auth.keyring import identity_of
+from relay.auth.keyring import key_identity
 from relay.testing import ScriptedUpstream
 from tests.support.realtime_client import RealtimeClient, realtime_client
 from tests.support.relay_server import RunningRelay, running_relay
@@ -32,7 +32,7 @@ async def models_of(relay: RunningRelay, key: str) -> list[str]:
 
 def policies(tmp_path: Path) -> Path:
     path = tmp_path / "policies.toml"
-    kiosk = f'[policies.kiosk]\nmodels = ["kiosk-model"]\nkeys = ["{identity_of(KIOSK_KEY)}"]\n'
+    kiosk = f'[policies.kiosk]\nmodels = ["kiosk-model"]\nkeys = ["{key_identity(KIOSK_KEY)}"]\n'
     path.write_text(f'[policies.default]\nmay_mint = ["kiosk"]\n{kiosk}')
     return path
 
@@ -188,7 +188,7 @@ async def test_a_secret_is_not_spent_by_a_relay_that_has_no_session_to_give(path
             with pytest.raises(InvalidStatus) as refused:
                 await connect(relay.ws(path), additional_headers=bearer)
             assert refused.value.response.status_code == 503
-        await relay.sessions.all_gone.wait()
+        await relay.sessions.all_ended.wait()
         async with connect(relay.ws(path), additional_headers=bearer) as connection:
             session = await upstream.accept()
             if path == "/ws":
@@ -196,7 +196,7 @@ async def test_a_secret_is_not_spent_by_a_relay_that_has_no_session_to_give(path
             else:
                 await session.emit({"type": "session.created", "session": {"type": "realtime"}})
             assert await connection.recv()
-        await relay.sessions.all_gone.wait()
+        await relay.sessions.all_ended.wait()
         with pytest.raises(InvalidStatus) as refused:
             await connect(relay.ws(path), additional_headers=bearer)
         assert refused.value.response.status_code == 401
@@ -210,7 +210,7 @@ async def test_nor_by_an_upstream_that_is_not_there(path: str) -> None:
         for _ in range(2):
             async with connect(relay.ws(path), additional_headers=page) as connection:
                 assert "error" in str(await connection.recv())
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
 
 
 async def test_one_secret_opens_one_session_however_many_try_at_once() -> None:

@@ -17,11 +17,11 @@ from websockets.http11 import Response
 
 from relay import ToolContext, tool
 from relay.app.context import AUTHENTICATOR, reload_access
-from relay.app.session_limiter import Admission
+from relay.app.session_limiter import SessionLimiter
 from relay.auth.keyring import Keyring
 from relay.config.settings import Settings
 from relay.testing import ScriptedSession, ScriptedUpstream
-from tests.support.realtime_client import RealtimeClient, between, realtime_client, registry_of
+from tests.support.realtime_client import RealtimeClient, realtime_client, relayed_session, tool_registry
 from tests.support.relay_server import running_relay
 
 KEY = "relay-key-0123456789abcdef"
@@ -34,7 +34,7 @@ def clock() -> dict[str, str]:
     return {"time": "noon"}
 
 
-TOOLS = registry_of(clock)
+TOOLS = tool_registry(clock)
 
 
 async def ready(client: RealtimeClient, upstream: Any, **session: Any) -> None:
@@ -46,7 +46,7 @@ async def ready(client: RealtimeClient, upstream: Any, **session: Any) -> None:
 
 
 async def test_frames_that_no_rule_touches_pass_byte_for_byte_in_both_directions() -> None:
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         down = [
             '{"type":"response.output_audio.delta","event_id":"e","delta":"AAAA",  "response_id":"r","item_id":"i"}',
@@ -81,7 +81,7 @@ async def test_frames_that_no_rule_touches_pass_byte_for_byte_in_both_directions
     ],
 )
 async def test_what_hides_behind_an_append_is_read_and_written_anew(frame: str) -> None:
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         await client.connection.send(frame)
         await client.send(type="input_audio_buffer.commit")
@@ -95,7 +95,7 @@ async def test_what_hides_behind_an_append_is_read_and_written_anew(frame: str) 
 
 
 async def test_hostile_frames_are_told_and_cost_nothing_else() -> None:
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         hostile = [
             "{",
@@ -117,7 +117,7 @@ async def test_hostile_frames_are_told_and_cost_nothing_else() -> None:
 
 
 async def test_faults_without_end_are_ended() -> None:
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         for _ in range(12):
             await client.connection.send("{")
@@ -126,13 +126,13 @@ async def test_faults_without_end_are_ended() -> None:
 
 
 async def test_messages_that_are_too_big_or_no_text_are_closed_with_their_codes() -> None:
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         with contextlib.suppress(ConnectionClosed):
             await client.connection.send("x" * (16 * 1024 * 1024 + 1))
         await client.connection.wait_closed()
         assert client.connection.close_code == 1009
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await client.connection.send([b"\xff"], text=True)
         await client.connection.wait_closed()
         assert client.connection.close_code == 1007
@@ -142,7 +142,7 @@ async def test_messages_that_are_too_big_or_no_text_are_closed_with_their_codes(
 
 
 async def test_a_server_tool_runs_unseen() -> None:
-    async with between(tools=TOOLS) as (client, upstream, _):
+    async with relayed_session(tools=TOOLS) as (client, upstream, _):
         await upstream.configure()
         await client.expect("session.created")
         await client.send(type="response.create", event_id="mine", response={"metadata": {"a": "b"}})
@@ -167,7 +167,7 @@ async def test_a_tool_ends_the_session_after_the_answer() -> None:
         context.end_session("the user said goodbye")
         return "bye"
 
-    async with between(tools=registry_of(hang_up)) as (client, upstream, _):
+    async with relayed_session(tools=tool_registry(hang_up)) as (client, upstream, _):
         await upstream.configure()
         await client.expect("session.created")
         await upstream.call(("call_1", "hang_up", {}))
@@ -185,7 +185,7 @@ async def test_an_interruption_ends_the_calls_that_are_made_for_it() -> None:
         await asyncio.Event().wait()
         return ""
 
-    async with between(tools=registry_of(wait)) as (client, upstream, _):
+    async with relayed_session(tools=tool_registry(wait)) as (client, upstream, _):
         await upstream.configure()
         await client.expect("session.created")
         await upstream.call(("call_1", "wait", {}))
@@ -199,7 +199,7 @@ async def test_an_interruption_ends_the_calls_that_are_made_for_it() -> None:
 
 async def test_a_page_brings_its_key_in_a_subprotocol_which_is_never_echoed() -> None:
     offers = ["realtime", f"openai-insecure-api-key.{KEY}", "openai-agents-sdk.0.20.0"]
-    async with between(subprotocols=offers, host="0.0.0.0", api_keys=(KEY,)) as (client, upstream, _):
+    async with relayed_session(subprotocols=offers, host="0.0.0.0", api_keys=(KEY,)) as (client, upstream, _):
         assert client.connection.subprotocol == "realtime"
         assert KEY not in str(client.connection.response)
         await ready(client, upstream)
@@ -215,7 +215,7 @@ async def test_a_page_brings_its_key_in_a_subprotocol_which_is_never_echoed() ->
     ],
 )
 async def test_the_model_of_the_url_is_dialled(path: str, dialled: str) -> None:
-    async with between(path=path) as (_, upstream, _relay):
+    async with relayed_session(path=path) as (_, upstream, _relay):
         assert upstream.connection.request.path == f"/v1/realtime?{dialled}"
 
 
@@ -270,7 +270,7 @@ async def test_a_refused_dial_is_an_http_status(upstream_says: int, client_sees:
         error = json.loads(refused.value.response.body)["error"]
         assert error["code"] == "upstream_refused"
         assert "sk-secret" not in error["message"]
-        assert relay.sessions.alive == {}
+        assert relay.sessions.active == {}
 
 
 async def test_a_page_is_accepted_and_told() -> None:
@@ -294,7 +294,7 @@ async def test_an_upstream_that_cannot_be_reached_is_a_504() -> None:
 
 @pytest.mark.parametrize(("code", "seen"), [(1001, 1001), (1008, 1008), (3000, 3000), (1011, 1011)])
 async def test_the_upstreams_end_is_the_clients(code: int, seen: int) -> None:
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         await upstream.emit(
             {"type": "error", "error": {"type": "x", "code": "session_expired", "message": "60 minutes"}}
@@ -318,7 +318,7 @@ async def test_a_client_that_leaves_frees_everything_within_two_seconds() -> Non
             stopped.set()
         return ""
 
-    async with between(tools=registry_of(slow)) as (client, upstream, relay):
+    async with relayed_session(tools=tool_registry(slow)) as (client, upstream, relay):
         await upstream.configure()
         await client.expect("session.created")
         await upstream.call(("call_1", "slow", {}))
@@ -327,7 +327,7 @@ async def test_a_client_that_leaves_frees_everything_within_two_seconds() -> Non
         async with asyncio.timeout(2):
             await upstream.closed.wait()
             await stopped.wait()
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
 
 
 async def test_a_client_that_leaves_during_the_dial_is_noticed() -> None:
@@ -344,24 +344,24 @@ async def test_a_client_that_leaves_during_the_dial_is_noticed() -> None:
         await dialled.wait()
         writer.transport.abort()
         async with asyncio.timeout(2):
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
         gate.set()
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime", "/ws"])
 async def test_a_key_that_is_revoked_while_its_session_waits_for_its_turn_opens_none(path: str, monkeypatch) -> None:
-    turn = Admission.turn
+    turn = SessionLimiter.wait_session_turn
     async with ScriptedUpstream() as upstream, running_relay(upstream.url, api_keys=(KEY,)) as relay:
 
-        async def revoked_meanwhile(door: Admission) -> None:
+        async def revoked_meanwhile(door: SessionLimiter) -> None:
             await turn(door)
             relay.app[AUTHENTICATOR].keys = Keyring()
 
-        monkeypatch.setattr(Admission, "turn", revoked_meanwhile)
+        monkeypatch.setattr(SessionLimiter, "wait_session_turn", revoked_meanwhile)
         with pytest.raises(InvalidStatus) as refused:
             await connect(relay.ws(path), additional_headers={"Authorization": f"Bearer {KEY}"})
         assert refused.value.response.status_code == 401
-        assert not relay.sessions.alive
+        assert not relay.sessions.active
     assert upstream.handshakes == 0
 
 
@@ -398,11 +398,11 @@ async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
         session = await upstream.accept()
         async with asyncio.timeout(2):
             await session.closed.wait()
-        assert not relay.sessions.alive
+        assert not relay.sessions.active
 
 
 async def test_shutting_down_says_goodbye_with_1001() -> None:
-    async with between() as (client, upstream, relay):
+    async with relayed_session() as (client, upstream, relay):
         await ready(client, upstream)
         await relay.sessions.drain()
         await client.connection.wait_closed()
@@ -420,14 +420,14 @@ async def emit_for_ever(upstream: ScriptedSession, text: str) -> None:
 
 async def test_a_client_that_does_not_read_holds_the_upstream_back_and_is_then_cut(monkeypatch) -> None:
     monkeypatch.setattr("relay.runtime.timers.MAX_STALL_S", 0.3)
-    async with between() as (client, upstream, relay):
+    async with relayed_session() as (client, upstream, relay):
         await ready(client, upstream)
         client.connection.transport.pause_reading()
         delta = '{"type":"response.output_audio.delta","event_id":"e","delta":"' + "A" * 60_000 + '"}'
-        [live] = relay.sessions.alive.values()
+        [live] = relay.sessions.active.values()
         talking = asyncio.create_task(emit_for_ever(upstream, delta))
         async with asyncio.timeout(5):
-            await relay.sessions.all_gone.wait()
+            await relay.sessions.all_ended.wait()
         assert live.client.unsent_bytes < 4 * 1024 * 1024
         talking.cancel()
         client.connection.transport.abort()
@@ -447,7 +447,7 @@ async def test_a_policy_of_a_file_is_in_force(tmp_path: Path) -> None:
         tmp_path,
         '[policies.default]\ninstructions = "Be the museum."\nmodels = ["gpt-realtime*"]\nmax_output_tokens = 100\n',
     )
-    async with between(path="/v1/realtime?model=gpt-realtime-2.1", policies=path) as (client, upstream, relay):
+    async with relayed_session(path="/v1/realtime?model=gpt-realtime-2.1", policies=path) as (client, upstream, relay):
         update = await upstream.configure()
         assert update["session"] == {"type": "realtime", "instructions": "Be the museum.", "max_output_tokens": 100}
         created = await client.expect("session.created")

@@ -12,7 +12,7 @@ from relay.testing import ScriptedUpstream
 from relay.transport.read_budget import ReadBudget
 from tests.endpoints.test_realtime import ready
 from tests.support.raw_websocket import RawClient, masked, text, upgrade_request
-from tests.support.realtime_client import between, realtime_client
+from tests.support.realtime_client import realtime_client, relayed_session
 from tests.support.relay_server import RunningRelay, running_relay
 from tests.transport.test_upgrade import until
 
@@ -33,7 +33,7 @@ async def raw_session(relay: RunningRelay, upstream: ScriptedUpstream) -> tuple[
 async def test_events_that_come_too_fast_are_read_at_their_rate_and_none_is_lost(monkeypatch) -> None:
     monkeypatch.setattr(read_allowance, "REALTIME_EVENT_CREDIT", 50.0)
     monkeypatch.setattr(read_allowance, "REALTIME_EVENTS_PER_S", 100.0)
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -58,7 +58,7 @@ async def test_audio_that_comes_too_fast_is_read_at_its_rate_and_none_is_lost(sh
     monkeypatch.setattr(read_allowance, "REALTIME_BYTES_PER_S", 200_000)
     monkeypatch.setattr(read_allowance, "REALTIME_EVENT_CREDIT", 10.0)
     monkeypatch.setattr(read_allowance, "REALTIME_EVENTS_PER_S", 0.001)
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -71,7 +71,7 @@ async def test_audio_that_comes_too_fast_is_read_at_its_rate_and_none_is_lost(sh
 
 async def test_an_event_of_many_members_counts_as_many_events(monkeypatch) -> None:
     monkeypatch.setattr(read_allowance, "REALTIME_EVENT_CREDIT", 60.0)
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -85,7 +85,7 @@ async def test_an_event_of_many_members_counts_as_many_events(monkeypatch) -> No
 
 
 async def test_an_event_of_too_many_members_is_refused_and_the_session_goes_on() -> None:
-    async with between() as (client, upstream, _):
+    async with relayed_session() as (client, upstream, _):
         await ready(client, upstream)
         await client.send(type="response.create", response={"input": [{}] * 190_000})
         error = (await client.expect("error"))["error"]
@@ -96,7 +96,7 @@ async def test_an_event_of_too_many_members_is_refused_and_the_session_goes_on()
 
 
 async def test_an_idle_session_ends_with_its_own_code() -> None:
-    async with between(max_idle_s=0.2) as (client, upstream, _):
+    async with relayed_session(max_idle_s=0.2) as (client, upstream, _):
         await ready(client, upstream)
         assert (await client.expect("error"))["error"]["code"] == "session_idle"
         await client.until_closed()
@@ -104,7 +104,7 @@ async def test_an_idle_session_ends_with_its_own_code() -> None:
 
 
 async def test_a_session_ends_at_its_longest_whatever_it_does() -> None:
-    async with between(max_duration_s=0.3) as (client, upstream, _):
+    async with relayed_session(max_duration_s=0.3) as (client, upstream, _):
         await ready(client, upstream)
 
         async def talk() -> None:
@@ -122,11 +122,11 @@ async def test_a_session_ends_at_its_longest_whatever_it_does() -> None:
 async def test_an_unfinished_message_gives_way_to_one_that_waits_for_its_room() -> None:
     long = text(json.dumps({"type": "conversation.item.delete", "item_id": "i" * 400_000}))
     async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
-        relay.sessions.read_budget = ReadBudget(max_bytes=300_000, patience_s=0.2)
+        relay.sessions.read_budget = ReadBudget(max_bytes=300_000, stall_timeout_s=0.2)
         hostile, _ = await raw_session(relay, upstream)
         honest, session = await raw_session(relay, upstream)
         hostile.send(masked(long)[:-1])
-        await until(lambda: relay.sessions.read_budget.held_bytes > 0)
+        await until(lambda: relay.sessions.read_budget.reserved_bytes > 0)
         honest.send(masked(long))
         await session.expect("conversation.item.delete")
         assert json.loads((await hostile.frame())[1])["error"]["code"] == "message_too_slow"
@@ -134,14 +134,14 @@ async def test_an_unfinished_message_gives_way_to_one_that_waits_for_its_room() 
         for client in (hostile, honest):
             await client.close()
         async with asyncio.timeout(5):
-            await relay.sessions.all_gone.wait()
-        assert relay.sessions.read_budget.held_bytes == 0
+            await relay.sessions.all_ended.wait()
+        assert relay.sessions.read_budget.reserved_bytes == 0
 
 
 async def test_audio_and_small_events_go_on_while_there_is_no_room_for_long_messages() -> None:
     long = text(json.dumps({"type": "x", "pad": "i" * 400_000}))
     async with ScriptedUpstream() as upstream, running_relay(upstream.url) as relay:
-        relay.sessions.read_budget = ReadBudget(max_bytes=100_000, patience_s=60)
+        relay.sessions.read_budget = ReadBudget(max_bytes=100_000, stall_timeout_s=60)
         hostile, _ = await raw_session(relay, upstream)
         hostile.send(masked(long)[:-1])
         async with realtime_client(relay) as client:
@@ -156,7 +156,7 @@ async def test_audio_and_small_events_go_on_while_there_is_no_room_for_long_mess
 
 @pytest.mark.parametrize("n_bytes", [100_000, 400_000])
 async def test_a_long_message_passes_whole(n_bytes: int) -> None:
-    async with between() as (client, upstream, relay):
+    async with relayed_session() as (client, upstream, relay):
         await ready(client, upstream)
         item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "é" * (n_bytes // 2)}]}
         event = {"type": "conversation.item.create", "item": item}
@@ -165,4 +165,4 @@ async def test_a_long_message_passes_whole(n_bytes: int) -> None:
         assert seen["item"]["content"][0]["text"] == "é" * (n_bytes // 2)
         await upstream.emit({"type": "conversation.item.retrieved", "event_id": "e", "item": seen["item"]})
         assert (await client.expect("conversation.item.retrieved"))["item"] == seen["item"]
-        assert relay.sessions.read_budget.held_bytes == 0
+        assert relay.sessions.read_budget.reserved_bytes == 0

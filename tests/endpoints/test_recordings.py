@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from relay.recording.postprocess import repair
+from relay.recording.postprocess import finalize
 from tests.support.relay_server import RunningRelay, running_relay
 from tests.support.scripted_recordings import make_recording
 
@@ -17,7 +17,7 @@ NAME = "20261120T101530Z-rs_scripted"
 
 @pytest.fixture
 async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
-    repair(make_recording(tmp_path))
+    finalize(make_recording(tmp_path))
     make_recording(tmp_path, session_id="rs_unfinished")
     broken = make_recording(tmp_path, session_id="rs_broken")
     (broken / "session.json").write_text('{"format":7}')

@@ -8,18 +8,18 @@ import aiohttp
 import pytest
 
 from relay.config.navai_options import NavaiOptions
-from relay.endpoints.navai_handlers import wants_audio
+from relay.endpoints.navai_handlers import accepts_audio
 from relay.errors import NotConfigured, UpstreamError
-from relay.upstreams.clients.elevenlabs import SpeechRequest, mime_type_of, synthesize_speech
-from tests.support.contracts import ELEVENLABS_KEY, SPEECH_PATH, contracts, elevenlabs_env
-from tests.support.scripted_provider import MP3, Script, scripted_provider
+from relay.upstreams.clients.elevenlabs import SpeechRequest, mime_type_for, synthesize_speech
+from tests.support.contracts import ELEVENLABS_KEY, SPEECH_PATH, contract_client, elevenlabs_env
+from tests.support.scripted_provider import MP3, ScriptedResponse, scripted_provider
 
 AS_AUDIO = {"Accept": "audio/*"}
 TIMEOUT_S = 10.0
 
 
 async def test_a_text_is_spoken() -> None:
-    async with contracts(elevenlabs=True) as stage:
+    async with contract_client(elevenlabs=True) as stage:
         status, body, headers = await stage.call("POST", SPEECH_PATH, {"text": " Hello. "})
         assert (status, headers["Cache-Control"]) == (200, "no-store")
         assert body == {
@@ -33,8 +33,8 @@ async def test_a_text_is_spoken() -> None:
 
 
 async def test_an_empty_sound_is_an_empty_string() -> None:
-    async with contracts(elevenlabs=True) as stage:
-        stage.provider.script = Script(body=b"")
+    async with contract_client(elevenlabs=True) as stage:
+        stage.provider.script = ScriptedResponse(body=b"")
         assert (await stage.post(SPEECH_PATH, {"text": "x"}))[1]["audioBase64"] == ""
 
 
@@ -51,9 +51,9 @@ async def test_an_empty_sound_is_an_empty_string() -> None:
     ],
 )
 async def test_the_type_follows_the_format_where_none_is_told(output_format: str, mime_type: str) -> None:
-    assert mime_type_of(output_format) == mime_type
-    async with contracts(elevenlabs=True) as stage:
-        stage.provider.script = Script(body=b"\0\0", headers={"Content-Type": ""})
+    assert mime_type_for(output_format) == mime_type
+    async with contract_client(elevenlabs=True) as stage:
+        stage.provider.script = ScriptedResponse(body=b"\0\0", headers={"Content-Type": ""})
         _, body = await stage.post(SPEECH_PATH, {"text": "x", "outputFormat": output_format})
         assert body["mimeType"] == mime_type
         assert stage.provider.last.headers["accept"] == mime_type
@@ -61,7 +61,7 @@ async def test_the_type_follows_the_format_where_none_is_told(output_format: str
 
 @pytest.mark.parametrize(("latency", "sent"), [(2.5, "3"), (-1.5, "-1"), (0, "0"), (4, "4"), (0.49, "0")])
 async def test_latencies_are_rounded_with_halves_up(latency: float, sent: str) -> None:
-    async with contracts({"ELEVENLABS_OPTIMIZE_STREAMING_LATENCY": "1"}, elevenlabs=True) as stage:
+    async with contract_client({"ELEVENLABS_OPTIMIZE_STREAMING_LATENCY": "1"}, elevenlabs=True) as stage:
         await stage.post(SPEECH_PATH, {"text": "x", "optimizeStreamingLatency": latency})
         assert stage.provider.last.path.endswith(f"&optimize_streaming_latency={sent}")
 
@@ -89,14 +89,14 @@ async def test_latencies_are_rounded_with_halves_up(latency: float, sent: str) -
     ],
 )
 async def test_bad_fields_are_named(body: dict[str, object], field: str) -> None:
-    async with contracts(elevenlabs=True) as stage:
+    async with contract_client(elevenlabs=True) as stage:
         status, answer = await stage.post(SPEECH_PATH, body)
         assert (status, answer["field"]) == (400, field)
         assert not stage.provider.seen
 
 
 async def test_speech_has_a_quota() -> None:
-    async with contracts(elevenlabs=True, speech_per_minute=1) as stage:
+    async with contract_client(elevenlabs=True, speech_per_minute=1) as stage:
         assert (await stage.post(SPEECH_PATH, {"text": "x"}))[0] == 200
         assert (await stage.post(SPEECH_PATH, {"text": "x"}))[0] == 429
 
@@ -117,13 +117,13 @@ async def test_speech_has_a_quota() -> None:
     ],
 )
 def test_who_asks_for_sound_gets_sound(accept: str, audio: bool) -> None:
-    assert wants_audio(accept) is audio
+    assert accepts_audio(accept) is audio
 
 
 async def test_sound_arrives_before_the_last_of_it_is_made() -> None:
-    async with contracts(elevenlabs=True) as stage, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(elevenlabs=True) as stage, asyncio.timeout(TIMEOUT_S):
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
-        stage.provider.script = Script(chunks=chunks, headers={"Content-Type": "audio/mpeg"})
+        stage.provider.script = ScriptedResponse(chunks=chunks, headers={"Content-Type": "audio/mpeg"})
         chunks.put_nowait(b"first")
         async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as response:
             assert (response.status, response.headers["Content-Type"]) == (200, "audio/mpeg")
@@ -137,7 +137,7 @@ async def test_sound_arrives_before_the_last_of_it_is_made() -> None:
 
 
 async def test_a_page_of_another_origin_may_read_the_sound() -> None:
-    async with contracts(elevenlabs=True) as stage:
+    async with contract_client(elevenlabs=True) as stage:
         headers = AS_AUDIO | {"Origin": "http://localhost:5173"}
         async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=headers) as response:
             assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
@@ -145,31 +145,31 @@ async def test_a_page_of_another_origin_may_read_the_sound() -> None:
 
 
 async def test_a_refusal_before_the_first_byte_is_json() -> None:
-    async with contracts(elevenlabs=True) as stage:
-        stage.provider.script = Script(status=401, json={"detail": {"status": "invalid_api_key"}})
+    async with contract_client(elevenlabs=True) as stage:
+        stage.provider.script = ScriptedResponse(status=401, json={"detail": {"status": "invalid_api_key"}})
         status, answer, _ = await stage.call("POST", SPEECH_PATH, {"text": "x"}, headers=AS_AUDIO)
         assert (status, answer["error"]) == (502, "ElevenLabs synthesize failed (401): invalid_api_key")
 
 
 @pytest.mark.parametrize("how", ["cut", "silence"])
 async def test_sound_that_breaks_off_breaks_off_here_too(how: str, caplog) -> None:
-    async with contracts(elevenlabs=True, timeout_s=0.5) as stage, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(elevenlabs=True, timeout_s=0.5) as stage, asyncio.timeout(TIMEOUT_S):
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
-        stage.provider.script = Script(chunks=chunks, cut_after=0 if how == "cut" else None)
+        stage.provider.script = ScriptedResponse(chunks=chunks, cut_after=0 if how == "cut" else None)
         chunks.put_nowait(b"first")
         with pytest.raises(aiohttp.ClientError):
             async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as answer:
                 await answer.read()
         chunks.put_nowait(None)
         assert "Traceback" not in caplog.text
-        stage.provider.script = Script()
+        stage.provider.script = ScriptedResponse()
         assert (await stage.post(SPEECH_PATH, {"text": "x"}))[0] == 200
 
 
 async def test_a_listener_who_leaves_ends_the_transfer() -> None:
-    async with contracts(elevenlabs=True) as stage, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(elevenlabs=True) as stage, asyncio.timeout(TIMEOUT_S):
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-        stage.provider.script = Script(chunks=chunks)
+        stage.provider.script = ScriptedResponse(chunks=chunks)
 
         async def talk_on() -> None:
             while True:
@@ -186,22 +186,25 @@ async def test_a_listener_who_leaves_ends_the_transfer() -> None:
 # -- what ElevenLabs can do -------------------------------------------------------------------------------------------
 
 FAILURES = [
-    (Script(status=401, json={"detail": {"status": "invalid_api_key", "message": ELEVENLABS_KEY}}), "(401): invalid"),
-    (Script(status=403, json={"detail": {"code": "missing_permissions"}}), "(403): missing_permissions"),
-    (Script(status=404, json={"detail": {"status": "voice_not_found"}}), "(404): voice_not_found"),
-    (Script(status=422, json={"detail": [{"loc": ["x"], "msg": "y"}]}), "failed (422)"),
-    (Script(status=429, json={"detail": {"status": "too_many_concurrent_requests"}}), "(429): too_many"),
-    (Script(status=500, body=b"<html>oops</html>"), "failed (500)"),
-    (Script(hang_up=True), "connection was lost"),
-    (Script(cut_after=5, body=bytes(100)), "connection was lost"),
-    (Script(body=bytes(33 * 1024 * 1024)), "bigger than 32768 KiB"),
+    (
+        ScriptedResponse(status=401, json={"detail": {"status": "invalid_api_key", "message": ELEVENLABS_KEY}}),
+        "(401): invalid",
+    ),
+    (ScriptedResponse(status=403, json={"detail": {"code": "missing_permissions"}}), "(403): missing_permissions"),
+    (ScriptedResponse(status=404, json={"detail": {"status": "voice_not_found"}}), "(404): voice_not_found"),
+    (ScriptedResponse(status=422, json={"detail": [{"loc": ["x"], "msg": "y"}]}), "failed (422)"),
+    (ScriptedResponse(status=429, json={"detail": {"status": "too_many_concurrent_requests"}}), "(429): too_many"),
+    (ScriptedResponse(status=500, body=b"<html>oops</html>"), "failed (500)"),
+    (ScriptedResponse(hang_up=True), "connection was lost"),
+    (ScriptedResponse(cut_after=5, body=bytes(100)), "connection was lost"),
+    (ScriptedResponse(body=bytes(33 * 1024 * 1024)), "bigger than 32768 KiB"),
 ]
 
 
 @pytest.mark.parametrize(("script", "text"), FAILURES, ids=lambda value: str(value)[:60])
-async def test_every_failure_is_told_without_key_or_raw_body(script: Script, text: str, caplog) -> None:
+async def test_every_failure_is_told_without_key_or_raw_body(script: ScriptedResponse, text: str, caplog) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contracts(elevenlabs=True) as stage:
+    async with contract_client(elevenlabs=True) as stage:
         stage.provider.script = script
         status, answer = await stage.post(SPEECH_PATH, {"text": "x"})
         assert (status, set(answer)) == (502, {"error"})
@@ -212,9 +215,9 @@ async def test_every_failure_is_told_without_key_or_raw_body(script: Script, tex
 
 
 async def test_ten_megabytes_of_sound_pass() -> None:
-    async with contracts(elevenlabs=True) as stage:
+    async with contract_client(elevenlabs=True) as stage:
         sound = bytes(range(256)) * 40_000
-        stage.provider.script = Script(body=sound, headers={"Content-Type": "audio/mpeg"})
+        stage.provider.script = ScriptedResponse(body=sound, headers={"Content-Type": "audio/mpeg"})
         _, body = await stage.post(SPEECH_PATH, {"text": "x"})
         assert base64.b64decode(body["audioBase64"]) == sound
         async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as response:
@@ -222,8 +225,8 @@ async def test_ten_megabytes_of_sound_pass() -> None:
 
 
 async def test_a_slow_elevenlabs_is_a_504() -> None:
-    async with contracts(elevenlabs=True, timeout_s=0.2) as stage:
-        stage.provider.script = Script(hang=True)
+    async with contract_client(elevenlabs=True, timeout_s=0.2) as stage:
+        stage.provider.script = ScriptedResponse(hang=True)
         for headers in ({}, AS_AUDIO):
             assert (await stage.call("POST", SPEECH_PATH, {"text": "x"}, headers=headers))[0] == 504
 
@@ -236,7 +239,7 @@ async def test_speech_in_one_call() -> None:
         options = NavaiOptions.from_env(elevenlabs_env(provider))
         speech = await synthesize_speech(options, SpeechRequest(text="Hello."))
         assert (speech.mime_type, speech.audio) == ("audio/mpeg", MP3)
-        provider.script = Script(status=401, body=b"")
+        provider.script = ScriptedResponse(status=401, body=b"")
         with pytest.raises(UpstreamError):
             await synthesize_speech(options, SpeechRequest(text="Hello."))
     with pytest.raises(NotConfigured, match="NAVAI_TTS_PROVIDER"):

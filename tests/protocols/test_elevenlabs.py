@@ -5,7 +5,7 @@ import json
 import pytest
 
 from audio.formats import PCM16_16K, PCMA, PCMU
-from relay.protocols.elevenlabs import ElevenLabsCodec, socket_url
+from relay.protocols.elevenlabs import ElevenLabsCodec, stream_url
 from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.model import Alignment
 from relay.session.device import commands as cmd
@@ -88,8 +88,8 @@ def test_errors_keep_their_name_and_no_secret(code: str, retryable: bool) -> Non
 
 
 def test_the_address() -> None:
-    url = socket_url("https://api.elevenlabs.io/", "a/b", PCM16_16K, "eleven_flash_v2_5")
+    url = stream_url("https://api.elevenlabs.io/", "a/b", PCM16_16K, "eleven_flash_v2_5")
     assert url.startswith("wss://api.elevenlabs.io/v1/text-to-speech/a%2Fb/multi-stream-input?output_format=pcm_16000&")
     assert "model_id=eleven_flash_v2_5" in url
-    assert "output_format=ulaw_8000" in socket_url("http://x", "v", PCMU, None)
-    assert "output_format=alaw_8000" in socket_url("http://x", "v", PCMA, None)
+    assert "output_format=ulaw_8000" in stream_url("http://x", "v", PCMU, None)
+    assert "output_format=alaw_8000" in stream_url("http://x", "v", PCMA, None)

@@ -11,16 +11,22 @@ from typing import Any
 
 import pytest
 
-from relay.protocols.openai.beta import BetaClient, BetaUpstream
-from relay.protocols.openai.proxy import FrontCodec, canonical_append
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
+from relay.protocols.openai.proxy import ProxyCodec, append_audio_bytes
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.life import Phase
 from relay.session.common.media_types import RawDelta
 from relay.session.common.policy import RESTRICTED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.session.device import events as ev
-from relay.session.realtime.events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import (
+    ForwardToClient,
+    RealtimeClientEvent,
+    RealtimeServerEvent,
+    SendToClient,
+    SendToUpstream,
+)
 from relay.session.realtime.session import RealtimeSession
-from tests.support.media import InputAudio, Media, deltas_and_events
+from tests.support.media import InputAudio, MediaPath, decode_deltas_and_events
 from tests.support.realtime_stage import CLOCK, DICE
 
 Obj = dict[str, Any]
@@ -84,12 +90,12 @@ class Fuzz:
         numbers = itertools.count(1)
         client, upstream = self.source.choice([(False, False), (True, False), (False, True), (True, True)])
         self.client_dialect, self.upstream_dialect = ("beta" if beta else "ga" for beta in (client, upstream))
-        self.codec = FrontCodec(BetaClient() if client else None, BetaUpstream() if upstream else None)
-        self.device_codec = RealtimeCodec(dialect=BetaUpstream()) if upstream else RealtimeCodec()
+        self.codec = ProxyCodec(BetaClientDialect() if client else None, BetaUpstreamDialect() if upstream else None)
+        self.device_codec = OpenAIUpstreamCodec(dialect=BetaUpstreamDialect()) if upstream else OpenAIUpstreamCodec()
         self.policy = self.source.choice(POLICIES)
         principal = Principal(policy=Policy(realtime=self.policy))
         self.session = RealtimeSession("rs_1", principal, (CLOCK, DICE), lambda: str(next(numbers)))
-        self.media = Media(self.session)
+        self.media = MediaPath(self.session)
         self.now = 0.0
         self.upstream(b'{"type":"session.created","session":{"type":"realtime"}}')
         self.upstream(b'{"type":"session.updated","session":{"type":"realtime"}}')
@@ -151,17 +157,17 @@ class Fuzz:
     # -- the two ends -------------------------------------------------------------------------------------------------
 
     def client(self, raw: bytes) -> None:
-        event = InputAudio(raw) if canonical_append(raw) >= 0 else self.codec.decode_client(raw)
+        event = InputAudio(raw) if append_audio_bytes(raw) >= 0 else self.codec.decode_client(raw)
         self.outcomes[type(event).__name__] += 1
         self.feed(event)
 
     def upstream(self, raw: bytes) -> None:
         self.device_codec.decode(raw)
-        for event in deltas_and_events(self.codec, raw):
+        for event in decode_deltas_and_events(self.codec, raw):
             self.outcomes[type(event).__name__] += 1
             if isinstance(event, RawDelta):
-                deltas = self.session.deltas
-                self.codec.delta_to_client(bytes(event.raw), deltas.rewrite if deltas.hidden_outputs else None)
+                deltas = self.session.delta_forwarding
+                self.codec.encode_delta(bytes(event.raw), deltas.rewrite if deltas.hidden_output_indexes else None)
             else:
                 self.feed(event)
 
@@ -170,13 +176,13 @@ class Fuzz:
             match command:
                 case InputAudio(raw):
                     self.goes_up(bytes(raw))
-                case TellUpstream(body):
-                    for message in self.codec.to_upstream(body):
+                case SendToUpstream(body):
+                    for message in self.codec.encode_for_upstream(body):
                         self.goes_up(message)
-                case TellClient(body):
-                    self.codec.to_client(body)
-                case PassDown(raw):
-                    self.codec.pass_down(raw)
+                case SendToClient(body):
+                    self.codec.encode_for_client(body)
+                case ForwardToClient(raw):
+                    self.codec.forward(raw)
         deadline = self.session.deadline
         if deadline is not None and deadline <= self.now:
             self.media.handle(ev.DeadlineReached(), self.now)
@@ -206,11 +212,11 @@ def hold(seed: int, runs: int) -> None:
     fuzz.run(runs)
     assert fuzz.slowest_s < SLOWEST_S
     for outcome in (
-        "ClientSaid",
-        "ClientBabbled",
+        "RealtimeClientEvent",
+        "InvalidClientMessage",
         "InputAudio",
         "RawDelta",
-        "UpstreamSaid",
+        "RealtimeServerEvent",
         "MalformedUpstreamMessage",
     ):
         assert fuzz.outcomes[outcome] > runs / 100, f"hardly anything was tried: {fuzz.outcomes}"
@@ -248,16 +254,16 @@ MIB = 1 << 20
 )
 @pytest.mark.parametrize("beta", [False, True])
 def test_the_largest_frames_take_bounded_time(raw: bytes, beta: bool) -> None:
-    codec = FrontCodec(BetaClient(), BetaUpstream()) if beta else FrontCodec()
+    codec = ProxyCodec(BetaClientDialect(), BetaUpstreamDialect()) if beta else ProxyCodec()
     began = time.process_time()
-    canonical_append(raw)
+    append_audio_bytes(raw)
     event = codec.decode_client(raw)
-    if isinstance(event, ClientSaid):
-        codec.to_upstream(event.body)
-    for told in deltas_and_events(codec, raw):
-        if isinstance(told, UpstreamSaid):
-            codec.pass_down(told.raw)
+    if isinstance(event, RealtimeClientEvent):
+        codec.encode_for_upstream(event.body)
+    for told in decode_deltas_and_events(codec, raw):
+        if isinstance(told, RealtimeServerEvent):
+            codec.forward(told.raw)
         elif isinstance(told, RawDelta):
-            codec.delta_to_client(bytes(told.raw), dict)
-    (RealtimeCodec(dialect=BetaUpstream()) if beta else RealtimeCodec()).decode(raw)
+            codec.encode_delta(bytes(told.raw), dict)
+    (OpenAIUpstreamCodec(dialect=BetaUpstreamDialect()) if beta else OpenAIUpstreamCodec()).decode(raw)
     assert time.process_time() - began < 2 * SLOWEST_S

@@ -8,16 +8,16 @@ import pytest
 
 from relay.protocols.device.codec import DeviceCodec
 from relay.protocols.elevenlabs import ElevenLabsCodec
-from relay.protocols.openai.beta import BetaUpstream
-from relay.protocols.openai.proxy import FrontCodec
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.beta import BetaUpstreamDialect
+from relay.protocols.openai.proxy import ProxyCodec
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import RawDelta
 from relay.session.common.redact import MASK
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.realtime.events import UpstreamSaid
-from tests.support.media import deltas_and_events
+from relay.session.realtime.events import RealtimeServerEvent
+from tests.support.media import decode_deltas_and_events
 
 KEY = "sk-known-0123456789"
 KNOWN = KnownSecrets([KEY])
@@ -36,33 +36,33 @@ def frame(event: Any) -> bytes:
     return json.dumps(event).encode()
 
 
-@pytest.mark.parametrize("read", [deltas_and_events, FrontCodec.decode_upstream], ids=["found", "read in full"])
+@pytest.mark.parametrize("read", [decode_deltas_and_events, ProxyCodec.decode_upstream], ids=["found", "read in full"])
 @pytest.mark.parametrize("event", DELTAS)
 def test_deltas_go_to_a_realtime_client_byte_for_byte(event: Any, read: Any) -> None:
-    codec = FrontCodec(secrets=KNOWN)
+    codec = ProxyCodec(secrets=KNOWN)
     [said] = read(codec, frame(event))
     assert isinstance(said, RawDelta)
     assert bytes(said.raw) == frame(event)
-    assert codec.delta_to_client(bytes(said.raw), None) == [frame(event)]
+    assert codec.encode_delta(bytes(said.raw), None) == [frame(event)]
 
 
-@pytest.mark.parametrize("upstream", [None, BetaUpstream()])
+@pytest.mark.parametrize("upstream", [None, BetaUpstreamDialect()])
 def test_all_else_loses_the_secret_before_any_rule_sees_it(upstream: Any) -> None:
-    [said] = FrontCodec(upstream=upstream, secrets=KNOWN).decode_upstream(frame(ERROR))
-    assert isinstance(said, UpstreamSaid)
+    [said] = ProxyCodec(upstream=upstream, secrets=KNOWN).decode_upstream(frame(ERROR))
+    assert isinstance(said, RealtimeServerEvent)
     assert said.body["error"] == {"type": "x", "code": MASK, "message": f"a {MASK}", "param": MASK}
     assert KEY.encode() not in bytes(said.raw)
 
 
 @pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])
 def test_a_type_that_is_no_text_is_searched_as_well(kind: Any) -> None:
-    [said] = FrontCodec(secrets=KNOWN).decode_upstream(frame({"type": kind, "x": KEY}))
+    [said] = ProxyCodec(secrets=KNOWN).decode_upstream(frame({"type": kind, "x": KEY}))
     assert isinstance(said, tuple)
     assert KEY.encode() not in bytes(said.raw)
 
 
-@pytest.mark.parametrize("codec", [RealtimeCodec(KNOWN), RealtimeCodec(KNOWN, BetaUpstream())])
-def test_a_device_session_s_events_lose_it(codec: RealtimeCodec) -> None:
+@pytest.mark.parametrize("codec", [OpenAIUpstreamCodec(KNOWN), OpenAIUpstreamCodec(KNOWN, BetaUpstreamDialect())])
+def test_a_device_session_s_events_lose_it(codec: OpenAIUpstreamCodec) -> None:
     event = codec.decode(frame(ERROR))
     assert isinstance(event, ev.UpstreamErrorEvent)
     assert (event.code, event.message, event.param) == (MASK, f"a {MASK}", MASK)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from relay.protocols.client_protocol import Opening
-from relay.protocols.registry import CLIENT_PROTOCOLS, realtime_client_dialect
+from relay.protocols.client_protocol import OpeningHandshake
+from relay.protocols.registry import CLIENT_PROTOCOLS, select_client_dialect
 
 
 def test_no_path_has_two_protocols() -> None:
@@ -30,4 +30,4 @@ def test_no_path_has_two_protocols() -> None:
 def test_beta_is_asked_for_by_header_subprotocol_or_azures_path(
     path: str, query: Mapping[str, str], headers: Mapping[str, str], subprotocols: tuple[str, ...], is_beta: bool
 ) -> None:
-    assert (realtime_client_dialect(Opening(path, query, headers, subprotocols)) is not None) is is_beta
+    assert (select_client_dialect(OpeningHandshake(path, query, headers, subprotocols)) is not None) is is_beta

@@ -11,7 +11,7 @@ import orjson
 from pybase64 import b64decode, b64encode_as_string
 
 from audio.formats import PCMU
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.client_protocol import DeviceClientProtocol
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.common.media_types import PartKey
@@ -23,7 +23,7 @@ from relay.session.device import events as ev
 class ToyTelephoneCodec:
     """One call. A mark's name is the item and the position in it, so that it comes back as an acknowledgement."""
 
-    takes_binary_audio = False
+    accepts_binary_audio = False
 
     def __init__(self, _secrets: KnownSecrets) -> None:
         self._stream_id = ""
@@ -57,12 +57,12 @@ class ToyTelephoneCodec:
         """Of all that a session has to say, a telephone has a message for the interruption alone."""
         return self._message("clear") if isinstance(message, cmd.SendInterrupted) else None
 
-    def encode_audio(self, part: PartKey, samples: Chunk) -> list[bytes]:
+    def encode_audio(self, part: PartKey, samples: BytesLike) -> list[bytes]:
         """Audio, and the mark that comes back once it has been played."""
         if part != self._part:
             self._part, self._part_bytes = part, 0
         self._part_bytes += len(samples)
-        name = f"{part[0]} {PCMU.ms_of(self._part_bytes)}"
+        name = f"{part[0]} {PCMU.duration_ms(self._part_bytes)}"
         media = self._message("media", media={"payload": b64encode_as_string(samples)})
         return [media, self._message("mark", mark={"name": name})]
 

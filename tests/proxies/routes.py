@@ -20,7 +20,7 @@ def routes(access: Access, *, with_upgrades: bool = True) -> list[tuple[str, str
         path = route.path.replace("{name}", "20261121T063847Z-rs_1").replace("{file}", "user.flac")
         if route.access is access:
             found.append((route.method, path, []))
-            if route.any_case and route.method == "GET":
+            if route.ignores_case and route.method == "GET":
                 found.append(("HEAD", path, []))
         if with_upgrades and route.websocket is not None and route.websocket[0] is access:
             found.append((route.method, path, UPGRADE))

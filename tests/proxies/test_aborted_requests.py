@@ -14,7 +14,16 @@ import pytest
 
 from relay.app.context import AUTHENTICATOR
 from relay.auth.access import Access
-from relay.auth.local_peer import ESTABLISHED, ROOT, Ends, LocalPeers, Lookup, Owner, by_proc, by_sock_diag
+from relay.auth.local_peer import (
+    ROOT_UID,
+    TCP_ESTABLISHED,
+    ConnectionAddresses,
+    LocalPeerChecker,
+    OwnerLookup,
+    SocketOwner,
+    lookup_by_proc,
+    lookup_by_sock_diag,
+)
 from tests.proxies.reverse_proxies import ADDRESS, KINDS, forwarding_proxy, require_proxies
 from tests.proxies.routes import NOWHERE, routes, sent
 from tests.proxies.witness import watch
@@ -47,19 +56,19 @@ class LastMoment:
     It runs in a thread, so that the relay closes its end meanwhile.
     """
 
-    def __init__(self, lookup: Lookup) -> None:
+    def __init__(self, lookup: OwnerLookup) -> None:
         self._lookup = lookup
         self.leave: Callable[[], None] = lambda: None
-        self.owners: list[Owner | None] = []
+        self.owners: list[SocketOwner | None] = []
 
-    def __call__(self, ends: Ends) -> Owner | None:
+    def __call__(self, ends: ConnectionAddresses) -> SocketOwner | None:
         before = self._lookup(ends)
         assert before is not None
-        assert before.uid != ROOT
-        assert before.state == ESTABLISHED
+        assert before.uid != ROOT_UID
+        assert before.state == TCP_ESTABLISHED
         self.leave()
         deadline = time.monotonic() + TIMEOUT_S
-        while (owner := self._lookup(ends)) is not None and owner.uid != ROOT:
+        while (owner := self._lookup(ends)) is not None and owner.uid != ROOT_UID:
             assert time.monotonic() < deadline, "the proxy does not hang up"
             time.sleep(0.001)  # the kernel tells nobody when a connection changes its state
         self.owners.append(owner)
@@ -67,24 +76,30 @@ class LastMoment:
 
 
 @pytest.mark.parametrize(
-    ("lookup", "leave"), [(by_sock_diag, close), (by_sock_diag, half_close), (by_sock_diag, reset), (by_proc, close)]
+    ("lookup", "leave"),
+    [
+        (lookup_by_sock_diag, close),
+        (lookup_by_sock_diag, half_close),
+        (lookup_by_sock_diag, reset),
+        (lookup_by_proc, close),
+    ],
 )
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_request_whose_client_is_gone_reaches_no_handler(
     kind: str,
-    lookup: Lookup,
+    lookup: OwnerLookup,
     leave: Callable[[socket.socket], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     every_route = routes(Access.CLIENT)
-    requests = sent(every_route[::4] if lookup is by_proc else every_route, "localhost")  # /proc is slow to read
+    requests = sent(every_route[::4] if lookup is lookup_by_proc else every_route, "localhost")  # /proc is slow to read
     witness, last_moment = watch(monkeypatch), LastMoment(lookup)
     async with (
         running_relay(NOWHERE) as relay,
         forwarding_proxy(tmp_path, kind, {"nginx": "Host", "haproxy": "server alone"}[kind], relay.port) as proxy,
     ):
-        relay.app[AUTHENTICATOR].local_peers = LocalPeers(last_moment, is_slow=True)
+        relay.app[AUTHENTICATOR].local_peers = LocalPeerChecker(last_moment, is_slow=True)
         for n_sent, request in enumerate(requests, start=1):
             with socket.create_connection((ADDRESS, proxy.port)) as client:
                 last_moment.leave = lambda client=client: leave(client)

@@ -10,7 +10,7 @@ import pytest
 
 from relay.app.context import AUTHENTICATOR
 from relay.auth.access import Access
-from relay.auth.local_peer import LocalPeers, by_proc, by_sock_diag
+from relay.auth.local_peer import LocalPeerChecker, lookup_by_proc, lookup_by_sock_diag
 from tests.proxies.raw_http import UPGRADE, ask, request_bytes
 from tests.proxies.reverse_proxies import require_linux_root
 from tests.proxies.routes import ADMIN_KEY, KEY, NOWHERE, routes, sent
@@ -55,11 +55,11 @@ async def test_another_user_of_this_machine_needs_a_key() -> None:
 
 
 @needs_root
-@pytest.mark.parametrize("lookup", [by_sock_diag, by_proc])
+@pytest.mark.parametrize("lookup", [lookup_by_sock_diag, lookup_by_proc])
 async def test_another_user_who_leaves_at_once_is_not_taken_for_root(lookup, monkeypatch: pytest.MonkeyPatch) -> None:
     witness = watch(monkeypatch)
     async with running_relay(NOWHERE) as relay:
-        relay.app[AUTHENTICATOR].local_peers = LocalPeers(lookup, is_slow=lookup is by_proc)
+        relay.app[AUTHENTICATOR].local_peers = LocalPeerChecker(lookup, is_slow=lookup is lookup_by_proc)
         leave_at_once(NOBODY, relay.port, DEVICE)
         assert await witness.until_judged(1) == [401]
         assert witness.let_in == []
@@ -68,7 +68,7 @@ async def test_another_user_who_leaves_at_once_is_not_taken_for_root(lookup, mon
 @needs_root
 async def test_root_needs_a_key_where_the_relay_is_not_root() -> None:
     async with running_relay(NOWHERE) as relay:
-        relay.app[AUTHENTICATOR].local_peers = LocalPeers(by_sock_diag, uid=NOBODY)
+        relay.app[AUTHENTICATOR].local_peers = LocalPeerChecker(lookup_by_sock_diag, uid=NOBODY)
         assert await status_for(0, relay.port) == 401
         assert await status_for(NOBODY, relay.port) == 101
 

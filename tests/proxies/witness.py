@@ -11,7 +11,7 @@ from aiohttp import web
 from relay.app.server import all_routes
 from relay.auth.access import Access
 from relay.auth.authenticator import Authenticator
-from relay.endpoints.pages import is_upgrade
+from relay.endpoints.pages import is_websocket_upgrade
 from relay.errors import AccessDenied
 from relay.session.common.policy import Principal
 
@@ -45,7 +45,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Witness:
     def handler(access: Access) -> Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]:
         async def let_in(request: web.Request, principal: Principal) -> web.StreamResponse:
             if access is not Access.OPEN:
-                how = "upgrade " if is_upgrade(request) else ""
+                how = "upgrade " if is_websocket_upgrade(request) else ""
                 witness.let_in.append(f"{how}{request.method} {request.path}")
             return web.Response(text="let in")
 
@@ -60,7 +60,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Witness:
         for route in all_routes()
     )
     monkeypatch.setattr("relay.app.server.all_routes", lambda: witnessed)
-    admit = Authenticator.admit
+    admit = Authenticator.authenticate
 
     async def judge(self: Authenticator, request: web.Request, access: Access, *rest: Any) -> Principal:
         try:
@@ -72,5 +72,5 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Witness:
             await witness.note(200)
         return principal
 
-    monkeypatch.setattr(Authenticator, "admit", judge)
+    monkeypatch.setattr(Authenticator, "authenticate", judge)
     return witness

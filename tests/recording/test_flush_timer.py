@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from relay.recording.service import FLUSH_S, GROUPS, FlushTimer
+from relay.recording.service import FLUSH_INTERVAL_S, N_FLUSH_GROUPS, FlushTimer
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 
@@ -24,12 +24,12 @@ async def test_every_recorder_is_flushed_once_in_each_round() -> None:
     timer, recorders = FlushTimer(), [Clocked() for _ in range(100)]
     for recorder in recorders:
         timer.add(recorder.flush)
-    await pass_time(10 * FLUSH_S + 0.001)
+    await pass_time(10 * FLUSH_INTERVAL_S + 0.001)
     for recorder in recorders:
         assert len(recorder.times) == 10
-        assert recorder.times[9] - recorder.times[0] == pytest.approx(9 * FLUSH_S)
+        assert recorder.times[9] - recorder.times[0] == pytest.approx(9 * FLUSH_INTERVAL_S)
     at_once = Counter(time for recorder in recorders for time in recorder.times)
-    assert len(at_once) == 10 * GROUPS
+    assert len(at_once) == 10 * N_FLUSH_GROUPS
     assert max(at_once.values()) == 4
 
 
@@ -37,14 +37,14 @@ async def test_every_recorder_is_flushed_once_in_each_round() -> None:
 async def test_one_recorder_alone_wakes_the_loop_no_more_often_than_it_is_flushed() -> None:
     timer, first, second = FlushTimer(), Clocked(), Clocked()
     timer.add(first.flush)
-    await pass_time(FLUSH_S + 0.001)
+    await pass_time(FLUSH_INTERVAL_S + 0.001)
     timer.add(second.flush)
-    await pass_time(FLUSH_S)
+    await pass_time(FLUSH_INTERVAL_S)
     timer.remove(first.flush)
     timer.remove(second.flush)
-    await pass_time(10 * FLUSH_S)
+    await pass_time(10 * FLUSH_INTERVAL_S)
     assert (len(first.times), len(second.times)) == (2, 1)
-    assert first.times[1] - first.times[0] == pytest.approx(FLUSH_S)
+    assert first.times[1] - first.times[0] == pytest.approx(FLUSH_INTERVAL_S)
 
 
 @in_virtual_time
@@ -52,5 +52,5 @@ async def test_whoever_comes_after_a_pause_is_flushed_in_time() -> None:
     timer, recorder = FlushTimer(), Clocked()
     await pass_time(1000)
     timer.add(recorder.flush)
-    await pass_time(FLUSH_S + 0.001)
+    await pass_time(FLUSH_INTERVAL_S + 0.001)
     assert len(recorder.times) == 1

@@ -4,24 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.derive.timeline_builder import listen
+from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.replay.verify import verify
-from relay.recording.store.header import Beginning, Header, RealtimeStart
+from relay.recording.store.header import RealtimeSetup, RecordingHeader, SessionSetup
 from relay.recording.store.layout import RecordingError
 from relay.recording.store.reader import Recording
-from relay.recording.store.writer import Batch, Files
+from relay.recording.store.writer import RecordingFiles, WriteBatch
 from relay.session.common.policy import Principal
-from tests.support.scripted_recordings import STARTED, T0, make_recording
+from tests.support.scripted_recordings import STARTED, STARTED_AT_S, make_recording
 
-REALTIME = Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), T0)
+REALTIME = SessionSetup.for_realtime("rs_1", (), RealtimeSetup(), Principal(), STARTED_AT_S)
 
 
 def recording_of(root: Path, kind: str, line: str) -> Recording:
-    journal = f'{{"now":{T0},{line}}}\n{{"now":{T0},"end":"closed"}}\n'.encode()
+    journal = f'{{"now":{STARTED_AT_S},{line}}}\n{{"now":{STARTED_AT_S},"end":"closed"}}\n'.encode()
     if kind == "device":
         return Recording(make_recording(root, change=lambda _: journal))
-    files = Files(root / "20261120T101530Z-rs_1", Header(REALTIME, STARTED).to_json())
-    files.put(Batch((b"ABCD",) * 4, journal, 2, T0, T0))
+    files = RecordingFiles(root / "20261120T101530Z-rs_1", RecordingHeader(REALTIME, STARTED).to_json())
+    files.write_batch(WriteBatch((b"ABCD",) * 4, journal, 2, STARTED_AT_S, STARTED_AT_S))
     files.close()
     return Recording(files.folder)
 
@@ -44,6 +44,6 @@ def recording_of(root: Path, kind: str, line: str) -> Recording:
 )
 def test_a_line_of_another_kind_of_session_is_refused(kind: str, line: str, tmp_path: Path) -> None:
     recording = recording_of(tmp_path, kind, line)
-    for read in (verify, listen):
+    for read in (verify, build_timeline):
         with pytest.raises(RecordingError, match=r"journal.jsonl line 1: a .* session has no such line"):
             read(recording)

@@ -13,7 +13,7 @@ import pytest
 
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
-from relay.recording.store.layout import SENT_AUDIO
+from relay.recording.store.layout import SENT_AUDIO_FILE
 from relay.recording.store.reader import Recording
 from relay.session.device import user_turn
 from relay.session.device.playout_transcoder import PlayoutTranscoder
@@ -26,7 +26,7 @@ GOLDEN = sorted(path for path in (ROOT / "recordings" / "golden").iterdir() if p
 def test_golden_recordings_are_identical(folder: Path) -> None:
     outcome = verify(Recording(folder))
     assert outcome.difference is None
-    assert outcome.events > 100
+    assert outcome.n_records > 100
     assert outcome.sent_bytes > 10_000
     is_of_format_1 = folder.name.startswith("format-1")
     assert Recording(folder).header.format == (1 if is_of_format_1 else 2)
@@ -41,20 +41,20 @@ def test_one_changed_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_turn, "MIN_COMMIT_MS", 60_000)
     difference = verify(Recording(of("manual-turn"))).difference
     assert isinstance(difference, Difference)
-    assert difference.what == "commit()"
+    assert difference.description == "commit()"
     assert [one["t"] for one in difference.recorded] == ["commit_input"]
-    assert [one["t"] for one in difference.today] == ["send_error"]
+    assert [one["t"] for one in difference.replayed] == ["send_error"]
 
 
 def test_one_changed_byte_of_what_was_sent_is_found(tmp_path: Path) -> None:
     folder = tmp_path / "recording"
     shutil.copytree(of("plain-turn-16k"), folder)
-    with (folder / SENT_AUDIO).open("r+b") as file:
+    with (folder / SENT_AUDIO_FILE).open("r+b") as file:
         file.seek(1000)
         file.write(b"\x55\x55")
     difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
-    assert "bytes in sent.pcm are not those that went to the client" in difference.what
+    assert "bytes in sent.pcm are not those that went to the client" in difference.description
 
 
 def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     difference = verify(Recording(of("plain-turn"))).difference
     assert isinstance(difference, Difference)
     assert difference.recorded is None
-    assert "other ones today" in difference.what
+    assert "other ones today" in difference.description
 
 
 def regold_of(root: Path, name: str, recording: Path) -> tuple[Path, Callable[[], str]]:
@@ -107,7 +107,7 @@ def test_regold_makes_format_2_of_format_1(tmp_path: Path) -> None:
     assert "format 1 becomes format 2" in told
     assert ", bye(): +set_input_gate" in told  # which format 1 did not have
     assert Recording(golden).header.format == 2
-    assert verify(Recording(golden)).identical
+    assert verify(Recording(golden)).is_identical
     assert (golden / "journal.jsonl").read_bytes() == (of("two-tools") / "journal.jsonl").read_bytes()
     assert regold() == "former: the same\n"
 

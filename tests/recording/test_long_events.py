@@ -12,16 +12,16 @@ from relay.recording.format.write import (
     event_line,
     event_object,
     is_unredacted,
-    line_of,
     live_line,
-    redacted_later,
+    redact_deferred,
+    redacted_line,
 )
-from relay.recording.postprocess import repair
+from relay.recording.postprocess import finalize
 from relay.recording.replay.verify import verify
-from relay.recording.store.layout import JOURNAL, all_recordings
-from relay.recording.store.reader import Recording, read_line
+from relay.recording.store.layout import JOURNAL_FILE, list_recordings
+from relay.recording.store.reader import Recording, decode_line
 from relay.session.device.events import TextDelta
-from relay.session.realtime.events import ClientSaid, PassDown, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import ForwardToClient, RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
 from tests.recording.test_realtime import append, talking
 from tests.support.scripted_recordings import tone
 
@@ -35,30 +35,33 @@ DONE = {"type": "response.done", "response": {"output": [{"content": [{"text": L
 @pytest.mark.parametrize(
     ("event", "commands"),
     [
-        (ClientSaid(ITEM), (TellUpstream(ITEM),)),
-        (ClientSaid(ITEM), (TellUpstream({**ITEM, "event_id": "relay_1"}),)),
-        (ClientSaid({**append(tone(400)), "note": LONG}), (TellUpstream({**append(tone(400)), "note": LONG}),)),
-        (UpstreamSaid(json.dumps(DONE).encode(), DONE), (PassDown(json.dumps(DONE).encode()),)),
-        (UpstreamSaid(json.dumps(DONE).encode(), DONE), ()),
-        (UpstreamSaid(b'{"type":"x"}', {"type": "x"}), (PassDown(json.dumps(DONE).encode()),)),
-        (UpstreamSaid(b"no JSON " + LONG.encode(), {}), None),
+        (RealtimeClientEvent(ITEM), (SendToUpstream(ITEM),)),
+        (RealtimeClientEvent(ITEM), (SendToUpstream({**ITEM, "event_id": "relay_1"}),)),
+        (
+            RealtimeClientEvent({**append(tone(400)), "note": LONG}),
+            (SendToUpstream({**append(tone(400)), "note": LONG}),),
+        ),
+        (RealtimeServerEvent(json.dumps(DONE).encode(), DONE), (ForwardToClient(json.dumps(DONE).encode()),)),
+        (RealtimeServerEvent(json.dumps(DONE).encode(), DONE), ()),
+        (RealtimeServerEvent(b'{"type":"x"}', {"type": "x"}), (ForwardToClient(json.dumps(DONE).encode()),)),
+        (RealtimeServerEvent(b"no JSON " + LONG.encode(), {}), None),
     ],
     ids=["said", "said, and changed", "audio", "told", "told to nobody", "kept back", "no JSON"],
 )
 def test_a_long_line_that_is_redacted_later_is_the_one_that_is_cleaned_at_once(event: Any, commands: Any) -> None:
     told, samples = event_object(event, 1.5, commands, "ValueError: x")
-    quick, wanted = live_line(told), line_of(told)
+    quick, wanted = live_line(told), redacted_line(told)
     assert is_unredacted(quick)
-    assert redacted_later(quick) == wanted
+    assert redact_deferred(quick) == wanted
     assert samples == (tone(400) if b"audio_buffer" in wanted else b"")
-    assert read_line(quick, 2) == read_line(wanted, 2)
+    assert decode_line(quick, 2) == decode_line(wanted, 2)
     assert CREDENTIAL.encode() not in wanted
 
 
 def test_a_long_line_of_a_devices_session_too() -> None:
     event = TextDelta("resp_1", "item_1", 0, LONG, True)
     quick = live_line(event_object(event, 1.5, ())[0])
-    assert redacted_later(quick) == event_line(event, 1.5, ())
+    assert redact_deferred(quick) == event_line(event, 1.5, ())
 
 
 def test_a_short_line_is_cleaned_at_once() -> None:
@@ -87,7 +90,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             await client.expect("conversation.item.retrieved")
 
     asyncio.run(record())
-    (found,) = all_recordings(root)
+    (found,) = list_recordings(root)
     return found
 
 
@@ -95,16 +98,16 @@ def test_before_it_is_finished_a_recording_can_be_read_and_shows_no_credential(f
     entries = list(Recording(folder).entries())
     assert LONG[:1000] in str(entries)
     assert CREDENTIAL not in str(entries)
-    assert verify(Recording(folder)).identical
+    assert verify(Recording(folder)).is_identical
 
 
 def test_a_finished_recording_holds_no_credential_and_runs_as_before(folder: Path) -> None:
-    before = [entry.line for entry in Recording(folder).entries()]
-    repair(folder, again=True)
-    raw = (folder / JOURNAL).read_bytes()
+    before = [entry.record for entry in Recording(folder).entries()]
+    finalize(folder, force=True)
+    raw = (folder / JOURNAL_FILE).read_bytes()
     assert not any(map(is_unredacted, raw.splitlines()))
     assert CREDENTIAL.encode() not in raw
-    assert (folder / JOURNAL).stat().st_mode & 0o777 == 0o600
-    assert [entry.line for entry in Recording(folder).entries()] == before
-    assert verify(Recording(folder)).identical
+    assert (folder / JOURNAL_FILE).stat().st_mode & 0o777 == 0o600
+    assert [entry.record for entry in Recording(folder).entries()] == before
+    assert verify(Recording(folder)).is_identical
     assert not list(folder.glob(".*")), "nothing is left over"

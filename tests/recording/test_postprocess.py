@@ -13,12 +13,18 @@ import pytest
 import soundfile
 
 from relay.recording.format.write import event_object, live_line
-from relay.recording.postprocess import finish_all, is_finished, repair
+from relay.recording.postprocess import finalize, finalize_all, is_finalized
 from relay.recording.replay.verify import verify
-from relay.recording.store.layout import CLIENT_AUDIO, DERIVED, USER_TRACK, RecordingError, is_live
+from relay.recording.store.layout import (
+    CLIENT_AUDIO_FILE,
+    DERIVED_FILES,
+    USER_TRACK_FILE,
+    RecordingError,
+    is_being_recorded,
+)
 from relay.recording.store.reader import Recording
 from relay.session.device.events import ClientClosed, TextDelta
-from tests.support.scripted_recordings import make_recording, microphone
+from tests.support.scripted_recordings import make_recording, microphone_audio
 
 ROOT = Path(__file__).parent.parent.parent
 CHATTER = Path(__file__).parent.parent / "support" / "endless_session.py"
@@ -26,18 +32,18 @@ CHATTER = Path(__file__).parent.parent / "support" / "endless_session.py"
 
 def test_finishing_makes_all_that_is_derived_and_only_once(tmp_path: Path) -> None:
     folder = make_recording(tmp_path)
-    assert not is_finished(folder)
-    assert "tracks" in repair(folder).words
-    assert is_finished(folder)
-    assert repair(folder).words == "nothing to do"
-    assert {path.name for path in folder.iterdir()} >= set(DERIVED)
+    assert not is_finalized(folder)
+    assert "tracks" in finalize(folder).summary
+    assert is_finalized(folder)
+    assert finalize(folder).summary == "nothing to do"
+    assert {path.name for path in folder.iterdir()} >= set(DERIVED_FILES)
     assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
     assert oct(folder.stat().st_mode & 0o777) == "0o700"
 
 
 def test_the_tracks_are_on_one_clock_and_hold_what_was_heard(tmp_path: Path) -> None:
     folder = make_recording(tmp_path)
-    repair(folder)
+    finalize(folder)
     user, user_hz = soundfile.read(folder / "user.flac", dtype="int16")
     heard, heard_hz = soundfile.read(folder / "assistant.flac", dtype="int16")
     assert (user_hz, heard_hz) == (16_000, 16_000)
@@ -55,30 +61,30 @@ def test_the_tracks_are_on_one_clock_and_hold_what_was_heard(tmp_path: Path) -> 
 
 
 def test_half_a_sample_at_the_end_of_the_clients_audio_is_left_out(tmp_path: Path) -> None:
-    folder = make_recording(tmp_path, [(0.5, microphone(100) + b"\x01"), (1.0, ClientClosed(1000))])
-    repair(folder)
-    track, _ = soundfile.read(folder / USER_TRACK, dtype="int16")
-    assert microphone(100) in track.tobytes()
+    folder = make_recording(tmp_path, [(0.5, microphone_audio(100) + b"\x01"), (1.0, ClientClosed(1000))])
+    finalize(folder)
+    track, _ = soundfile.read(folder / USER_TRACK_FILE, dtype="int16")
+    assert microphone_audio(100) in track.tobytes()
 
 
 def test_an_append_without_audio_needs_no_file(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, [(0.5, b""), (1.0, ClientClosed(1000))])
-    (folder / CLIENT_AUDIO).unlink(missing_ok=True)
-    assert repair(folder).derived
+    (folder / CLIENT_AUDIO_FILE).unlink(missing_ok=True)
+    assert finalize(folder).derived_written
 
 
 def test_no_tracks_are_made_of_more_than_a_week(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, change=lambda raw: raw.replace(b'{"now":5004.0,"end"', b'{"now":9e11,"end"'))
     with pytest.raises(RecordingError, match=r"journal.jsonl: it lasts 899999995000 s; tracks are made of at most"):
-        repair(folder)
+        finalize(folder)
 
 
 def test_a_half_written_line_goes_and_the_end_comes(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, ended=False, change=lambda raw: raw[:-20])
-    done = repair(folder)
-    assert (done.cut_bytes > 0, done.cut_lines, done.ended) == (True, 0, True)
+    done = finalize(folder)
+    assert (done.cut_bytes > 0, done.cut_lines, done.end_added) == (True, 0, True)
     outcome = verify(Recording(folder))
-    assert outcome.identical
+    assert outcome.is_identical
     assert outcome.notes == []
 
 
@@ -86,9 +92,9 @@ def test_lines_whose_sound_is_not_there_go(tmp_path: Path) -> None:
     folder = make_recording(tmp_path)
     with (folder / "upstream.pcm").open("r+b") as file:
         file.truncate(60_000)  # the second of two seconds is missing
-    done = repair(folder)
+    done = finalize(folder)
     assert done.cut_lines > 3
-    assert verify(Recording(folder)).identical
+    assert verify(Recording(folder)).is_identical
 
 
 def test_what_is_being_recorded_is_left_alone(tmp_path: Path) -> None:
@@ -96,14 +102,14 @@ def test_what_is_being_recorded_is_left_alone(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, ended=False)
     with (folder / "journal.jsonl").open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert is_live(folder)
+        assert is_being_recorded(folder)
         with pytest.raises(RecordingError, match="is being recorded"):
-            repair(folder)
-        assert finish_all(tmp_path, None, None) == []
-        assert not is_finished(folder)
-    assert not is_live(folder)
-    assert finish_all(tmp_path, None, None) == []
-    assert is_finished(folder)
+            finalize(folder)
+        assert finalize_all(tmp_path, None, None) == []
+        assert not is_finalized(folder)
+    assert not is_being_recorded(folder)
+    assert finalize_all(tmp_path, None, None) == []
+    assert is_finalized(folder)
 
 
 def test_a_journal_that_another_repair_has_replaced_is_left_alone(
@@ -119,31 +125,31 @@ def test_a_journal_that_another_repair_has_replaced_is_left_alone(
         nonlocal cleaned
         if operation & fcntl.LOCK_EX:
             monkeypatch.undo()
-            assert repair(folder).ended
+            assert finalize(folder).end_added
             cleaned = (folder / "journal.jsonl").read_bytes()
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", meanwhile)
     with pytest.raises(RecordingError, match="is being repaired by somebody else"):
-        repair(folder)
+        finalize(folder)
     assert (folder / "journal.jsonl").read_bytes() == cleaned
 
 
 def test_one_bad_recording_does_not_keep_the_others_from_being_finished(tmp_path: Path) -> None:
     bad, good = make_recording(tmp_path, session_id="rs_a"), make_recording(tmp_path, session_id="rs_b")
     (bad / "session.json").write_text("{}")
-    (failure,) = finish_all(tmp_path, None, None)
+    (failure,) = finalize_all(tmp_path, None, None)
     assert "rs_a" in failure
-    assert is_finished(good)
+    assert is_finalized(good)
 
 
 def test_a_journal_that_nobody_wrote_keeps_no_other_recording_from_being_finished(tmp_path: Path) -> None:
     bad, good = make_recording(tmp_path, session_id="rs_a"), make_recording(tmp_path, session_id="rs_b")
     (bad / "journal.jsonl").write_text('{"unredacted":5}\n')
-    (failure,) = finish_all(tmp_path, None, None)
+    (failure,) = finalize_all(tmp_path, None, None)
     assert "rs_a" in failure
     assert "line 1" in failure
-    assert is_finished(good)
+    assert is_finalized(good)
 
 
 def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
@@ -171,11 +177,11 @@ def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
         fed_s = told[-1] - told[0] if told else 0.0
         return fed_s, fed_s
     (folder,) = folders
-    repair(folder)
+    finalize(folder)
     recording = Recording(folder)
-    assert verify(recording).identical
-    started_at = recording.header.beginning.started_at
-    last = max(entry.line.now for entry in recording.entries() if hasattr(entry.line, "now"))
+    assert verify(recording).is_identical
+    started_at = recording.header.setup.started_at
+    last = max(entry.record.time_s for entry in recording.entries() if hasattr(entry.record, "time_s"))
     fed = told[-1] if told else started_at
     return fed - started_at, max(fed - last, 0.0)
 

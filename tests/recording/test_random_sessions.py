@@ -18,21 +18,27 @@ from hypothesis import strategies as st
 from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
 from audio.transcode import Transcoder
 from relay.protocols.device.codec import DeviceCodec
-from relay.protocols.elevenlabs import VoiceOutput
-from relay.protocols.openai.beta import BetaClient, BetaUpstream
-from relay.protocols.openai.proxy import AUDIO_DELTA, FrontCodec
-from relay.protocols.openai.upstream_codec import RealtimeCodec
-from relay.recording.derive.tracks import derive
-from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent, SpeechAudio
-from relay.recording.redact.bundle import bundle
-from relay.recording.redact.rules import redaction
+from relay.protocols.elevenlabs import TtsOutput
+from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
+from relay.protocols.openai.proxy import AUDIO_DELTA_TYPE, ProxyCodec
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
+from relay.recording.derive.tracks import write_derived_files
+from relay.recording.format.lines import (
+    EventRecord,
+    InputAudioRecord,
+    OutputAudioRecord,
+    SentAudioRecord,
+    TtsAudioRecord,
+)
+from relay.recording.redact.bundle import write_bundle
+from relay.recording.redact.rules import parse_redaction
 from relay.recording.replay.replayer import Replayer
 from relay.recording.replay.verify import verify
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
-from relay.recording.store.header import Beginning, Header, RealtimeStart
-from relay.recording.store.layout import CLIENT_AUDIO, SENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO
-from relay.recording.store.reader import Entry, Recording
-from relay.recording.store.writer import Writer
+from relay.recording.store.header import RealtimeSetup, RecordingHeader, SessionSetup
+from relay.recording.store.layout import CLIENT_AUDIO_FILE, SENT_AUDIO_FILE, TTS_AUDIO_FILE, UPSTREAM_AUDIO_FILE
+from relay.recording.store.reader import JournalEntry, Recording
+from relay.recording.store.writer import RecordingWriter
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
 from relay.session.common.input_control import HeldInput
@@ -42,8 +48,8 @@ from relay.session.common.model import Alignment, DeviceOptions, SessionConfig, 
 from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.realtime.events import UpstreamSaid
-from tests.support.runtime_stage import TwoEnds, joined
+from relay.session.realtime.events import RealtimeServerEvent
+from tests.support.runtime_stage import SocketPair, joined
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 Step = tuple[str, int]
@@ -84,11 +90,11 @@ class SlowTools:
 class SilentVoice:
     """An external voice that speaks when the test says so; `contexts` are those that it was asked for."""
 
-    def __init__(self, take: Callable[[VoiceOutput], None]) -> None:
+    def __init__(self, take: Callable[[TtsOutput], None]) -> None:
         self.take = take
         self.contexts: list[str] = ["never asked for"]
 
-    def carry_out(self, command: cmd.TtsCommand) -> None:
+    def execute(self, command: cmd.TtsCommand) -> None:
         context_id = getattr(command, "context_id", None)
         if context_id is not None and context_id not in self.contexts:
             self.contexts.append(context_id)
@@ -96,15 +102,15 @@ class SilentVoice:
     async def stop(self) -> None: ...
 
 
-class RecordedEnds(TwoEnds):
+class RecordedEnds(SocketPair):
     """A session between two sockets, with the real recorder."""
 
-    def __init__(self, root: Path, beginning: Beginning, mode: str) -> None:
+    def __init__(self, root: Path, beginning: SessionSetup, mode: str) -> None:
         super().__init__()
-        self.writer = Writer()
+        self.writer = RecordingWriter()
         self.writer.start()
         kind = SessionRecorder if beginning.realtime is None else RealtimeSessionRecorder
-        header = Header(beginning, datetime(2026, 12, 1, tzinfo=UTC), "scripted", "scripted", mode)
+        header = RecordingHeader(beginning, datetime(2026, 12, 1, tzinfo=UTC), "scripted", "scripted", mode)
         self.folder = root / "20261201T000000Z-rs_random"
         self.clock = asyncio.get_running_loop().time
         self.recorder = kind(header, self.folder, self.writer, self.clock, lambda: None)
@@ -149,7 +155,7 @@ class RecordedEnds(TwoEnds):
         Deltas that came before a Realtime session was ready, or after its end, stand in events.
         """
         spoken = b"".join(map(_spoken, Recording(self.folder).entries()))
-        for kept, came in ((files_of(self.folder)[CLIENT_AUDIO], self.said), (spoken, self.spoken)):
+        for kept, came in ((files_of(self.folder)[CLIENT_AUDIO_FILE], self.said), (spoken, self.spoken)):
             assert kept == came[: len(kept)]
             assert self.hung_up or len(kept) == len(came)
 
@@ -172,7 +178,7 @@ class RecordedEnds(TwoEnds):
         match what:
             case "created":
                 self.response += 1
-                asked = [one for one in self.asked() if one.get("type") == "response.create"]
+                asked = [one for one in self.upstream_requests() if one.get("type") == "response.create"]
                 ours = {"metadata": asked[-1].get("response", {}).get("metadata")} if asked and value % 2 else {}
                 event = {"type": "response.created", "response": {"id": f"resp_{self.response}", **ours}}
             case "item":
@@ -226,16 +232,18 @@ class RecordedEnds(TwoEnds):
                 event = ODD_EVENTS[value % len(ODD_EVENTS)]
             case _:
                 raise AssertionError(what)
-        self.hear(json.dumps(event, separators=((", ", ": ") if value % 13 == 12 else (",", ":"))).encode())
+        self.send_from_upstream(
+            json.dumps(event, separators=((", ", ": ") if value % 13 == 12 else (",", ":"))).encode()
+        )
 
 
-def _spoken(entry: Entry) -> bytes:
+def _spoken(entry: JournalEntry) -> bytes:
     """The upstream's audio in a line."""
-    event = entry.line.event if isinstance(entry.line, Happened) else None
-    if isinstance(event, UpstreamSaid) and event.body.get("type") == AUDIO_DELTA:
+    event = entry.record.event if isinstance(entry.record, EventRecord) else None
+    if isinstance(event, RealtimeServerEvent) and event.body.get("type") == AUDIO_DELTA_TYPE:
         delta = event.body["delta"]
         return pybase64.b64decode(delta) if isinstance(delta, str) and delta != "no base64" else b""
-    return bytes(entry.samples) if isinstance(entry.line, OutputAudio) else b""
+    return bytes(entry.samples) if isinstance(entry.record, OutputAudioRecord) else b""
 
 
 DELTA_BYTES = (4800, 960, 2, 0, 1, 961, 48_000, 60_000)
@@ -269,18 +277,18 @@ class DeviceEnds(RecordedEnds):
         options = replace(options, has_external_voice=has_voice)
         policy = Policy()
         now = asyncio.get_running_loop().time()
-        beginning = Beginning("rs_random", config, options, Principal("key-1", policy), now, speech)
+        beginning = SessionSetup("rs_random", config, options, Principal("key-1", policy), now, speech)
         super().__init__(root, beginning, mode)
         self.core = beginning.device_session()
         self.options = options
         self.writes = has_voice
         self.voice: SilentVoice | None = None
         self.runtime = DeviceRuntime(
-            self.core, self.client, DeviceCodec(), RealtimeCodec(), self._dial, SlowTools(),
-            recorder=self.recorder, voice=self._new_voice if has_voice else None, max_queued_ms=6000,
+            self.core, self.client, DeviceCodec(), OpenAIUpstreamCodec(), self._dial, SlowTools(),
+            recorder=self.recorder, connect_tts=self._new_voice if has_voice else None, max_queued_ms=6000,
         )  # fmt: skip
 
-    def _new_voice(self, take: Callable[[VoiceOutput], None]) -> SilentVoice:
+    def _new_voice(self, take: Callable[[TtsOutput], None]) -> SilentVoice:
         self.voice = SilentVoice(take)
         return self.voice
 
@@ -290,7 +298,7 @@ class DeviceEnds(RecordedEnds):
             self.said += samples
             self._take_binary(samples)
         elif what == "client":
-            self.tell(self._message(value))
+            self.send_from_client(self._message(value))
         elif what == "voice":
             self._speak(value)
         elif what == "end":
@@ -302,7 +310,7 @@ class DeviceEnds(RecordedEnds):
             )
             self.runtime.dispatch(ends[value % len(ends)])
         elif what == "hello":
-            self.tell(self._hello(value))
+            self.send_from_client(self._hello(value))
         else:
             self.model(what, value)
 
@@ -368,7 +376,7 @@ FORMATS = (PCM16_24K, PCM16_16K, PCMU)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
-    names = (CLIENT_AUDIO, UPSTREAM_AUDIO, SENT_AUDIO, VOICE_AUDIO)
+    names = (CLIENT_AUDIO_FILE, UPSTREAM_AUDIO_FILE, SENT_AUDIO_FILE, TTS_AUDIO_FILE)
     return {name: (folder / name).read_bytes() if (folder / name).exists() else b"" for name in names}
 
 
@@ -383,13 +391,13 @@ def assert_runs_identically(folder: Path) -> Recording:
     recording = Recording(folder)
     result = verify(recording)
     assert result.difference is None, (result.difference, folder)
-    assert recording.ended
+    assert recording.has_end
     return recording
 
 
 def assert_bundle_runs_identically(folder: Path) -> None:
     target = folder.parent / "bundle.zip"
-    bundle(folder, target, redaction([], ["noon"], []))
+    write_bundle(folder, target, parse_redaction([], ["noon"], []))
     with zipfile.ZipFile(target) as archive:
         archive.extractall(folder.parent / "bundle")
     (copy,) = (folder.parent / "bundle").iterdir()
@@ -397,7 +405,7 @@ def assert_bundle_runs_identically(folder: Path) -> None:
 
 
 def replayed_ledger(recording: Recording) -> MediaLedger:
-    replayer = Replayer(recording.header.beginning)
+    replayer = Replayer(recording.header.setup)
     for entry in recording.entries():
         assert replayer.step(entry) is None
     return replayer.session.ledger
@@ -407,17 +415,17 @@ def assert_heard_is_recorded(ends: DeviceEnds, recording: Recording) -> None:
     heard = b"".join(raw for kind, raw in ends.sent if kind == "client binary")
     at = 0
     for entry in recording.entries():
-        line = entry.line
-        if isinstance(line, Sent):
+        line = entry.record
+        if isinstance(line, SentAudioRecord):
             piece = heard[at : at + line.n_bytes]
             assert len(piece) == line.n_bytes
             assert crc32(piece) == line.crc
-            assert not line.kept or bytes(entry.samples) == piece
+            assert not line.is_stored or bytes(entry.samples) == piece
             at += line.n_bytes
     assert at == len(heard)
 
 
-def appended(ends: TwoEnds) -> bytes:
+def appended(ends: SocketPair) -> bytes:
     head = b'{"type":"input_audio_buffer.append","audio":"'
     return b"".join(pybase64.b64decode(raw[len(head) : -2]) for raw in ends.texts("upstream") if raw.startswith(head))
 
@@ -432,17 +440,17 @@ def assert_appended_is_recorded(ends: DeviceEnds, recording: Recording) -> None:
     def send(samples: bytes) -> None:
         nonlocal sent
         if gate != "closed":
-            sent += transcoder.shortest_feed(options.input.silence(len(samples)) if gate == "muted" else samples)
+            sent += transcoder.direct_feed(options.input.silence(len(samples)) if gate == "muted" else samples)
 
     for entry in recording.entries():
-        line = entry.line
-        if isinstance(line, InputAudio):
+        line = entry.record
+        if isinstance(line, InputAudioRecord):
             position += line.n_bytes
             if gate == "held":
                 held.add(bytes(entry.samples), line.n_bytes, position, options.input.bytes_per_ms)
             else:
                 send(bytes(entry.samples))
-        replayed: Sequence[Any] = line.do or () if isinstance(line, Happened | SpeechAudio) else ()
+        replayed: Sequence[Any] = line.stored_commands or () if isinstance(line, EventRecord | TtsAudioRecord) else ()
         for command in replayed:
             match command["t"]:
                 case "set_input_gate":
@@ -493,9 +501,9 @@ async def _device_session(
     async with joined(ends):
         for number, (what, value) in enumerate(steps):
             if number == early:
-                ends.hear({"type": "session.created", "session": {}})
+                ends.send_from_upstream({"type": "session.created", "session": {}})
             elif number == early + 4:
-                ends.hear({"type": "session.updated", "session": {}})
+                ends.send_from_upstream({"type": "session.updated", "session": {}})
             await ends.step(what, value)
     ends.close()
     recording = assert_runs_identically(ends.folder)
@@ -503,9 +511,9 @@ async def _device_session(
     assert_heard_is_recorded(ends, recording)
     assert_appended_is_recorded(ends, recording)
     if not any(what in ("hello", "voice") for what, _ in steps):  # a format that changes leaves parts of samples behind
-        ends.said = ends.said[: len(files_of(ends.folder)[CLIENT_AUDIO])]  # too short for an append of its own
+        ends.said = ends.said[: len(files_of(ends.folder)[CLIENT_AUDIO_FILE])]  # too short for an append of its own
         ends.assert_audio_is_recorded()
-    derive(ends.folder)
+    write_derived_files(ends.folder)
     assert_bundle_runs_identically(ends.folder)
 
 
@@ -525,12 +533,14 @@ async def _consenting_session(root: Path, steps: list[Step], at: int, withdrawn_
     async with joined(ends):
         for number, (what, value) in enumerate(steps):
             if number == 2:
-                ends.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
+                ends.send_from_upstream(
+                    {"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}}
+                )
             if number == at:
                 said_before = bytes(ends.said)
-                ends.tell({"type": "consent", "granted": True})
+                ends.send_from_client({"type": "consent", "granted": True})
             if number == withdrawn_at:
-                ends.tell({"type": "consent", "granted": False})
+                ends.send_from_client({"type": "consent", "granted": False})
             await ends.step(what, value)
         was_withdrawn = withdrawn_at is not None and withdrawn_at < len(steps) and not ends.hung_up
     ends.close()
@@ -539,10 +549,10 @@ async def _consenting_session(root: Path, steps: list[Step], at: int, withdrawn_
     elif ends.folder.exists():
         said_after = bytes(ends.said[max(len(said_before) - 1, 0) :])  # half a sample waits for its other half
         has_hello = any(what == "hello" for what, _ in steps)  # which may leave half a sample behind
-        assert has_hello or files_of(ends.folder)[CLIENT_AUDIO] in said_after
+        assert has_hello or files_of(ends.folder)[CLIENT_AUDIO_FILE] in said_after
         if Recording(ends.folder).header.from_start:
             assert_runs_identically(ends.folder)
-        derive(ends.folder)
+        write_derived_files(ends.folder)
 
 
 # -- a Realtime client ------------------------------------------------------------------------------------------------
@@ -553,18 +563,20 @@ class RealtimeEnds(RecordedEnds):
 
     def __init__(self, root: Path, mode: str, *, has_tools: bool, is_beta: bool, is_upstream_beta: bool) -> None:
         now = asyncio.get_running_loop().time()
-        start = RealtimeStart("gpt-realtime", {"instructions": "Be brief."} if has_tools else None)
-        beginning = Beginning.of_realtime("rs_random", TOOLS if has_tools else (), start, Principal("key-1"), now)
+        start = RealtimeSetup("gpt-realtime", {"instructions": "Be brief."} if has_tools else None)
+        beginning = SessionSetup.for_realtime("rs_random", TOOLS if has_tools else (), start, Principal("key-1"), now)
         super().__init__(root, beginning, mode)
         self.core = beginning.realtime_session()
-        codec = FrontCodec(BetaClient() if is_beta else None, BetaUpstream() if is_upstream_beta else None)
+        codec = ProxyCodec(
+            BetaClientDialect() if is_beta else None, BetaUpstreamDialect() if is_upstream_beta else None
+        )
         self.runtime = RealtimeRuntime(self.core, self.client, codec, self._dial, SlowTools(), recorder=self.recorder)
 
     def happen(self, what: str, value: int) -> None:
         if what == "input":
-            self.tell(self._append(value))
+            self.send_from_client(self._append(value))
         elif what == "client":
-            self.tell(self._message(value))
+            self.send_from_client(self._message(value))
         elif what == "end":
             ends = (ev.ServerDraining("maintenance"), ev.KeyRevoked(), ev.DeadlineReached(), ev.ClientMessageStalled())
             self.runtime.dispatch(ends[value % len(ends)])
@@ -632,14 +644,14 @@ async def _realtime_session(root: Path, steps: list[Step], early: int, **kinds: 
     async with joined(ends):
         for number, (what, value) in enumerate(steps):
             if number == early:
-                ends.hear({"type": "session.created", "session": {"type": "realtime"}})
+                ends.send_from_upstream({"type": "session.created", "session": {"type": "realtime"}})
             elif number == early + 4:
-                ends.hear({"type": "session.updated", "session": {"type": "realtime"}})
+                ends.send_from_upstream({"type": "session.updated", "session": {"type": "realtime"}})
             await ends.step(what, value)
     ends.close()
     recording = assert_runs_identically(ends.folder)
     assert sums_of(replayed_ledger(recording)) == sums_of(ends.core.ledger)
     if not kinds["is_upstream_beta"]:  # which makes other events of the model's
         ends.assert_audio_is_recorded()
-    derive(ends.folder)
+    write_derived_files(ends.folder)
     assert_bundle_runs_identically(ends.folder)

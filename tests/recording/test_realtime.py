@@ -14,22 +14,22 @@ from openai import AsyncOpenAI
 
 from audio.files import read_audio
 from relay import load_tools, tool
-from relay.recording.derive.ascii_timeline import draw
+from relay.recording.derive.ascii_timeline import render
 from relay.recording.derive.timeline import Timeline
-from relay.recording.derive.timeline_builder import listen
-from relay.recording.postprocess import repair
-from relay.recording.redact.bundle import bundle
-from relay.recording.redact.rules import redaction
-from relay.recording.replay.against import run
-from relay.recording.replay.as_upstream import RecordedUpstream
+from relay.recording.derive.timeline_builder import build_timeline
+from relay.recording.postprocess import finalize
+from relay.recording.redact.bundle import write_bundle
+from relay.recording.redact.rules import parse_redaction
+from relay.recording.replay.against import replay_against
+from relay.recording.replay.as_upstream import ReplayServer
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
-from relay.recording.store.layout import all_recordings
+from relay.recording.store.layout import list_recordings
 from relay.recording.store.reader import Recording
 from relay.session.realtime.response_queue import ResponseQueue
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.conversations import SAMPLES
-from tests.support.realtime_client import RealtimeClient, realtime_client, registry_of
+from tests.support.realtime_client import RealtimeClient, realtime_client, tool_registry
 from tests.support.relay_server import running_relay
 from tests.support.scripted_recordings import tone
 
@@ -46,7 +46,7 @@ def clock() -> dict[str, str]:
 async def talking(root: Path, mode: str = "on") -> AsyncIterator[tuple[RealtimeClient, ScriptedSession]]:
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, registry_of(clock), record=mode, recordings_dir=root) as relay,
+        running_relay(upstream.url, tool_registry(clock), record=mode, recordings_dir=root) as relay,
         realtime_client(relay) as client,
     ):
         session = await upstream.accept()
@@ -110,12 +110,12 @@ def folder(root: Path) -> Path:
             await a_conversation(client, session)
 
     asyncio.run(record())
-    (found,) = all_recordings(root)
+    (found,) = list_recordings(root)
     return found
 
 
 def timeline_of(folder: Path) -> Timeline:
-    return listen(Recording(folder)).timeline
+    return build_timeline(Recording(folder)).timeline
 
 
 def test_what_was_recorded_runs_identically_and_holds_all_sound(folder: Path) -> None:
@@ -130,10 +130,10 @@ def test_what_was_recorded_runs_identically_and_holds_all_sound(folder: Path) ->
 
 
 def test_a_changed_rule_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ResponseQueue, "tool_returned", lambda *_: None)
+    monkeypatch.setattr(ResponseQueue, "on_tool_finished", lambda *_: None)
     difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
-    assert difference.what.startswith("tool_call_finished(")
+    assert difference.description.startswith("tool_call_finished(")
     assert difference.recorded[0]["t"] == "send_to_upstream"
 
 
@@ -146,15 +146,15 @@ def test_it_is_drawn_as_a_conversation(folder: Path) -> None:
     assert [(item.item_id, item.cut_ms) for item in timeline.heard] == [("item_a", 500), ("item_b", None)]
     assert len(timeline.latencies) == 2
     assert timeline.latencies[0].speech_stopped_ms is not None
-    drawn = "\n".join(draw(timeline))
+    drawn = "\n".join(render(timeline))
     assert "✂ after 0.5 s" in drawn
     assert "pcm16 24000 Hz in" in drawn
-    assert "tracks" in repair(folder).words
+    assert "tracks" in finalize(folder).summary
     assert "light, and what time" in (folder / "transcript.vtt").read_text()
 
 
 def test_a_bundle_runs_identically_too(folder: Path, tmp_path: Path) -> None:
-    report = bundle(folder, tmp_path / "b.zip", redaction(["instructions"], ["light"], ["0-0.9"]))
+    report = write_bundle(folder, tmp_path / "b.zip", parse_redaction(["instructions"], ["light"], ["0-0.9"]))
     assert any("e-mail addresses" in line for line in report)
     assert "identical" in report[-1]
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
@@ -170,11 +170,11 @@ def test_a_bundle_runs_identically_too(folder: Path, tmp_path: Path) -> None:
 async def test_as_the_model_and_as_the_client(folder: Path, tmp_path: Path) -> None:
     said: list[str] = []
     async with (
-        RecordedUpstream(folder, 0, None, said.append) as upstream,
-        running_relay(upstream.url, registry_of(clock)) as relay,
+        ReplayServer(folder, 0, None, said.append) as upstream,
+        running_relay(upstream.url, tool_registry(clock)) as relay,
     ):
-        comparison = await run(folder, relay.ws(), 8.0, tmp_path)
-    assert comparison.unequal(["user", "assistant", "tools"]) == []
+        comparison = await replay_against(folder, relay.ws(), 8.0, tmp_path)
+    assert comparison.differences(["user", "assistant", "tools"]) == []
     assert not any("departs" in line for line in said), said
 
 
@@ -188,7 +188,7 @@ async def test_with_consent_nothing_is_written_before_it(tmp_path: Path) -> None
         await client.send(**append(tone(40)))
         await session.expect_audio(1920)
         assert "relay.consent" not in session.types()
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     assert (folder / "client.pcm").stat().st_size == 1920
     assert not Recording(folder).header.from_start
 
@@ -198,21 +198,21 @@ async def test_consent_from_the_start_and_taken_back(tmp_path: Path) -> None:
         await client.send(type="relay.consent", granted=True)
         await client.send(**append(tone(40)))
         await session.expect_audio(1920)
-    (folder,) = all_recordings(tmp_path)
-    assert verify(Recording(folder)).identical
+    (folder,) = list_recordings(tmp_path)
+    assert verify(Recording(folder)).is_identical
     async with talking(tmp_path, "on") as (client, session):
         await client.send(**append(tone(40)))
         await session.expect_audio(1920)
         await client.send(type="relay.consent", granted=False)
         await client.send(type="input_audio_buffer.commit")
         await session.expect("input_audio_buffer.commit")
-    assert all_recordings(tmp_path) == [folder]
+    assert list_recordings(tmp_path) == [folder]
 
 
 async def test_an_answer_before_the_session_is_configured_is_replayed_and_drawn(tmp_path: Path) -> None:
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, registry_of(clock), record="on", recordings_dir=tmp_path) as relay,
+        running_relay(upstream.url, tool_registry(clock), record="on", recordings_dir=tmp_path) as relay,
         realtime_client(relay) as client,
     ):
         session = await upstream.accept()
@@ -221,8 +221,8 @@ async def test_an_answer_before_the_session_is_configured_is_replayed_and_drawn(
         await session.respond("Welcome.", ms=100)
         await session.emit({"type": "session.updated", "session": {"type": "realtime"}})
         await client.expect("response.done")
-    (folder,) = all_recordings(tmp_path)
-    assert verify(Recording(folder)).identical
+    (folder,) = list_recordings(tmp_path)
+    assert verify(Recording(folder)).is_identical
     assert [answer.status for answer in timeline_of(folder).answers] == ["completed"]
 
 
@@ -231,7 +231,7 @@ async def test_a_dial_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(Exception, match=r"502|504"):
             async with realtime_client(relay):
                 pass
-    assert all_recordings(tmp_path) == []
+    assert list_recordings(tmp_path) == []
 
 
 @pytest.mark.long
@@ -247,7 +247,7 @@ async def test_the_official_client_with_the_local_engine(tmp_path: Path) -> None
                 if event.type == "response.done" and event.response.output:
                     break
         await sdk.close()
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     assert verify(Recording(folder)).difference is None
     timeline = timeline_of(folder)
     assert sorted(run.name for run in timeline.tools) == ["current_time", "roll_dice"]

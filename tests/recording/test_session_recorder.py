@@ -6,35 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.format.lines import End, Happened, InputAudio
+from relay.recording.format.lines import EndRecord, EventRecord, InputAudioRecord
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
-from relay.recording.store.layout import all_recordings, is_live, size_bytes
+from relay.recording.store.layout import folder_size_bytes, is_being_recorded, list_recordings
 from relay.recording.store.reader import Recording
-from relay.recording.store.writer import Batch, Files
+from relay.recording.store.writer import RecordingFiles, WriteBatch
 from relay.session.common.known_secrets import KnownSecrets
 from relay.session.device import events as ev
 from relay.session.device.turns import TurnController
-from relay.session.realtime.events import ClientSaid, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
 from tests.support.recording_stage import (
     RecordedSession,
-    a_turn,
-    lines_of,
+    complete_turn,
+    device_session,
+    read_records,
     realtime_recorder,
-    stage,
-    talking,
-    written,
+    recording_relay,
+    wait_until_written,
 )
 from tests.support.relay_server import DeviceClient
-from tests.support.scripted_recordings import microphone, tone
+from tests.support.scripted_recordings import microphone_audio, tone
 
 
 @pytest.mark.parametrize("mode", ["on", "consent"])
 async def test_audio_stands_in_order_with_all_else(mode: str, tmp_path: Path) -> None:
     audio = tone(400, 24_000)
     async with (
-        stage(tmp_path, mode) as (relay, upstream),
+        recording_relay(tmp_path, mode) as (relay, upstream),
         await DeviceClient.connect(relay.ws("/?rate=24000")) as client,
     ):
         session = await upstream.accept()
@@ -52,33 +52,33 @@ async def test_audio_stands_in_order_with_all_else(mode: str, tmp_path: Path) ->
         await session.expect("conversation.item.create")
         await client.speak(audio[14_400:])
         await session.expect_audio(len(audio))
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     assert (folder / "client.pcm").read_bytes() == audio
     recording = Recording(folder)
     assert recording.header.from_start is (mode == "on")
     sizes = [
-        line.n_bytes if isinstance(line, InputAudio) else 0
-        for line in lines_of(tmp_path)
-        if isinstance(line, InputAudio) or (isinstance(line, Happened) and isinstance(line.event, ev.UserText))
+        line.n_bytes if isinstance(line, InputAudioRecord) else 0
+        for line in read_records(tmp_path)
+        if isinstance(line, InputAudioRecord) or (isinstance(line, EventRecord) and isinstance(line.event, ev.UserText))
     ]
     assert sizes == [*[960] * 10, 4800, 0, 4800]
     if mode == "on":
-        assert verify(recording).identical
+        assert verify(recording).is_identical
 
 
 async def test_what_is_recorded_with_an_event_that_was_searched_is_searched_as_well(tmp_path: Path) -> None:
     """The upstream's events are searched when they are read. With one of them goes what the client said before."""
     service = RecordingService(tmp_path, "on", secrets=KnownSecrets(["pw/0123-abcdef-4567"]))
     recorder = realtime_recorder(service)
-    event = UpstreamSaid(b'{"type":"session.updated"}', {"type": "session.updated"})
-    recorder.event(event, 10.0, (TellUpstream({"type": "x", "text": "said: pw/0123-abcdef-4567"}),))
+    event = RealtimeServerEvent(b'{"type":"session.updated"}', {"type": "session.updated"})
+    recorder.record_event(event, 10.0, (SendToUpstream({"type": "x", "text": "said: pw/0123-abcdef-4567"}),))
     try:
         raise ValueError("failed: pw/0123-abcdef-4567")
     except ValueError:
-        recorder.event(event, 10.1, None)
+        recorder.record_event(event, 10.1, None)
     service.close("rs_1")
     await service.stop()
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     journal = (folder / "journal.jsonl").read_bytes()
     assert b"said: " in journal
     assert b"failed: " in journal
@@ -106,49 +106,51 @@ async def test_a_recording_that_reaches_its_bound_ends_and_its_session_goes_on(t
     log.addHandler(warned)
     try:
         async with (
-            stage(tmp_path, "on", recording_max_mb=0.3) as (relay, upstream),
-            talking(relay, upstream) as (client, session),
+            recording_relay(tmp_path, "on", recording_max_mb=0.3) as (relay, upstream),
+            device_session(relay, upstream) as (client, session),
         ):
             for _ in range(10):
                 await client.speak(tone(1000, 16_000))
             await asyncio.wait_for(warned.event.wait(), 5)
-            await a_turn(client, session)
+            await complete_turn(client, session)
     finally:
         log.removeHandler(warned)
     assert len(warned.texts) == 1
     assert "has reached 0.3 MB (RELAY_RECORDING_MAX_MB); its session goes on" in warned.texts[0]
-    end = lines_of(tmp_path)[-1]
-    assert isinstance(end, End)
+    end = read_records(tmp_path)[-1]
+    assert isinstance(end, EndRecord)
     assert end.reason == "the recording has reached 0.3 MB (RELAY_RECORDING_MAX_MB)"
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     assert 300_000 <= (folder / "client.pcm").stat().st_size < 600_000
     assert b"Hello there." not in (folder / "journal.jsonl").read_bytes()
-    assert verify(Recording(folder)).identical
+    assert verify(Recording(folder)).is_identical
 
 
 async def test_a_recording_at_its_bound_is_locked_until_its_session_ends(tmp_path: Path) -> None:
     """So nobody finishes or prunes it, while the client may still take back its consent."""
     service = RecordingService(tmp_path, "on", recording_max_mb=0.1)
     session = RecordedSession(service)
-    session.feed(*[microphone(1000)] * 9)
-    await written(service)
-    (folder,) = all_recordings(tmp_path)
-    assert is_live(folder)
+    session.feed(*[microphone_audio(1000)] * 9)
+    await wait_until_written(service)
+    (folder,) = list_recordings(tmp_path)
+    assert is_being_recorded(folder)
     service.close(session.session_id)
     await service.stop()
-    assert not is_live(folder)
+    assert not is_being_recorded(folder)
 
 
 async def test_a_realtime_session_s_recording_has_the_same_bound(tmp_path: Path) -> None:
     service = RecordingService(tmp_path, "on", recording_max_mb=0.5)
     recorder = realtime_recorder(service)
     for number in range(100):
-        recorder.event(ClientSaid({"type": "conversation.item.create", "n": number, "text": "x" * 20_000}), 10.0, ())
+        recorder.record_event(
+            RealtimeClientEvent({"type": "conversation.item.create", "n": number, "text": "x" * 20_000}), 10.0, ()
+        )
     service.close("rs_1")
     await service.stop()
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     assert (folder / "journal.jsonl").read_bytes().count(b"RELAY_RECORDING_MAX_MB") == 1
-    assert 500_000 <= size_bytes(folder) < 800_000
+    assert 500_000 <= folder_size_bytes(folder) < 800_000
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
@@ -162,19 +164,19 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
 
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
-    session.feed(microphone(20))
+    session.feed(microphone_audio(20))
     monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
-    session.feed(ev.SessionCreated(), ev.SessionUpdated(), microphone(20))
+    session.feed(ev.SessionCreated(), ev.SessionUpdated(), microphone_audio(20))
     session.recorder.flush()
-    session.feed(microphone(20))
+    session.feed(microphone_audio(20))
     service.close(session.session_id)
     await service.stop()
     assert caplog.text.count("ends early") == 1
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     recording = Recording(folder)
-    assert [type(entry.line) for entry in recording.entries()] == [InputAudio, End]
-    assert (folder / "client.pcm").read_bytes() == microphone(20)
-    assert recording.ended
+    assert [type(entry.record) for entry in recording.entries()] == [InputAudioRecord, EndRecord]
+    assert (folder / "client.pcm").read_bytes() == microphone_audio(20)
+    assert recording.has_end
 
 
 async def test_what_cannot_be_written_down_at_the_end_leaves_the_rest_whole(
@@ -186,28 +188,28 @@ async def test_what_cannot_be_written_down_at_the_end_leaves_the_rest_whole(
     monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
-    session.feed(microphone(20), ev.SessionCreated())
+    session.feed(microphone_audio(20), ev.SessionCreated())
     service.close(session.session_id)
     await service.stop()
     assert caplog.text.count("ends early") == 1
-    assert [type(line) for line in lines_of(tmp_path)] == [InputAudio, End]
-    (folder,) = all_recordings(tmp_path)
-    assert not is_live(folder)
+    assert [type(line) for line in read_records(tmp_path)] == [InputAudioRecord, EndRecord]
+    (folder,) = list_recordings(tmp_path)
+    assert not is_being_recorded(folder)
 
 
 async def test_what_raised_in_the_core_is_in_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("a fault of the rules")
 
-    async with stage(tmp_path, "on") as (relay, upstream), talking(relay, upstream) as (client, _):
+    async with recording_relay(tmp_path, "on") as (relay, upstream), device_session(relay, upstream) as (client, _):
         monkeypatch.setattr(TurnController, "add_typed_turn", fail)
         await client.send(type="text", text="hello")
         assert (await client.expect("error"))["code"] == "internal_error"
     monkeypatch.undo()
-    (folder,) = all_recordings(tmp_path)
+    (folder,) = list_recordings(tmp_path)
     difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
-    assert "user_text" in difference.what
+    assert "user_text" in difference.description
     assert difference.recorded is not None
     assert "raised KeyError" in difference.recorded[0]
 
@@ -215,15 +217,15 @@ async def test_what_raised_in_the_core_is_in_the_journal(tmp_path: Path, monkeyp
 def test_a_file_size_limit_is_a_gap_like_any_other(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    files = Files(tmp_path / "r", b"{}")
-    batch = Batch((bytes(3000), b"", b"", b""), b'{"now":1.0,"in":3000}\n', 1, 1.0, 1.0)
-    files.put(batch)
+    files = RecordingFiles(tmp_path / "r", b"{}")
+    batch = WriteBatch((bytes(3000), b"", b"", b""), b'{"now":1.0,"in":3000}\n', 1, 1.0, 1.0)
+    files.write_batch(batch)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
     try:
-        files.put(batch)
+        files.write_batch(batch)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    files.put(batch)
+    files.write_batch(batch)
     files.close()
     assert (tmp_path / "r" / "client.pcm").stat().st_size == 6000
     assert (tmp_path / "r" / "journal.jsonl").read_text().splitlines()[1].startswith('{"gap":{"records":1')

@@ -8,24 +8,24 @@ import pytest
 import soundfile
 
 from audio.formats import AudioFormat
-from relay.recording.derive.ascii_timeline import draw
-from relay.recording.derive.timeline_builder import listen
-from relay.recording.format.lines import SpeechAudio
-from relay.recording.postprocess import repair
-from relay.recording.redact.bundle import bundle
-from relay.recording.redact.rules import redaction
+from relay.recording.derive.ascii_timeline import render
+from relay.recording.derive.timeline_builder import build_timeline
+from relay.recording.format.lines import TtsAudioRecord
+from relay.recording.postprocess import finalize
+from relay.recording.redact.bundle import write_bundle
+from relay.recording.redact.rules import parse_redaction
 from relay.recording.replay.verify import verify
 from relay.recording.store.reader import Recording
 from relay.session.common.media_types import TtsAudioDelta
 from relay.session.common.model import DeviceOptions
-from tests.support.scripted_recordings import make_recording, spoke, voiced_conversation
+from tests.support.scripted_recordings import make_recording, tts_audio, tts_conversation
 
-FIRST, SECOND = spoke("One two three four. ", 2000), spoke("Call 030 1234567. ", 1800)
+FIRST, SECOND = tts_audio("One two three four. ", 2000), tts_audio("Call 030 1234567. ", 1800)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return make_recording(tmp_path, voiced_conversation(), voice_id="voice-1")
+    return make_recording(tmp_path, tts_conversation(), voice_id="voice-1")
 
 
 def test_the_voice_stands_in_a_file_of_its_own_and_runs_identically(folder: Path) -> None:
@@ -38,9 +38,9 @@ def test_the_voice_stands_in_a_file_of_its_own_and_runs_identically(folder: Path
 
 def spoken(folder: Path) -> list[TtsAudioDelta]:
     return [
-        TtsAudioDelta(entry.line.context_id, bytes(entry.samples), entry.line.alignment)
+        TtsAudioDelta(entry.record.context_id, bytes(entry.samples), entry.record.alignment)
         for entry in Recording(folder).entries()
-        if isinstance(entry.line, SpeechAudio)
+        if isinstance(entry.record, TtsAudioRecord)
     ]
 
 
@@ -54,7 +54,7 @@ def test_one_other_sample_of_the_voice_is_found(folder: Path) -> None:
         file.write(b"\x55\x55")
     difference = verify(Recording(folder)).difference
     assert difference is not None
-    assert difference.now == 5001.8
+    assert difference.time_s == 5001.8
 
 
 def test_a_client_of_another_rate_is_sent_the_same_again(tmp_path: Path) -> None:
@@ -69,12 +69,12 @@ def test_a_client_of_another_rate_is_sent_the_same_again(tmp_path: Path) -> None
 def _at_24k() -> list:  # the voice has no 48 kHz: it is asked for 24
     texts = {FIRST: ("One two three four. ", 2000), SECOND: ("Call 030 1234567. ", 1800)}
     return [
-        (at, spoke(*texts[event], rate_hz=24_000) if event in texts else event) for at, event in voiced_conversation()
+        (at, tts_audio(*texts[event], rate_hz=24_000) if event in texts else event) for at, event in tts_conversation()
     ]
 
 
 def test_show_says_who_spoke_what_was_heard_and_whose_delay_it_was(folder: Path) -> None:
-    text = "\n".join(draw(listen(Recording(folder)).timeline, 100))
+    text = "\n".join(render(build_timeline(Recording(folder)).timeline, 100))
     assert " · elevenlabs:voice-1" in text
     assert "One two ✂ after 1.0 s; unheard: three four. Call 030 1234567." in text
     assert "first word from the model +300 ms, first sound from the voice +100 ms" in text
@@ -82,7 +82,7 @@ def test_show_says_who_spoke_what_was_heard_and_whose_delay_it_was(folder: Path)
 
 
 def test_the_heard_track_holds_the_voice_as_far_as_it_was_heard(folder: Path) -> None:
-    repair(folder)
+    finalize(folder)
     samples, rate = soundfile.read(folder / "assistant.flac", dtype="int16")
     loud = np.flatnonzero(np.abs(samples.astype(int)) > 500)
     assert rate == 16_000
@@ -92,14 +92,14 @@ def test_the_heard_track_holds_the_voice_as_far_as_it_was_heard(folder: Path) ->
 def test_a_voice_that_is_not_whole_on_the_disk_is_cut_off(folder: Path) -> None:
     with (folder / "voice.pcm").open("r+b") as file:
         file.truncate(len(FIRST.samples) + 10)
-    repaired = repair(folder)
+    repaired = finalize(folder)
     assert repaired.cut_lines > 1
     assert verify(Recording(folder)).difference is None
     assert spoken(folder) == [FIRST]
 
 
 def bundled(folder: Path, tmp_path: Path, *spans: str) -> Path:
-    bundle(folder, tmp_path / "bundle.zip", redaction((), (), spans))
+    write_bundle(folder, tmp_path / "bundle.zip", parse_redaction((), (), spans))
     zipfile.ZipFile(tmp_path / "bundle.zip").extractall(tmp_path / "opened")
     return tmp_path / "opened" / folder.name
 
@@ -123,6 +123,6 @@ def test_a_silenced_span_takes_the_voice_with_it(folder: Path, tmp_path: Path) -
 
 
 def test_where_nothing_is_to_be_taken_out_the_times_stay(tmp_path: Path) -> None:
-    events = [(at, event) for at, event in voiced_conversation() if "1234567" not in str(event) and event != SECOND]
+    events = [(at, event) for at, event in tts_conversation() if "1234567" not in str(event) and event != SECOND]
     copy = bundled(make_recording(tmp_path, events, voice_id="voice-1"), tmp_path)
     assert (copy / "journal.jsonl").read_text().count('"chars"') == 1

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from audio.formats import AudioFormat
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from audio.transcode import Transcoder
 from relay.runtime.uplink import MAX_UNSENT_BYTES
 from relay.session.common.limits import STALL_TIMEOUT_S
@@ -42,7 +42,7 @@ def words(response: int, item: int, text: str) -> dict[str, Any]:
 
 def appended(stage: RuntimeStage) -> bytes:
     """The audio that the upstream was sent."""
-    return b"".join(base64.b64decode(event["audio"]) for event in stage.asked() if "audio" in event)
+    return b"".join(base64.b64decode(event["audio"]) for event in stage.upstream_requests() if "audio" in event)
 
 
 # -- random sessions against a simple model ---------------------------------------------------------------------------
@@ -107,7 +107,7 @@ class Model:
         assert b"".join(pcm for _, pcm, is_discarded, _ in outputs if not is_discarded) == self.accepted
         assert b"".join(pcm for _, pcm, is_discarded, _ in outputs if is_discarded) == self.discarded
         assert ledger.output_bytes == len(self.accepted)
-        assert b"".join(entry[1] for entry in recorder.all("sent")) == stage.heard()
+        assert b"".join(entry[1] for entry in recorder.all("sent")) == stage.sent_audio()
 
 
 @given(_steps, st.sampled_from([24_000, 16_000]))
@@ -121,15 +121,15 @@ def test_random_sessions_agree_with_the_model(steps: list[tuple[str, Any]], rate
             for kind, what in steps:
                 match kind:
                     case "microphone":
-                        stage.say(what)
+                        stage.send_audio(what)
                         model.microphone(what)
                     case "audio":
-                        stage.hear(delta(*what))
+                        stage.send_from_upstream(delta(*what))
                         model.audio(*what)
                     case "upstream":
-                        stage.hear(what)
+                        stage.send_from_upstream(what)
                     case "client":
-                        stage.tell(what)
+                        stage.send_from_client(what)
                     case _:
                         await pass_time(what)
             model.check()
@@ -149,18 +149,18 @@ def test_a_client_hears_every_part_whole_and_converted_as_one_stream(
             parts: dict[int, bytes] = {1: b"", 2: b""}
             for item, pcm in sorted(deltas, key=lambda one: one[0]):
                 pcm = pcm[: len(pcm) // 2 * 2]
-                stage.hear(delta(1, item, pcm))
+                stage.send_from_upstream(delta(1, item, pcm))
                 parts[item] += pcm
             expected = b""
             for item, pcm in parts.items():
                 if pcm:
                     done = {"response_id": "resp_1", "item_id": f"item_{item}", "content_index": 0}
-                    stage.hear({"type": "response.output_audio.done", **done})
+                    stage.send_from_upstream({"type": "response.output_audio.done", **done})
                 down = Transcoder(AudioFormat("pcm16", 24_000), AudioFormat("pcm16", rate_hz))  # type: ignore[arg-type]
                 expected += bytes(down.feed(pcm)) + down.flush() if pcm else b""
             await pass_time(60)
             if len([pcm for pcm in parts.values() if pcm]) == 1 or rate_hz == 24_000:
-                assert stage.heard() == expected
+                assert stage.sent_audio() == expected
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(play())
@@ -172,12 +172,12 @@ def test_a_client_hears_every_part_whole_and_converted_as_one_stream(
 @in_virtual_time
 async def test_audio_before_the_session_is_ready_is_held_and_keeps_its_place() -> None:
     async with running() as stage:
-        stage.say(b"\1\1" * 480)
-        stage.tell({"type": "text", "text": "typed in between"})
-        stage.say(b"\2\2" * 480)
+        stage.send_audio(b"\1\1" * 480)
+        stage.send_from_client({"type": "text", "text": "typed in between"})
+        stage.send_audio(b"\2\2" * 480)
         assert appended(stage) == b""
-        stage.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
-        kinds = [event["type"] for event in stage.asked()]
+        stage.send_from_upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
+        kinds = [event["type"] for event in stage.upstream_requests()]
         assert appended(stage) == b"\1\1" * 480 + b"\2\2" * 480
         assert [kind for kind in kinds if kind != "session.update"] == [
             "input_audio_buffer.append", "conversation.item.create", "response.create", "input_audio_buffer.append",
@@ -196,11 +196,13 @@ async def test_frames_too_short_for_a_message_of_their_own_are_gathered_in_order
             stage.sent.clear()
             for frame in frames:
                 if isinstance(frame, str):
-                    stage.tell({"type": frame})
+                    stage.send_from_client({"type": frame})
                 else:
-                    stage.say(said[:frame])
+                    stage.send_audio(said[:frame])
                     said = said[frame:]
-            return [base64.b64decode(one["audio"]) if "audio" in one else one["type"] for one in stage.asked()]
+            return [
+                base64.b64decode(one["audio"]) if "audio" in one else one["type"] for one in stage.upstream_requests()
+            ]
 
         whole = said
         assert says(*[3] * 159) == [], "477 bytes: not yet 10 ms"
@@ -218,14 +220,14 @@ async def test_a_hello_that_is_refused_while_the_user_speaks_loses_nothing(lengt
     async with running() as stage:
         stage.ready()
         said = bytes(range(256)) * 20
-        stage.tell('{"type":"hello","v":1,"instructions":"Be brief."}')
-        update = stage.asked()[-1]
+        stage.send_from_client('{"type":"hello","v":1,"instructions":"Be brief."}')
+        update = stage.upstream_requests()[-1]
         assert update["type"] == "session.update"
         sent_bytes = 0
         for n_bytes in (*lengths, 0, 960, 960):
             if not n_bytes:
-                stage.hear({"type": "error", "error": {"message": "no", "event_id": update["event_id"]}})
-            stage.say(said[sent_bytes : sent_bytes + n_bytes])
+                stage.send_from_upstream({"type": "error", "error": {"message": "no", "event_id": update["event_id"]}})
+            stage.send_audio(said[sent_bytes : sent_bytes + n_bytes])
             sent_bytes += n_bytes
         assert appended(stage) == said[: sent_bytes // 2 * 2]
 
@@ -237,16 +239,16 @@ async def test_audio_that_an_upstream_does_not_read_is_dropped_and_told_once() -
         stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
         stage.upstream.pause_writing()
         for _ in range(3):
-            stage.say(bytes(960))
+            stage.send_audio(bytes(960))
         assert appended(stage) == b""
         assert [one["code"] for one in stage.messages()] == ["audio_backlog"]
         stage.upstream_transport.unsent_bytes = 0
         stage.upstream.resume_writing()
-        stage.say(bytes(960))
+        stage.send_audio(bytes(960))
         assert appended(stage) == bytes(960)
         stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
         stage.upstream.pause_writing()
-        stage.say(bytes(960))
+        stage.send_audio(bytes(960))
         assert [one["code"] for one in stage.messages()] == ["audio_backlog"] * 2, "told again the next time"
 
 
@@ -257,7 +259,7 @@ async def test_audio_that_an_upstream_does_not_read_is_dropped_and_told_once() -
 async def test_a_part_is_announced_before_its_first_audio_and_recorded_after_its_edge() -> None:
     async with running() as stage:
         stage.ready()
-        stage.hear(delta(1, 1, bytes(4800)), delta(1, 1, bytes(4800)))
+        stage.send_from_upstream(delta(1, 1, bytes(4800)), delta(1, 1, bytes(4800)))
         kinds = [one["type"] if kind == "client text" else kind for kind, raw in stage.sent for one in [_json(raw)]]
         assert kinds == ["event", "audioStart", "client binary", "client binary"]
         assert [entry[:2] for entry in stage.recorder.entries if entry[0] != "sent"] == [
@@ -273,9 +275,9 @@ async def test_a_part_is_announced_before_its_first_audio_and_recorded_after_its
 async def test_audio_of_a_response_that_was_given_up_is_recorded_and_goes_no_further() -> None:
     async with running() as stage:
         stage.ready()
-        stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(4800)))
-        stage.hear(SPEECH_STARTED, delta(1, 1, b"\1\1" * 100))
-        assert stage.heard() == bytes(4800)
+        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(4800)))
+        stage.send_from_upstream(SPEECH_STARTED, delta(1, 1, b"\1\1" * 100))
+        assert stage.sent_audio() == bytes(4800)
         assert stage.recorder.all("output")[-1][1:3] == (b"\1\1" * 100, True)
         assert stage.core.ledger.output_bytes == 4800
 
@@ -284,13 +286,13 @@ async def test_audio_of_a_response_that_was_given_up_is_recorded_and_goes_no_fur
 async def test_audio_that_comes_after_the_end_of_the_session_goes_nowhere() -> None:
     async with running() as stage:
         stage.ready()
-        stage.hear(delta(1, 1, bytes(480)))
-        stage.tell({"type": "bye"})
+        stage.send_from_upstream(delta(1, 1, bytes(480)))
+        stage.send_from_client({"type": "bye"})
         stage.sent.clear()
         stage.runtime.dispatch(ev.DeadlineReached())
         stage.upstream_transport.is_close_frame_sent = False  # as for what was read before, and waits its turn
-        stage.hear(delta(1, 1, bytes(480)), delta(2, 2, bytes(480)))
-        assert stage.heard() == b""
+        stage.send_from_upstream(delta(1, 1, bytes(480)), delta(2, 2, bytes(480)))
+        assert stage.sent_audio() == b""
         assert [entry[2] for entry in stage.recorder.all("output")] == [False, True, True]
 
 
@@ -298,8 +300,8 @@ async def test_audio_that_comes_after_the_end_of_the_session_goes_nowhere() -> N
 async def test_audio_that_is_not_base64_is_counted_and_left_out() -> None:
     async with running() as stage:
         stage.ready()
-        stage.hear({**delta(1, 1, b""), "delta": "????"}, delta(1, 1, bytes(480)))
-        assert stage.heard() == bytes(480)
+        stage.send_from_upstream({**delta(1, 1, b""), "delta": "????"}, delta(1, 1, bytes(480)))
+        assert stage.sent_audio() == bytes(480)
         assert stage.core.ignored == {"(malformed)": 1}
 
 
@@ -308,7 +310,7 @@ async def test_a_very_long_delta_is_taken_apart() -> None:
     async with running() as stage:
         stage.ready()
         pcm = bytes(range(256)) * 1000
-        stage.hear(delta(1, 1, pcm))
+        stage.send_from_upstream(delta(1, 1, pcm))
         assert b"".join(entry[1] for entry in stage.recorder.all("output")) == pcm
         assert max(len(entry[1]) for entry in stage.recorder.all("output")) == 48 * 1024
 
@@ -330,8 +332,8 @@ async def test_the_observer_sees_every_event_with_its_time_and_its_commands() ->
     async with running(observer=observe) as stage:
         stage.ready()
         await pass_time(1.5)
-        stage.tell({"type": "interrupt"})
-        stage.say(bytes(960))
+        stage.send_from_client({"type": "interrupt"})
+        stage.send_audio(bytes(960))
         assert seen == [
             ("UpstreamOpened", 0.0, 0), ("SessionCreated", 0.0, 1), ("SessionUpdated", 0.0, 2), ("Interrupt", 1.5, 0)
         ]  # fmt: skip
@@ -341,8 +343,8 @@ async def test_the_observer_sees_every_event_with_its_time_and_its_commands() ->
 async def test_what_happens_during_an_event_waits_for_its_end() -> None:
     async with running() as stage:
         stage.ready()
-        stage.hear(delta(1, 1, bytes(4800)))
-        stage.hear(SPEECH_STARTED)
+        stage.send_from_upstream(delta(1, 1, bytes(4800)))
+        stage.send_from_upstream(SPEECH_STARTED)
         events = [entry[1] for entry in stage.recorder.all("event")]
         assert events == ["OutputAudioStarted", "FirstAudioSent", "SpeechStarted", "PlayoutCleared"]
         assert [one["type"] for one in stage.messages()][-2:] == ["event", "interrupted"]
@@ -352,7 +354,7 @@ async def test_what_happens_during_an_event_waits_for_its_end() -> None:
 async def test_a_deadline_brings_a_tick() -> None:
     async with running() as stage:
         stage.ready()
-        stage.tell({"type": "text", "text": "hello"})
+        stage.send_from_client({"type": "text", "text": "hello"})
         await pass_time(STALL_TIMEOUT_S - 1)
         assert not [one for one in stage.messages() if one["type"] == "error"]
         await pass_time(1.1)
@@ -363,10 +365,10 @@ async def test_a_deadline_brings_a_tick() -> None:
 async def test_audio_alone_keeps_a_response_from_being_given_up() -> None:
     async with running() as stage:
         stage.ready()
-        stage.hear({"type": "response.created", "response": {"id": "resp_1"}})
+        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
         for _ in range(5):
             await pass_time(STALL_TIMEOUT_S - 1)
-            stage.hear(delta(1, 1, bytes(480)))
+            stage.send_from_upstream(delta(1, 1, bytes(480)))
         assert not [one for one in stage.messages() if one["type"] == "error"]
         await pass_time(STALL_TIMEOUT_S + 0.1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
@@ -375,18 +377,18 @@ async def test_audio_alone_keeps_a_response_from_being_given_up() -> None:
 class SilentVoice:
     """Does as it is asked, and never says anything."""
 
-    def carry_out(self, command: cmd.TtsCommand) -> None: ...
+    def execute(self, command: cmd.TtsCommand) -> None: ...
 
     async def stop(self) -> None: ...
 
 
 @in_virtual_time
 async def test_a_voice_that_says_nothing_is_given_up_though_the_upstream_has_only_sent_words() -> None:
-    async with running(speech=TtsOptions(), voice=lambda _: SilentVoice()) as stage:
+    async with running(speech=TtsOptions(), connect_tts=lambda _: SilentVoice()) as stage:
         stage.ready()
         stage.runtime.dispatch(ev.TtsConnected())
         text = words(1, 1, "Hello. And ") | {"type": "response.output_text.delta"}
-        stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, text)
+        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, text)
         await pass_time(VOICE_STALL_S + 0.1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["voice_failed"]
 
@@ -403,7 +405,7 @@ async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connecti
 
         with monkeypatch.context() as patch:
             patch.setattr(stage.core, "handle", fail)
-            stage.tell({"type": "interrupt"})
+            stage.send_from_client({"type": "interrupt"})
         assert stage.sent[-1][0] == "client cut"
         assert caplog.text.count("a bug") >= 2
 
@@ -411,10 +413,10 @@ async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connecti
 class Failing(ListRecorder):
     """Stands for a failure of ours in the middle of an audio line."""
 
-    def input(self, payload: Chunk, now: float) -> None:
+    def record_input(self, payload: BytesLike, now: float) -> None:
         raise RuntimeError("a bug in the uplink")
 
-    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+    def record_output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         raise RuntimeError("a bug in the downlink")
 
 
@@ -426,10 +428,10 @@ async def test_a_failure_of_ours_at_audio_ends_the_session_and_is_told(
     async with running(recorder=Failing()) as stage:
         stage.ready()
         if line == "uplink":
-            stage.say(bytes(960))
+            stage.send_audio(bytes(960))
         else:
             others = BURST_MESSAGES if line == "downlink after a burst" else 0
-            stage.hear(*[{"type": "rate_limits.updated"}] * others, delta(1, 1, bytes(960)))
+            stage.send_from_upstream(*[{"type": "rate_limits.updated"}] * others, delta(1, 1, bytes(960)))
             await pass_time(1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["internal_error"]
         assert ("client close", b"1011") in stage.sent
@@ -452,12 +454,12 @@ async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None
     }  # fmt: skip
     async with running(tools=Slow()) as stage:
         stage.ready()
-        stage.hear(
+        stage.send_from_upstream(
             {"type": "response.created", "response": {"id": "resp_1"}},
             {"type": "response.done", "response": {"id": "resp_1", "status": "completed", "output": [call]}},
         )
         await started.wait()
-        stage.say(bytes(960))
+        stage.send_audio(bytes(960))
         assert stage.sent[-1][0] == "upstream text", "the microphone does not wait for the tool"
         release.set()
         await pass_time(0.1)

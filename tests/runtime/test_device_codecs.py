@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from picows import WSMsgType
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.device.codec import DeviceCodec
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.media_types import AudioDelta, PartKey
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
@@ -25,15 +25,15 @@ MS_BYTES = 48
 class TextCodec(DeviceCodec):
     """The device protocol, with audio as text; messages that begin with "?" mean nothing."""
 
-    takes_binary_audio = False
+    accepts_binary_audio = False
 
-    def decode_text(self, message: Chunk) -> ev.ClientEvent | bytes | None:
+    def decode_text(self, message: BytesLike) -> ev.ClientEvent | bytes | None:
         raw = bytes(message)
         if raw.startswith(b"?"):
             return None
         return base64.b64decode(raw[1:]) if raw.startswith(b"+") else super().decode_text(raw)
 
-    def encode_audio(self, part: PartKey, samples: Chunk) -> list[bytes]:
+    def encode_audio(self, part: PartKey, samples: BytesLike) -> list[bytes]:
         return [json.dumps({"of": part[0], "audio": base64.b64encode(samples).decode()}).encode(), b'{"mark":1}']
 
     def encode(self, message: cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd) -> bytes | None:
@@ -49,10 +49,10 @@ async def test_audio_in_text_goes_the_way_of_audio_and_is_charged_as_such() -> N
     async with running(client_codec=TextCodec()) as stage:
         stage.ready()
         frames = [bytes([number % 256]) * 10 * MS_BYTES for number in range(400)]
-        stage.tell(*map(spoken, frames))
+        stage.send_from_client(*map(spoken, frames))
         assert appended(stage) == b"".join(frames)
         assert stage.messages() == []
-        stage.tell(*[spoken(bytes(100 * MS_BYTES))] * 100)
+        stage.send_from_client(*[spoken(bytes(100 * MS_BYTES))] * 100)
         assert [message["code"] for message in stage.messages()] == ["too_fast"]
 
 
@@ -60,7 +60,7 @@ async def test_audio_in_text_goes_the_way_of_audio_and_is_charged_as_such() -> N
 async def test_a_long_text_with_little_audio_is_charged_as_a_message_too() -> None:
     async with running(client_codec=TextCodec()) as stage:
         stage.ready()
-        stage.tell(*[spoken(bytes(2 * MS_BYTES)) + b" " * 2000] * 400)
+        stage.send_from_client(*[spoken(bytes(2 * MS_BYTES)) + b" " * 2000] * 400)
         assert [message["code"] for message in stage.messages()] == ["too_fast"]
         assert appended(stage) == bytes(400 * 2 * MS_BYTES)
 
@@ -69,8 +69,12 @@ async def test_a_long_text_with_little_audio_is_charged_as_a_message_too() -> No
 async def test_a_short_frame_is_sent_before_what_follows_it() -> None:
     async with running(client_codec=TextCodec()) as stage:
         stage.ready()
-        stage.tell(spoken(bytes(200 * MS_BYTES)), spoken(b"\1\2" * 20), '{"type":"commit"}')
-        assert [event["type"].rpartition(".")[2] for event in stage.asked()] == ["append", "append", "commit"]
+        stage.send_from_client(spoken(bytes(200 * MS_BYTES)), spoken(b"\1\2" * 20), '{"type":"commit"}')
+        assert [event["type"].rpartition(".")[2] for event in stage.upstream_requests()] == [
+            "append",
+            "append",
+            "commit",
+        ]
         assert appended(stage).endswith(b"\1\2" * 20)
 
 
@@ -78,7 +82,7 @@ async def test_a_short_frame_is_sent_before_what_follows_it() -> None:
 async def test_a_text_that_means_nothing_is_charged_as_a_message() -> None:
     async with running(client_codec=TextCodec()) as stage:
         stage.ready()
-        stage.tell(*["?"] * 400)
+        stage.send_from_client(*["?"] * 400)
         assert [message["code"] for message in stage.messages()] == ["too_fast"]
 
 
@@ -86,7 +90,7 @@ async def test_a_text_that_means_nothing_is_charged_as_a_message() -> None:
 async def test_binary_messages_are_faults_where_they_are_no_audio() -> None:
     async with running(client_codec=TextCodec()) as stage:
         stage.ready()
-        stage.say(bytes(960))
+        stage.send_audio(bytes(960))
         [fault] = stage.messages()
         assert (fault["code"], appended(stage)) == ("bad_message", b"")
 
@@ -96,23 +100,23 @@ async def test_audio_for_the_client_as_text_at_once_and_from_the_queue() -> None
     async with running(client_codec=TextCodec()) as stage:
         stage.ready()
         pcm = bytes(range(240)) * 400  # 2 s, of which one may be ahead
-        stage.hear({"type": "response.created", "response": {"id": "resp_1"}})
-        stage.hear(*(delta(1, 1, pcm[start : start + 4800]) for start in range(0, len(pcm), 4800)))
+        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
+        stage.send_from_upstream(*(delta(1, 1, pcm[start : start + 4800]) for start in range(0, len(pcm), 4800)))
         await pass_time(3)
         kinds = [next(iter(message)) for message in stage.messages()]
         assert kinds == ["of", "mark"] * (len(kinds) // 2)
         sent = [base64.b64decode(message["audio"]) for message in stage.messages() if "audio" in message]
         assert b"".join(sent) == pcm
         assert [samples for _, samples in stage.recorder.all("sent")] == sent
-        assert stage.heard() == b""
+        assert stage.sent_audio() == b""
 
 
-class SparseCodec(RealtimeCodec):
+class SparseCodec(OpenAIUpstreamCodec):
     """An upstream that cannot commit, takes audio in another message, and may say everything twice."""
 
     append_template = b'{"type":"sparse.append","audio":"%b"}'
 
-    def decode(self, frame: Chunk) -> list[ev.UpstreamEvent | AudioDelta]:
+    def decode(self, frame: BytesLike) -> list[ev.UpstreamEvent | AudioDelta]:
         return [*itertools.repeat(super().decode(frame), 2)]
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes | None:
@@ -123,20 +127,20 @@ class SparseCodec(RealtimeCodec):
 async def test_what_the_upstream_has_no_message_for_is_not_sent() -> None:
     async with running(upstream_codec=SparseCodec()) as stage:
         stage.ready()
-        stage.say(bytes(200 * MS_BYTES))
-        stage.tell('{"type":"commit"}', '{"type":"clear"}')
-        assert [event["type"] for event in stage.asked()] == ["sparse.append", "input_audio_buffer.clear"]
+        stage.send_audio(bytes(200 * MS_BYTES))
+        stage.send_from_client('{"type":"commit"}', '{"type":"clear"}')
+        assert [event["type"] for event in stage.upstream_requests()] == ["sparse.append", "input_audio_buffer.clear"]
 
 
 @in_virtual_time
 async def test_a_message_of_the_upstreams_may_be_several_events() -> None:
     async with running(upstream_codec=SparseCodec()) as stage:
         stage.ready()
-        stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, b"\1\2" * 480))
-        assert stage.heard() == b"\1\2" * 960
+        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, b"\1\2" * 480))
+        assert stage.sent_audio() == b"\1\2" * 960
 
 
-class SilentCodec(RealtimeCodec):
+class SilentCodec(OpenAIUpstreamCodec):
     """An upstream that says nothing before it has its settings, which it takes once."""
 
     opened = ev.SessionCreated("silent-1")
@@ -153,15 +157,15 @@ class SilentCodec(RealtimeCodec):
 @in_virtual_time
 async def test_an_upstream_that_waits_for_its_settings_and_takes_them_once() -> None:
     async with running(upstream_codec=SilentCodec()) as stage:
-        assert [event["type"] for event in stage.asked()] == ["session.update"]
-        stage.hear({"type": "session.updated", "session": {}})
-        stage.tell('{"type":"hello","instructions":"Be brief."}', '{"type":"clear"}')
+        assert [event["type"] for event in stage.upstream_requests()] == ["session.update"]
+        stage.send_from_upstream({"type": "session.updated", "session": {}})
+        stage.send_from_client('{"type":"hello","instructions":"Be brief."}', '{"type":"clear"}')
         connected, refused, ready = stage.messages()
         assert (connected["name"], ready["type"]) == ("AIConnected", "ready")
         assert (refused["code"], refused["message"]) == ("hello_refused", "Too late.")
-        assert len(stage.asked()) == 1
+        assert len(stage.upstream_requests()) == 1
         assert ("event", "InputCleared") in [entry[:2] for entry in stage.recorder.entries]
-        stage.say(bytes(200 * MS_BYTES))
+        stage.send_audio(bytes(200 * MS_BYTES))
         assert appended(stage)
 
 
@@ -170,12 +174,14 @@ async def test_an_upstream_may_send_its_messages_as_binary() -> None:
     async with running() as stage:
         stage.ready()
         created = {"type": "response.created", "response": {"id": "resp_1"}}
-        stage.hear(created, delta(1, 1, b"\1\2" * 480), kind=WSMsgType.BINARY)
-        assert stage.heard() == b"\1\2" * 480
+        stage.send_from_upstream(created, delta(1, 1, b"\1\2" * 480), kind=WSMsgType.BINARY)
+        assert stage.sent_audio() == b"\1\2" * 480
 
 
 def speak(stage: RuntimeStage) -> None:
-    stage.hear({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(2000 * MS_BYTES)))
+    stage.send_from_upstream(
+        {"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(2000 * MS_BYTES))
+    )
 
 
 def nothing(_: RuntimeStage) -> None:
@@ -185,13 +191,13 @@ def nothing(_: RuntimeStage) -> None:
 @pytest.mark.parametrize(
     ("broken", "before", "when"),
     [
-        (("decode_text",), nothing, lambda stage: stage.tell("{}", "{}", "{}")),
-        (("encode",), nothing, lambda stage: stage.tell("{}")),
-        (("decode_text", "encode"), nothing, lambda stage: stage.tell("{}", "{}")),
+        (("decode_text",), nothing, lambda stage: stage.send_from_client("{}", "{}", "{}")),
+        (("encode",), nothing, lambda stage: stage.send_from_client("{}")),
+        (("decode_text", "encode"), nothing, lambda stage: stage.send_from_client("{}", "{}")),
         (("encode_audio",), nothing, speak),
         (("encode_audio",), speak, nothing),  # what waits is sent by a timer
-        (("decode_upstream",), nothing, lambda stage: stage.hear({"type": "x"}, {"type": "x"})),
-        (("encode_upstream",), nothing, lambda stage: stage.tell('{"type":"text","text":"Hi."}')),
+        (("decode_upstream",), nothing, lambda stage: stage.send_from_upstream({"type": "x"}, {"type": "x"})),
+        (("encode_upstream",), nothing, lambda stage: stage.send_from_client('{"type":"text","text":"Hi."}')),
     ],
 )
 @in_virtual_time
@@ -202,7 +208,7 @@ async def test_a_codec_that_raises_ends_its_session_with_one_line_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     is_broken = False
-    client_codec, upstream_codec = TextCodec(), RealtimeCodec()
+    client_codec, upstream_codec = TextCodec(), OpenAIUpstreamCodec()
 
     def breakable(method: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args: 1 // 0 if is_broken else method(*args)

@@ -1,6 +1,6 @@
 """Half duplex: the client has played everything, and the room is silent."""
 
-from relay.runtime.timers import ECHO_TAIL_MS, PlayedOutWait
+from relay.runtime.timers import ECHO_TAIL_MS, PlayoutEndTimer
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 
@@ -10,7 +10,7 @@ class Client:
     def __init__(self) -> None:
         self.unplayed_ms: float | None = 0.0
         self.reports = 0
-        self.wait = PlayedOutWait(lambda: self.unplayed_ms, self.report)
+        self.wait = PlayoutEndTimer(lambda: self.unplayed_ms, self.report)
 
     def report(self) -> None:
         self.reports += 1

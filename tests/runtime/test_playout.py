@@ -4,14 +4,14 @@ import pytest
 
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, AudioFormat
 from relay.protocols.device.decoder import MIN_AHEAD_MS
-from relay.runtime.playout import MAX_QUEUED, MAX_QUEUED_MS
+from relay.runtime.playout import MAX_QUEUED_ENTRIES, MAX_QUEUED_MS
 from relay.runtime.timers import ECHO_TAIL_MS, MAX_STALL_S, MAX_UNSENT_BYTES
 from relay.session.common.model import DeviceOptions, SentAudio
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.playback import JITTER_BUFFER_MS, MAX_PLAYBACK_PARTS
 from relay.session.device.playout_pacing import CHUNK_MS, MIN_HEADROOM_MS
-from tests.support.playout_stage import Stage, sent_bytes
+from tests.support.playout_stage import PlayoutStage, sent_bytes
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 # -- pacing -----------------------------------------------------------------------------------------------------------
@@ -19,7 +19,7 @@ from tests.support.virtual_time import in_virtual_time, pass_time
 
 @in_virtual_time
 async def test_without_a_bound_everything_goes_out_at_once() -> None:
-    stage = Stage(max_ahead_ms=None)
+    stage = PlayoutStage(max_ahead_ms=None)
     pcm = stage.item("item_1", 20_000)
     assert stage.audio == pcm
     assert stage.sequence() == ["audioStart item_1", "audio", "audioEnd item_1"]
@@ -27,7 +27,7 @@ async def test_without_a_bound_everything_goes_out_at_once() -> None:
 
 @in_virtual_time
 async def test_with_a_bound_only_so_much_is_ahead_and_the_client_never_runs_dry() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     pcm = stage.item("item_1", 5000)
     assert stage.sent_ms() == 1000
     assert stage.sequence() == ["audioStart item_1", "audio"]
@@ -42,7 +42,7 @@ async def test_with_a_bound_only_so_much_is_ahead_and_the_client_never_runs_dry(
 
 @in_virtual_time
 async def test_paced_audio_goes_out_in_pieces_one_wake_up_each() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.item("item_1", 3000)
     sent_before = len(stage.socket.sent)
     await pass_time(2.0)
@@ -54,7 +54,7 @@ async def test_paced_audio_goes_out_in_pieces_one_wake_up_each() -> None:
 @pytest.mark.parametrize("max_ahead_ms", [0, MIN_AHEAD_MS, 150, 250])
 @in_virtual_time
 async def test_with_the_smallest_bounds_the_client_still_hears_all_without_a_gap(max_ahead_ms: int) -> None:
-    stage = Stage(max_ahead_ms=max_ahead_ms)
+    stage = PlayoutStage(max_ahead_ms=max_ahead_ms)
     pcm = stage.item("item_1", 2000)
     limit_ms = max(max_ahead_ms, MIN_HEADROOM_MS)
     while stage.loop.time() < 2.2 and stage.sent_ms() < 2000:
@@ -66,7 +66,7 @@ async def test_with_the_smallest_bounds_the_client_still_hears_all_without_a_gap
 
 @in_virtual_time
 async def test_a_client_that_has_run_dry_fills_its_buffer_anew() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.item("item_1", 500)
     await pass_time(10.0)
     stage.item("item_2", 2000)
@@ -79,7 +79,7 @@ async def test_a_client_that_has_run_dry_fills_its_buffer_anew() -> None:
 
 @in_virtual_time
 async def test_an_acknowledgement_moves_the_pacing() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.item("item_1", 5000)
     await pass_time(1.1)
     stage.playout.sync("item_1", 300)  # the estimate says 1000: this client plays late
@@ -92,7 +92,7 @@ async def test_an_acknowledgement_moves_the_pacing() -> None:
 
 @in_virtual_time
 async def test_pacing_goes_on_in_time_after_an_acknowledgement_from_far_behind() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.item("item_1", 9000)
     await pass_time(4.1)
     stage.playout.sync("item_1", 0)
@@ -105,7 +105,7 @@ async def test_pacing_goes_on_in_time_after_an_acknowledgement_from_far_behind()
 
 @in_virtual_time
 async def test_acknowledgements_of_other_items_change_nothing() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.item("item_1", 3000)
     stage.playout.sync("item_x", 2000)
     assert stage.sent_ms() == 1000
@@ -113,7 +113,7 @@ async def test_acknowledgements_of_other_items_change_nothing() -> None:
 
 @in_virtual_time
 async def test_positions_count_within_their_item() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.item("item_1", 600)
     stage.item("item_2", 3000)
     assert stage.sent_ms() == 1000
@@ -126,7 +126,7 @@ async def test_positions_count_within_their_item() -> None:
 
 @in_virtual_time
 async def test_messages_overtake_audio_and_audio_stays_in_sequence() -> None:
-    stage = Stage(max_ahead_ms=400)
+    stage = PlayoutStage(max_ahead_ms=400)
     first, second = stage.item("item_1", 1000), stage.item("item_2", 1000)
     stage.playout.send_now(cmd.SendTextDelta("hello"))
     assert stage.sequence() == ["audioStart item_1", "audio", "textDelta"]
@@ -146,7 +146,7 @@ async def test_messages_overtake_audio_and_audio_stays_in_sequence() -> None:
 
 @in_virtual_time
 async def test_an_end_may_come_after_the_next_ones_beginning() -> None:
-    stage = Stage(PCM16_16K, max_ahead_ms=None)
+    stage = PlayoutStage(PCM16_16K, max_ahead_ms=None)
     stage.start("item_1")
     stage.play("item_1", 100)
     stage.start("item_2")
@@ -162,7 +162,7 @@ async def test_an_end_may_come_after_the_next_ones_beginning() -> None:
 
 @in_virtual_time
 async def test_the_first_byte_of_each_item_is_told_once() -> None:
-    stage = Stage(max_ahead_ms=400)
+    stage = PlayoutStage(max_ahead_ms=400)
     stage.item("item_1", 600)
     stage.item("item_2", 600)
     assert stage.events == [ev.FirstAudioSent("item_1")]
@@ -172,7 +172,7 @@ async def test_the_first_byte_of_each_item_is_told_once() -> None:
 
 @in_virtual_time
 async def test_all_audio_that_goes_to_the_socket_is_recorded_at_its_time() -> None:
-    stage = Stage(PCM16_16K, max_ahead_ms=400)
+    stage = PlayoutStage(PCM16_16K, max_ahead_ms=400)
     stage.item("item_1", 1000)
     await pass_time(0.3)
     stage.clear()
@@ -185,7 +185,7 @@ async def test_all_audio_that_goes_to_the_socket_is_recorded_at_its_time() -> No
 
 @in_virtual_time
 async def test_audio_that_would_fit_does_not_overtake_audio_that_waits() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.start("item_1")
     pcm = stage.play("item_1", 1200)
     await pass_time(0.15)
@@ -200,7 +200,7 @@ async def test_audio_that_would_fit_does_not_overtake_audio_that_waits() -> None
 
 @in_virtual_time
 async def test_what_is_cleared_is_accounted_for_part_by_part() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.item("item_1", 500)
     stage.item("item_2", 2000)
     stage.item("item_3", 700)
@@ -215,19 +215,19 @@ async def test_what_is_cleared_is_accounted_for_part_by_part() -> None:
 
 @in_virtual_time
 async def test_nothing_goes_out_after_a_clear() -> None:
-    stage = Stage(max_ahead_ms=400)
+    stage = PlayoutStage(max_ahead_ms=400)
     stage.item("item_1", 5000)
     stage.clear()
     sent = list(stage.socket.sent)
     await pass_time(10.0)
-    stage.socket.becomes(writable=True)
+    stage.socket.set_writable(writable=True)
     assert stage.socket.sent == sent
     assert stage.clear() == ()
 
 
 @in_virtual_time
 async def test_what_comes_after_a_clear_starts_at_once() -> None:
-    stage = Stage(max_ahead_ms=400)
+    stage = PlayoutStage(max_ahead_ms=400)
     stage.item("item_1", 5000)
     await pass_time(0.3)
     stage.clear()
@@ -243,7 +243,7 @@ async def test_what_comes_after_a_clear_starts_at_once() -> None:
 
 @in_virtual_time
 async def test_a_client_that_has_just_begun_has_heard_nothing_yet() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.start("item_1")
     stage.play("item_1", 800)
     await pass_time(JITTER_BUFFER_MS / 2000)
@@ -252,7 +252,7 @@ async def test_a_client_that_has_just_begun_has_heard_nothing_yet() -> None:
 
 @in_virtual_time
 async def test_an_unfinished_part_is_listed_even_if_all_that_came_of_it_was_played() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.start("item_1")
     stage.play("item_1", 200)
     await pass_time(5.0)
@@ -261,7 +261,7 @@ async def test_an_unfinished_part_is_listed_even_if_all_that_came_of_it_was_play
 
 @in_virtual_time
 async def test_the_parts_of_an_item_are_told_apart() -> None:
-    stage = Stage(max_ahead_ms=300)
+    stage = PlayoutStage(max_ahead_ms=300)
     for part in (0, 1):
         stage.start("item_1", part)
         stage.play("item_1", 200, part)
@@ -271,7 +271,7 @@ async def test_the_parts_of_an_item_are_told_apart() -> None:
 
 @in_virtual_time
 async def test_an_acknowledgement_counts_for_the_estimate() -> None:
-    stage = Stage(max_ahead_ms=1000)
+    stage = PlayoutStage(max_ahead_ms=1000)
     stage.item("item_1", 3000)
     await pass_time(0.5)
     stage.playout.sync("item_1", 250)
@@ -285,15 +285,15 @@ async def test_an_acknowledgement_counts_for_the_estimate() -> None:
 
 @in_virtual_time
 async def test_audio_waits_while_the_socket_is_full_and_goes_on_afterwards() -> None:
-    stage = Stage(max_ahead_ms=None)
+    stage = PlayoutStage(max_ahead_ms=None)
     stage.start("item_1")
     first = stage.play("item_1", 100)
-    stage.socket.becomes(writable=False)
+    stage.socket.set_writable(writable=False)
     second = stage.play("item_1", 100)
     stage.end("item_1", 200)
     assert stage.audio == first
     await pass_time(MAX_STALL_S - 1)
-    stage.socket.becomes(writable=True)
+    stage.socket.set_writable(writable=True)
     assert stage.audio == first + second
     assert stage.sequence() == ["audioStart item_1", "audio", "audioEnd item_1"]
     await pass_time(2 * MAX_STALL_S)
@@ -302,10 +302,10 @@ async def test_audio_waits_while_the_socket_is_full_and_goes_on_afterwards() -> 
 
 @in_virtual_time
 async def test_a_client_that_does_not_read_for_long_is_stuck() -> None:
-    stage = Stage()
+    stage = PlayoutStage()
     stage.socket.unsent_bytes = 70_000
-    stage.socket.becomes(writable=False)
-    stage.socket.becomes(writable=False)
+    stage.socket.set_writable(writable=False)
+    stage.socket.set_writable(writable=False)
     await pass_time(MAX_STALL_S - 0.1)
     assert stage.events == []
     await pass_time(0.2)
@@ -314,8 +314,8 @@ async def test_a_client_that_does_not_read_for_long_is_stuck() -> None:
 
 @in_virtual_time
 async def test_a_client_that_lets_messages_pile_up_is_stuck_at_once() -> None:
-    stage = Stage()
-    stage.socket.becomes(writable=False)
+    stage = PlayoutStage()
+    stage.socket.set_writable(writable=False)
     stage.playout.send_now(cmd.SendTextDelta("one"))
     stage.socket.unsent_bytes = MAX_UNSENT_BYTES + 1
     stage.playout.send_now(cmd.SendTextDelta("two"))
@@ -324,7 +324,7 @@ async def test_a_client_that_lets_messages_pile_up_is_stuck_at_once() -> None:
 
 @in_virtual_time
 async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_item() -> None:
-    stage = Stage(PCMU, max_ahead_ms=1000)
+    stage = PlayoutStage(PCMU, max_ahead_ms=1000)
     stage.start("item_1")
     chunks = [stage.play("item_1", 10_000) for _ in range(MAX_QUEUED_MS // 10_000 + 3)]
     overflows = [event for event in stage.events if isinstance(event, ev.PlayoutOverflow)]
@@ -339,13 +339,13 @@ async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_i
 
 @in_virtual_time
 async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to_end() -> None:
-    stage = Stage(max_ahead_ms=20)
-    n_items = MAX_QUEUED // 3 + 500
+    stage = PlayoutStage(max_ahead_ms=20)
+    n_items = MAX_QUEUED_ENTRIES // 3 + 500
     for number in range(n_items):
         stage.start(f"item_{number}")
         stage.play(f"item_{number}", 1)
         stage.end(f"item_{number}")
-        assert stage.playout.n_queued <= MAX_QUEUED
+        assert stage.playout.n_queued <= MAX_QUEUED_ENTRIES
     overflows = [event for event in stage.events if isinstance(event, ev.PlayoutOverflow)]
     assert overflows
     await pass_time(60)
@@ -355,7 +355,7 @@ async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to
 
 @in_virtual_time
 async def test_what_is_known_of_items_that_a_client_plays_without_end_is_bounded() -> None:
-    stage = Stage(max_ahead_ms=None)
+    stage = PlayoutStage(max_ahead_ms=None)
     for number in range(1000):
         stage.item(f"item_{number}", 1000)
     assert [clip.item_id for clip in stage.clear()] == [
@@ -365,7 +365,7 @@ async def test_what_is_known_of_items_that_a_client_plays_without_end_is_bounded
 
 @in_virtual_time
 async def test_audio_that_went_out_does_not_count_for_the_bound() -> None:
-    stage = Stage(max_ahead_ms=500, max_queued_ms=3000)
+    stage = PlayoutStage(max_ahead_ms=500, max_queued_ms=3000)
     stage.start("item_1")
     pcm = stage.play("item_1", 2000)
     for _ in range(20):
@@ -382,7 +382,7 @@ async def test_audio_that_went_out_does_not_count_for_the_bound() -> None:
 @pytest.mark.parametrize("output", [PCM16_8K, PCM16_16K, PCM16_48K], ids=str)
 @in_virtual_time
 async def test_resampled_audio_is_as_long_as_it_was_and_its_tail_comes_before_its_end(output: AudioFormat) -> None:
-    stage = Stage(output, max_ahead_ms=500)
+    stage = PlayoutStage(output, max_ahead_ms=500)
     stage.item("item_1", 1230)
     await pass_time(5.0)
     assert stage.sent_ms() == pytest.approx(1230, abs=2)
@@ -392,7 +392,7 @@ async def test_resampled_audio_is_as_long_as_it_was_and_its_tail_comes_before_it
 
 @in_virtual_time
 async def test_nothing_of_a_cleared_item_sounds_in_the_next() -> None:
-    once, twice = Stage(PCM16_16K, None), Stage(PCM16_16K, None)
+    once, twice = PlayoutStage(PCM16_16K, None), PlayoutStage(PCM16_16K, None)
     twice.start("item_1")
     twice.play("item_1", 100)
     twice.clear()
@@ -405,9 +405,9 @@ async def test_nothing_of_a_cleared_item_sounds_in_the_next() -> None:
 
 @in_virtual_time
 async def test_new_options_are_in_force_from_there_on() -> None:
-    stage = Stage(PCM16_24K, max_ahead_ms=1000)
+    stage = PlayoutStage(PCM16_24K, max_ahead_ms=1000)
     stage.options = DeviceOptions(PCM16_24K, PCMU, None)
-    stage.playout.use(stage.options)
+    stage.playout.apply_options(stage.options)
     pcm = stage.item("item_1", 5000)
     assert stage.audio == pcm
     assert len(pcm) == 5000 * 8
@@ -418,7 +418,7 @@ async def test_new_options_are_in_force_from_there_on() -> None:
 
 @in_virtual_time
 async def test_closing_stops_everything_and_closes_the_socket() -> None:
-    stage = Stage(max_ahead_ms=400)
+    stage = PlayoutStage(max_ahead_ms=400)
     stage.item("item_1", 5000)
     stage.socket.is_writable = False
     stage.socket.on_writable(False)
@@ -435,7 +435,7 @@ async def test_closing_stops_everything_and_closes_the_socket() -> None:
 
 @in_virtual_time
 async def test_a_half_duplex_device_is_told_to_be_silent_until_the_room_is() -> None:
-    stage = Stage(max_ahead_ms=400, half_duplex=True)
+    stage = PlayoutStage(max_ahead_ms=400, half_duplex=True)
     stage.item("item_1", 1000)
     await pass_time((1000 + JITTER_BUFFER_MS + ECHO_TAIL_MS) / 1000 - 0.05)
     assert ev.PlayoutFinished() not in stage.events
@@ -445,7 +445,7 @@ async def test_a_half_duplex_device_is_told_to_be_silent_until_the_room_is() -> 
 
 @in_virtual_time
 async def test_between_two_items_nothing_has_been_played_out() -> None:
-    stage = Stage(half_duplex=True)
+    stage = PlayoutStage(half_duplex=True)
     stage.item("item_1", 200)
     await pass_time(0.3)
     stage.start("item_2")
@@ -459,7 +459,7 @@ async def test_between_two_items_nothing_has_been_played_out() -> None:
 
 @in_virtual_time
 async def test_a_device_that_plays_late_is_waited_for() -> None:
-    stage = Stage(half_duplex=True)
+    stage = PlayoutStage(half_duplex=True)
     stage.item("item_1", 600)
     await pass_time(0.7)
     stage.playout.sync("item_1", 100)
@@ -471,7 +471,7 @@ async def test_a_device_that_plays_late_is_waited_for() -> None:
 
 @in_virtual_time
 async def test_nobody_is_told_where_both_may_speak_at_once() -> None:
-    stage = Stage()
+    stage = PlayoutStage()
     stage.item("item_1", 200)
     await pass_time(2.0)
     assert stage.events == [ev.FirstAudioSent("item_1")]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
 from relay.session.device import events as ev
-from tests.support.playout_stage import Stage, sent_bytes
+from tests.support.playout_stage import PlayoutStage, sent_bytes
 from tests.support.virtual_time import in_virtual_time, pass_time
 
 STEPS = st.lists(
@@ -33,7 +33,7 @@ def test_the_account_of_a_clear_is_what_the_socket_was_given(
 
 @in_virtual_time
 async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, output: AudioFormat) -> None:
-    stage = Stage(output, max_ahead_ms)
+    stage = PlayoutStage(output, max_ahead_ms)
     number, begun, ended = 0, False, False
     for what, value in steps:
         item = f"item_{number}"
@@ -52,7 +52,7 @@ async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, ou
         elif what == "sync":
             stage.playout.sync(item, value * 200)
         elif what == "full":
-            stage.socket.becomes(writable=value % 3 != 0)
+            stage.socket.set_writable(writable=value % 3 != 0)
         elif what == "clear":
             sent = sent_bytes(stage)
             for clip in stage.clear():
@@ -72,7 +72,7 @@ class NumberedAudio:
     """Audio in which every ms holds its own number, and what must be true of those that the client was sent."""
 
     def __init__(self, max_ahead_ms: int, max_queued_ms: int) -> None:
-        self.stage = Stage(PCMU, max_ahead_ms, max_queued_ms=max_queued_ms)
+        self.stage = PlayoutStage(PCMU, max_ahead_ms, max_queued_ms=max_queued_ms)
         self.max_ahead_ms, self.max_queued_ms = max_ahead_ms, max_queued_ms
         self.item, self.is_begun, self.is_ended = 0, False, False
         self.items: list[int] = []
@@ -202,10 +202,10 @@ async def _play_numbered(steps: list[tuple[str, int]], max_ahead_ms: int, max_qu
             case "sync":
                 audio.sync(value * 200)
             case "full":
-                audio.stage.socket.becomes(writable=value % 3 != 0)
+                audio.stage.socket.set_writable(writable=value % 3 != 0)
             case "clear":
                 audio.clear()
-    audio.stage.socket.becomes(writable=True)
+    audio.stage.socket.set_writable(writable=True)
     await pass_time(60)
     audio.check_order()
     audio.check_headroom()

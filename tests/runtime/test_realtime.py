@@ -14,8 +14,8 @@ from relay.session.common.input_control import MAX_HELD_MS
 from relay.session.common.media_types import RawDelta
 from relay.session.device import events as ev
 from relay.transport.read_limiter import BURST_MESSAGES
-from relay.transport.websocket import LONG_BYTES
-from tests.support.realtime_stage import CLOCK, call_item, created, done
+from relay.transport.websocket import LONG_MESSAGE_BYTES
+from tests.support.realtime_stage import CLOCK, call_item, response_created, response_done
 from tests.support.runtime_stage import RealtimeRuntimeStage, realtime_running
 from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
 
@@ -112,7 +112,7 @@ class Model:
             case "append":
                 self._append(*what, now)
             case "client":
-                stage.tell(what)
+                stage.send_from_client(what)
                 self.up.append(what)
             case "delta":
                 self._delta(*what, now)
@@ -132,14 +132,14 @@ class Model:
 
     def _append(self, pcm: bytes, shape: str, now: float) -> None:
         raw = append(pcm, shape)
-        self.stage.tell(raw)
+        self.stage.send_from_client(raw)
         self.up.append(raw)
         self.appends.append((raw, now))
         self.input_bytes += len(pcm)
 
     def _delta(self, event: Obj, shape: str, now: float) -> None:
         raw, is_audio = frame(event, shape), event["type"] == AUDIO_KIND
-        self.stage.hear(raw)
+        self.stage.send_from_upstream(raw)
         n_before = sum(index < event["output_index"] for index in self.hidden[int(event["response_id"][-1])])
         self.down.append(event | {"output_index": event["output_index"] - n_before} if n_before else raw)
         pcm = base64.b64decode(event["delta"]) if is_audio else b""
@@ -150,14 +150,14 @@ class Model:
     def _upstream(self, kind: str, what: Any) -> None:
         match kind:
             case "hide":
-                self.stage.hear(server_call(*what))
+                self.stage.send_from_upstream(server_call(*what))
                 self.hidden[what[0]].add(what[1])
             case "end":
-                self.stage.hear(done(f"resp_{what}"))
-                self.down.append(frame(done(f"resp_{what}")))
+                self.stage.send_from_upstream(response_done(f"resp_{what}"))
+                self.down.append(frame(response_done(f"resp_{what}")))
                 self.hidden[what].clear()
             case "upstream":
-                self.stage.hear(what)
+                self.stage.send_from_upstream(what)
                 self.down.append(frame(what))
 
     def check(self) -> None:
@@ -205,7 +205,7 @@ async def test_canonical_appends_pass_byte_for_byte_in_order_and_are_counted_and
     async with realtime_running() as stage:
         stage.ready()
         appends = [append(b"\1\2" * 480), append(b"\3\4" * 10, "spaced"), append(b""), append(b"\5", "with an id")]
-        stage.tell(*appends)
+        stage.send_from_client(*appends)
         assert stage.texts("upstream") == appends
         assert [entry[1] for entry in stage.recorder.all("input")] == appends
         assert stage.core.ledger.input_bytes == 960 + 20 + 1
@@ -216,11 +216,11 @@ async def test_an_append_of_another_shape_is_an_event_and_keeps_its_place() -> N
     async with realtime_running() as stage:
         stage.ready()
         other = {"audio": "AAAA", "type": "input_audio_buffer.append", "event_id": "e"}
-        stage.tell(append(b"\1\1"), other, append(b"\2\2"))
-        assert stage.asked() == [json.loads(append(b"\1\1")), other, json.loads(append(b"\2\2"))]
+        stage.send_from_client(append(b"\1\1"), other, append(b"\2\2"))
+        assert stage.upstream_requests() == [json.loads(append(b"\1\1")), other, json.loads(append(b"\2\2"))]
         assert stage.core.ledger.input_bytes == 4, "what is an event is counted by nobody"
         assert [entry[:2] for entry in stage.recorder.entries[-3:]] == [
-            ("input", append(b"\1\1")), ("event", "ClientSaid"), ("input", append(b"\2\2")),
+            ("input", append(b"\1\1")), ("event", "RealtimeClientEvent"), ("input", append(b"\2\2")),
         ]  # fmt: skip
 
 
@@ -230,11 +230,11 @@ async def test_early_appends_and_events_keep_their_order(tools: Any) -> None:
     async with realtime_running(*tools) as stage:
         said = [append(b"\1\1"), append(b"\2\2"), frame(COMMIT), append(b"\3\3"), frame(COMMIT), frame(COMMIT)]
         said.append(append(b"\4\4"))
-        stage.tell(*said)
+        stage.send_from_client(*said)
         assert stage.texts("upstream") == []
         assert len(stage.recorder.all("input")) == 4, "recorded when it comes"
         stage.ready()
-        stage.tell(append(b"\5\5"))
+        stage.send_from_client(append(b"\5\5"))
         assert stage.texts("upstream") == [*said, append(b"\5\5")]
 
 
@@ -245,8 +245,8 @@ async def test_an_append_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_o
         if not is_early:
             stage.ready()
         raw = append(bytes(range(256)) * 300)
-        assert len(raw) > LONG_BYTES
-        stage.tell(raw, append(b"\1\1"))
+        assert len(raw) > LONG_MESSAGE_BYTES
+        stage.send_from_client(raw, append(b"\1\1"))
         if is_early:
             stage.ready()
         assert stage.texts("upstream") == [raw, append(b"\1\1")]
@@ -261,13 +261,13 @@ async def test_early_audio_beyond_ten_seconds_is_dropped_oldest_first_and_told()
         seconds = [append(bytes([number]) * second_bytes) for number in range(13)]
         assert MAX_HELD_MS == 10_000
         for raw in seconds[:11]:
-            stage.tell(raw)
+            stage.send_from_client(raw)
             await pass_time(1)
-        stage.tell(COMMIT, *seconds[11:])
+        stage.send_from_client(COMMIT, *seconds[11:])
         stage.ready()
         assert stage.texts("upstream") == [*seconds[3:11], frame(COMMIT), *seconds[11:]]
         assert stage.core.ignored == {"(early audio, bytes)": 3 * second_bytes}
-        assert f"(early audio, bytes) ×{3 * second_bytes}" in stage.runtime.ending
+        assert f"(early audio, bytes) ×{3 * second_bytes}" in stage.runtime.close_summary
         ledger = stage.core.ledger
         assert (ledger.input_bytes, ledger.accepted_input_bytes) == (13 * second_bytes, 10 * second_bytes)
 
@@ -282,25 +282,27 @@ async def test_deltas_pass_byte_for_byte_while_nothing_is_hidden_and_are_recorde
         stage.ready()
         deltas = [audio_delta(1, 2, bytes(4800)), *(delta(1, 2, "hé", kind) for kind in TEXT_KINDS)]
         raws = [frame(event, shape) for event in deltas]
-        stage.hear(*raws)
+        stage.send_from_upstream(*raws)
         assert stage.texts("client") == raws
         recorded = [entry[1] for entry in stage.recorder.all("frame")]
         assert [(one.raw, one.n_bytes) for one in recorded] == [(raw, 0 if n else 4800) for n, raw in enumerate(raws)]
         ledger = stage.core.ledger
         assert (ledger.output_bytes, ledger.playback_ends_at - ledger.last_output_at) == (4800, pytest.approx(0.1))
         events = [entry[1] for entry in stage.recorder.all("event")]
-        assert events == ["UpstreamOpened", "UpstreamSaid", "UpstreamSaid"], "a delta is no event"
+        assert events == ["UpstreamOpened", "RealtimeServerEvent", "RealtimeServerEvent"], "a delta is no event"
 
 
 @in_virtual_time
 async def test_deltas_before_the_configuration_is_taken_wait_with_the_events_around_them() -> None:
     async with realtime_running(CLOCK) as stage:
         raws = [frame(audio_delta(1, 0, bytes(960))), frame(delta(1, 0, "words", TEXT_KINDS[0]), "type last")]
-        stage.hear({"type": "session.created", "session": {}}, created("resp_1"), *raws, done("resp_1"))
+        stage.send_from_upstream(
+            {"type": "session.created", "session": {}}, response_created("resp_1"), *raws, response_done("resp_1")
+        )
         assert stage.messages() == []
-        stage.hear({"type": "session.updated", "session": {}})
+        stage.send_from_upstream({"type": "session.updated", "session": {}})
         assert stage.messages()[0]["type"] == "session.created"
-        assert stage.texts("client")[1:] == [frame(created("resp_1")), *raws, frame(done("resp_1"))]
+        assert stage.texts("client")[1:] == [frame(response_created("resp_1")), *raws, frame(response_done("resp_1"))]
 
 
 @in_virtual_time
@@ -308,7 +310,7 @@ async def test_deltas_that_wait_for_their_turn_are_for_nobody_once_the_session_h
     async with realtime_running(CLOCK) as stage:
         stage.ready()
         raws = [frame(audio_delta(1, 0, bytes([number]))) for number in range(BURST_MESSAGES + 10)]
-        stage.hear(*raws)
+        stage.send_from_upstream(*raws)
         stage.runtime.dispatch(ev.KeyRevoked())
         await pass_time(1)
         assert [entry[1].raw for entry in stage.recorder.all("frame")] == stage.texts("client")[:-1]
@@ -321,16 +323,16 @@ async def test_deltas_are_renumbered_by_position_while_an_output_before_them_is_
     async with realtime_running(CLOCK) as stage:
         stage.ready()
         raw, words = frame(audio_delta(1, 1, b"\1\2" * 480)), frame(delta(1, 1, "words", TEXT_KINDS[0]))
-        stage.hear(created("resp_1"), server_call(1, 0), raw, words)
+        stage.send_from_upstream(response_created("resp_1"), server_call(1, 0), raw, words)
         moved = [one.replace(b'"output_index":1', b'"output_index":0') for one in (raw, words)]
-        assert stage.texts("client") == [frame(created("resp_1")), *moved]
+        assert stage.texts("client") == [frame(response_created("resp_1")), *moved]
         assert [entry[1] for entry in stage.recorder.all("frame")] == [
             RawDelta(raw, 960, raw.index(b'"delta":"') + len(b'"delta":"')), RawDelta(words, 0, -1),
         ]  # fmt: skip
         stage.sent.clear()
         others = [frame(audio_delta(2, 1, bytes(10))), frame(audio_delta(1, 0, bytes(10)))]
-        stage.hear(*others, done("resp_1"), raw)
-        assert stage.texts("client") == [*others, frame(done("resp_1")), raw], "nothing is hidden before them"
+        stage.send_from_upstream(*others, response_done("resp_1"), raw)
+        assert stage.texts("client") == [*others, frame(response_done("resp_1")), raw], "nothing is hidden before them"
 
 
 @in_virtual_time
@@ -338,7 +340,7 @@ async def test_a_delta_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_own
     async with realtime_running(CLOCK) as stage:
         stage.ready()
         raw = frame(audio_delta(1, 1, bytes(range(256)) * 300))
-        stage.hear(raw, server_call(1, 0), raw)
+        stage.send_from_upstream(raw, server_call(1, 0), raw)
         moved = raw.replace(b'"output_index":1', b'"output_index":0')
         assert stage.texts("client") == [raw, moved]
         assert stage.client_transport.long_bytes == len(raw) + len(moved)
@@ -349,7 +351,7 @@ async def test_a_delta_that_is_no_json_goes_on_as_it_came_even_while_an_output_i
     async with realtime_running(CLOCK) as stage:
         stage.ready()
         raws = [frame(delta(1, 1, "words", TEXT_KINDS[0]))[:-1], frame(audio_delta(1, 1, bytes(10)))[:-1] + b",}"]
-        stage.hear(server_call(1, 0), *raws)
+        stage.send_from_upstream(server_call(1, 0), *raws)
         assert stage.texts("client") == raws
         assert stage.core.ignored == {}
 
@@ -364,7 +366,7 @@ async def test_a_client_that_does_not_read_holds_the_upstream_back() -> None:
         stage.client.pause_writing()
         assert (stage.upstream_transport.is_paused, stage.client_transport.is_paused) == (True, False)
         raw = frame(audio_delta(1, 0, bytes(100)))
-        stage.hear(raw)
+        stage.send_from_upstream(raw)
         assert stage.texts("client") == [raw], "what had been read already is not lost"
         await pass_time(MAX_STALL_S - 0.1)
         stage.client.resume_writing()
@@ -379,7 +381,7 @@ async def test_an_upstream_that_does_not_read_holds_the_client_back() -> None:
         stage.ready()
         stage.upstream.pause_writing()
         assert (stage.upstream_transport.is_paused, stage.client_transport.is_paused) == (False, True)
-        stage.tell(append(b"\1\1"))
+        stage.send_from_client(append(b"\1\1"))
         assert stage.texts("upstream") == [append(b"\1\1")], "what had been read already is not lost"
         await pass_time(MAX_STALL_S - 0.1)
         stage.upstream.resume_writing()
@@ -408,5 +410,5 @@ async def test_an_upstream_that_reads_nothing_for_ten_seconds_is_given_up() -> N
         await pass_time(MAX_STALL_S + 0.1)
         assert [one["error"]["code"] for one in stage.messages()] == ["upstream_stalled"]
         assert stage.sent[1:] == [("client close", b"1011"), ("upstream close", b"1000")]
-        stage.tell(append(b"\1\1"))
+        stage.send_from_client(append(b"\1\1"))
         assert stage.texts("upstream") == [], "nobody takes it any more"

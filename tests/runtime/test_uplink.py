@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMA, PCMU, AudioFormat
-from relay.protocols.openai.audio_events import APPEND
+from relay.protocols.openai.audio_events import APPEND_TEMPLATE
 from relay.runtime.uplink import DeviceUplink
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import DeviceOptions
@@ -18,8 +18,8 @@ from relay.session.common.read_allowance import device_allowance, message_allowa
 from relay.session.device import commands as cmd
 from relay.testing import FakeClock
 from relay.transport.read_limiter import ReadLimiter
-from relay.transport.upstream import UpstreamSocket
-from relay.transport.websocket import MessageListener
+from relay.transport.upstream import UpstreamConnection
+from relay.transport.websocket import WebSocketConnection
 
 
 class Stage:
@@ -28,13 +28,15 @@ class Stage:
     def __init__(self, input_: AudioFormat = PCM16_24K, output: AudioFormat = PCM16_24K) -> None:
         self.appends: list[bytes] = []
         self.ledger = MediaLedger()
-        clock, upstream, client = FakeClock(), UpstreamSocket(), MessageListener(1 << 20)
+        clock, upstream, client = FakeClock(), UpstreamConnection(), WebSocketConnection(1 << 20)
         upstream.send_text = self._append
         throttle = ReadLimiter(
             client, *device_allowance(input_, clock()), message_allowance(clock()), lambda event: None, clock
         )
         options = DeviceOptions(input_, output)
-        self.uplink = DeviceUplink(self.ledger, upstream, throttle, clock, None, options, APPEND, lambda event: None)
+        self.uplink = DeviceUplink(
+            self.ledger, upstream, throttle, clock, None, options, APPEND_TEMPLATE, lambda event: None
+        )
         self.uplink.execute(cmd.SetInputGate("open"))
 
     def _append(self, message: object) -> None:
@@ -44,7 +46,7 @@ class Stage:
         """What the upstream is sent for these messages."""
         self.appends.clear()
         for message in messages:
-            self.uplink.take(message)
+            self.uplink.receive(message)
         return b"".join(self.appends)
 
 
@@ -66,7 +68,7 @@ def test_any_chunking_of_the_microphone_gives_the_same_whole_samples(pcm: bytes,
         stage = Stage()
         edges = [0, *sorted(min(cut, len(pcm)) for cut in cuts), len(pcm)]
         for start, end in pairwise(edges):
-            stage.uplink.take(pcm[start:end])
+            stage.uplink.receive(pcm[start:end])
         stage.uplink.flush()
         return stage
 
@@ -102,14 +104,14 @@ async def test_options_that_leave_a_format_as_it_is_leave_its_audio_as_it_is() -
     plain, asked = Stage(PCM16_16K), Stage(PCM16_16K)
     expected = plain.say(said[:9], said[9:2000], said[2000:4000])
     heard = asked.say(said[:9])
-    asked.uplink.use(DeviceOptions(PCM16_16K, PCM16_48K))
+    asked.uplink.apply_options(DeviceOptions(PCM16_16K, PCM16_48K))
     heard += asked.say(said[9:2000])
-    asked.uplink.use(DeviceOptions(PCM16_16K, PCM16_24K, half_duplex=True))
+    asked.uplink.apply_options(DeviceOptions(PCM16_16K, PCM16_24K, half_duplex=True))
     assert heard + asked.say(said[2000:4000]) == expected
 
 
 async def test_new_options_start_afresh() -> None:
     stage = Stage(PCM16_16K)
     stage.say(b"\x01")
-    stage.uplink.use(DeviceOptions(PCM16_24K, PCM16_24K))
+    stage.uplink.apply_options(DeviceOptions(PCM16_24K, PCM16_24K))
     assert stage.say(b"\x02\x03" * 480) == b"\x02\x03" * 480

@@ -21,7 +21,7 @@ import soundfile
 
 from relay import load_tools
 from relay.app.context import SESSION_FACTORY
-from relay.session.realtime.events import PassDown, TellClient
+from relay.session.realtime.events import ForwardToClient, SendToClient
 from tests.local_engine.engine_stage import running_engine
 from tests.support.npm import NODE
 from tests.support.realtime_client import is_valid
@@ -193,9 +193,9 @@ class Watch:
 
     def __call__(self, event: Any, now: float, commands: Sequence[Any]) -> None:
         for command in commands:
-            if isinstance(command, PassDown):
+            if isinstance(command, ForwardToClient):
                 self.events.append(json.loads(bytes(command.raw)))
-            elif isinstance(command, TellClient):
+            elif isinstance(command, SendToClient):
                 self.events.append(json.loads(orjson.dumps(command.body)))
 
 

@@ -21,7 +21,7 @@ ELEVENLABS_KEY = "el-key-0003"
 AZURE_KEY = "azure-key-0123456789abcdef"
 
 
-class Contracts:
+class ContractClient:
     """A running relay, its scripted provider, and a client."""
 
     def __init__(self, relay: RunningRelay, provider: ScriptedProvider, http: aiohttp.ClientSession) -> None:
@@ -57,14 +57,14 @@ def elevenlabs_env(provider: ScriptedProvider) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def contracts(
+async def contract_client(
     env: dict[str, str] | None = None,
     *,
     elevenlabs: bool = False,
     timeout_s: float = 15.0,
     registry: ToolRegistry | None = None,
     **settings: Any,
-) -> AsyncIterator[Contracts]:
+) -> AsyncIterator[ContractClient]:
     """A relay whose NAVAI options come from `env` over a key, and whose Azure is the provider if a deployment is set.
 
     `{provider}` in a value of `env` is the provider's address.
@@ -78,4 +78,4 @@ async def contracts(
         settings = {"upstream": "ws://127.0.0.1:9/"} | settings
         app = create_app(settings_for(**settings), registry if registry is not None else ToolRegistry(), options)
         async with serve_app(app) as port:
-            yield Contracts(RunningRelay(app, port), provider, http)
+            yield ContractClient(RunningRelay(app, port), provider, http)

@@ -10,7 +10,7 @@ from audio.formats import AudioFormat
 from audio.transcode import encode
 from relay import load_tools
 from relay.client.virtual_player import VirtualPlayer
-from relay.recording.store.layout import find
+from relay.recording.store.layout import find_recording
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.voice_stage import local_engine, speaking_relay
 
@@ -178,7 +178,7 @@ async def record_conversations(names: Iterable[str], root: Path, *, at_once: boo
     async with _relay(root, "own-voice") as own, _relay(root, "another-voice") as other:
         talks = [hold_conversation(name, (other if name.startswith("another-voice") else own).ws()) for name in names]
         ids = await asyncio.gather(*talks) if at_once else [await talk for talk in talks]
-    return {name: find(root, session_id) for name, session_id in zip(names, ids, strict=True)}
+    return {name: find_recording(root, session_id) for name, session_id in zip(names, ids, strict=True)}
 
 
 @asynccontextmanager

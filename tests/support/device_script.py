@@ -13,7 +13,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from tests.support.device_schema import check
-from tests.support.media import InputAudio, Media, OutputAudio, SpeechAudio
+from tests.support.media import InputAudio, MediaPath, OutputAudio, SpeechAudio
 
 CLIENT_MESSAGES = cmd.CLIENT_MESSAGES | {cmd.SendAudioStart, cmd.SendAudioEnd}
 MS_BYTES = 48
@@ -41,7 +41,7 @@ class DeviceSessionHarness:
             limits=limits,
             tts_options=speech,
         )
-        self.media = Media(self.session)
+        self.media = MediaPath(self.session)
         self.now = 0.0
 
     def feed(self, *events: ev.Event | InputAudio | OutputAudio | SpeechAudio, after_s: float = 0.0) -> list[Any]:

@@ -11,31 +11,31 @@ async def main(root: Path) -> None:
     from relay.protocols.openai.audio_events import decode_audio
     from relay.recording.replay.replayer import ReplayedSession
     from relay.recording.service import RecordingService
-    from relay.recording.store.header import Beginning
+    from relay.recording.store.header import SessionSetup
     from relay.session.common.model import DeviceOptions, SessionConfig
     from relay.session.common.policy import Principal
     from relay.session.device import events as ev
-    from tests.support.scripted_recordings import microphone, voice
+    from tests.support.scripted_recordings import microphone_audio, model_audio
 
     loop = asyncio.get_running_loop()
-    beginning = Beginning("rs_endless", SessionConfig(), DeviceOptions(), Principal(), loop.time())
+    beginning = SessionSetup("rs_endless", SessionConfig(), DeviceOptions(), Principal(), loop.time())
     session = ReplayedSession(beginning)
     recorder = RecordingService(root, "on").open(beginning, loop.time)
     assert recorder is not None
-    said, delta = microphone(20), voice(40, "item_1")
+    said, delta = microphone_audio(20), model_audio(40, "item_1")
     samples, part = decode_audio(delta.audio), (delta.item_id, delta.content_index)
 
     def feed(event: ev.Event) -> None:
         now = loop.time()
-        recorder.event(event, now, session.handle(event, now))
+        recorder.record_event(event, now, session.handle(event, now))
         print(now, flush=True)
 
     def feed_audio() -> None:
         now = loop.time()
-        session.input(len(said))
-        recorder.input(said, now)
-        session.output(part, len(samples), now)
-        recorder.output(delta, samples, now, discarded=False)
+        session.receive_input(len(said))
+        recorder.record_input(said, now)
+        session.accept_output(part, len(samples), now)
+        recorder.record_output(delta, samples, now, discarded=False)
         print(now, flush=True)
 
     print("recording", flush=True)

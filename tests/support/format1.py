@@ -6,18 +6,18 @@ from typing import Any
 import orjson
 
 from relay.recording.format.version1 import CLASSES, FIELDS
-from relay.recording.store.layout import HEADER, JOURNAL
+from relay.recording.store.layout import HEADER_FILE, JOURNAL_FILE
 
-SENT_AUDIO = {"item_id": "item_a", "n_bytes": 0, "response_id": "resp_1", "content_index": 0, "crc": 0}
+SENT_AUDIO_FIELDS = {"item_id": "item_a", "n_bytes": 0, "response_id": "resp_1", "content_index": 0, "crc": 0}
 """The command that passed audio of an external voice on, whose members nobody reads."""
 
 
 def make_format_1(folder: Path) -> Path:
     """Turn a device's recording of format 2 into one of format 1."""
-    header = orjson.loads((folder / HEADER).read_bytes())
-    (folder / HEADER).write_bytes(orjson.dumps(header | {"format": 1}))
+    header = orjson.loads((folder / HEADER_FILE).read_bytes())
+    (folder / HEADER_FILE).write_bytes(orjson.dumps(header | {"format": 1}))
     told, started = [], None
-    for line in map(orjson.loads, (folder / JOURNAL).read_bytes().splitlines()):
+    for line in map(orjson.loads, (folder / JOURNAL_FILE).read_bytes().splitlines()):
         if "do" in line:
             line["do"] = [_renamed(one) for one in line["do"] if one["t"] not in ("set_input_gate", "release_input")]
         if line.get("event", {}).get("t") == "output_started":
@@ -28,12 +28,12 @@ def make_format_1(folder: Path) -> Path:
         if line.pop("discarded", False):
             line["do"] = []
         elif "voice" in line:
-            line["do"] = [*line.get("do", []), {"t": "Forwarded", "kind": "output_audio", **SENT_AUDIO}]
+            line["do"] = [*line.get("do", []), {"t": "Forwarded", "kind": "output_audio", **SENT_AUDIO_FIELDS}]
         elif "out" in line and started:
             line["do"] = [*started, "="]
         started = None
         told.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-    (folder / JOURNAL).write_bytes(b"".join(told))
+    (folder / JOURNAL_FILE).write_bytes(b"".join(told))
     return folder
 
 

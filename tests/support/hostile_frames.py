@@ -11,7 +11,7 @@ from typing import Any
 from websockets.frames import apply_mask
 
 from relay.transport.upgrade import Keepalive, _ServerProtocol
-from tests.support.raw_websocket import MAX_BYTES, RecordingListener, upgrade_request
+from tests.support.raw_websocket import MAX_BYTES, RecordingConnection, upgrade_request
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
@@ -35,7 +35,7 @@ def frame(
 
 
 @dataclass
-class Stream:
+class FrameStream:
     """What a client sends, and in which pieces it arrives."""
 
     data: bytes
@@ -60,7 +60,7 @@ CLOSES = [
 ]  # fmt: skip
 
 
-def stream(seed: int) -> Stream:
+def frame_stream(seed: int) -> FrameStream:
     """A stream by its number: a conversation that is mostly right, with as many faults as its `spite` wants."""
     chance = random.Random(seed)
     spite = chance.choice([0.0, 0.02, 0.1, 0.4])
@@ -107,8 +107,8 @@ def stream(seed: int) -> Stream:
         data, is_cut = data[:overlong], True
     cuts = [chance.randint(0, len(data)) for _ in range(chance.choice([0, 0, 1, 3, 30]))]
     if chance.random() < 0.3:
-        return Stream(data, cuts, is_cut, reads_ahead=True)
-    return Stream(data, cuts + list(frame_edges(data)), is_cut)
+        return FrameStream(data, cuts, is_cut, reads_ahead=True)
+    return FrameStream(data, cuts + list(frame_edges(data)), is_cut)
 
 
 def frame_edges(data: bytes) -> Iterator[int]:
@@ -140,7 +140,7 @@ def _length_at(data: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(data[at + 2 : at + 2 + more]) if more else flag, header
 
 
-class _Wire:
+class _FakeTransport:
     """A TCP connection as picows sees one: it writes to the file descriptor itself, and sets socket options."""
 
     def __init__(self) -> None:
@@ -200,17 +200,17 @@ class Verdict:
     """A close between fragments: RFC 6455 (5.4) lets control frames stand there, the library takes it for a fault."""
 
 
-def as_the_relay_sees_it(sent: Stream) -> Verdict:
+def relay_verdict(sent: FrameStream) -> Verdict:
     """The verdict of the relay's frame layer, limits as in service: a frame may be as long as a message."""
-    wire = _Wire()
-    listener = RecordingListener(MAX_BYTES)
+    wire = _FakeTransport()
+    listener = RecordingConnection(MAX_BYTES)
     protocol = _ServerProtocol(_Handler(), listener, Keepalive(), {})
     try:
         protocol.connection_made(wire)
-        protocol.take(upgrade_request())
+        protocol.feed_data(upgrade_request())
         assert wire.written().startswith(b"HTTP/1.1 101 ")
         for chunk in sent.chunks():
-            protocol.take(chunk)
+            protocol.feed_data(chunk)
         pongs, code = _answers(wire.written())
         return Verdict(listener.messages, pongs, code)
     finally:

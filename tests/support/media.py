@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from audio.framing import Chunk
-from relay.protocols.openai.proxy import FrontCodec, audio_at
+from audio.framing import BytesLike
+from relay.protocols.openai.proxy import ProxyCodec, audio_offset
 from relay.session.common.input_control import HeldInput
 from relay.session.common.media_types import InputGate, RawDelta
 from relay.session.common.model import Alignment
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
-from relay.session.realtime.events import UpstreamSaid
+from relay.session.realtime.events import RealtimeServerEvent
 from relay.session.realtime.session import RealtimeSession
 
 
 class InputAudio(NamedTuple):
     """Audio of the client's; `raw` as the upstream gets it where it went on."""
 
-    raw: Chunk
+    raw: BytesLike
 
     @property
     def n_bytes(self) -> int:
@@ -42,15 +42,17 @@ class SpeechAudio(NamedTuple):
     alignment: Alignment | None = None
 
 
-def deltas_and_events(codec: FrontCodec, raw: bytes) -> list[RawDelta | UpstreamSaid | ev.MalformedUpstreamMessage]:
+def decode_deltas_and_events(
+    codec: ProxyCodec, raw: bytes
+) -> list[RawDelta | RealtimeServerEvent | ev.MalformedUpstreamMessage]:
     """What the downlink of a Realtime client makes of a message of the upstream's."""
-    n_bytes = codec.delta_bytes(raw)
+    n_bytes = codec.delta_audio_bytes(raw)
     if n_bytes >= 0:
-        return [RawDelta(raw, n_bytes, audio_at(raw) if n_bytes else -1)]
+        return [RawDelta(raw, n_bytes, audio_offset(raw) if n_bytes else -1)]
     return [*codec.decode_upstream(raw)]
 
 
-class Media:
+class MediaPath:
     """Both lines of one session. Audio that goes on stands among the commands, in its place."""
 
     def __init__(self, session: DeviceSession | RealtimeSession) -> None:
@@ -88,7 +90,7 @@ class Media:
     def _released(self, until_bytes: int | None) -> list[InputAudio]:
         return [sent for raw in self._held.take(until_bytes) for sent in self._sent(raw)]
 
-    def _sent(self, raw: Chunk) -> list[InputAudio]:
+    def _sent(self, raw: BytesLike) -> list[InputAudio]:
         if self.gate == "muted":
             return [InputAudio(self.session.options.input.silence(len(raw)))]
         return [] if self.gate == "closed" else [InputAudio(raw)]

@@ -34,12 +34,12 @@ class FakeSocket:
     def close(self, code: int, reason: str) -> None:
         self.closed = (code, reason)
 
-    def becomes(self, *, writable: bool) -> None:
+    def set_writable(self, *, writable: bool) -> None:
         self.is_writable = writable
         self.on_writable(writable)
 
 
-class Stage:
+class PlayoutStage:
     """A playout queue with a socket that keeps everything and a session that keeps every event."""
 
     def __init__(
@@ -111,7 +111,7 @@ class Stage:
         ]
 
 
-def sent_bytes(stage: Stage) -> dict[str, int]:
+def sent_bytes(stage: PlayoutStage) -> dict[str, int]:
     """How much audio was sent between the start of each item and what came next."""
     sent: dict[str, int] = {}
     item = ""

@@ -10,7 +10,7 @@ TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawResponse:
     """One answer; `body` is what its length says."""
 
     status: int
@@ -43,7 +43,7 @@ class RawConnection:
         async with asyncio.timeout(TIMEOUT_S):
             return await self.reader.readuntil(b"\r\n\r\n")
 
-    async def ended(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait for the other end to close, whatever it sends before."""
         async with asyncio.timeout(TIMEOUT_S):
             with contextlib.suppress(ConnectionError):
@@ -51,20 +51,20 @@ class RawConnection:
                     pass
 
 
-class RawRequests(RawConnection):
+class RawHttpConnection(RawConnection):
     """Requests and their answers."""
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
 
-    async def answer(self) -> Answer:
+    async def response(self) -> RawResponse:
         """The next answer."""
         first, *lines = (await self.head()).decode("latin-1").splitlines()
         pairs = (line.partition(":") for line in lines if line)
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         async with asyncio.timeout(TIMEOUT_S):
             body = await self.reader.readexactly(int(headers.get("content-length", "0")))
-        return Answer(int(first.split()[1]), headers, body)
+        return RawResponse(int(first.split()[1]), headers, body)
 
     async def is_closed(self) -> bool:
         """Wait for the other end to close; False if it sends something first."""
@@ -81,8 +81,8 @@ def head(method: str, path: str, **headers: str) -> bytes:
     return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode("latin-1")
 
 
-async def ask(port: int, request: bytes) -> Answer:
+async def send_request(port: int, request: bytes) -> RawResponse:
     """The answer to one request on a connection of its own."""
-    async with await RawRequests.open(port) as connection:
+    async with await RawHttpConnection.open(port) as connection:
         connection.send(request)
-        return await connection.answer()
+        return await connection.response()

@@ -16,15 +16,15 @@ from websockets.frames import Frame, Opcode
 from relay.app.middleware import error_response
 from relay.errors import RelayError
 from relay.transport.read_budget import ReadBudget
-from relay.transport.upgrade import Keepalive, check_upgrade, take_over, upgraded_response
-from relay.transport.websocket import MessageListener, StrictTextListener
+from relay.transport.upgrade import Keepalive, check_upgrade, upgrade_to_websocket, upgraded_response
+from relay.transport.websocket import StrictTextListener, WebSocketConnection
 from tests.support.raw_requests import TIMEOUT_S, RawConnection
 
 MAX_BYTES = 1000
 """The message limit of listeners made here."""
 
 
-class RecordingListener(StrictTextListener):
+class RecordingConnection(StrictTextListener):
     """Keeps what it is told; `closed` is done with the code and reason."""
 
     def __init__(self, max_message_bytes: int = MAX_BYTES) -> None:
@@ -41,18 +41,18 @@ class RecordingListener(StrictTextListener):
         if not self.closed.done():
             self.closed.set_result((code, reason))
 
-    async def end(self) -> tuple[int, str]:
+    async def wait_closed(self) -> tuple[int, str]:
         async with asyncio.timeout(TIMEOUT_S):
             return await self.closed
 
 
 @dataclass
-class RelayEnd:
+class UpgradeServer:
     """A server whose every WebSocket is a new listener, kept in `listeners`."""
 
     port: int = 0
-    kind: type[RecordingListener] = RecordingListener
-    listeners: "asyncio.Queue[RecordingListener]" = field(default_factory=asyncio.Queue)
+    kind: type[RecordingConnection] = RecordingConnection
+    listeners: "asyncio.Queue[RecordingConnection]" = field(default_factory=asyncio.Queue)
     subprotocol: str | None = None
     keepalive: Keepalive = Keepalive()
     read_within: tuple[ReadBudget, str] | None = None
@@ -69,26 +69,26 @@ class RelayEnd:
         if self.before_upgrade is not None:
             await self.before_upgrade.wait()
         listener = self.kind(self.max_bytes)
-        if take_over(
+        if upgrade_to_websocket(
             request,
             listener,
             self.keepalive,
             subprotocol=self.subprotocol,
-            read_within=self.read_within,
+            read_budget=self.read_within,
         ):
             self.listeners.put_nowait(listener)
             await listener.closed
         return upgraded_response()
 
-    async def listener(self) -> RecordingListener:
+    async def listener(self) -> RecordingConnection:
         async with asyncio.timeout(TIMEOUT_S):
             return await self.listeners.get()
 
 
 @asynccontextmanager
-async def relay_end(**options: Any) -> AsyncIterator[RelayEnd]:
+async def upgrade_server(**options: Any) -> AsyncIterator[UpgradeServer]:
     """The relay's end on a free port: `/ws` upgrades, `/plain` answers."""
-    end = RelayEnd(**options)
+    end = UpgradeServer(**options)
     app = web.Application(middlewares=[_errors_as_json])
     app.router.add_get("/ws", end.handle)
     app.router.add_get("/plain", _plain)
@@ -167,7 +167,7 @@ class RawClient(RawConnection):
 
 
 @asynccontextmanager
-async def raw_client(end: RelayEnd, **changes: str | None) -> AsyncIterator[tuple[RawClient, MessageListener]]:
+async def raw_client(end: UpgradeServer, **changes: str | None) -> AsyncIterator[tuple[RawClient, WebSocketConnection]]:
     """An upgraded connection and the listener at the other end of it."""
     client = await RawClient.open(end.port)
     assert (await client.upgrade(**changes)).startswith(b"HTTP/1.1 101 ")
@@ -197,7 +197,7 @@ def binary(payload: bytes, fin: bool = True, **bits: bool) -> Frame:
     return AnyFrame(Opcode.BINARY, payload, fin, **bits)
 
 
-def more(payload: bytes, fin: bool = True, **bits: bool) -> Frame:
+def continuation(payload: bytes, fin: bool = True, **bits: bool) -> Frame:
     """A continuation."""
     return AnyFrame(Opcode.CONT, payload, fin, **bits)
 

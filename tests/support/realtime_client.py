@@ -69,7 +69,7 @@ async def realtime_client(
 
 
 @asynccontextmanager
-async def between(
+async def relayed_session(
     *,
     tools: ToolRegistry | None = None,
     path: str = PATH,
@@ -86,6 +86,6 @@ async def between(
         yield client, await upstream.accept(), relay
 
 
-def registry_of(*functions: Any) -> ToolRegistry:
+def tool_registry(*functions: Any) -> ToolRegistry:
     """A registry of functions that `@tool` has marked."""
     return ToolRegistry(Tool.from_function(function) for function in functions)

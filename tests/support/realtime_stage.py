@@ -9,7 +9,14 @@ from relay.session.common.model import ToolSpec
 from relay.session.common.policy import RESTRICTED_ALLOW, Policy, Principal, RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.realtime.events import ClientSaid, PassDown, RealtimeCommand, TellClient, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import (
+    ForwardToClient,
+    RealtimeClientEvent,
+    RealtimeCommand,
+    RealtimeServerEvent,
+    SendToClient,
+    SendToUpstream,
+)
 from relay.session.realtime.session import RealtimeSession
 
 Obj = dict[str, Any]
@@ -25,31 +32,33 @@ CREATE = {"type": "response.create", "event_id": "c1"}
 
 
 class RealtimeStage:
-    """`client(...)` and `upstream(...)` let one of them speak; `told` and `sent` are what both were sent since."""
+    """`client(...)` and `upstream(...)` let one of them speak; `client_events` and `upstream_events` are what both
+    were sent since.
+    """
 
     def __init__(self, *tools: ToolSpec, policy: RealtimePolicy | None = None, **options: Any) -> None:
         numbers = itertools.count(1)
         principal = Principal(policy=Policy(realtime=policy or RealtimePolicy()))
         self.session = RealtimeSession("rs_1", principal, tools, lambda: str(next(numbers)), **options)
         self.now = 0.0
-        self.told: list[Obj] = []
-        self.sent: list[Obj] = []
+        self.client_events: list[Obj] = []
+        self.upstream_events: list[Obj] = []
         self.raw: list[bytes] = []
-        self.ran: list[cmd.RunTool] = []
-        self.ends: list[RealtimeCommand] = []
+        self.tool_runs: list[cmd.RunTool] = []
+        self.end_commands: list[RealtimeCommand] = []
         self.gates: list[cmd.InputCommand] = []
 
     def ready(self, **session: Any) -> "RealtimeStage":
         """The upstream introduces itself, and takes the configuration if there is one."""
         self.upstream(type="session.created", session={"type": "realtime", "model": "m"} | session)
-        if self.sent and self.sent[-1]["type"] == "session.update":
-            self.upstream(type="session.updated", session=session | self.sent[-1]["session"])
+        if self.upstream_events and self.upstream_events[-1]["type"] == "session.update":
+            self.upstream(type="session.updated", session=session | self.upstream_events[-1]["session"])
         self.clear()
         return self
 
     def client(self, *events: Obj, **event: Any) -> "RealtimeStage":
         for one in (*events, *((event,) if event else ())):
-            self.feed(ClientSaid(json.loads(json.dumps(one))))
+            self.feed(RealtimeClientEvent(json.loads(json.dumps(one))))
         return self
 
     def upstream(self, *events: Obj, **event: Any) -> "RealtimeStage":
@@ -57,65 +66,65 @@ class RealtimeStage:
             if one["type"] == "response.output_audio.delta":
                 self._audio(one)
             else:
-                self.feed(UpstreamSaid(json.dumps(one).encode(), one))
+                self.feed(RealtimeServerEvent(json.dumps(one).encode(), one))
         return self
 
     def _audio(self, delta: Obj) -> None:
         """What the downlink does with a delta of audio."""
-        session, view = self.session, self.session.deltas
+        session, view = self.session, self.session.delta_forwarding
         n_bytes = len(base64.b64decode(delta["delta"]))
-        session.ledger.add_unpaced_output(n_bytes, self.now, view.bytes_per_ms)
+        session.ledger.add_unpaced_output(n_bytes, self.now, view.output_bytes_per_ms)
         shown = view.rewrite(delta)
-        self.told.append(dict(shown))
+        self.client_events.append(dict(shown))
         if shown is delta:
             self.raw.append(json.dumps(delta).encode())
 
-    def microphone(self, n_bytes: int = 960) -> "RealtimeStage":
+    def append_audio(self, n_bytes: int = 960) -> "RealtimeStage":
         """What the uplink does with an append of audio."""
         self.session.ledger.input_bytes += n_bytes
         return self
 
-    def returns(self, call_id: str, output: str = '"ok"') -> "RealtimeStage":
+    def tool_returns(self, call_id: str, output: str = '"ok"') -> "RealtimeStage":
         self.feed(ev.ToolCallFinished(call_id, "done", output, 1))
         return self
 
     def feed(self, event: Any) -> None:
         for command in self.session.handle(event, self.now):
             match command:
-                case TellClient(body):
-                    self.told.append(dict(body))
-                case PassDown(raw):
+                case SendToClient(body):
+                    self.client_events.append(dict(body))
+                case ForwardToClient(raw):
                     self.raw.append(bytes(raw))
-                    self.told.append(json.loads(bytes(raw)))
-                case TellUpstream(body):
-                    self.sent.append(dict(body))
+                    self.client_events.append(json.loads(bytes(raw)))
+                case SendToUpstream(body):
+                    self.upstream_events.append(dict(body))
                 case cmd.RunTool():
-                    self.ran.append(command)
+                    self.tool_runs.append(command)
                 case cmd.SetInputGate() | cmd.ReleaseInput():
                     self.gates.append(command)
                 case _:
-                    self.ends.append(command)
+                    self.end_commands.append(command)
 
     def clear(self) -> None:
-        for kept in (self.told, self.sent, self.raw, self.ran):
+        for kept in (self.client_events, self.upstream_events, self.raw, self.tool_runs):
             kept.clear()
 
-    def take_told(self) -> list[Obj]:
-        told, self.told = self.told, []
+    def take_client_events(self) -> list[Obj]:
+        told, self.client_events = self.client_events, []
         return told
 
-    def take_sent(self) -> list[Obj]:
-        sent, self.sent = self.sent, []
+    def take_upstream_events(self) -> list[Obj]:
+        sent, self.upstream_events = self.upstream_events, []
         return sent
 
-    def told_types(self) -> list[str]:
-        return [event["type"] for event in self.take_told()]
+    def client_event_types(self) -> list[str]:
+        return [event["type"] for event in self.take_client_events()]
 
-    def sent_types(self) -> list[str]:
-        return [event["type"] for event in self.take_sent()]
+    def upstream_event_types(self) -> list[str]:
+        return [event["type"] for event in self.take_upstream_events()]
 
 
-def created(response_id: str, **response: Any) -> Obj:
+def response_created(response_id: str, **response: Any) -> Obj:
     return {"type": "response.created", "event_id": "e", "response": {"id": response_id, "output": []} | response}
 
 
@@ -130,7 +139,7 @@ def call_item(call_id: str, name: str, status: str = "completed") -> Obj:
     }  # fmt: skip
 
 
-def done(response_id: str, *output: Obj, status: str = "completed", **response: Any) -> Obj:
+def response_done(response_id: str, *output: Obj, status: str = "completed", **response: Any) -> Obj:
     body = {"id": response_id, "status": status, "output": list(output), "usage": {"total_tokens": 5}}
     return {"type": "response.done", "event_id": "e", "response": body | response}
 

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relay.recording.format.lines import Line
+from relay.recording.format.lines import JournalRecord
 from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
-from relay.recording.store.header import Beginning, RealtimeStart
-from relay.recording.store.layout import all_recordings
+from relay.recording.store.header import RealtimeSetup, SessionSetup
+from relay.recording.store.layout import list_recordings
 from relay.recording.store.reader import Recording
 from relay.session.common.model import DeviceOptions, SessionConfig
 from relay.session.common.policy import Principal
@@ -22,7 +22,9 @@ from tests.support.scripted_recordings import tone
 
 
 @asynccontextmanager
-async def stage(root: Path, mode: str, **settings: Any) -> AsyncIterator[tuple[RunningRelay, ScriptedUpstream]]:
+async def recording_relay(
+    root: Path, mode: str, **settings: Any
+) -> AsyncIterator[tuple[RunningRelay, ScriptedUpstream]]:
     async with (
         ScriptedUpstream() as upstream,
         running_relay(upstream.url, record=mode, recordings_dir=root, **settings) as relay,
@@ -31,7 +33,7 @@ async def stage(root: Path, mode: str, **settings: Any) -> AsyncIterator[tuple[R
 
 
 @asynccontextmanager
-async def talking(
+async def device_session(
     relay: RunningRelay, upstream: ScriptedUpstream
 ) -> AsyncIterator[tuple[DeviceClient, ScriptedSession]]:
     async with await DeviceClient.connect(relay.ws()) as client:
@@ -41,7 +43,7 @@ async def talking(
         yield client, session
 
 
-async def a_turn(client: DeviceClient, session: ScriptedSession) -> None:
+async def complete_turn(client: DeviceClient, session: ScriptedSession) -> None:
     await client.speak(tone(200, 16_000))
     await session.expect_audio(100 * 48)
     await session.emit(
@@ -59,39 +61,39 @@ class RecordedSession:
     def __init__(self, service: RecordingService, session_id: str = "rs_1", principal: Principal | None = None) -> None:
         self.now = 100.0
         self.session_id = session_id
-        beginning = Beginning(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), self.now)
+        beginning = SessionSetup(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), self.now)
         self.rules = ReplayedSession(beginning)
         recorder = service.open(beginning, lambda: 1e6)
         assert recorder is not None
         self.recorder: SessionRecorder = recorder
 
-    def feed(self, *happenings: ev.Event | bytes) -> None:
+    def feed(self, *inputs: ev.Event | bytes) -> None:
         """Let events happen, and audio of the client's come, 20 ms apart."""
-        for happening in happenings:
+        for happening in inputs:
             self.now += 0.02
             if isinstance(happening, bytes):
-                self.rules.input(len(happening))
-                self.recorder.input(happening, self.now)
+                self.rules.receive_input(len(happening))
+                self.recorder.record_input(happening, self.now)
             else:
-                self.recorder.event(happening, self.now, self.rules.handle(happening, self.now))
+                self.recorder.record_event(happening, self.now, self.rules.handle(happening, self.now))
 
 
 def realtime_recorder(service: RecordingService) -> RealtimeSessionRecorder:
-    beginning = Beginning.of_realtime("rs_1", (), RealtimeStart(), Principal(), 9.0)
+    beginning = SessionSetup.for_realtime("rs_1", (), RealtimeSetup(), Principal(), 9.0)
     recorder = service.open(beginning, lambda: 11.0)
     assert isinstance(recorder, RealtimeSessionRecorder)
     return recorder
 
 
-async def written(service: RecordingService) -> None:
+async def wait_until_written(service: RecordingService) -> None:
     """Wait until what was handed over of one recording is on the disk."""
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
-    service.writer.do(lambda: [loop.call_soon_threadsafe(done.set)][:0])  # type: ignore[arg-type, return-value]
+    service.writer.submit_job(lambda: [loop.call_soon_threadsafe(done.set)][:0])  # type: ignore[arg-type, return-value]
     await done.wait()
 
 
-def lines_of(root: Path) -> list[Line]:
+def read_records(root: Path) -> list[JournalRecord]:
     """The lines of the only recording."""
-    (folder,) = all_recordings(root)
-    return [entry.line for entry in Recording(folder).entries()]
+    (folder,) = list_recordings(root)
+    return [entry.record for entry in Recording(folder).entries()]

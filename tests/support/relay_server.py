@@ -15,7 +15,7 @@ from relay.app.context import SESSIONS, SETTINGS
 from relay.app.server import create_app
 from relay.app.serving import TLS_HANDSHAKE_TIMEOUT_S, RelayRunner, RelaySite
 from relay.app.sessions import SessionRegistry
-from relay.auth.admin_login import write_code
+from relay.auth.admin_login import create_login_code
 from relay.config.navai_options import NavaiOptions
 from relay.config.settings import Settings
 from relay.toolkit.registry import ToolRegistry
@@ -120,7 +120,7 @@ async def serve_app(app: web.Application) -> AsyncIterator[int]:
 
 def console_link(relay: RunningRelay) -> str:
     """The link that `relay console` prints for a relay."""
-    return f"{relay.http('/login')}#code={write_code(relay.app[SETTINGS].access.state_dir, time.time())}"
+    return f"{relay.http('/login')}#code={create_login_code(relay.app[SETTINGS].access.state_dir, time.time())}"
 
 
 class DeviceClient:

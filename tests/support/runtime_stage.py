@@ -11,11 +11,11 @@ from picows import WSMsgType
 from picows.picows import _make_test_ws_frame  # type: ignore[attr-defined]  # not in the stubs
 
 from audio.formats import AudioFormat
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.protocols.client_protocol import ClientCodec
 from relay.protocols.device.codec import DeviceCodec
-from relay.protocols.openai.proxy import FrontCodec
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.proxy import ProxyCodec
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.runtime.base import SessionRuntime
 from relay.runtime.device import DeviceRuntime
 from relay.runtime.realtime import RealtimeRuntime
@@ -26,8 +26,8 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
-from relay.transport.upstream import UpstreamSocket
-from relay.transport.websocket import MessageListener, StrictTextListener
+from relay.transport.upstream import UpstreamConnection
+from relay.transport.websocket import StrictTextListener, WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 
@@ -90,22 +90,22 @@ class ListRecorder:
     def __init__(self) -> None:
         self.entries: list[tuple[Any, ...]] = []
 
-    def event(self, event: Any, now: float, commands: Any) -> None:
+    def record_event(self, event: Any, now: float, commands: Any) -> None:
         self.entries.append(("event", type(event).__name__, now))
 
-    def input(self, payload: Chunk, now: float) -> None:
+    def record_input(self, payload: BytesLike, now: float) -> None:
         self.entries.append(("input", bytes(payload), now))
 
-    def output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
+    def record_output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
         self.entries.append(("output", samples, discarded, (delta.item_id, delta.content_index)))
 
-    def output_frame(self, frame: RawDelta, now: float) -> None:
+    def record_raw_delta(self, delta: RawDelta, now: float) -> None:
         raise AssertionError("a device is sent no frames")
 
-    def speech(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
+    def record_tts_audio(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
         self.entries.append(("speech", samples, discarded))
 
-    def sent(self, samples: Chunk, now: float) -> None:
+    def record_sent_audio(self, samples: BytesLike, now: float) -> None:
         self.entries.append(("sent", bytes(samples)))
 
     def all(self, kind: str) -> list[tuple[Any, ...]]:
@@ -115,11 +115,11 @@ class ListRecorder:
 class FrameRecorder(ListRecorder):
     """A recording of a Realtime session: ("input", frame), ("frame", delta)."""
 
-    def output_frame(self, frame: RawDelta, now: float) -> None:
-        self.entries.append(("frame", frame, now))
+    def record_raw_delta(self, delta: RawDelta, now: float) -> None:
+        self.entries.append(("frame", delta, now))
 
 
-class TwoEnds:
+class SocketPair:
     """Both ends of a session by hand; `sent` is what both were sent, in order."""
 
     runtime: SessionRuntime[Any]
@@ -129,33 +129,33 @@ class TwoEnds:
         self.client = StrictTextListener(1 << 20)
         self.client_transport = Transport(self.sent, "client")
         self.client.on_ws_connected(self.client_transport)  # type: ignore[arg-type]
-        self.upstream: UpstreamSocket
+        self.upstream: UpstreamConnection
         self.upstream_transport = Transport(self.sent, "upstream")
         self.is_dialled = asyncio.Event()
 
-    async def _dial(self, socket: UpstreamSocket) -> None:
+    async def _dial(self, socket: UpstreamConnection) -> None:
         self.upstream = socket
         socket.on_ws_connected(self.upstream_transport)  # type: ignore[arg-type]
         self.is_dialled.set()
 
-    def tell(self, *messages: dict[str, Any] | str | bytes) -> None:
+    def send_from_client(self, *messages: dict[str, Any] | str | bytes) -> None:
         """Text messages of the client's."""
         for message in messages:
             self._take(self.client, self.client_transport, WSMsgType.TEXT, _encoded(message))
 
-    def hear(self, *events: dict[str, Any] | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
+    def send_from_upstream(self, *events: dict[str, Any] | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
         """Events of the upstream's."""
         for event in events:
             self._take(self.upstream, self.upstream_transport, kind, _encoded(event))
 
-    def _take(self, socket: MessageListener, transport: Transport, kind: WSMsgType, message: bytes) -> None:
+    def _take(self, socket: WebSocketConnection, transport: Transport, kind: WSMsgType, message: bytes) -> None:
         socket.on_ws_frame(transport, _make_test_ws_frame(kind, message, True, False))  # type: ignore[arg-type]
 
     def messages(self) -> list[dict[str, Any]]:
         """What the client was told, in order."""
         return [json.loads(raw) for kind, raw in self.sent if kind == "client text"]
 
-    def asked(self) -> list[dict[str, Any]]:
+    def upstream_requests(self) -> list[dict[str, Any]]:
         """What the upstream was sent, in order."""
         return [json.loads(raw) for kind, raw in self.sent if kind == "upstream text"]
 
@@ -164,7 +164,7 @@ class TwoEnds:
         return [raw for kind, raw in self.sent if kind == f"{name} text"]
 
 
-class RuntimeStage(TwoEnds):
+class RuntimeStage(SocketPair):
     """A device's session."""
 
     def __init__(
@@ -195,7 +195,7 @@ class RuntimeStage(TwoEnds):
             self.core,
             self.client,
             client_codec or DeviceCodec(),
-            upstream_codec or RealtimeCodec(),
+            upstream_codec or OpenAIUpstreamCodec(),
             self._dial,
             tools or NoTools(),
             **options,
@@ -203,21 +203,21 @@ class RuntimeStage(TwoEnds):
 
     def ready(self) -> "RuntimeStage":
         """The upstream takes the session's configuration."""
-        self.hear({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
+        self.send_from_upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
         self.sent.clear()
         self.recorder.entries.clear()
         return self
 
-    def say(self, samples: bytes) -> None:
+    def send_audio(self, samples: bytes) -> None:
         """Audio of the client's."""
         self._take(self.client, self.client_transport, WSMsgType.BINARY, samples)
 
-    def heard(self) -> bytes:
+    def sent_audio(self) -> bytes:
         """The audio that the client was sent."""
         return b"".join(raw for kind, raw in self.sent if kind == "client binary")
 
 
-class RealtimeRuntimeStage(TwoEnds):
+class RealtimeRuntimeStage(SocketPair):
     """A Realtime client's session. A server's tool makes its upstream wait for a configuration."""
 
     def __init__(self, *tools: ToolSpec, **options: Any) -> None:
@@ -229,18 +229,18 @@ class RealtimeRuntimeStage(TwoEnds):
         )
         self.recorder = FrameRecorder()
         self.runtime = RealtimeRuntime(
-            self.core, self.client, FrontCodec(), self._dial, NoTools(), recorder=self.recorder, **options
+            self.core, self.client, ProxyCodec(), self._dial, NoTools(), recorder=self.recorder, **options
         )
 
     def ready(self) -> "RealtimeRuntimeStage":
         """The upstream introduces itself and takes the configuration; neither is left in `sent`."""
-        self.hear({"type": "session.created", "session": {"type": "realtime"}})
-        self.hear({"type": "session.updated", "session": {"type": "realtime"}})
+        self.send_from_upstream({"type": "session.created", "session": {"type": "realtime"}})
+        self.send_from_upstream({"type": "session.updated", "session": {"type": "realtime"}})
         self.sent[:] = [one for one in self.sent if not one[1].startswith(b'{"type":"session.')]
         return self
 
 
-Stage = TypeVar("Stage", bound=TwoEnds)
+Stage = TypeVar("Stage", bound=SocketPair)
 
 
 @asynccontextmanager

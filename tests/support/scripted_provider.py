@@ -31,7 +31,7 @@ PREVIEW_SESSION: Obj = {"id": "sess_abc", "client_secret": {"value": "eph_1", "e
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReceivedRequest:
     """One request as it came: the path is not decoded."""
 
     method: str
@@ -41,7 +41,7 @@ class Seen:
 
 
 @dataclass
-class Script:
+class ScriptedResponse:
     """What the next requests get; the fields that are set win over the documented answer, from top to bottom."""
 
     hang_up: bool = False  # the connection is cut before a word
@@ -54,7 +54,7 @@ class Script:
     chunks: "asyncio.Queue[bytes | None] | None" = None  # a body that is sent as it is put, None for its end
 
     @classmethod
-    def of_pair(cls, reply: Obj) -> "Script":
+    def from_pair(cls, reply: Obj) -> "Script":
         """The script of a recorded pair's `upstream_reply`."""
         body = reply["text"].encode() if "text" in reply else None
         if "base64" in reply:
@@ -72,8 +72,8 @@ class ScriptedProvider:
     """Where it listens, what it was sent, and what it does next."""
 
     def __init__(self) -> None:
-        self.script = Script()
-        self.seen: list[Seen] = []
+        self.script = ScriptedResponse()
+        self.seen: list[ReceivedRequest] = []
         self.url = ""
         self.keys: set[str] = set()  # if set, others get 401
         self.models: dict[str, str | None] = {"gpt-realtime-2.1": None, "gpt-realtime": "2027-01-20"}
@@ -89,13 +89,13 @@ class ScriptedProvider:
         self._stopping = asyncio.Event()
 
     @property
-    def last(self) -> Seen:
+    def last(self) -> ReceivedRequest:
         return self.seen[-1]
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def respond(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         self.seen.append(
-            Seen(
+            ReceivedRequest(
                 request.method,
                 request.raw_path,
                 {name.lower(): value for name, value in request.headers.items()},
@@ -119,7 +119,7 @@ class ScriptedProvider:
             return web.json_response({"error": {"code": "404", "message": "Resource not found"}}, status=404)
         return await self._documented(request, script)
 
-    async def _documented(self, request: web.Request, script: Script) -> web.StreamResponse:
+    async def _documented(self, request: web.Request, script: ScriptedResponse) -> web.StreamResponse:
         if "websocket" in request.headers.get("Upgrade", "").lower() and script.status == 200:
             return await self._realtime(request)
         status, content_type, body = script.status, "application/json", script.body
@@ -165,7 +165,7 @@ class ScriptedProvider:
             event = message.json()
             if event["type"] != "session.update":
                 continue
-            self.seen.append(Seen("WS", request.raw_path, {}, event))
+            self.seen.append(ReceivedRequest("WS", request.raw_path, {}, event))
             voice = event["session"].get("audio", {}).get("output", {}).get("voice", "marin")
             if voice in self.voices:
                 await socket.send_json({"type": "session.updated", "event_id": "event_2", "session": SESSION})
@@ -180,7 +180,9 @@ class ScriptedProvider:
                 await socket.send_json({"type": "error", "event_id": "event_2", "error": error})
         return socket
 
-    async def _trickle(self, request: web.Request, script: Script, headers: dict[str, str]) -> web.StreamResponse:
+    async def _trickle(
+        self, request: web.Request, script: ScriptedResponse, headers: dict[str, str]
+    ) -> web.StreamResponse:
         assert script.chunks is not None
         response = web.StreamResponse(status=script.status, headers=headers)
         await response.prepare(request)
@@ -222,7 +224,7 @@ async def scripted_provider() -> AsyncIterator[ScriptedProvider]:
     """A provider on a free port of this machine."""
     provider = ScriptedProvider()
     app = web.Application(client_max_size=64 * 1024 * 1024)
-    app.router.add_route("*", "/{path:.*}", provider.answer)
+    app.router.add_route("*", "/{path:.*}", provider.respond)
     runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

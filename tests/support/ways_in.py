@@ -1,7 +1,7 @@
 """Every way into a relay as a function: a client of some policy wishes for something, and here is what came of it.
 
-`Stage` is one relay with three doors, whose upstream and providers are scripted. A way in takes the stage, a key and a
-wish (`WISHES`), and returns what its client was told and what the upstream received.
+`PolicyHarness` is one relay with three doors, whose upstream and providers are scripted. A way in takes the stage, a
+key and a wish (`REQUESTS`), and returns what its client was told and what the upstream received.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ import aiohttp
 from websockets.exceptions import InvalidStatus
 
 from relay.app.server import create_app
-from relay.auth.keyring import identity_of
+from relay.auth.keyring import key_identity
 from relay.config.navai_options import NavaiOptions
 from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
@@ -30,11 +30,11 @@ from tests.support.scripted_provider import ScriptedProvider, scripted_provider
 Obj = dict[str, Any]
 
 LAMP: Obj = {"name": "lamp", "description": "Switches the lamp.", "parameters": {"type": "object", "properties": {}}}
-SAID = "Speak of cats."
-WISHES: dict[str, Obj] = {
+INSTRUCTIONS = "Speak of cats."
+REQUESTS: dict[str, Obj] = {
     "nothing": {},
-    "instructions": {"instructions": SAID},
-    "language": {"language": f"English. {SAID}"},
+    "instructions": {"instructions": INSTRUCTIONS},
+    "language": {"language": f"English. {INSTRUCTIONS}"},
     "voice": {"voice": "marin"},
     "tokens": {"tokens": 4000},
     "model": {"model": "gpt-realtime-mini"},
@@ -56,8 +56,8 @@ class Outcome:
     ran: list[str] = field(default_factory=list)
 
 
-def asked_for(sessions: list[Obj], model: str | None = None) -> Obj:
-    """What a session's updates ask for together, in either dialect, by the names of `WISHES`."""
+def requested_session(sessions: list[Obj], model: str | None = None) -> Obj:
+    """What a session's updates ask for together, in either dialect, by the names of `REQUESTS`."""
     found: Obj = {} if model is None else {"model": model}
     for session in sessions:
         output = session.get("audio", {}).get("output", {})
@@ -75,7 +75,7 @@ def asked_for(sessions: list[Obj], model: str | None = None) -> Obj:
 
 
 @dataclass
-class Stage:
+class PolicyHarness:
     """A relay with a model that is scripted, and its twins: one that speaks with ElevenLabs, one on Azure's preview."""
 
     plain: RunningRelay
@@ -100,14 +100,14 @@ def bearer(key: str) -> dict[str, str]:
 def write_policies(folder: Path, toml: str, keys: Mapping[str, str]) -> Path:
     """A policy file in which `<name>` stands for the identity of the key of that name."""
     for name, key in keys.items():
-        toml = toml.replace(f"<{name}>", identity_of(key))
+        toml = toml.replace(f"<{name}>", key_identity(key))
     path = folder / "policies.toml"
     path.write_text(toml)
     return path
 
 
 @asynccontextmanager
-async def policy_stage(policies: Path, keys: Mapping[str, str]) -> AsyncIterator[Stage]:
+async def policy_harness(policies: Path, keys: Mapping[str, str]) -> AsyncIterator[PolicyHarness]:
     """A stage with a policy file, to which these keys are let in."""
     ran: list[str] = []
     async with AsyncExitStack() as stack:
@@ -136,7 +136,7 @@ async def policy_stage(policies: Path, keys: Mapping[str, str]) -> AsyncIterator
         plain = await relay(upstream.url, navai_env(provider) | {"OPENAI_REALTIME_VOICE": "alloy"})
         speaking = await relay(upstream.url, elevenlabs_env(provider))
         beta = await relay(preview, navai_env(provider))
-        yield Stage(plain, speaking, beta, upstream, provider, http, ran)
+        yield PolicyHarness(plain, speaking, beta, upstream, provider, http, ran)
 
 
 def _registry(ran: list[str]) -> ToolRegistry:
@@ -158,7 +158,7 @@ def _registry(ran: list[str]) -> ToolRegistry:
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
 
-async def device(stage: Stage, key: str, wish: Obj, *, path: str = "/", beta_upstream: bool = False) -> Outcome:
+async def device(stage: PolicyHarness, key: str, wish: Obj, *, path: str = "/", beta_upstream: bool = False) -> Outcome:
     """A device asks in its hello."""
     relay = stage.preview if beta_upstream else stage.plain
     try:
@@ -178,12 +178,14 @@ async def device(stage: Stage, key: str, wish: Obj, *, path: str = "/", beta_ups
         return _of_session(stage, session, errors, client.messages)
 
 
-async def device_query(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def device_query(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """A device names its voice in the URL."""
     return await device(stage, key, {}, path=f"/?voice={wish['voice']}")
 
 
-async def realtime(stage: Stage, key: str, wish: Obj, *, path: str = "/v1/realtime", beta: bool = False) -> Outcome:
+async def realtime(
+    stage: PolicyHarness, key: str, wish: Obj, *, path: str = "/v1/realtime", beta: bool = False
+) -> Outcome:
     """A client of the Realtime protocol asks in a `session.update`."""
     if "model" in wish:
         path += f"{'&' if '?' in path else '?'}model={wish['model']}"
@@ -225,7 +227,7 @@ async def _ask_in_update(client: RealtimeClient, wish: Obj, is_beta: bool) -> li
 
 
 @asynccontextmanager
-async def _model(stage: Stage) -> AsyncIterator[ScriptedSession]:
+async def _model(stage: PolicyHarness) -> AsyncIterator[ScriptedSession]:
     """The model's end of the session that has been dialled: it takes every configuration."""
     session = await stage.upstream.accept()
     created = {"type": "realtime", "model": "scripted"}
@@ -249,11 +251,11 @@ async def _model(stage: Stage) -> AsyncIterator[ScriptedSession]:
             await confirming
 
 
-def _of_session(stage: Stage, session: ScriptedSession, errors: list[str], told: list[Obj]) -> Outcome:
+def _of_session(stage: PolicyHarness, session: ScriptedSession, errors: list[str], told: list[Obj]) -> Outcome:
     request = session.connection.request
     assert request is not None
     model = parse_qs(urlsplit(request.path).query).get("model", [None])[0]
-    asked = asked_for([one["session"] for one in session.seen if one["type"] == "session.update"], model)
+    asked = requested_session([one["session"] for one in session.seen if one["type"] == "session.update"], model)
     tools = [one["name"] for one in asked.pop("tools", [])]
     return Outcome(", ".join(errors), json.dumps(told), asked, tools, list(stage.ran))
 
@@ -267,43 +269,43 @@ def _status(refused: InvalidStatus) -> str:
 # -- HTTP -------------------------------------------------------------------------------------------------------------
 
 
-async def functions_list(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def functions_list(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """NAVAI's list of functions."""
     status, answer = await stage.call(key, "GET", "/navai/functions")
     return _of_http(stage, status, answer, tools=[one["name"] for one in answer.get("items", [])])
 
 
-async def functions_execute(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def functions_execute(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """NAVAI's way to run a function."""
     status, answer = await stage.call(key, "POST", "/navai/functions/execute", {"function_name": wish["run"]})
     return _of_http(stage, status, answer, tools=answer.get("available_functions"))
 
 
-async def azure_tools(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def azure_tools(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """The tools of Azure's pages."""
     status, answer = await stage.call(key, "GET", "/api/ai-assistant/realtime/tools")
     return _of_http(stage, status, answer, tools=[one["name"] for one in answer.get("tools", [])])
 
 
-async def azure_exec(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def azure_exec(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """Azure's way to run a tool."""
     status, answer = await stage.call(key, "POST", "/api/ai-assistant/realtime/tools/exec", {"name": wish["run"]})
     return _of_http(stage, status, json.loads(json.dumps(answer).replace(wish["run"], "<name>")))
 
 
-async def client_secret(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def client_secret(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """A secret of the provider, for a NAVAI page."""
     status, answer = await stage.call(key, "POST", "/navai/realtime/client-secret", wish)
     return _of_http(stage, status, answer, bought=True)
 
 
-async def azure_session(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def azure_session(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """A session of Azure, for one of its pages."""
     status, answer = await stage.call(key, "POST", "/api/ai-assistant/realtime/session", wish)
     return _of_http(stage, status, answer, bought=True)
 
 
-async def speech(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def speech(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """A text to be spoken by ElevenLabs."""
     body = {"text": "Hello."} | ({"voiceId": wish["voice"]} if "voice" in wish else {})
     body |= {"modelId": wish["model"]} if "model" in wish else {}
@@ -315,7 +317,7 @@ async def speech(stage: Stage, key: str, wish: Obj) -> Outcome:
     return outcome
 
 
-async def models(stage: Stage, key: str, wish: Obj) -> Outcome:
+async def models(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """The list of models."""
     status, answer = await stage.call(key, "GET", "/v1/models")
     return Outcome("" if status == 200 else str(status), json.dumps(answer), {"models": _ids(answer)})
@@ -326,11 +328,11 @@ def _ids(answer: Obj) -> list[str]:
 
 
 def _of_http(
-    stage: Stage, status: int, answer: Obj, *, tools: list[str] | None = None, bought: bool = False
+    stage: PolicyHarness, status: int, answer: Obj, *, tools: list[str] | None = None, bought: bool = False
 ) -> Outcome:
     refused = "" if status == 200 else f"{status} {answer['field']}" if "field" in answer else str(status)
-    asked = asked_for([stage.provider.last.body["session"]]) if bought and status == 200 else {}
+    asked = requested_session([stage.provider.last.body["session"]]) if bought and status == 200 else {}
     return Outcome(refused, json.dumps(answer), asked, tools, list(stage.ran))
 
 
-WayIn = Callable[[Stage, str, Obj], Awaitable[Outcome]]
+WayIn = Callable[[PolicyHarness, str, Obj], Awaitable[Outcome]]

@@ -8,18 +8,18 @@ import pytest
 
 from relay.errors import UpstreamError
 from relay.transport import http_client as provider_module
-from relay.transport.http_client import Call, ProviderClient, error_code
+from relay.transport.http_client import HttpRequest, ProviderHttpClient, error_code
 
 CERTIFICATE = Path(__file__).parent.parent / "support" / "self_signed.pem"
 TIMEOUT_S = 10.0
 
 
-def call_to(port: int, scheme: str = "http", **headers: str) -> Call:
-    return Call(name="Test", url=f"{scheme}://127.0.0.1:{port}/x", headers=headers, body={}, timeout_s=TIMEOUT_S)
+def call_to(port: int, scheme: str = "http", **headers: str) -> HttpRequest:
+    return HttpRequest(name="Test", url=f"{scheme}://127.0.0.1:{port}/x", headers=headers, body={}, timeout_s=TIMEOUT_S)
 
 
-async def failure(call: Call) -> str:
-    client = ProviderClient()
+async def failure(call: HttpRequest) -> str:
+    client = ProviderHttpClient()
     try:
         with pytest.raises(UpstreamError) as error:
             await client.fetch(call)
@@ -39,7 +39,7 @@ async def test_a_connection_that_could_not_be_made_is_tried_once_more(monkeypatc
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    client, opened = ProviderClient(), []
+    client, opened = ProviderHttpClient(), []
 
     async def open_the_door(delay_s: float) -> None:
         opened.append(await asyncio.start_server(answer, "127.0.0.1", port))
@@ -63,7 +63,7 @@ async def test_an_untrusted_certificate_is_told() -> None:
 
 @pytest.mark.parametrize(("url", "key"), [("http://127.0.0.1:9/", "a\nb"), ("nowhere", "k"), ("http://[/", "k")])
 async def test_what_cannot_be_sent_is_told_without_it(url: str, key: str) -> None:
-    said = await failure(Call(name="Test", url=url, headers={"xi-api-key": key}))
+    said = await failure(HttpRequest(name="Test", url=url, headers={"xi-api-key": key}))
     assert said.startswith("Test failed")
     assert "a\nb" not in said
 

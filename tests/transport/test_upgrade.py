@@ -19,24 +19,24 @@ from relay.transport.websocket import MAX_FRAMES_AFTER_CLOSE
 from tests.support.raw_websocket import (
     MAX_BYTES,
     RawClient,
-    RecordingListener,
-    RelayEnd,
+    RecordingConnection,
+    UpgradeServer,
     binary,
     close,
+    continuation,
     masked,
-    more,
     ping,
     pong,
     raw_client,
-    relay_end,
     text,
     upgrade_request,
+    upgrade_server,
 )
 
 
 @pytest.fixture
 async def end():
-    async with relay_end() as running:
+    async with upgrade_server() as running:
         yield running
 
 
@@ -49,7 +49,7 @@ async def body(client: RawClient, head: bytes) -> dict[str, str]:
 # -- the hand-over ----------------------------------------------------------------------------------------------------
 
 
-async def test_both_directions_after_the_upgrade(end: RelayEnd) -> None:
+async def test_both_directions_after_the_upgrade(end: UpgradeServer) -> None:
     async with connect(f"ws://127.0.0.1:{end.port}/ws") as client:
         listener = await end.listener()
         await client.send("up")
@@ -58,23 +58,23 @@ async def test_both_directions_after_the_upgrade(end: RelayEnd) -> None:
         listener.send_binary(memoryview(b"x\x03\x04")[1:])
         assert [await client.recv(), await client.recv()] == ["dünn", b"\x03\x04"]
         await client.close(4000, "enough")
-        assert await listener.end() == (4000, "enough")
+        assert await listener.wait_closed() == (4000, "enough")
         assert listener.messages == ["up", b"\x01\x02"]
 
 
-async def test_data_right_behind_the_head_is_not_lost(end: RelayEnd) -> None:
+async def test_data_right_behind_the_head_is_not_lost(end: UpgradeServer) -> None:
     client = await RawClient.open(end.port)
-    early = [text("a", fin=False), more(b"b"), binary(b"c" * MAX_BYTES), close(1000, "that was all")]
+    early = [text("a", fin=False), continuation(b"b"), binary(b"c" * MAX_BYTES), close(1000, "that was all")]
     head = await client.upgrade(then=b"".join(masked(frame) for frame in early))
     assert head.startswith(b"HTTP/1.1 101 ")
     listener = await end.listener()
-    assert await listener.end() == (1000, "that was all")
+    assert await listener.wait_closed() == (1000, "that was all")
     assert listener.messages == ["ab", b"c" * MAX_BYTES]
     await client.close()
 
 
 async def test_data_before_the_101_waits_for_it_however_much_it_is() -> None:
-    async with relay_end(before_upgrade=asyncio.Event()) as end:
+    async with upgrade_server(before_upgrade=asyncio.Event()) as end:
         assert end.before_upgrade is not None
         client = await RawClient.open(end.port)
         client.writer.write(upgrade_request())
@@ -84,12 +84,12 @@ async def test_data_before_the_101_waits_for_it_however_much_it_is() -> None:
         end.before_upgrade.set()
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
         listener = await end.listener()
-        assert await listener.end() == (1000, "")
+        assert await listener.wait_closed() == (1000, "")
         assert listener.messages == messages
         await client.close()
 
 
-class Patient(RecordingListener):
+class Patient(RecordingConnection):
     """Reads no more after ten messages, until it is told to."""
 
     def __init__(self, max_message_bytes: int) -> None:
@@ -105,7 +105,7 @@ class Patient(RecordingListener):
 
 
 async def test_data_before_the_101_comes_little_at_a_time_and_stops_while_nothing_is_read() -> None:
-    async with relay_end(before_upgrade=asyncio.Event(), kind=Patient) as end:
+    async with upgrade_server(before_upgrade=asyncio.Event(), kind=Patient) as end:
         assert end.before_upgrade is not None
         client = await RawClient.open(end.port)
         client.writer.write(upgrade_request())
@@ -124,13 +124,13 @@ async def test_data_before_the_101_comes_little_at_a_time_and_stops_while_nothin
         assert len(listener.messages) == n_taken
         listener.resume_reading("test")
         assert len(listener.messages) < n_taken + 300
-        assert await listener.end() == (1000, "")
+        assert await listener.wait_closed() == (1000, "")
         assert listener.messages == messages
         await client.close()
 
 
 async def test_half_a_frame_may_come_before_the_101() -> None:
-    async with relay_end(before_upgrade=asyncio.Event()) as end:
+    async with upgrade_server(before_upgrade=asyncio.Event()) as end:
         assert end.before_upgrade is not None
         client = await RawClient.open(end.port)
         frame = masked(text("in two halves"))
@@ -140,13 +140,13 @@ async def test_half_a_frame_may_come_before_the_101() -> None:
         assert (await client.head()).startswith(b"HTTP/1.1 101 ")
         client.send(frame[7:], close(1000))
         listener = await end.listener()
-        await listener.end()
+        await listener.wait_closed()
         assert listener.messages == ["in two halves"]
         await client.close()
 
 
 async def test_a_client_that_leaves_before_the_101_costs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    async with relay_end(before_upgrade=asyncio.Event()) as end:
+    async with upgrade_server(before_upgrade=asyncio.Event()) as end:
         assert end.before_upgrade is not None
         client = await RawClient.open(end.port)
         client.writer.write(upgrade_request())
@@ -159,7 +159,7 @@ async def test_a_client_that_leaves_before_the_101_costs_nothing(caplog: pytest.
         assert caplog.records == []
         async with raw_client(end) as (after, listener):
             after.send(close(1000))
-            assert await listener.end() == (1000, "")
+            assert await listener.wait_closed() == (1000, "")
 
 
 async def until(what: Callable[[], bool]) -> None:
@@ -169,7 +169,7 @@ async def until(what: Callable[[], bool]) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_connection_kept_alive_by_http_can_be_upgraded(end: RelayEnd) -> None:
+async def test_a_connection_kept_alive_by_http_can_be_upgraded(end: UpgradeServer) -> None:
     client = await RawClient.open(end.port)
     client.writer.write(b"GET /plain HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     head = await client.head()
@@ -178,7 +178,7 @@ async def test_a_connection_kept_alive_by_http_can_be_upgraded(end: RelayEnd) ->
     assert (await client.upgrade(then=masked(text("hello")))).startswith(b"HTTP/1.1 101 ")
     listener = await end.listener()
     client.send(close(1000))
-    await listener.end()
+    await listener.wait_closed()
     assert listener.messages == ["hello"]
     await client.close()
 
@@ -195,15 +195,15 @@ async def test_a_connection_kept_alive_by_http_can_be_upgraded(end: RelayEnd) ->
     ],
     ids=str,
 )
-async def test_heads_as_browsers_and_proxies_send_them(end: RelayEnd, changes: dict[str, str]) -> None:
+async def test_heads_as_browsers_and_proxies_send_them(end: UpgradeServer, changes: dict[str, str]) -> None:
     async with raw_client(end, **changes) as (client, listener):
         client.send(text("hello"), close(1000))
-        assert await listener.end() == (1000, "")
+        assert await listener.wait_closed() == (1000, "")
         assert listener.messages == ["hello"]
 
 
 async def test_the_answer_names_the_subprotocol_and_no_extension() -> None:
-    async with relay_end(subprotocol="relay") as end:
+    async with upgrade_server(subprotocol="relay") as end:
         client = await RawClient.open(end.port)
         head = await client.upgrade(
             Sec_WebSocket_Key="dGhlIHNhbXBsZSBub25jZQ==",
@@ -217,19 +217,19 @@ async def test_the_answer_names_the_subprotocol_and_no_extension() -> None:
         await client.close()
 
 
-async def test_the_server_forgets_a_connection_that_has_ended(end: RelayEnd) -> None:
+async def test_the_server_forgets_a_connection_that_has_ended(end: UpgradeServer) -> None:
     for _ in range(3):
         async with raw_client(end) as (client, listener):
             client.send(close(1000))
-            await listener.end()
+            await listener.wait_closed()
     async with raw_client(end) as (client, listener):
         client.writer.transport.abort()
-        await listener.end()
+        await listener.wait_closed()
     await until(lambda: not end.runner.server.connections)
 
 
 async def test_shutting_down_ends_the_connections_that_are_left() -> None:
-    async with relay_end() as end:
+    async with upgrade_server() as end:
         client = await RawClient.open(end.port)
         await client.upgrade()
         listener = await end.listener()
@@ -261,7 +261,7 @@ async def test_shutting_down_ends_the_connections_that_are_left() -> None:
     ids=str,
 )
 async def test_what_is_no_upgrade_is_answered_with_the_field(
-    end: RelayEnd, changes: dict[str, str | None], field: str
+    end: UpgradeServer, changes: dict[str, str | None], field: str
 ) -> None:
     client = await RawClient.open(end.port)
     head = await client.upgrade(**changes)
@@ -273,7 +273,7 @@ async def test_what_is_no_upgrade_is_answered_with_the_field(
     await client.close()
 
 
-async def test_another_method_is_no_upgrade(end: RelayEnd) -> None:
+async def test_another_method_is_no_upgrade(end: UpgradeServer) -> None:
     client = await RawClient.open(end.port)
     client.writer.write(upgrade_request().replace(b"GET ", b"POST ", 1))
     assert (await client.head()).startswith(b"HTTP/1.1 405 ")
@@ -283,7 +283,7 @@ async def test_another_method_is_no_upgrade(end: RelayEnd) -> None:
 # -- the parts in use that nobody documents ---------------------------------------------------------------------------
 
 
-async def test_picows_still_takes_its_arguments_in_this_order(end: RelayEnd) -> None:
+async def test_picows_still_takes_its_arguments_in_this_order(end: UpgradeServer) -> None:
     async with raw_client(end) as (_, listener):
         assert listener.transport is not None
         assert not listener.transport.is_client_side
@@ -292,13 +292,13 @@ async def test_picows_still_takes_its_arguments_in_this_order(end: RelayEnd) -> 
         assert type(protocol).connection_lost is not WSProtocol.connection_lost
 
 
-async def test_the_options_land_where_they_are_meant_to(end: RelayEnd) -> None:
+async def test_the_options_land_where_they_are_meant_to(end: UpgradeServer) -> None:
     """The frame limit, the pings and the answers to pings are each at their own place among the arguments."""
     end.keepalive = Keepalive(0.05, 0.05)
     async with raw_client(end) as (client, listener):
         assert (await client.frame())[0] == 9, "a ping when the client is silent"
         assert await client.close_code() == 1001, "and the end when it stays so"
-        assert (await listener.end())[0] in (1001, 1006)
+        assert (await listener.wait_closed())[0] in (1001, 1006)
     async with raw_client(end) as (client, listener):
         client.send(binary(bytes(10 * MAX_BYTES + 1)))
         assert await client.close_code() == 1009
@@ -308,7 +308,7 @@ async def test_the_options_land_where_they_are_meant_to(end: RelayEnd) -> None:
 # -- a client that sends more than it may -----------------------------------------------------------------------------
 
 
-async def test_what_a_client_sends_while_it_is_not_read_is_left_to_its_own_end(end: RelayEnd) -> None:
+async def test_what_a_client_sends_while_it_is_not_read_is_left_to_its_own_end(end: UpgradeServer) -> None:
     async with raw_client(end) as (client, listener):
         listener.pause_reading("test")
         flood = masked(binary(bytes(MAX_BYTES)))
@@ -321,23 +321,23 @@ async def test_what_a_client_sends_while_it_is_not_read_is_left_to_its_own_end(e
         protocol = listener.transport.underlying_transport.get_protocol()
         listener.resume_reading("test")
         client.send(close(1000))
-        assert (await listener.end())[0] == 1000
+        assert (await listener.wait_closed())[0] == 1000
         assert len(listener.messages) == n_sent
         assert len(protocol.get_buffer(-1)) < 512 * 1024, "picows' buffer grows to what one read brings"
 
 
-async def test_a_sparing_reader_that_is_paused_has_little_left_to_parse(end: RelayEnd) -> None:
+async def test_a_sparing_reader_that_is_paused_has_little_left_to_parse(end: UpgradeServer) -> None:
     async with raw_client(end) as (client, listener):
-        listener.read_sparingly()
-        listener.read_sparingly()
-        listener.on_control = lambda: listener.pause_reading("test")
+        listener.throttle_reads()
+        listener.throttle_reads()
+        listener.on_control_frame = lambda: listener.pause_reading("test")
         seen = []
         listener.on_text = seen.append
         client.send(ping(), *[text("x")] * 5000, close(1000))
         assert (await client.frame())[0] == 10
         assert len(seen) < 200
         listener.resume_reading("test")
-        await listener.end()
+        await listener.wait_closed()
         assert len(seen) == 5000
 
 
@@ -357,13 +357,13 @@ async def rounds_of(
         rounds[n_round] += 1
         on_text()
 
-    async with relay_end(**options) as end, raw_client(end) as (client, listener):
+    async with upgrade_server(**options) as end, raw_client(end) as (client, listener):
         if sparing:
-            listener.read_sparingly()
+            listener.throttle_reads()
         listener.on_text = count
         next_round()
         client.send(*frames, close(1000))
-        await listener.end()
+        await listener.wait_closed()
     return rounds
 
 
@@ -400,7 +400,7 @@ async def test_a_long_message_makes_no_room_for_many_short_ones_at_once() -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the room of a long message stays")
 async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whole() -> None:
     async with (
-        relay_end(read_within=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
+        upgrade_server(read_budget=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
         raw_client(end) as (client, listener),
     ):
         both = asyncio.Event()
@@ -415,23 +415,25 @@ async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whol
         assert len(unused) > 2_000_000
         assert not any(unused[100_000:1_900_000]), "the system gives empty pages in place of those that it took"
         client.send(text("y" * 500_000), text("b" * 9), close(1000))
-        await listener.end()
+        await listener.wait_closed()
         assert [message[:1] * len(message) for message in listener.messages] == listener.messages
         assert [len(message) for message in listener.messages] == [2_000_000, 9, 500_000, 9]
 
 
-async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: RelayEnd) -> None:
+async def test_pongs_and_fragments_are_told_too_for_they_cost_as_much(end: UpgradeServer) -> None:
     async with raw_client(end) as (client, listener):
         told = []
-        listener.on_control = lambda: told.append("control")
+        listener.on_control_frame = lambda: told.append("control")
         listener.on_fragment = lambda: told.append("fragment")
-        client.send(pong(), text("a", fin=False), more(b"b", fin=False), ping(), more(b"c"), close(1000))
-        await listener.end()
+        client.send(
+            pong(), text("a", fin=False), continuation(b"b", fin=False), ping(), continuation(b"c"), close(1000)
+        )
+        await listener.wait_closed()
         assert told == ["control", "fragment", "fragment", "control"]
         assert listener.messages == ["abc"]
 
 
-async def test_who_floods_after_our_close_is_read_no_more_and_still_learns_why_we_hang_up(end: RelayEnd) -> None:
+async def test_who_floods_after_our_close_is_read_no_more_and_still_learns_why_we_hang_up(end: UpgradeServer) -> None:
     client = await RawClient.open(end.port)
     await client.upgrade()
     listener = await end.listener()
@@ -439,8 +441,8 @@ async def test_who_floods_after_our_close_is_read_no_more_and_still_learns_why_w
     listener.close(1008, "enough")
     for _ in range(8):
         client.writer.write(flood)
-    await until(lambda: listener.is_paused)
+    await until(lambda: listener.is_reading_paused)
     assert MAX_FRAMES_AFTER_CLOSE <= listener._frames_after_close < MAX_FRAMES_AFTER_CLOSE + 300
     assert await client.close_code() == 1008
-    assert await listener.end() == (1008, "enough"), "its time is up"
+    assert await listener.wait_closed() == (1008, "enough"), "its time is up"
     await client.close()

@@ -14,7 +14,7 @@ from aiohttp import web
 from websockets.asyncio.server import ServerConnection, serve
 
 from relay.transport import upstream
-from relay.transport.upstream import UpstreamRefusal, UpstreamSocket, dial, host_of
+from relay.transport.upstream import UpstreamConnectError, UpstreamConnection, connect_upstream, netloc_of
 
 KEY = "sk-very-secret-0123456789"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
@@ -27,10 +27,10 @@ def port_of(server: asyncio.Server) -> int:
     return port
 
 
-async def refused(url: str, timeout_s: float = 5.0) -> UpstreamRefusal:
+async def refused(url: str, timeout_s: float = 5.0) -> UpstreamConnectError:
     """Dial in vain; the key must not show in anything that is said about it."""
-    with pytest.raises(UpstreamRefusal) as raised:
-        await dial(url, HEADERS, UpstreamSocket(), timeout_s)
+    with pytest.raises(UpstreamConnectError) as raised:
+        await connect_upstream(url, HEADERS, UpstreamConnection(), timeout_s)
     told = "".join(traceback.format_exception(raised.value)) + repr(raised.value)
     assert KEY not in told
     return raised.value
@@ -51,12 +51,12 @@ async def test_messages_go_both_ways_and_the_key_arrives() -> None:
             seen.put_nowait(message)
 
     async with serve(handle, "127.0.0.1", 0) as server:
-        line = UpstreamSocket()
+        line = UpstreamConnection()
         heard: asyncio.Queue[str] = asyncio.Queue()
         ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         line.on_text = lambda message: heard.put_nowait(message.decode())
         line.on_closed = lambda code, reason: ended.set_result((code, reason))
-        await dial(f"ws://127.0.0.1:{port_of(server)}/v1/realtime?model=m", HEADERS, line)
+        await connect_upstream(f"ws://127.0.0.1:{port_of(server)}/v1/realtime?model=m", HEADERS, line)
         async with asyncio.timeout(TIMEOUT_S):
             assert await seen.get() == f"Bearer {KEY}"
             assert await seen.get() == "/v1/realtime?model=m"
@@ -72,10 +72,10 @@ async def test_the_upstreams_close_code_and_reason_are_told() -> None:
         await connection.close(1001, "maximum duration of 60 minutes")
 
     async with serve(handle, "127.0.0.1", 0) as server:
-        line = UpstreamSocket()
+        line = UpstreamConnection()
         ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
         line.on_closed = lambda code, reason: ended.set_result((code, reason))
-        await dial(f"ws://127.0.0.1:{port_of(server)}", {}, line)
+        await connect_upstream(f"ws://127.0.0.1:{port_of(server)}", {}, line)
         async with asyncio.timeout(TIMEOUT_S):
             assert await ended == (1001, "maximum duration of 60 minutes")
 
@@ -85,12 +85,12 @@ async def test_tls_with_a_certificate_that_is_trusted(monkeypatch: pytest.Monkey
         await connection.send("hello")
         await connection.wait_closed()
 
-    monkeypatch.setattr(upstream, "_tls", lambda: ssl.create_default_context(cafile=CERTIFICATE))
+    monkeypatch.setattr(upstream, "_tls_context", lambda: ssl.create_default_context(cafile=CERTIFICATE))
     async with serve(handle, "127.0.0.1", 0, ssl=server_context()) as server:
-        line = UpstreamSocket()
+        line = UpstreamConnection()
         heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         line.on_text = heard.set_result
-        await dial(f"wss://localhost:{port_of(server)}/", HEADERS, line)
+        await connect_upstream(f"wss://localhost:{port_of(server)}/", HEADERS, line)
         async with asyncio.timeout(TIMEOUT_S):
             assert await heard == b"hello"
         assert line.transport is not None
@@ -289,8 +289,8 @@ async def test_a_peer_that_says_nothing_is_given_up_and_hung_up_on() -> None:
 async def test_a_cancelled_dial_leaves_no_connection() -> None:
     peer = SilentPeer()
     async with tcp_server(peer) as port:
-        line = UpstreamSocket()
-        dialling = asyncio.create_task(dial(f"ws://127.0.0.1:{port}/", HEADERS, line, timeout_s=600))
+        line = UpstreamConnection()
+        dialling = asyncio.create_task(connect_upstream(f"ws://127.0.0.1:{port}/", HEADERS, line, timeout_s=600))
         await peer.asked.wait()
         dialling.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -303,7 +303,9 @@ async def test_a_cancelled_dial_leaves_no_connection() -> None:
 async def test_a_dial_cancelled_before_it_began_leaves_nothing() -> None:
     peer = SilentPeer()
     async with tcp_server(peer) as port:
-        dialling = asyncio.create_task(dial(f"ws://127.0.0.1:{port}/", HEADERS, UpstreamSocket(), timeout_s=600))
+        dialling = asyncio.create_task(
+            connect_upstream(f"ws://127.0.0.1:{port}/", HEADERS, UpstreamConnection(), timeout_s=600)
+        )
         dialling.cancel()
         with pytest.raises(asyncio.CancelledError):
             await dialling
@@ -330,4 +332,4 @@ async def test_the_log_names_the_host_and_never_the_query(caplog: pytest.LogCapt
     ],
 )
 def test_the_host_of_a_url(url: str, host: str) -> None:
-    assert host_of(url) == host
+    assert netloc_of(url) == host

@@ -2,7 +2,7 @@
 
 import pytest
 
-from relay.upstreams.azure import AzureResource, azure_endpoint, is_azure_preview
+from relay.upstreams.azure import AzureResource, is_azure_preview, normalize_azure_endpoint
 
 ENDPOINT = "https://res.openai.azure.com"
 
@@ -10,14 +10,14 @@ ENDPOINT = "https://res.openai.azure.com"
 def test_ga_addresses_have_no_version() -> None:
     resource = AzureResource(ENDPOINT, "my deployment/1")
     assert resource.websocket_url == "wss://res.openai.azure.com/openai/v1/realtime?model=my%20deployment%2F1"
-    assert resource.mint_url == f"{ENDPOINT}/openai/v1/realtime/client_secrets"
+    assert resource.client_secrets_url == f"{ENDPOINT}/openai/v1/realtime/client_secrets"
     assert resource.webrtc_url == f"{ENDPOINT}/openai/v1/realtime/calls"
 
 
 def test_preview_addresses_have_one() -> None:
     resource = AzureResource(ENDPOINT, "dep", "2025-04-01-preview")
     assert resource.is_preview
-    assert resource.mint_url == f"{ENDPOINT}/openai/realtimeapi/sessions?api-version=2025-04-01-preview"
+    assert resource.client_secrets_url == f"{ENDPOINT}/openai/realtimeapi/sessions?api-version=2025-04-01-preview"
     assert resource.webrtc_url == f"{ENDPOINT}/openai/realtime?api-version=2025-04-01-preview&deployment=dep"
 
 
@@ -33,7 +33,7 @@ def test_preview_addresses_have_one() -> None:
     ],
 )
 def test_endpoints_as_people_write_them(given: str, endpoint: str) -> None:
-    assert azure_endpoint(given) == endpoint
+    assert normalize_azure_endpoint(given) == endpoint
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_endpoints_as_people_write_them(given: str, endpoint: str) -> None:
 )
 def test_what_is_no_endpoint_is_told_with_the_fix(given: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        azure_endpoint(given)
+        normalize_azure_endpoint(given)
 
 
 def test_preview_websocket_urls_are_known() -> None:

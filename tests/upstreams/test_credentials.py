@@ -9,19 +9,19 @@ import pytest
 from relay.errors import ConfigError
 from relay.upstreams.credentials import (
     MAX_HUNG_FETCHES,
-    Credential,
+    KeyCredential,
     TokenCredential,
     TokenUnavailable,
-    load_token_source,
+    load_token_provider,
 )
 
 TIMEOUT_S = 10.0
 
 
 async def test_a_key_goes_into_its_header_and_out_of_sight() -> None:
-    assert await Credential("api-key", "secret-1").headers() == {"api-key": "secret-1"}
-    assert await Credential("bearer", "secret-1").headers() == {"Authorization": "Bearer secret-1"}
-    assert "secret-1" not in repr(Credential("api-key", "secret-1"))
+    assert await KeyCredential("api-key", "secret-1").headers() == {"api-key": "secret-1"}
+    assert await KeyCredential("bearer", "secret-1").headers() == {"Authorization": "Bearer secret-1"}
+    assert "secret-1" not in repr(KeyCredential("api-key", "secret-1"))
 
 
 async def test_a_callable_is_asked_each_time() -> None:
@@ -91,7 +91,7 @@ async def test_one_that_hangs_is_given_up_and_does_not_pile_up() -> None:
 
 
 def test_a_callable_is_found_by_its_name() -> None:
-    assert load_token_source("tests.upstreams.test_credentials:raising", "RELAY_AZURE_TOKEN") is raising
+    assert load_token_provider("tests.upstreams.test_credentials:raising", "RELAY_AZURE_TOKEN") is raising
     for name in ("no.such.module:x", "os:no_such_name", "os:sep"):
         with pytest.raises(ConfigError, match=f"RELAY_AZURE_TOKEN={name}"):
-            load_token_source(name, "RELAY_AZURE_TOKEN")
+            load_token_provider(name, "RELAY_AZURE_TOKEN")

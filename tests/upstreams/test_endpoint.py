@@ -6,12 +6,12 @@ import pytest
 from pydantic import SecretStr
 
 from relay import tool
-from relay.errors import ApiError
-from relay.protocols.openai.beta import BetaUpstream
+from relay.errors import OpenAIError
+from relay.protocols.openai.beta import BetaUpstreamDialect
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.upstreams.credentials import Credential
+from relay.upstreams.credentials import KeyCredential
 from relay.upstreams.endpoint import UpstreamEndpoint
-from relay.upstreams.registry import AZURE_PREVIEW, OPENAI, OPENAI_BETA, UpstreamDialect, dialect_of
+from relay.upstreams.registry import AZURE_PREVIEW, OPENAI, OPENAI_BETA, UpstreamDialect, find_dialect
 from tests.support.relay_server import DeviceClient, running_relay
 
 ENDPOINT = UpstreamEndpoint("url", "wss://example.com/v1/realtime?model=a", SecretStr("key"))
@@ -29,11 +29,11 @@ ENDPOINT = UpstreamEndpoint("url", "wss://example.com/v1/realtime?model=a", Secr
     ],
 )
 def test_the_dialect_of_an_endpoint(url: str | None, name: str, dialect: UpstreamDialect) -> None:
-    assert dialect_of(url, name) is dialect
+    assert find_dialect(url, name) is dialect
 
 
 async def test_a_dial_sends_what_the_dialect_demands_besides_the_credential() -> None:
-    credential, beta = Credential("api-key", "secret"), replace(ENDPOINT, dialect=OPENAI_BETA)
+    credential, beta = KeyCredential("api-key", "secret"), replace(ENDPOINT, dialect=OPENAI_BETA)
     assert await ENDPOINT.headers(None) == {}
     assert await ENDPOINT.headers(credential) == {"api-key": "secret"}
     assert await beta.headers(credential) == {"api-key": "secret", "OpenAI-Beta": "realtime=v1"}
@@ -47,18 +47,18 @@ def test_a_dialect_may_have_the_model_elsewhere_in_the_url() -> None:
 
 
 async def test_a_dialect_may_have_the_key_in_the_query() -> None:
-    in_query = replace(ENDPOINT, dialect=replace(OPENAI, key_parameter="key"), key=SecretStr("a b"))
+    in_query = replace(ENDPOINT, dialect=replace(OPENAI, key_query_parameter="key"), key=SecretStr("a b"))
     assert in_query.url_for() == "wss://example.com/v1/realtime?model=a&key=a+b"
     assert in_query.url_for("b") == "wss://example.com/v1/realtime?model=b&key=a+b"
     assert replace(in_query, key=None).url_for() == ENDPOINT.url_for() == ENDPOINT.url
-    assert await in_query.headers(Credential("bearer", "a b")) == {}
+    assert await in_query.headers(KeyCredential("bearer", "a b")) == {}
     assert "a b" not in in_query.label
 
 
 def test_realtime_clients_are_translated_for_passed_on_or_refused() -> None:
     assert ENDPOINT.realtime_dialect() is None
-    assert isinstance(replace(ENDPOINT, dialect=AZURE_PREVIEW).realtime_dialect(), BetaUpstream)
-    with pytest.raises(ApiError, match="morse") as refusal:
+    assert isinstance(replace(ENDPOINT, dialect=AZURE_PREVIEW).realtime_dialect(), BetaUpstreamDialect)
+    with pytest.raises(OpenAIError, match="morse") as refusal:
         replace(ENDPOINT, dialect=UpstreamDialect("morse", OPENAI.codec, realtime=None)).realtime_dialect()
     assert refusal.value.status == 501
 

@@ -17,7 +17,7 @@ from audio.formats import PCM16_16K, PCM16_24K
 from audio.transcode import Transcoder
 from relay import tool
 from relay.recording.replay.verify import verify
-from relay.recording.store.layout import all_recordings
+from relay.recording.store.layout import list_recordings
 from relay.recording.store.reader import Recording
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.upstreams.registry import UPSTREAM_DIALECTS
@@ -147,8 +147,8 @@ async def test_a_conversation_with_a_tool_and_a_barge_in(tmp_path: Path) -> None
         assert await model.until("text") == {"do": "text", "text": "Sorry, go on."}
         await model.until("answer")
         assert [one["do"] for one in model.asked] == ["setup", "result", "answer", "text", "answer"]
-    [recording] = all_recordings(tmp_path)
-    assert verify(Recording(recording)).identical
+    [recording] = list_recordings(tmp_path)
+    assert verify(Recording(recording)).is_identical
 
 
 async def test_realtime_clients_are_refused_before_anything_is_dialled() -> None:

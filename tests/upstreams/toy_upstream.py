@@ -110,6 +110,6 @@ TOY_UPSTREAM = UpstreamDialect(
     recognizes=lambda url: urlsplit(url).path == "/toy",
     capabilities=UpstreamCapabilities(PCM16_16K, PCM16_24K, supports_g711=False, supports_truncation=False),
     url_for=lambda url, _model: url,
-    key_parameter="key",
+    key_query_parameter="key",
     headers={"X-Toy-Version": "1"},
 )

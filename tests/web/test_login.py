@@ -9,7 +9,7 @@ import pytest_asyncio
 from aiohttp import web
 from playwright.async_api import Browser, Page
 
-from relay.recording.postprocess import repair
+from relay.recording.postprocess import finalize
 from tests.support.relay_server import RunningRelay, console_link, running_relay, serve_app
 from tests.support.scripted_recordings import make_recording
 from tests.web.chromium import page_in
@@ -22,7 +22,7 @@ STATUS = "document.getElementById('status').textContent"
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
-    repair(make_recording(tmp_path))
+    finalize(make_recording(tmp_path))
     options = {"recordings_dir": tmp_path, "state_dir": tmp_path / "state", "admin_keys": (ADMIN_KEY,)}
     async with running_relay("ws://127.0.0.1:9/", **options) as running:
         yield running
@@ -79,7 +79,7 @@ async def test_two_relays_of_one_host_keep_their_logins_apart(
     relay: RunningRelay, browser: Browser, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
-    repair(make_recording(tmp_path / "other"))
+    finalize(make_recording(tmp_path / "other"))
     context = await browser.new_context()
     try:
         async with running_relay(

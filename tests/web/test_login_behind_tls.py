@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
-from relay.recording.postprocess import repair
+from relay.recording.postprocess import finalize
 from tests.proxies.reverse_proxies import ADDRESS, CERTIFICATE, documented_proxy, require_proxies
 from tests.support.relay_server import running_relay
 from tests.support.scripted_recordings import make_recording
@@ -38,7 +38,7 @@ async def sign_in_and_out(browser: Browser, base: str, cookie_name: str) -> None
 @pytest.mark.parametrize("passes_host", [True, False])
 async def test_behind_nginx_with_tls(browser: Browser, tmp_path: Path, passes_host: bool) -> None:
     require_proxies()
-    repair(make_recording(tmp_path / "recordings"))
+    finalize(make_recording(tmp_path / "recordings"))
     without = "" if passes_host else PASSING_HOST
     options = {"admin_keys": (ADMIN_KEY,), "proxies": ("127.0.0.1",), "recordings_dir": tmp_path / "recordings"}
     async with (
@@ -49,7 +49,7 @@ async def test_behind_nginx_with_tls(browser: Browser, tmp_path: Path, passes_ho
 
 
 async def test_on_the_relays_own_tls(browser: Browser, tmp_path: Path) -> None:
-    repair(make_recording(tmp_path))
+    finalize(make_recording(tmp_path))
     options = {"tls_cert": CERTIFICATE, "tls_key": CERTIFICATE, "recordings_dir": tmp_path}
     async with running_relay("ws://127.0.0.1:9/", admin_keys=(ADMIN_KEY,), **options) as relay:
         await sign_in_and_out(browser, f"https://127.0.0.1:{relay.port}", f"relay_admin_{relay.port}")

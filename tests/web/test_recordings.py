@@ -8,11 +8,11 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page
 
 from audio.formats import AudioFormat
-from relay.recording.postprocess import repair
+from relay.recording.postprocess import finalize
 from relay.session.common.model import DeviceOptions
 from relay.session.device import events as ev
 from tests.support.relay_server import console_link, running_relay
-from tests.support.scripted_recordings import Event, make_recording, voiced_conversation
+from tests.support.scripted_recordings import TimedInput, make_recording, tts_conversation
 from tests.web.chromium import page_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser, tmp_path: Path) -> AsyncIterator[Page]:
-    repair(make_recording(tmp_path))
+    finalize(make_recording(tmp_path))
     async with (
         running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
         page_in(browser, console_link(relay)) as opened,
@@ -83,7 +83,7 @@ async def test_the_words_the_ledger_and_a_click_that_is_heard(page: Page) -> Non
 
 
 async def test_another_voice_is_named_and_has_its_share_of_the_delay(browser: Browser, tmp_path: Path) -> None:
-    repair(make_recording(tmp_path, voiced_conversation(), voice_id="voice-1"))
+    finalize(make_recording(tmp_path, tts_conversation(), voice_id="voice-1"))
     async with (
         running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
         page_in(browser, console_link(relay)) as page,
@@ -96,7 +96,7 @@ async def test_another_voice_is_named_and_has_its_share_of_the_delay(browser: Br
 
 async def test_an_hour_is_drawn_in_a_moment(browser: Browser, tmp_path: Path) -> None:
     chunk = bytes(range(256)) * 313  # ten seconds of G.711: half the work of 16 kHz
-    hour: list[Event] = [
+    hour: list[TimedInput] = [
         (0.0, ev.UpstreamOpened()), (0.1, ev.SessionCreated()), (0.2, ev.SessionUpdated(500)),
         *((10.1 + 10 * n, chunk) for n in range(360)),
     ]  # fmt: skip
@@ -106,7 +106,7 @@ async def test_an_hour_is_drawn_in_a_moment(browser: Browser, tmp_path: Path) ->
     hour.sort(key=lambda one: one[0])
     telephone = AudioFormat("pcmu", 8000)
     options = DeviceOptions(telephone, telephone)
-    repair(make_recording(tmp_path, [*hour, (3661.0, ev.ClientClosed(1000))], options=options))
+    finalize(make_recording(tmp_path, [*hour, (3661.0, ev.ClientClosed(1000))], options=options))
     async with (
         running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
         page_in(browser, console_link(relay)) as page,

@@ -167,7 +167,7 @@ async def test_a_spoken_sentence_is_written_down_answered_with_tools_and_heard(
     await expect(page.locator("#facts")).to_contain_text("3 tools")
 
     await page.click("#talk")
-    await asyncio.wait_for(whole_relay.sessions.all_gone.wait(), TIMEOUT_S)
+    await asyncio.wait_for(whole_relay.sessions.all_ended.wait(), TIMEOUT_S)
     await expect(page.locator("#notice")).to_be_hidden()
 
 

@@ -26,7 +26,7 @@ from relay.cli.terminal import say_lines
 from relay.client.connection import TalkError, dial, how_it_closed, receive, target_of
 from relay.client.turn_tracker import Message, Turn, Verdict, item_id_of
 from relay.client.virtual_player import VirtualPlayer, Voice, parse_format
-from relay.json_types import json_object
+from relay.json_types import parse_json_object
 
 # Kept for --save; about 23 minutes at 24 kHz. What comes after is not written, and that is said.
 MAX_SAVED_BYTES = 64 * 1024 * 1024
@@ -181,7 +181,7 @@ class Conversation:
             self._player.feed(len(received), now)
             self._player_news.set()
             return None
-        message = json_object(received)
+        message = parse_json_object(received)
         if message is None:
             self._display.note("the relay sent a text that is not a message; it is passed over")
             return None

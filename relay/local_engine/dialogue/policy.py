@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.json_types import json_object
+from relay.json_types import parse_json_object
 from relay.local_engine.dialogue.tool_result_text import output_sentences
 from relay.local_engine.nlu.clauses import Request, ToolInfo
 from relay.local_engine.nlu.english import ANSWERS, COMMON
@@ -76,7 +76,7 @@ def situation_of(records: Sequence[Record], tool_choice: Any) -> Situation:
             said, outputs, silent = None, [], False
     waiting = [name for call_id, name in names.items() if call_id not in returned]
     call = next((record.item for record in reversed(records) if record.item["type"] == "function_call"), None)
-    arguments = json_object(call["arguments"]) if call else None  # None also where a client made the item
+    arguments = parse_json_object(call["arguments"]) if call else None  # None also where a client made the item
     last_call = (call["name"], arguments) if call and arguments is not None else None
     return Situation(said, outputs, waiting, tool_choice, silent, last_call)
 

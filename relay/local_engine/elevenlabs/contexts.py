@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audio.formats import PCMA, PCMU, RATES_HZ, AudioFormat
-from relay.json_types import JsonObject, json_object
+from relay.json_types import JsonObject, parse_json_object
 from relay.session.tts.sentences import SentenceSplitter
 
 MAX_CONTEXTS = 5
@@ -94,7 +94,7 @@ class Contexts:
 
     def receive(self, data: str) -> Did:
         """One message. Raises Problem for what is none, and for the sixth context."""
-        obj = json_object(data)
+        obj = parse_json_object(data)
         if obj is None:
             message = "Could not parse input message, make sure it is a JSON object."
             raise Problem(message, "invalid_input_message", 422)

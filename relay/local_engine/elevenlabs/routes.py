@@ -14,7 +14,7 @@ import pybase64
 from aiohttp import WSMsgType, web
 
 from audio.formats import AudioFormat
-from relay.json_types import JsonObject, json_object
+from relay.json_types import JsonObject, parse_json_object
 from relay.local_engine.elevenlabs.contexts import MAX_TEXT_CHARS, Context, Contexts, Problem, read_format, read_speed
 from relay.local_engine.speech.tts import TimedSpeech, Voice
 
@@ -81,7 +81,7 @@ def _refused(problem: Problem) -> web.Response:
 
 async def _speak_body(request: web.Request, *, whole: bool) -> web.StreamResponse:
     try:
-        body = json_object(await request.content.read(MAX_BODY_BYTES))
+        body = parse_json_object(await request.content.read(MAX_BODY_BYTES))
         if body is None:
             raise Problem("The body must be a JSON object.", "invalid_body", 422)
         terms = _terms(request, body.get("model_id"))

@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
-from relay.json_types import JsonObject, json_object
+from relay.json_types import JsonObject, parse_json_object
 from relay.local_engine.realtime.commands import (
     AwaitSpeech,
     Configure,
@@ -32,7 +32,7 @@ from relay.local_engine.realtime.validation import Fault
 from relay.local_engine.speech.backend import Senses, SensesLost
 from relay.local_engine.speech.input_pipeline import Ears, Paused, Started, Stopped
 from relay.local_engine.speech.tts import pieces
-from relay.protocols.openai.beta import BetaClient
+from relay.protocols.openai.beta import BetaClientDialect
 from relay.testing.faults import FaultSpec, Misbehaviour, parse_faults
 
 MOST_UTTERANCES = 4
@@ -81,7 +81,7 @@ class Session:
         self._shared = shared
         expires_at = int(time.time() + shared.longest_s)
         self._conversation = Conversation(terms.model, _new_id, kind=terms.kind, expires_at=expires_at)
-        self._beta = BetaClient() if terms.is_beta else None
+        self._beta = BetaClientDialect() if terms.is_beta else None
         self._misbehaviour = Misbehaviour(terms.faults)
         self._outgoing = Outgoing(socket, abort, self._misbehaviour, is_faulty=bool(terms.faults))
         self._ears: Ears | None = None
@@ -117,8 +117,8 @@ class Session:
             await self._add_faults(control)
             return
         if self._beta is not None:
-            event = json_object(message)  # what is no event goes on as it is, and is refused
-            message = message if event is None else orjson.dumps(self._beta.up(event)[0])
+            event = parse_json_object(message)  # what is no event goes on as it is, and is refused
+            message = message if event is None else orjson.dumps(self._beta.to_upstream(event)[0])
         self._do(self._conversation.receive(message))
         if self._to_hear:
             audio, self._to_hear = self._to_hear, b""
@@ -168,7 +168,7 @@ class Session:
     def _hearing(self, audio: bytes = b"") -> Ears:
         """The ears, made when they are first needed (a session that only types never has any); `audio` comes next."""
         if self._ears is None:
-            sent_ms = REALTIME_FORMATS[self._settings.input_format].ms_of(len(audio))
+            sent_ms = REALTIME_FORMATS[self._settings.input_format].duration_ms(len(audio))
             start_ms = self._conversation.position_ms - sent_ms
             self._ears = Ears(self._shared.senses.listener(), start_ms)
             self._configure()
@@ -270,7 +270,7 @@ class Session:
         if self._beta is None:
             self._outgoing.post(event)
             return
-        for translated in self._beta.down(event):
+        for translated in self._beta.to_client(event):
             self._outgoing.post(translated)
         if event["type"] == "session.created":  # GA does not tell of the conversation
             conversation = {"id": self._conversation.conversation_id, "object": "realtime.conversation"}
@@ -284,7 +284,7 @@ def _control(message: str | bytes) -> JsonObject | None:
     if len(message) >= _LONGEST_CONTROL:
         return None
     raw = message.encode() if isinstance(message, str) else message
-    event = json_object(raw) if b"relay.fault" in raw else None
+    event = parse_json_object(raw) if b"relay.fault" in raw else None
     return event if event is not None and event.get("type") == "relay.fault" else None
 
 

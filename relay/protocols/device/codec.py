@@ -19,9 +19,9 @@ from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device.turn_metrics import TurnMetrics, camel_case
 
-Message = cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd
+DeviceMessage = cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd
 
-_NAMES: Final[Mapping[type, JsonObject]] = {
+_MESSAGE_HEADS: Final[Mapping[type, JsonObject]] = {
     cmd.SendResponseStart: {"type": "event", "name": "AIResponseStart"},
     cmd.SendResponseEnd: {"type": "event", "name": "AIResponseEnd"},
     cmd.SendTranscript: {"type": "transcript"},
@@ -31,13 +31,13 @@ _NAMES: Final[Mapping[type, JsonObject]] = {
     cmd.SendAudioStart: {"type": "audioStart"},
     cmd.SendAudioEnd: {"type": "audioEnd"},
 }
-_NOT_SENT: Final = "content_index"
+_OMITTED_FIELD: Final = "content_index"
 
 
 class DeviceCodec:
     """One connection's codec."""
 
-    takes_binary_audio = True
+    accepts_binary_audio = True
     encode_audio = None
     decode_text = staticmethod(decode)
 
@@ -45,14 +45,14 @@ class DeviceCodec:
         """`secrets` are taken out of all messages to the client but `textDelta`."""
         self._secrets = secrets
 
-    def encode(self, message: Message) -> bytes:
+    def encode(self, message: DeviceMessage) -> bytes:
         """A message to the client as one text message."""
         if type(message) is cmd.SendTextDelta:
             return orjson.dumps({"type": "textDelta", "text": message.text})
         return self._secrets.redact_json(orjson.dumps(_encode(message)))
 
 
-def _encode(message: Message) -> JsonObject:
+def _encode(message: DeviceMessage) -> JsonObject:
     match message:
         case cmd.SendConnected(session_id, options):
             opened = {"sessionId": session_id, "protocol": PROTOCOL_VERSION}
@@ -64,7 +64,9 @@ def _encode(message: Message) -> JsonObject:
         case cmd.SendUsage(usage):
             return {"type": "usage", **_members(usage)}
         case cmd.SendToolStatus(arguments=arguments, output=output, text=text):
-            sent = replace(message, arguments=_json(arguments), output=_json(output), text=_sendable(text))
+            sent = replace(
+                message, arguments=_json(arguments), output=_json(output), text=_replace_lone_surrogates(text)
+            )
             return {"type": "tool", **_members(sent)}
         case cmd.SendToolCall(arguments=arguments):
             return {"type": "toolCall", **_members(message), "arguments": orjson.Fragment(arguments)}
@@ -72,11 +74,11 @@ def _encode(message: Message) -> JsonObject:
             error = {"type": "error", "code": code, "message": text, "retryable": retryable}
             return error | {"field": field} if field else error
         case _:
-            return _NAMES[type(message)] | _members(message)
+            return _MESSAGE_HEADS[type(message)] | _members(message)
 
 
 def _members(command: Any) -> JsonObject:
-    members = {one: getattr(command, one.name) for one in fields(command) if one.name != _NOT_SENT}
+    members = {one: getattr(command, one.name) for one in fields(command) if one.name != _OMITTED_FIELD}
     return {
         camel_case(one.name): value for one, value in members.items() if value is not None or one.default is not None
     }
@@ -117,6 +119,6 @@ def _json(value: Any) -> Any:
         return orjson.Fragment(json.dumps(value, default=str))
 
 
-def _sendable(text: str | None) -> str | None:
+def _replace_lone_surrogates(text: str | None) -> str | None:
     """`text` without lone surrogates, which a tool may say and no frame can carry."""
     return None if text is None else text.encode(errors="replace").decode()

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import orjson
 
 from audio.formats import AudioFormat
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.json_types import JsonObject
 from relay.protocols.json_limits import MAX_CLIENT_MEMBERS, has_too_many_members
 from relay.session.common.model import ELEVENLABS_PREFIX, ToolSpec, TurnKind
@@ -32,7 +32,7 @@ MAX_POSITION_MS = 86_400_000
 MAX_AHEAD_MS = 600_000
 MIN_AHEAD_MS = 100
 """Who asks for less gets this: with a shorter lead, sound that goes out in pieces would have gaps."""
-_SNAKE = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
+_FIELD_NAMES = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
 
 
 class MessageError(Exception):
@@ -43,7 +43,7 @@ class MessageError(Exception):
         self.fault = ev.ClientProtocolError(code, message, field)
 
 
-def string(obj: JsonObject, field: str, max_chars: int) -> str:
+def parse_string(obj: JsonObject, field: str, max_chars: int) -> str:
     """A member that must be a text. Raises `MessageError` naming it."""
     value = obj.get(field)
     if not isinstance(value, str) or not value.strip():
@@ -53,7 +53,7 @@ def string(obj: JsonObject, field: str, max_chars: int) -> str:
     return value
 
 
-def read_tools(value: Any, field: str) -> tuple[ToolSpec, ...]:
+def parse_tools(value: Any, field: str) -> tuple[ToolSpec, ...]:
     """The `tools` of a hello: `[{name, description?, parameters?, timeoutMs?}]`. Raises `MessageError`."""
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
         raise MessageError(f"{field} must be a list of at most {MAX_TOOLS} tools.", field)
@@ -98,7 +98,7 @@ def _schema(value: JsonObject, field: str) -> JsonObject:
     return schema
 
 
-def decode(frame: Chunk) -> ev.ClientEvent:
+def decode(frame: BytesLike) -> ev.ClientEvent:
     """Decode a text message; an invalid one is a `ClientProtocolError` that names the field and the fix."""
     if has_too_many_members(bytes(frame), MAX_CLIENT_MEMBERS):
         return ev.ClientProtocolError(
@@ -110,9 +110,9 @@ def decode(frame: Chunk) -> ev.ClientEvent:
         return ev.ClientProtocolError("bad_json", f"That is not JSON: {error}")
     if not isinstance(obj, dict) or not isinstance(obj.get("type"), str):
         return ev.ClientProtocolError("bad_message", 'A message is a JSON object with a "type".', "type")
-    reader = READERS.get(obj["type"])
+    reader = DECODERS.get(obj["type"])
     if reader is None:
-        known = ", ".join(READERS)
+        known = ", ".join(DECODERS)
         return ev.ClientProtocolError(
             "unknown_type", f"There is no message {obj['type']!r:.80}; known are: {known}.", "type"
         )
@@ -145,15 +145,15 @@ def _hello(obj: JsonObject) -> ev.Hello:
     version = obj.get("v", PROTOCOL_VERSION)
     if version is True or version != PROTOCOL_VERSION:
         raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
-    given = [name for name in _HELLO_READERS if name in obj and (obj[name] is not None or name == "maxAheadMs")]
-    values = {_SNAKE.get(name, name): _HELLO_READERS[name](obj, name) for name in given}
+    given = [name for name in _HELLO_DECODERS if name in obj and (obj[name] is not None or name == "maxAheadMs")]
+    values = {_FIELD_NAMES.get(name, name): _HELLO_DECODERS[name](obj, name) for name in given}
     return ev.Hello(fields_set=tuple(given), **values)
 
 
 def _tool_result(obj: JsonObject) -> ev.ToolResult:
-    call_id = string(obj, "callId", MAX_ID_CHARS)
+    call_id = parse_string(obj, "callId", MAX_ID_CHARS)
     if obj.get("error") is not None:
-        return ev.ToolResult(call_id, string(obj, "error", MAX_TEXT_CHARS), failed=True)
+        return ev.ToolResult(call_id, parse_string(obj, "error", MAX_TEXT_CHARS), failed=True)
     if "output" not in obj:
         raise MessageError("output is missing: any JSON value, or error with a sentence.", "output")
     output = obj["output"]
@@ -163,7 +163,7 @@ def _tool_result(obj: JsonObject) -> ev.ToolResult:
         raise MessageError("output is nested too deeply.", "output") from error
 
 
-def _ahead(obj: JsonObject, field: str) -> int | None:
+def _max_ahead(obj: JsonObject, field: str) -> int | None:
     return None if obj[field] is None else max(_milliseconds(obj, field, MAX_AHEAD_MS), MIN_AHEAD_MS)
 
 
@@ -180,7 +180,7 @@ def _flag(obj: JsonObject, field: str) -> bool:
 
 
 def _voice(obj: JsonObject, field: str) -> str:
-    voice = string(obj, field, 128)
+    voice = parse_string(obj, field, 128)
     if voice.startswith(ELEVENLABS_PREFIX) and not voice.removeprefix(ELEVENLABS_PREFIX).strip():
         raise MessageError(f"{field} must name an ElevenLabs voice behind {ELEVENLABS_PREFIX}", field)
     return voice
@@ -192,26 +192,26 @@ def _duplex(obj: JsonObject, field: str) -> bool:
     return bool(obj[field] == "half")
 
 
-_HELLO_READERS: dict[str, Callable[[JsonObject, str], Any]] = {
+_HELLO_DECODERS: dict[str, Callable[[JsonObject, str], Any]] = {
     "input": lambda obj, field: parse_format(obj[field], field),
     "output": lambda obj, field: parse_format(obj[field], field),
-    "maxAheadMs": _ahead,
+    "maxAheadMs": _max_ahead,
     "voice": _voice,
-    "instructions": lambda obj, field: string(obj, field, MAX_TEXT_CHARS),
-    "language": lambda obj, field: string(obj, field, 64),
+    "instructions": lambda obj, field: parse_string(obj, field, MAX_TEXT_CHARS),
+    "language": lambda obj, field: parse_string(obj, field, 64),
     "turn": _turn,
     "duplex": _duplex,
     "consent": _flag,
-    "tools": lambda obj, field: read_tools(obj[field], field),
+    "tools": lambda obj, field: parse_tools(obj[field], field),
 }
 
-READERS: dict[str, Callable[[JsonObject], ev.ClientEvent]] = {
+DECODERS: dict[str, Callable[[JsonObject], ev.ClientEvent]] = {
     "hello": _hello,
     "playback": lambda obj: ev.Playback(
-        string(obj, "itemId", MAX_ID_CHARS), _milliseconds(obj, "playedMs", MAX_POSITION_MS)
+        parse_string(obj, "itemId", MAX_ID_CHARS), _milliseconds(obj, "playedMs", MAX_POSITION_MS)
     ),
     "toolResult": _tool_result,
-    "text": lambda obj: ev.UserText(string(obj, "text", MAX_TEXT_CHARS)),
+    "text": lambda obj: ev.UserText(parse_string(obj, "text", MAX_TEXT_CHARS)),
     "commit": lambda obj: ev.Commit(),
     "clear": lambda obj: ev.Clear(),
     "interrupt": lambda obj: ev.Interrupt(),

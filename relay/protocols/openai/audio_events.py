@@ -10,21 +10,21 @@ from functools import partial
 import orjson
 import pybase64
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.common.media_types import AudioDelta
 from relay.session.device.events import TextDelta
 
-APPEND = b'{"type":"input_audio_buffer.append","audio":"%b"}'
+APPEND_TEMPLATE = b'{"type":"input_audio_buffer.append","audio":"%b"}'
 """An event that appends audio, around its base64 text."""
 _DELTA_TYPE = "response.output_audio.delta"
-_MARK = b'.output_audio.delta"'
-_KEY = b'"delta":"'
-USUAL_HEAD = b'{"type":"response.output_audio.delta","event_id":"'
+_AUDIO_DELTA_MARK = b'.output_audio.delta"'
+_DELTA_KEY = b'"delta":"'
+AUDIO_DELTA_PREFIX = b'{"type":"response.output_audio.delta","event_id":"'
 """How an audio delta nearly always begins."""
-_TYPE_FIRST, _TYPE_HERE = b'{"type":"', b'{"type":"response.output_audio.delta"'
-_HEAD_BYTES = 512
-TRANSCRIPT_HEAD = b'{"type":"response.output_audio_transcript.delta","event_id":"'
-"""How the frames begin that `TranscriptDeltas` is for."""
+_TYPE_FIRST_PREFIX, _AUDIO_DELTA_TYPE_PREFIX = b'{"type":"', b'{"type":"response.output_audio.delta"'
+_MAX_HEAD_BYTES = 512
+TRANSCRIPT_DELTA_PREFIX = b'{"type":"response.output_audio_transcript.delta","event_id":"'
+"""How the frames begin that `TranscriptDeltaMatcher` is for."""
 _BRACE = ord("}")
 MAX_ID_CHARS = 256
 """Longer ids are nothing that a client could acknowledge; what carries one is passed over."""
@@ -32,19 +32,19 @@ MAX_TEXT_FRAME_BYTES = 65_536
 MAX_INT = 2**53 - 1
 """What every JSON reader can hold exactly; a greater number of the upstream's is cut to it."""
 
-audio_delta: Callable[[tuple[str, str, int, bytes]], AudioDelta] = partial(tuple.__new__, AudioDelta)
+new_audio_delta: Callable[[tuple[str, str, int, bytes]], AudioDelta] = partial(tuple.__new__, AudioDelta)
 """`AudioDelta` from all its fields in order, without the Python call that its constructor makes."""
 
-text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tuple.__new__, TextDelta)
+new_text_delta: Callable[[tuple[str, str, int, str, bool]], TextDelta] = partial(tuple.__new__, TextDelta)
 """`TextDelta` in the same way."""
 
 
-def decode_audio(text: Chunk, _decode: Callable[..., bytes] = pybase64.b64decode) -> bytes:
+def decode_audio(text: BytesLike, _decode: Callable[..., bytes] = pybase64.b64decode) -> bytes:
     """The audio of a delta's base64 text. Raises `binascii.Error` (a ValueError) if it is none."""
     return _decode(text, None, True)
 
 
-def decoded_length(base64_text: Chunk) -> int:
+def decoded_length(base64_text: BytesLike) -> int:
     """How many bytes a base64 text stands for, without decoding it."""
     n = len(base64_text)
     if n < 4:
@@ -53,40 +53,42 @@ def decoded_length(base64_text: Chunk) -> int:
     return n // 4 * 3 - padding
 
 
-class AudioDeltas:
+class AudioDeltaMatcher:
     """Finds the audio delta in text frames of one connection.
 
     The deltas of an item differ in their `event_id` and their audio alone: where all else is as it was in the frame
     before, its ids are taken over without reading any JSON.
     """
 
-    __slots__ = ("_known", "_known_head")
+    __slots__ = ("_head", "_ids")
 
     def __init__(self) -> None:
-        self._known_head = b""
-        self._known = ("", "", 0)
+        self._head = b""
+        self._ids = ("", "", 0)
 
-    def find(self, raw: bytes) -> AudioDelta | None:
+    def match(self, raw: bytes) -> AudioDelta | None:
         """The audio delta in a text frame; None for all else, and for unusual shapes."""
-        event_id_ends = raw.find(b'"', len(USUAL_HEAD), _HEAD_BYTES) if raw.startswith(USUAL_HEAD) else -1
-        if event_id_ends > 0 and self._known_head and raw.startswith(self._known_head, event_id_ends):
-            start = event_id_ends + len(self._known_head)
+        event_id_ends = (
+            raw.find(b'"', len(AUDIO_DELTA_PREFIX), _MAX_HEAD_BYTES) if raw.startswith(AUDIO_DELTA_PREFIX) else -1
+        )
+        if event_id_ends > 0 and self._head and raw.startswith(self._head, event_id_ends):
+            start = event_id_ends + len(self._head)
             end = len(raw) - 2
             if raw.find(b'"', start) == end and raw[-1] == _BRACE and end - start > 3 and raw.find(b"\\", start) < 0:
-                return audio_delta((*self._known, raw[start:end]))
-        elif event_id_ends < 0 and raw.startswith(_TYPE_FIRST) and not raw.startswith(_TYPE_HERE):
+                return new_audio_delta((*self._ids, raw[start:end]))
+        elif event_id_ends < 0 and raw.startswith(_TYPE_FIRST_PREFIX) and not raw.startswith(_AUDIO_DELTA_TYPE_PREFIX):
             return None  # something else, by far the most
         start = _payload_start(raw)
         if start < 0:
             return None
         found = _read_head(raw, start)
         if found is not None and 0 < event_id_ends < start:
-            self._known_head = raw[event_id_ends:start]
-            self._known = found[:3]
+            self._head = raw[event_id_ends:start]
+            self._ids = found[:3]
         return found
 
 
-class TranscriptDeltas:
+class TranscriptDeltaMatcher:
     """Finds the transcript delta in text frames of one connection, by the same means."""
 
     __slots__ = ("_head", "_ids")
@@ -95,9 +97,9 @@ class TranscriptDeltas:
         self._head = b""
         self._ids = ("", "", 0)
 
-    def find(self, raw: bytes) -> TextDelta | None:
+    def match(self, raw: bytes) -> TextDelta | None:
         """The text in a frame that differs from the one before in its `event_id` and its text alone; else None."""
-        event_id_ends = raw.find(b'"', len(TRANSCRIPT_HEAD), _HEAD_BYTES)
+        event_id_ends = raw.find(b'"', len(TRANSCRIPT_DELTA_PREFIX), _MAX_HEAD_BYTES)
         if not self._head or not raw.startswith(self._head, event_id_ends) or len(raw) > MAX_TEXT_FRAME_BYTES:
             return None
         start = event_id_ends + len(self._head)
@@ -109,25 +111,25 @@ class TranscriptDeltas:
             text = encoded.decode()
         except UnicodeDecodeError:
             return None
-        return text_delta((*self._ids, text, True)) if text.isprintable() else None
+        return new_text_delta((*self._ids, text, True)) if text.isprintable() else None
 
-    def learn(self, raw: bytes, event: TextDelta) -> None:
+    def remember(self, raw: bytes, event: TextDelta) -> None:
         """Remember what is around the text of a frame that was parsed, if it is the last of its members."""
-        event_id_ends = raw.find(b'"', len(TRANSCRIPT_HEAD), _HEAD_BYTES)
-        start = raw.find(_KEY, 0, _HEAD_BYTES) + len(_KEY)
-        if 0 < event_id_ends < start - len(_KEY) and raw.find(b'"', start) == len(raw) - 2:
+        event_id_ends = raw.find(b'"', len(TRANSCRIPT_DELTA_PREFIX), _MAX_HEAD_BYTES)
+        start = raw.find(_DELTA_KEY, 0, _MAX_HEAD_BYTES) + len(_DELTA_KEY)
+        if 0 < event_id_ends < start - len(_DELTA_KEY) and raw.find(b'"', start) == len(raw) - 2:
             self._head = raw[event_id_ends:start]
             self._ids = (event.response_id, event.item_id, event.content_index)
 
 
 def _payload_start(raw: bytes) -> int:
     """Where the base64 text of a delta begins, if `raw` looks like one and ends with it; else -1."""
-    if raw.find(_MARK, 0, _HEAD_BYTES) < 0:
+    if raw.find(_AUDIO_DELTA_MARK, 0, _MAX_HEAD_BYTES) < 0:
         return -1
-    start = raw.find(_KEY, 0, _HEAD_BYTES) + len(_KEY)
+    start = raw.find(_DELTA_KEY, 0, _MAX_HEAD_BYTES) + len(_DELTA_KEY)
     # The next quote must be the frame's last but one byte: no more keys follow. An escaped text is read in full.
     if (
-        start < len(_KEY)
+        start < len(_DELTA_KEY)
         or not raw.endswith(b'"}')
         or raw.find(b'"', start) != len(raw) - 2
         or raw.find(b"\\", start) > 0

@@ -13,27 +13,27 @@ from collections.abc import Callable
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.protocols.openai.audio_events import MAX_ID_CHARS, MAX_INT, text_delta
+from relay.protocols.openai.audio_events import MAX_ID_CHARS, MAX_INT, new_text_delta
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import Item, Usage
 from relay.session.common.redact import redact
 from relay.session.device import events as ev
 
-MAX_SILENCE_MS = 60_000
+MAX_SILENCE_DURATION_MS = 60_000
 MAX_TEXT_CHARS = 65_536
 """Words beyond this in one event or item are left out."""
 MAX_OUTPUT_ITEMS = 256
 """Items of one response beyond this are left out; an answer has a handful."""
-REQUEST_KEY = "relay_request"
+REQUEST_METADATA_KEY = "relay_request"
 """The metadata key by which our own responses are known again."""
 
 
-def read_event(event: JsonObject) -> ev.UpstreamEvent | AudioDelta:
+def decode_event(event: JsonObject) -> ev.UpstreamEvent | AudioDelta:
     """An event of the upstream's, `MalformedUpstreamMessage` if it does not have the shape that it should."""
     try:
         kind = event["type"]
-        reader = READERS.get(kind)
-        return reader(event) if reader else ev.IgnoredUpstreamEvent(str(kind)[:80], kind in UNUSED)
+        reader = DECODERS.get(kind)
+        return reader(event) if reader else ev.IgnoredUpstreamEvent(str(kind)[:80], kind in UNUSED_EVENT_TYPES)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return ev.MalformedUpstreamMessage(f"{type(error).__name__}: {error}"[:200])
 
@@ -45,7 +45,7 @@ def _text(obj: JsonObject, key: str) -> str:
     return value
 
 
-def _maybe(obj: JsonObject, key: str) -> str | None:
+def _optional_string(obj: JsonObject, key: str) -> str | None:
     value = obj.get(key)
     return value if isinstance(value, str) else None
 
@@ -57,13 +57,13 @@ def _id(obj: JsonObject, key: str) -> str:
     return value
 
 
-def _maybe_id(obj: JsonObject, key: str) -> str | None:
+def _optional_id(obj: JsonObject, key: str) -> str | None:
     """An id, or a name as short as one; None for anything else, so that nothing long is ever remembered."""
     value = obj.get(key)
     return value if isinstance(value, str) and len(value) <= MAX_ID_CHARS else None
 
 
-def _words(obj: JsonObject, key: str) -> str:
+def _truncated_text(obj: JsonObject, key: str) -> str:
     return _text(obj, key)[:MAX_TEXT_CHARS]
 
 
@@ -77,7 +77,7 @@ def _int(obj: JsonObject, key: str) -> int:
 
 def _request_id(response: JsonObject) -> str | None:
     metadata = response.get("metadata")
-    return _maybe_id(metadata, REQUEST_KEY) if isinstance(metadata, dict) else None
+    return _optional_id(metadata, REQUEST_METADATA_KEY) if isinstance(metadata, dict) else None
 
 
 def _item(obj: JsonObject) -> Item:
@@ -85,13 +85,13 @@ def _item(obj: JsonObject) -> Item:
     texts = [part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict)]
     texts.append(obj.get("output") or "")  # of a function_call_output
     return Item(
-        id=_maybe_id(obj, "id") or "",
+        id=_optional_id(obj, "id") or "",
         kind=_id(obj, "type"),
-        role=_maybe_id(obj, "role"),
-        status=_maybe(obj, "status"),
-        call_id=_maybe_id(obj, "call_id"),
-        name=_maybe_id(obj, "name"),
-        arguments=_maybe(obj, "arguments"),
+        role=_optional_id(obj, "role"),
+        status=_optional_string(obj, "status"),
+        call_id=_optional_id(obj, "call_id"),
+        name=_optional_id(obj, "name"),
+        arguments=_optional_string(obj, "arguments"),
         text="".join(text for text in texts if isinstance(text, str))[:MAX_TEXT_CHARS],
     )
 
@@ -121,9 +121,9 @@ def _response_done(obj: JsonObject) -> ev.ResponseDone:
     return ev.ResponseDone(
         response_id=_id(response, "id"),
         status=status if status in ("completed", "cancelled", "incomplete") else "failed",
-        reason=_maybe(details, "reason"),
-        error_code=redact(_maybe(error, "code") or _maybe(error, "type") or "", 80) or None,
-        error_message=redact(_maybe(error, "message") or "") or None,
+        reason=_optional_string(details, "reason"),
+        error_code=redact(_optional_string(error, "code") or _optional_string(error, "type") or "", 80) or None,
+        error_message=redact(_optional_string(error, "message") or "") or None,
         output=tuple(_item(item) for item in (response.get("output") or ())[:MAX_OUTPUT_ITEMS]),
         usage=_usage(response.get("usage")),
         request_id=_request_id(response),
@@ -133,11 +133,11 @@ def _response_done(obj: JsonObject) -> ev.ResponseDone:
 def _error(obj: JsonObject) -> ev.UpstreamErrorEvent:
     error = obj["error"]
     return ev.UpstreamErrorEvent(
-        code=_maybe_id(error, "code"),
-        message=redact(_maybe(error, "message") or "the upstream reported an error without a text"),
-        type=_maybe_id(error, "type"),
-        param=redact(_maybe(error, "param") or "", 80) or None,
-        event_id=_maybe_id(error, "event_id"),
+        code=_optional_id(error, "code"),
+        message=redact(_optional_string(error, "message") or "the upstream reported an error without a text"),
+        type=_optional_id(error, "type"),
+        param=redact(_optional_string(error, "param") or "", 80) or None,
+        event_id=_optional_id(error, "event_id"),
     )
 
 
@@ -145,18 +145,18 @@ def _session_created(obj: JsonObject) -> ev.SessionCreated:
     session = obj.get("session") or {}
     expires_at = session.get("expires_at")
     return ev.SessionCreated(
-        model=_maybe(session, "model"),
-        engine=_maybe(session, "engine"),
+        model=_optional_string(session, "model"),
+        engine=_optional_string(session, "engine"),
         expires_at=expires_at if isinstance(expires_at, int) else None,
     )
 
 
-def _silence_ms(obj: JsonObject) -> int | None:
+def _silence_duration_ms(obj: JsonObject) -> int | None:
     """What `audio_end_ms` holds beyond the speech itself: only server VAD counts its silence in."""
     found: Any = obj
     for key in ("session", "audio", "input", "turn_detection", "silence_duration_ms"):
         found = found.get(key) if isinstance(found, dict) else None
-    return found if type(found) is int and 0 <= found <= MAX_SILENCE_MS else None
+    return found if type(found) is int and 0 <= found <= MAX_SILENCE_DURATION_MS else None
 
 
 def _audio_delta(obj: JsonObject) -> AudioDelta:
@@ -172,40 +172,40 @@ def _text_delta(spoken: bool) -> Callable[[JsonObject], ev.TextDelta]:
         if len(response_id) > MAX_ID_CHARS or len(item_id) > MAX_ID_CHARS:
             raise ValueError(f"an id is longer than {MAX_ID_CHARS} characters")
         index = part if type(part) is int and 0 <= part <= MAX_INT else 0
-        return text_delta((response_id, item_id, index, delta[:MAX_TEXT_CHARS], spoken))
+        return new_text_delta((response_id, item_id, index, delta[:MAX_TEXT_CHARS], spoken))
 
     return read
 
 
 def _text_done(key: str, spoken: bool) -> Callable[[JsonObject], ev.TextDone]:
     return lambda obj: ev.TextDone(
-        _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), _words(obj, key), spoken
+        _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), _truncated_text(obj, key), spoken
     )
 
 
-READERS: dict[str, Callable[[JsonObject], ev.UpstreamEvent | AudioDelta]] = {
+DECODERS: dict[str, Callable[[JsonObject], ev.UpstreamEvent | AudioDelta]] = {
     "session.created": _session_created,
-    "session.updated": lambda obj: ev.SessionUpdated(_silence_ms(obj)),
+    "session.updated": lambda obj: ev.SessionUpdated(_silence_duration_ms(obj)),
     "input_audio_buffer.speech_started": lambda obj: ev.SpeechStarted(
-        _maybe_id(obj, "item_id") or "", _int(obj, "audio_start_ms")
+        _optional_id(obj, "item_id") or "", _int(obj, "audio_start_ms")
     ),
     "input_audio_buffer.speech_stopped": lambda obj: ev.SpeechStopped(
-        _maybe_id(obj, "item_id") or "", _int(obj, "audio_end_ms")
+        _optional_id(obj, "item_id") or "", _int(obj, "audio_end_ms")
     ),
     "input_audio_buffer.committed": lambda obj: ev.InputCommitted(
-        _id(obj, "item_id"), _maybe_id(obj, "previous_item_id")
+        _id(obj, "item_id"), _optional_id(obj, "previous_item_id")
     ),
     "input_audio_buffer.cleared": lambda obj: ev.InputCleared(),
     "conversation.item.input_audio_transcription.delta": lambda obj: ev.UserTranscript(
-        _id(obj, "item_id"), (_maybe(obj, "delta") or "")[:MAX_TEXT_CHARS], final=False
+        _id(obj, "item_id"), (_optional_string(obj, "delta") or "")[:MAX_TEXT_CHARS], final=False
     ),
     "conversation.item.input_audio_transcription.completed": lambda obj: ev.UserTranscript(
-        _id(obj, "item_id"), _words(obj, "transcript"), final=True
+        _id(obj, "item_id"), _truncated_text(obj, "transcript"), final=True
     ),
     "conversation.item.input_audio_transcription.failed": lambda obj: ev.UserTranscriptFailed(
-        _id(obj, "item_id"), redact(_maybe(obj.get("error") or {}, "message") or "")
+        _id(obj, "item_id"), redact(_optional_string(obj.get("error") or {}, "message") or "")
     ),
-    "conversation.item.added": lambda obj: ev.ItemAdded(_item(obj["item"]), _maybe_id(obj, "previous_item_id")),
+    "conversation.item.added": lambda obj: ev.ItemAdded(_item(obj["item"]), _optional_id(obj, "previous_item_id")),
     "conversation.item.deleted": lambda obj: ev.ItemDeleted(_id(obj, "item_id")),
     "conversation.item.truncated": lambda obj: ev.ItemTruncated(_id(obj, "item_id"), _int(obj, "audio_end_ms")),
     "response.created": lambda obj: ev.ResponseCreated(_id(obj["response"], "id"), _request_id(obj["response"])),
@@ -222,7 +222,7 @@ READERS: dict[str, Callable[[JsonObject], ev.UpstreamEvent | AudioDelta]] = {
     "error": _error,
 }
 
-UNUSED = frozenset(
+UNUSED_EVENT_TYPES = frozenset(
     {
         "conversation.created", "conversation.item.created", "conversation.item.done", "conversation.item.retrieved",
         "conversation.item.input_audio_transcription.segment", "input_audio_buffer.dtmf_event_received",

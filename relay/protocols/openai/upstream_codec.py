@@ -10,12 +10,17 @@ from typing import Any, assert_never
 
 import orjson
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.json_types import JsonObject
-from relay.protocols.client_protocol import Dialect
+from relay.protocols.client_protocol import RealtimeDialect
 from relay.protocols.json_limits import MAX_UPSTREAM_MEMBERS, has_too_many_members, redact_event
-from relay.protocols.openai.audio_events import APPEND, TRANSCRIPT_HEAD, AudioDeltas, TranscriptDeltas
-from relay.protocols.openai.server_events import REQUEST_KEY, read_event
+from relay.protocols.openai.audio_events import (
+    APPEND_TEMPLATE,
+    TRANSCRIPT_DELTA_PREFIX,
+    AudioDeltaMatcher,
+    TranscriptDeltaMatcher,
+)
+from relay.protocols.openai.server_events import REQUEST_METADATA_KEY, decode_event
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import Item, SessionConfig, TurnDetection
@@ -23,25 +28,25 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
 
-class RealtimeCodec:
+class OpenAIUpstreamCodec:
     """One connection's codec; the relay is the client of the upstream."""
 
-    append_template = APPEND
+    append_template = APPEND_TEMPLATE
     opened = ev.UpstreamOpened()
 
-    def __init__(self, secrets: KnownSecrets = NO_SECRETS, dialect: Dialect | None = None) -> None:
+    def __init__(self, secrets: KnownSecrets = NO_SECRETS, dialect: RealtimeDialect | None = None) -> None:
         """`secrets` are taken out of all events but deltas. `dialect`: what the upstream speaks instead of GA."""
         self._secrets = secrets
         self._dialect = dialect
-        self._audio = AudioDeltas()
-        self._words = TranscriptDeltas()
+        self._audio_matcher = AudioDeltaMatcher()
+        self._transcript_matcher = TranscriptDeltaMatcher()
 
-    def decode(self, frame: Chunk) -> ev.UpstreamEvent | AudioDelta:
+    def decode(self, frame: BytesLike) -> ev.UpstreamEvent | AudioDelta:
         """One text message of the upstream as an event, or as audio; what GA says twice counts once."""
         raw = bytes(frame)
-        is_transcript = self._dialect is None and raw.startswith(TRANSCRIPT_HEAD)
+        is_transcript = self._dialect is None and raw.startswith(TRANSCRIPT_DELTA_PREFIX)
         if self._dialect is None:
-            found = self._words.find(raw) if is_transcript else self._audio.find(raw)
+            found = self._transcript_matcher.match(raw) if is_transcript else self._audio_matcher.match(raw)
             if found is not None:
                 return found
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
@@ -53,27 +58,27 @@ class RealtimeCodec:
             _, obj = redact_event(raw, obj, self._secrets)
         except orjson.JSONDecodeError:
             return ev.MalformedUpstreamMessage("not JSON")
-        event = read_event(obj if self._dialect is None else dict(self._dialect.down(obj)[0]))
+        event = decode_event(obj if self._dialect is None else dict(self._dialect.to_client(obj)[0]))
         if is_transcript and type(event) is ev.TextDelta:
-            self._words.learn(raw, event)
+            self._transcript_matcher.remember(raw, event)
         return event
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes:
         """A command as one text message."""
         event = _encode(command)
-        return orjson.dumps(event if self._dialect is None else self._dialect.up(event)[0])
+        return orjson.dumps(event if self._dialect is None else self._dialect.to_upstream(event)[0])
 
 
 def _encode(command: cmd.UpstreamCommand) -> JsonObject:
     match command:
         case cmd.ConfigureSession(config, event_id, teach):
-            return {"type": "session.update", "event_id": event_id, "session": session_object(config, teach)}
+            return {"type": "session.update", "event_id": event_id, "session": encode_session(config, teach)}
         case cmd.CommitInput(event_id):
             return {"type": "input_audio_buffer.commit", "event_id": event_id}
         case cmd.ClearInput(event_id):
             return {"type": "input_audio_buffer.clear", "event_id": event_id}
         case cmd.CreateItem(item, event_id, after):
-            created = {"type": "conversation.item.create", "event_id": event_id, "item": _item_object(item)}
+            created = {"type": "conversation.item.create", "event_id": event_id, "item": _encode_item(item)}
             return created | ({"previous_item_id": after} if after is not None else {})
         case cmd.DeleteItem(item_id, event_id):
             return {"type": "conversation.item.delete", "event_id": event_id, "item_id": item_id}
@@ -86,7 +91,7 @@ def _encode(command: cmd.UpstreamCommand) -> JsonObject:
                 "audio_end_ms": audio_end_ms,
             }
         case cmd.CreateResponse(event_id, allow_tools):
-            response: JsonObject = {"metadata": {REQUEST_KEY: event_id}}
+            response: JsonObject = {"metadata": {REQUEST_METADATA_KEY: event_id}}
             if not allow_tools:
                 response["tool_choice"] = "none"
             return {"type": "response.create", "event_id": event_id, "response": response}
@@ -96,7 +101,7 @@ def _encode(command: cmd.UpstreamCommand) -> JsonObject:
             assert_never(command)
 
 
-def session_object(config: SessionConfig, teach: bool) -> JsonObject:
+def encode_session(config: SessionConfig, include_examples: bool) -> JsonObject:
     """The `session` of a `session.update`: only what is set, for an empty value would clear a default (D5)."""
     audio_in: JsonObject = {"format": _format(config.input_format), "turn_detection": _turn(config.upstream_turn)}
     if config.transcription_model:
@@ -116,7 +121,7 @@ def session_object(config: SessionConfig, teach: bool) -> JsonObject:
     if config.full_instructions:
         session["instructions"] = config.full_instructions
     if config.tools:
-        session["tools"] = [tool.definition(with_examples=teach) for tool in config.tools]
+        session["tools"] = [tool.definition(with_examples=include_examples) for tool in config.tools]
         session["tool_choice"] = "auto"
     if config.max_output_tokens is not None:
         session["max_output_tokens"] = config.max_output_tokens
@@ -150,7 +155,7 @@ def _turn(turn: TurnDetection) -> JsonObject | None:
     return given | {key: value for key, value in numbers.items() if value is not None}
 
 
-def _item_object(item: Item) -> JsonObject:
+def _encode_item(item: Item) -> JsonObject:
     if item.kind == "function_call_output":
         return {"type": "function_call_output", "call_id": item.call_id, "output": item.text}
     content_type = "output_text" if item.role == "assistant" else "input_text"

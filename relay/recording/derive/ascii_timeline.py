@@ -14,12 +14,12 @@ LABEL_CHARS = 8
 MAX_CHARS = 120
 
 
-def voices(timeline: Timeline) -> list[str]:
+def external_voices(timeline: Timeline) -> list[str]:
     """The external voices that spoke in it."""
     return sorted({item.voice for item in timeline.heard if item.voice})
 
 
-def draw(timeline: Timeline, width: int = 100) -> Iterator[str]:
+def render(timeline: Timeline, width: int = 100) -> Iterator[str]:
     """The lines, `width` columns wide, with nothing in them that a terminal would interpret."""
     return map(escape_controls, _lines(timeline, width))
 
@@ -29,7 +29,7 @@ def _lines(timeline: Timeline, width: int) -> Iterator[str]:
     yield (
         f"  {timeline.started} · {_clock(timeline.duration_ms)} · {timeline.identity} · {timeline.input} in, "
         f"{timeline.output} out · {timeline.upstream} {timeline.model}".rstrip()
-        + "".join(f" · {voice}" for voice in voices(timeline))
+        + "".join(f" · {voice}" for voice in external_voices(timeline))
     )
     yield ""
     yield from _chart(timeline, max(width - LABEL_CHARS, 20))

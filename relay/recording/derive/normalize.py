@@ -2,7 +2,7 @@
 
 A Realtime client's session is translated: the upstream's events as the codec reads them, the client's as what a device
 would have done, its truncation as a barge-in. What only the protocol has is left out. Audio that was handed to a
-Realtime client is told by a `Sent` of its own.
+Realtime client is told by a `SentAudioRecord` of its own.
 """
 
 from bisect import bisect_left
@@ -11,17 +11,17 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from audio.formats import REALTIME_FORMATS
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.json_types import JsonObject
-from relay.protocols.openai.server_events import read_event
-from relay.recording.format.lines import Happened, InputAudio, OutputAudio, Sent
-from relay.recording.format.realtime import parsed
-from relay.recording.store.reader import Entry, Recording, commands_of
+from relay.protocols.openai.server_events import decode_event
+from relay.recording.format.lines import EventRecord, InputAudioRecord, OutputAudioRecord, SentAudioRecord
+from relay.recording.format.realtime import parse_event
+from relay.recording.store.reader import JournalEntry, Recording, decode_commands
 from relay.session.common.model import Item, SentAudio, SessionConfig, ToolSpec
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.turn_metrics import TurnTimer
-from relay.session.realtime.events import ClientSaid, TellClient, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent, SendToClient, SendToUpstream
 
 MAX_TEXT_CHARS = 65_536
 """What is beyond is not kept."""
@@ -58,38 +58,38 @@ class ItemTexts:
 class NormalizedEntry(NamedTuple):
     """A line with its audio; `event` where it tells one, and the commands that followed."""
 
-    entry: Entry
+    entry: JournalEntry
     event: Any = None
     commands: Sequence[Any] = ()
 
 
 def normalized_entries(recording: Recording) -> Iterator[NormalizedEntry]:
     """A recording from its first line to its last. Raises RecordingError."""
-    if recording.header.beginning.realtime is not None:
+    if recording.header.setup.realtime is not None:
         normalizer = RealtimeNormalizer(recording)
         for entry in recording.entries():
-            yield from normalizer.normalized(entry)
+            yield from normalizer.normalize(entry)
         return
     for entry in recording.entries():
-        event = entry.line.event if isinstance(entry.line, Happened) else None
-        yield NormalizedEntry(entry, event, commands_of(recording, entry))
+        event = entry.record.event if isinstance(entry.record, EventRecord) else None
+        yield NormalizedEntry(entry, event, decode_commands(recording, entry))
 
 
-def with_part(line: OutputAudio) -> OutputAudio:
+def with_item_ids(line: OutputAudioRecord) -> OutputAudioRecord:
     """Audio with the ids that the event around it tells; discarded where no client could have read them."""
-    if line.frame is None:
+    if line.envelope is None:
         return line
-    body = parsed_event((line.frame.head + line.frame.tail).encode())
+    body = parse_event_or_empty((line.envelope.prefix + line.envelope.suffix).encode())
     response_id, item_id, index = (body.get(name) for name in ("response_id", "item_id", "content_index"))
     if not (isinstance(response_id, str) and isinstance(item_id, str)):
         return replace(line, discarded=True)
     return replace(line, response_id=response_id, item_id=item_id, content_index=index if type(index) is int else 0)
 
 
-def parsed_event(raw: Chunk) -> Mapping[str, Any]:
+def parse_event_or_empty(raw: BytesLike) -> Mapping[str, Any]:
     """An event of the upstream's; empty if it is none."""
     try:
-        return parsed(bytes(raw))
+        return parse_event(bytes(raw))
     except ValueError:
         return {}
 
@@ -99,7 +99,7 @@ class RealtimeNormalizer:
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
-        self._options = recording.header.beginning.options
+        self._options = recording.header.setup.options
         self._texts = ItemTexts()
         self._item_bytes: dict[str, int] = {}
         self._input_ends: list[int] = []  # bytes that had arrived …
@@ -107,53 +107,55 @@ class RealtimeNormalizer:
         self._silence_ms = 0
         self._timer = TurnTimer()
 
-    def normalized(self, entry: Entry) -> Iterator[NormalizedEntry]:
+    def normalize(self, entry: JournalEntry) -> Iterator[NormalizedEntry]:
         """What a line says, as a device's session would."""
-        match entry.line:
-            case Happened() as line:
+        match entry.record:
+            case EventRecord() as line:
                 yield self._happened(entry, line)
-            case InputAudio(now, n_bytes):
+            case InputAudioRecord(now, n_bytes):
                 yield self._input(entry, now, n_bytes)
-            case OutputAudio() as line:
+            case OutputAudioRecord() as line:
                 yield from self._output(entry, line)
             case _:
                 yield NormalizedEntry(entry)
 
-    def _happened(self, entry: Entry, line: Happened) -> NormalizedEntry:
+    def _happened(self, entry: JournalEntry, line: EventRecord) -> NormalizedEntry:
         if line.n_audio_bytes:
-            return self._input(entry, line.now, line.n_audio_bytes)
-        commands = commands_of(self._recording, entry)
+            return self._input(entry, line.time_s, line.n_audio_bytes)
+        commands = decode_commands(self._recording, entry)
         event = line.event
-        follows = [one for command in commands if isinstance(command, TellUpstream) for one in _to_model(command.body)]
+        follows = [
+            one for command in commands if isinstance(command, SendToUpstream) for one in _to_model(command.body)
+        ]
         follows += [one for one in commands if isinstance(one, cmd.RunTool | cmd.CloseUpstream | cmd.CloseClient)]
-        follows += [one for command in commands if isinstance(command, TellClient) for one in _errors(command.body)]
-        if isinstance(event, ClientSaid):
-            event, own = self._client(event.body, line.now)
+        follows += [one for command in commands if isinstance(command, SendToClient) for one in _errors(command.body)]
+        if isinstance(event, RealtimeClientEvent):
+            event, own = self._client(event.body, line.time_s)
             follows = [*own, *follows]
-        elif isinstance(event, UpstreamSaid):
-            event, own = self._model(event, line.now, follows)
+        elif isinstance(event, RealtimeServerEvent):
+            event, own = self._model(event, line.time_s, follows)
             follows = [*own, *follows]
         return NormalizedEntry(entry, event, follows)
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
-    def _input(self, entry: Entry, now: float, n_bytes: int) -> NormalizedEntry:
+    def _input(self, entry: JournalEntry, now: float, n_bytes: int) -> NormalizedEntry:
         self._input_ends.append((self._input_ends[-1] if self._input_ends else 0) + n_bytes)
         self._input_times.append(now)
-        return NormalizedEntry(Entry(entry.number, InputAudio(now, n_bytes), entry.samples))
+        return NormalizedEntry(JournalEntry(entry.number, InputAudioRecord(now, n_bytes), entry.samples))
 
-    def _output(self, entry: Entry, line: OutputAudio) -> Iterator[NormalizedEntry]:
-        line = with_part(line)
-        audio = Entry(entry.number, line, entry.samples)
+    def _output(self, entry: JournalEntry, line: OutputAudioRecord) -> Iterator[NormalizedEntry]:
+        line = with_item_ids(line)
+        audio = JournalEntry(entry.number, line, entry.samples)
         if line.discarded:
             yield NormalizedEntry(audio)
             return
         self._item_bytes[line.item_id] = self._item_bytes.get(line.item_id, 0) + line.n_bytes
-        self._timer.audio_received(line.item_id, line.now)
-        self._timer.audio_sent(line.item_id, line.now)  # what was passed on at once
+        self._timer.audio_received(line.item_id, line.time_s)
+        self._timer.audio_sent(line.item_id, line.time_s)  # what was passed on at once
         metrics = self._timer.report()
         yield NormalizedEntry(audio, None, [] if metrics is None else [metrics])
-        yield NormalizedEntry(Entry(entry.number, Sent(line.now, line.n_bytes, 0)))
+        yield NormalizedEntry(JournalEntry(entry.number, SentAudioRecord(line.time_s, line.n_bytes, 0)))
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
@@ -170,7 +172,7 @@ class RealtimeNormalizer:
             case "conversation.item.create" if item and item.get("type") == "function_call_output":
                 return ev.ToolResult(str(item.get("call_id")), str(item.get("output"))), []
             case "conversation.item.create" if item and item.get("role") == "user":
-                text = item_of(item).text
+                text = parse_item(item).text
                 if not text:
                     return None, []
                 self._timer.turn_ended(now)
@@ -192,8 +194,8 @@ class RealtimeNormalizer:
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def _model(self, said: UpstreamSaid, now: float, follows: Sequence[Any]) -> tuple[Any, list[Any]]:
-        event: Any = read_event(dict(parsed_event(said.raw)))
+    def _model(self, said: RealtimeServerEvent, now: float, follows: Sequence[Any]) -> tuple[Any, list[Any]]:
+        event: Any = decode_event(dict(parse_event_or_empty(said.raw)))
         own: list[Any] = []
         match event:
             case ev.SessionCreated() | ev.SessionUpdated():
@@ -267,7 +269,7 @@ def _to_model(body: Mapping[str, Any]) -> list[Any]:
         case "input_audio_buffer.clear":
             return [cmd.ClearInput(event_id)]
         case "conversation.item.create":
-            return [cmd.CreateItem(item_of(_member(body, "item")), event_id)]
+            return [cmd.CreateItem(parse_item(_member(body, "item")), event_id)]
         case "response.create":
             return [cmd.CreateResponse(event_id)]
         case _:
@@ -280,7 +282,7 @@ def _errors(body: Mapping[str, Any]) -> list[Any]:
     return [cmd.SendError(error.get("code") or "error", str(error.get("message")))] if error else []  # type: ignore[arg-type]
 
 
-def item_of(item: Mapping[str, Any]) -> Item:
+def parse_item(item: Mapping[str, Any]) -> Item:
     """An item that the model was sent."""
     parts = item.get("content") if isinstance(item.get("content"), list) else []
     texts = [part.get("text") for part in parts or () if isinstance(part, Mapping)] + [item.get("output")]

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-Number = TypeVar("Number", int, float)
+NumberT = TypeVar("NumberT", int, float)
 
 
-def percentile(values: Sequence[Number], percent: int) -> Number:
+def percentile(values: Sequence[NumberT], percent: int) -> NumberT:
     """The value that `percent` of the values do not exceed; there must be one at least."""
     return sorted(values)[max(-(-len(values) * percent // 100), 1) - 1]
 

@@ -8,56 +8,56 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from audio.framing import Chunk
-from relay.recording.format.lines import Line, OutputAudio, SpeechAudio
+from audio.framing import BytesLike
+from relay.recording.format.lines import JournalRecord, OutputAudioRecord, TtsAudioRecord
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device.playout_transcoder import PlayoutTranscoder
 
 
-class Piece(NamedTuple):
+class PlayoutChunk(NamedTuple):
     """Samples of one item, in the client's format."""
 
     item_id: str
-    samples: Chunk
+    samples: BytesLike
 
 
 class ReconstructedPlayout:
-    """What waits for the client; `take` what the journal counts as sent."""
+    """What waits for the client; `read` what the journal counts as sent."""
 
     def __init__(self, options: DeviceOptions) -> None:
         self.options = options
         self._open_part: PartKey | None = None  # the filter may hold the end of its audio
         self._transcoder = PlayoutTranscoder(options)
-        self._queue: deque[Piece] = deque()
+        self._queue: deque[PlayoutChunk] = deque()
 
     @property
-    def playing(self) -> str:
+    def playing_item_id(self) -> str:
         """The item whose audio comes now; empty for none."""
         return "" if self._open_part is None else self._open_part[0]
 
-    def follow(self, line: Line, samples: Chunk, commands: Iterable[Any]) -> None:
+    def apply(self, line: JournalRecord, samples: BytesLike, commands: Iterable[Any]) -> None:
         """Carry out the commands of a line, then queue its audio if it was accepted."""
         for command in commands:
             self._carry_out(command)
         match line:
-            case OutputAudio(item_id=item_id, discarded=False):
+            case OutputAudioRecord(item_id=item_id, discarded=False):
                 self._append(item_id, self._transcoder.convert(samples))
-            case SpeechAudio(discarded=False):  # an external voice speaks one part at a time
-                self._append(self.playing, self._transcoder.convert(samples))
+            case TtsAudioRecord(discarded=False):  # an external voice speaks one part at a time
+                self._append(self.playing_item_id, self._transcoder.convert(samples))
 
-    def take(self, n_bytes: int) -> list[Piece]:
+    def read(self, n_bytes: int) -> list[PlayoutChunk]:
         """The next bytes of the stream; fewer if there are no more."""
-        taken: list[Piece] = []
+        taken: list[PlayoutChunk] = []
         while n_bytes > 0 and self._queue:
             item_id, samples = self._queue.popleft()
             if len(samples) > n_bytes:
                 rest = memoryview(samples)
-                self._queue.appendleft(Piece(item_id, rest[n_bytes:]))
+                self._queue.appendleft(PlayoutChunk(item_id, rest[n_bytes:]))
                 samples = rest[:n_bytes]
             n_bytes -= len(samples)
-            taken.append(Piece(item_id, samples))
+            taken.append(PlayoutChunk(item_id, samples))
         return taken
 
     def _carry_out(self, command: Any) -> None:
@@ -77,9 +77,9 @@ class ReconstructedPlayout:
 
     def _finish(self) -> None:
         if self._open_part is not None:
-            self._append(self.playing, self._transcoder.flush_part())
+            self._append(self.playing_item_id, self._transcoder.flush_part())
         self._open_part = None
 
-    def _append(self, item_id: str, samples: Chunk) -> None:
+    def _append(self, item_id: str, samples: BytesLike) -> None:
         if samples:
-            self._queue.append(Piece(item_id, samples))
+            self._queue.append(PlayoutChunk(item_id, samples))

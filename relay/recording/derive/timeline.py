@@ -7,7 +7,7 @@ from relay.session.device.turn_metrics import TurnMetrics
 
 
 @dataclass(slots=True)
-class Speech:
+class UserSpeech:
     """A turn of the user's; `typed` ones have no length."""
 
     item_id: str
@@ -18,7 +18,7 @@ class Speech:
 
 
 @dataclass(slots=True)
-class Answer:
+class TimelineResponse:
     """A response of the model."""
 
     response_id: str
@@ -28,7 +28,7 @@ class Answer:
 
 
 @dataclass(slots=True)
-class Heard:
+class PlayedItem:
     """An item of the assistant's as it was heard; `cut_ms` of it where it was interrupted.
 
     `voice` is the external voice that spoke it, empty for the model's own; one clip of such a voice holds the words of
@@ -70,14 +70,14 @@ class BargeIn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Latency(TurnMetrics):
+class TurnLatency(TurnMetrics):
     """The figures of one turn, and when they were reported."""
 
     at_ms: float
 
 
 @dataclass(slots=True)
-class Mark:
+class TimelineNote:
     """An error, a gap or a failure of ours."""
 
     at_ms: float
@@ -99,11 +99,11 @@ class Timeline:
     end: str = ""
     input: str = ""
     output: str = ""
-    speech: list[Speech] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-    heard: list[Heard] = field(default_factory=list)
+    speech: list[UserSpeech] = field(default_factory=list)
+    answers: list[TimelineResponse] = field(default_factory=list)
+    heard: list[PlayedItem] = field(default_factory=list)
     tools: list[ToolRun] = field(default_factory=list)
     barge_ins: list[BargeIn] = field(default_factory=list)
-    latencies: list[Latency] = field(default_factory=list)
-    marks: list[Mark] = field(default_factory=list)
+    latencies: list[TurnLatency] = field(default_factory=list)
+    marks: list[TimelineNote] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)

@@ -7,9 +7,26 @@ from typing import Any, BinaryIO
 from audio.formats import AudioFormat
 from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts, NormalizedEntry, normalized_entries
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.derive.timeline import Answer, BargeIn, Heard, Latency, Mark, Speech, Timeline, ToolRun
-from relay.recording.derive.track_layout import Clip, Runs, place_clips, place_input
-from relay.recording.format.lines import End, Gap, Happened, InputAudio, OutputAudio, Sent, SpeechAudio
+from relay.recording.derive.timeline import (
+    BargeIn,
+    PlayedItem,
+    Timeline,
+    TimelineNote,
+    TimelineResponse,
+    ToolRun,
+    TurnLatency,
+    UserSpeech,
+)
+from relay.recording.derive.track_layout import PlayedClip, Track, layout_input, layout_playback
+from relay.recording.format.lines import (
+    EndRecord,
+    EventRecord,
+    GapRecord,
+    InputAudioRecord,
+    OutputAudioRecord,
+    SentAudioRecord,
+    TtsAudioRecord,
+)
 from relay.recording.store.reader import Recording
 from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions
 from relay.session.device import commands as cmd
@@ -18,24 +35,24 @@ from relay.session.device.turn_metrics import TurnMetrics
 
 
 @dataclass(slots=True)
-class Listening:
+class TimelineResult:
     """What a pass over a recording found: the timeline, and where the sound of both sides lies."""
 
     timeline: Timeline
-    user: Runs
-    assistant: Runs
+    user: Track
+    assistant: Track
 
 
-class _Listener:
+class _TimelineBuilder:
     def __init__(self, recording: Recording, heard: BinaryIO | None) -> None:
         header = recording.header
-        self.started_at = header.beginning.started_at
-        self.options: DeviceOptions = header.beginning.options
+        self.started_at = header.setup.started_at
+        self.options: DeviceOptions = header.setup.options
         self.timeline = Timeline(
             name=recording.folder.name,
-            session_id=header.beginning.session_id,
+            session_id=header.setup.session_id,
             started=header.started.isoformat(timespec="milliseconds"),
-            identity=header.beginning.principal.identity,
+            identity=header.setup.principal.identity,
             upstream=header.upstream,
             model=header.model,
         )
@@ -44,9 +61,9 @@ class _Listener:
         self._heard_bytes = 0
         self._playout = ReconstructedPlayout(self.options)
         self.chunks: list[tuple[float, int]] = []
-        self.clips: dict[str, Clip] = {}
-        self._speech: dict[str, Speech] = {}
-        self._answers: dict[str, Answer] = {}
+        self.clips: dict[str, PlayedClip] = {}
+        self._speech: dict[str, UserSpeech] = {}
+        self._answers: dict[str, TimelineResponse] = {}
         self._tools: dict[str, ToolRun] = {}
         self._texts = ItemTexts()
         self._heard_texts: dict[str, str] = {}
@@ -56,57 +73,57 @@ class _Listener:
         self._voices: dict[str, str] = {}
         self._turn_from: float | None = None
 
-    def take(self, normalized: NormalizedEntry) -> None:
+    def add(self, normalized: NormalizedEntry) -> None:
         entry, event, commands = normalized
-        line = entry.line
-        if isinstance(line, Gap):
-            self._mark(line.first, "gap", f"{line.records} records were not written, until {line.last:.3f}")
+        line = entry.record
+        if isinstance(line, GapRecord):
+            self._mark(line.start_s, "gap", f"{line.n_records} records were not written, until {line.end_s:.3f}")
             return
-        self.last = line.now
-        at_ms = self._ms(line.now)
-        self._playout.follow(line, entry.samples, commands)
+        self.last = line.time_s
+        at_ms = self._ms(line.time_s)
+        self._playout.apply(line, entry.samples, commands)
         match line:
-            case Happened():
+            case EventRecord():
                 self._seen(event, line, at_ms, commands)
-            case InputAudio(n_bytes=n_bytes) if n_bytes:
-                self.chunks.append((line.now - self.started_at, n_bytes))
+            case InputAudioRecord(n_bytes=n_bytes) if n_bytes:
+                self.chunks.append((line.time_s - self.started_at, n_bytes))
                 self._turn_from = at_ms if self._turn_from is None else self._turn_from
-            case OutputAudio(item_id=item_id, response_id=response_id):
+            case OutputAudioRecord(item_id=item_id, response_id=response_id):
                 self._clip(item_id).response_id = response_id
-            case SpeechAudio(discarded=False):
-                item_id = self._playout.playing
+            case TtsAudioRecord(discarded=False):
+                item_id = self._playout.playing_item_id
                 self._clip(item_id).response_id = self._responses.get(item_id, "")
                 self._voices[item_id] = self._voice
-            case Sent():
+            case SentAudioRecord():
                 self._sent(line)
-            case End():
+            case EndRecord():
                 self.timeline.end = line.reason
         for command in commands:
-            self._did(command, line.now, at_ms)
+            self._did(command, line.time_s, at_ms)
 
     def _ms(self, now: float) -> float:
         return round((now - self.started_at) * 1000, 1)
 
     def _mark(self, now: float, kind: str, text: str) -> None:
-        self.timeline.marks.append(Mark(self._ms(now), kind, text[:500]))
+        self.timeline.marks.append(TimelineNote(self._ms(now), kind, text[:500]))
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
-    def _sent(self, line: Sent) -> None:
-        for item_id, samples in self._playout.take(line.n_bytes):
-            self._clip(item_id).pieces.append((line.now - self.started_at, self._heard_bytes, len(samples)))
+    def _sent(self, line: SentAudioRecord) -> None:
+        for item_id, samples in self._playout.read(line.n_bytes):
+            self._clip(item_id).chunks.append((line.time_s - self.started_at, self._heard_bytes, len(samples)))
             self._heard_bytes += len(samples)
             if self._heard is not None:
                 self._heard.write(samples)
 
-    def _clip(self, item_id: str) -> Clip:
-        return self.clips.setdefault(item_id, Clip(item_id))
+    def _clip(self, item_id: str) -> PlayedClip:
+        return self.clips.setdefault(item_id, PlayedClip(item_id))
 
     # -- events -------------------------------------------------------------------------------------------------------
 
-    def _seen(self, event: Any, line: Happened, at_ms: float, commands: Sequence[Any]) -> None:
+    def _seen(self, event: Any, line: EventRecord, at_ms: float, commands: Sequence[Any]) -> None:
         if line.raised is not None:
-            self._mark(line.now, "failure", f"the relay failed at {type(event).__name__}: {line.raised}")
+            self._mark(line.time_s, "failure", f"the relay failed at {type(event).__name__}: {line.raised}")
         match event:
             case ev.SpeechStarted(item_id):
                 self._spoke(item_id, at_ms)
@@ -129,7 +146,7 @@ class _Listener:
                 self._items.setdefault(response_id, {})[item_id] = None
                 self._responses[item_id] = response_id
             case ev.Playback(item_id, played_ms) if item_id in self.clips:
-                self.clips[item_id].acknowledged(line.now - self.started_at, played_ms)
+                self.clips[item_id].acknowledged(line.time_s - self.started_at, played_ms)
             case ev.PlayoutCleared(clips):
                 self._cut([clip.item_id for clip in clips], commands)
             case ev.ToolCallFinished(call_id, status, output):
@@ -153,7 +170,7 @@ class _Listener:
                 timeline.barge_ins.append(BargeIn(at_ms, item_id, played_ms, estimated))
                 self._heard_texts[item_id] = heard_text
             case TurnMetrics():
-                timeline.latencies.append(Latency(**asdict(command), at_ms=at_ms))
+                timeline.latencies.append(TurnLatency(**asdict(command), at_ms=at_ms))
             case cmd.SendError(code, message):
                 self._mark(now, "error", f"{code}: {message}")
             case cmd.SendUsage(usage):
@@ -164,8 +181,8 @@ class _Listener:
         if run is not None:
             run.end_ms, run.status, run.output = at_ms, status, output[:MAX_TEXT_CHARS]
 
-    def _spoke(self, item_id: str, at_ms: float) -> Speech:
-        return self._speech.setdefault(item_id, Speech(item_id, at_ms))
+    def _spoke(self, item_id: str, at_ms: float) -> UserSpeech:
+        return self._speech.setdefault(item_id, UserSpeech(item_id, at_ms))
 
     def _user_said(self, item_id: str, text: str, at_ms: float) -> None:
         if item_id not in self._speech:
@@ -173,8 +190,8 @@ class _Listener:
             speech.typed, speech.end_ms = True, at_ms
         self._speech[item_id].text = text
 
-    def _answer(self, response_id: str, at_ms: float) -> Answer:
-        return self._answers.setdefault(response_id, Answer(response_id, at_ms))
+    def _answer(self, response_id: str, at_ms: float) -> TimelineResponse:
+        return self._answers.setdefault(response_id, TimelineResponse(response_id, at_ms))
 
     def _cut(self, item_ids: list[str], commands: Sequence[cmd.Command]) -> None:
         told = next((one for one in commands if isinstance(one, cmd.SendInterrupted)), None)
@@ -185,9 +202,9 @@ class _Listener:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def result(self) -> Listening:
-        user = place_input(self.chunks, self.options.input)
-        assistant, spans = place_clips(self.clips.values(), self.options.output)
+    def result(self) -> TimelineResult:
+        user = layout_input(self.chunks, self.options.input)
+        assistant, spans = layout_playback(self.clips.values(), self.options.output)
         timeline = self.timeline
         for item_id, (start_s, heard_until_s) in spans.items():
             clip = self.clips[item_id]
@@ -197,20 +214,20 @@ class _Listener:
             heard_text = self._heard_texts.get(item_id, "" if clip.cut_ms == 0 else None)
             span_ms = round(start_s * 1000, 1), round(heard_until_s * 1000, 1)
             timeline.heard.append(
-                Heard(item_id, clip.response_id, *span_ms, text, heard_text, clip.cut_ms, voice, tuple(others))
+                PlayedItem(item_id, clip.response_id, *span_ms, text, heard_text, clip.cut_ms, voice, tuple(others))
             )
         timeline.speech, timeline.answers = [*self._speech.values()], [*self._answers.values()]
         timeline.input, timeline.output = _name(self.options.input), _name(self.options.output)
         end_s = max(self.last - self.started_at, user.end_s, assistant.end_s)
         timeline.duration_ms = round(end_s * 1000, 1)
-        return Listening(timeline, user, assistant)
+        return TimelineResult(timeline, user, assistant)
 
 
-def listen(recording: Recording, heard: BinaryIO | None = None) -> Listening:
-    """Read a recording from end to end; what the client was sent goes to `heard`. Raises RecordingError."""
-    listener = _Listener(recording, heard)
+def build_timeline(recording: Recording, playout_file: BinaryIO | None = None) -> TimelineResult:
+    """Read a recording from end to end; what the client was sent goes to `playout_file`. Raises RecordingError."""
+    listener = _TimelineBuilder(recording, playout_file)
     for normalized in normalized_entries(recording):
-        listener.take(normalized)
+        listener.add(normalized)
     return listener.result()
 
 

@@ -16,19 +16,19 @@ from audio.formats import AudioFormat
 from audio.transcode import decode
 from relay.escaping import escape_controls, escape_json
 from relay.recording.derive.timeline import Timeline
-from relay.recording.derive.timeline_builder import listen
-from relay.recording.derive.track_layout import Runs
+from relay.recording.derive.timeline_builder import build_timeline
+from relay.recording.derive.track_layout import Track
 from relay.recording.store.layout import (
-    ASSISTANT_TRACK,
-    CLIENT_AUDIO,
-    JOURNAL,
-    PEAKS,
-    TIMELINE,
-    TRANSCRIPT,
-    USER_TRACK,
+    ASSISTANT_TRACK_FILE,
+    CLIENT_AUDIO_FILE,
+    JOURNAL_FILE,
+    PEAKS_FILE,
+    TIMELINE_FILE,
+    TRANSCRIPT_FILE,
+    USER_TRACK_FILE,
     RecordingError,
+    atomic_private_file,
     open_file,
-    private_file,
     write_private,
 )
 from relay.recording.store.reader import Recording
@@ -41,45 +41,45 @@ _BLOCK_SAMPLES = 1 << 16
 Samples = NDArray[np.int16]
 
 
-def derive(folder: Path) -> Timeline:
+def write_derived_files(folder: Path) -> Timeline:
     """Make all derived files of a recording. Raises RecordingError, or OSError where they can't be written."""
     with tempfile.TemporaryFile(dir=folder) as heard, ExitStack() as stack:
-        found = listen(Recording(folder), heard)
+        found = build_timeline(Recording(folder), heard)
         heard.flush()
         seconds = found.timeline.duration_ms / 1000
         if seconds > MAX_TRACK_S:
             raise RecordingError(
-                f"{folder / JOURNAL}: it lasts {seconds:.0f} s; tracks are made of at most {MAX_TRACK_S}"
+                f"{folder / JOURNAL_FILE}: it lasts {seconds:.0f} s; tracks are made of at most {MAX_TRACK_S}"
             )
-        client = stack.enter_context(open_file(folder, CLIENT_AUDIO)) if found.user.runs else None
-        user = _write_track(folder / USER_TRACK, found.user, client, seconds)
-        assistant = _write_track(folder / ASSISTANT_TRACK, found.assistant, heard, seconds)
-        write_private(folder / PEAKS, user + assistant)
-        write_private(folder / TRANSCRIPT, transcript(found.timeline).encode(errors="replace"))
+        client = stack.enter_context(open_file(folder, CLIENT_AUDIO_FILE)) if found.user.segments else None
+        user = _write_track(folder / USER_TRACK_FILE, found.user, client, seconds)
+        assistant = _write_track(folder / ASSISTANT_TRACK_FILE, found.assistant, heard, seconds)
+        write_private(folder / PEAKS_FILE, user + assistant)
+        write_private(folder / TRANSCRIPT_FILE, transcript(found.timeline).encode(errors="replace"))
         outline = {"per_second": PEAKS_PER_S, "user": len(user) // 2, "assistant": len(assistant) // 2}
         told = asdict(found.timeline) | {"format": 1, "peaks": outline}
         outline_json = escape_json(orjson.dumps(told, default=str).decode())
-        write_private(folder / TIMELINE, outline_json.encode())  # last: where it is, the others are
+        write_private(folder / TIMELINE_FILE, outline_json.encode())  # last: where it is, the others are
     return found.timeline
 
 
-def _write_track(path: Path, runs: Runs, source: BinaryIO | None, seconds: float) -> bytes:
+def _write_track(path: Path, runs: Track, source: BinaryIO | None, seconds: float) -> bytes:
     """Write one side as FLAC; returns its outline: for every fiftieth of a second the least and the greatest sample."""
-    outline = _Outline(runs.sound.rate_hz // PEAKS_PER_S)
+    outline = _Outline(runs.audio_format.rate_hz // PEAKS_PER_S)
     with (
-        private_file(path) as handle,
-        soundfile.SoundFile(handle, "w", runs.sound.rate_hz, 1, "PCM_16", format="FLAC") as file,
+        atomic_private_file(path) as handle,
+        soundfile.SoundFile(handle, "w", runs.audio_format.rate_hz, 1, "PCM_16", format="FLAC") as file,
     ):
-        for samples in _samples(runs, source, round(seconds * runs.sound.rate_hz)):
+        for samples in _samples(runs, source, round(seconds * runs.audio_format.rate_hz)):
             file.write(samples)
             outline.add(samples)
     return outline.finish()
 
 
-def _samples(runs: Runs, source: BinaryIO | None, total: int) -> Iterator[Samples]:
+def _samples(runs: Track, source: BinaryIO | None, total: int) -> Iterator[Samples]:
     """The whole side in blocks: its runs where they belong, silence elsewhere."""
-    sound, at = runs.sound, 0
-    for run in runs.runs:
+    sound, at = runs.audio_format, 0
+    for run in runs.segments:
         start = max(round(run.start_s * sound.rate_hz), at)
         yield from _silence(start - at)
         at = start

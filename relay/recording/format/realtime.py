@@ -7,14 +7,14 @@ from typing import Any, Final
 import orjson
 import pybase64
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.json_types import JsonObject
-from relay.recording.format.lines import USUAL_HEAD, USUAL_TAIL, Frame
+from relay.recording.format.lines import APPEND_PREFIX, APPEND_SUFFIX, AudioEnvelope
 from relay.session.common.redact import redact, redact_value
-from relay.session.realtime.events import ClientSaid, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent
 
-APPEND: Final = "input_audio_buffer.append"
-_HEAD, _TAIL = USUAL_HEAD.encode(), USUAL_TAIL.encode()
+APPEND_TYPE: Final = "input_audio_buffer.append"
+_PREFIX, _SUFFIX = APPEND_PREFIX.encode(), APPEND_SUFFIX.encode()
 _AUDIO = re.compile(rb'"audio"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
 _DELTA = re.compile(rb'"delta"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9+/]*={0,2})"')
 
@@ -24,13 +24,13 @@ MAX_NESTING: Final = 300
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def members_of(event: ClientSaid | UpstreamSaid) -> tuple[JsonObject, bytes]:
+def event_members(event: RealtimeClientEvent | RealtimeServerEvent) -> tuple[JsonObject, bytes]:
     """The members of an event's line, and the client's audio in it."""
-    if isinstance(event, UpstreamSaid):
+    if isinstance(event, RealtimeServerEvent):
         read: JsonObject = {"read": True} if event.body else {}
         return {"down": bytes(event.raw).decode(errors="replace"), **read}, b""
     audio = event.body.get("audio")
-    if event.body.get("type") == APPEND and isinstance(audio, str):
+    if event.body.get("type") == APPEND_TYPE and isinstance(audio, str):
         samples = _samples(audio.encode(errors="replace"))
         if samples is not None:
             rest = {name: member for name, member in event.body.items() if name != "audio"}
@@ -38,29 +38,29 @@ def members_of(event: ClientSaid | UpstreamSaid) -> tuple[JsonObject, bytes]:
     return {"up": event.body}, b""
 
 
-def cut_append(raw: bytes) -> tuple[JsonObject, bytes]:
+def split_append(raw: bytes) -> tuple[JsonObject, bytes]:
     """What is unusual around the audio of an append, and the audio. Raises ValueError if there is none in base64."""
-    if raw.startswith(_HEAD) and raw.endswith(_TAIL):
-        return {}, pybase64.b64decode(raw[len(_HEAD) : -len(_TAIL)], validate=True)
+    if raw.startswith(_PREFIX) and raw.endswith(_SUFFIX):
+        return {}, pybase64.b64decode(raw[len(_PREFIX) : -len(_SUFFIX)], validate=True)
     return _cut(raw, *_found(_AUDIO, raw))
 
 
-def cut_delta(raw: bytes, start: int) -> tuple[JsonObject, bytes]:
+def split_delta(raw: bytes, start: int) -> tuple[JsonObject, bytes]:
     """What is around the audio of a delta, which begins at `start` (-1: unknown), and the audio. Raises ValueError."""
     if start >= 0:
         return _cut(raw, start, raw.index(b'"', start))
     return _cut(raw, *_found(_DELTA, raw))
 
 
-def clean_members(line: JsonObject) -> JsonObject:
+def redact_members(line: JsonObject) -> JsonObject:
     """A line whose members of this module have nothing in them that looks like a credential."""
     return {name: _CLEANERS[name](member) if name in _CLEANERS else member for name, member in line.items()}
 
 
-def clean_frame(text: str) -> str:
+def redact_event_text(text: str) -> str:
     """An event as text, without anything that looks like a credential."""
     try:
-        body = flat_enough(orjson.loads(text))
+        body = check_nesting(orjson.loads(text))
     except ValueError:
         return redact(text, len(text))
     cleaned = redact_value(body)
@@ -93,35 +93,35 @@ def _clean_text(text: str) -> str:
 
 
 _CLEANERS: Mapping[str, Callable[[Any], Any]] = {
-    "up": redact_value, "said": redact_value, "down": clean_frame, "head": _clean_text, "tail": _clean_text
+    "up": redact_value, "said": redact_value, "down": redact_event_text, "head": _clean_text, "tail": _clean_text
 }  # fmt: skip
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def with_audio(event: ClientSaid, samples: Chunk) -> ClientSaid:
+def with_audio(event: RealtimeClientEvent, samples: BytesLike) -> RealtimeClientEvent:
     """A client's event with its audio in it."""
-    return ClientSaid({**event.body, "audio": pybase64.b64encode_as_string(samples)})
+    return RealtimeClientEvent({**event.body, "audio": pybase64.b64encode_as_string(samples)})
 
 
-def joined(frame: Frame, samples: Chunk) -> bytes:
+def join_audio(envelope: AudioEnvelope, samples: BytesLike) -> bytes:
     """The whole event around audio."""
-    return b"".join((frame.head.encode(), pybase64.b64encode(samples), frame.tail.encode()))
+    return b"".join((envelope.prefix.encode(), pybase64.b64encode(samples), envelope.suffix.encode()))
 
 
-def parsed(raw: bytes) -> Mapping[str, Any]:
+def parse_event(raw: bytes) -> Mapping[str, Any]:
     """The event in a frame. Raises ValueError."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"the event in it is not JSON: {error}") from None
-    flat_enough(body)
+    check_nesting(body)
     if not isinstance(body, dict):
         raise ValueError("the event in it is no object")
     return body
 
 
-def flat_enough(value: Any) -> Any:
+def check_nesting(value: Any) -> Any:
     """The value of a JSON text. Raises ValueError if it is nested deeper than anything that was recorded."""
     level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_NESTING):

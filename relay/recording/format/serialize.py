@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from audio.framing import Chunk
-from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
+from audio.framing import BytesLike
+from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, StoredType
 
-Value = TypeVar("Value")
+ValueT = TypeVar("ValueT")
 _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -26,13 +26,13 @@ class _Field(NamedTuple):
     """Where it is None."""
 
 
-class Vocabulary:
+class Schema:
     """The stored names of one format, and the classes and fields that they name."""
 
-    def __init__(self, tagged: Iterable[Row], values: Iterable[Row]) -> None:
+    def __init__(self, tagged: Iterable[StoredType], values: Iterable[StoredType]) -> None:
         """`tagged`: events and commands. `values`: what they are made of, known by their place."""
         self._tagged = {row.tag: row for row in tagged}
-        self._rows = {row.kind: row for row in (*self._tagged.values(), *values)}
+        self._rows = {row.python_type: row for row in (*self._tagged.values(), *values)}
         self._fields = {kind: _fields(row) for kind, row in self._rows.items()}
 
     def to_json(self, value: Any) -> dict[str, Any]:
@@ -47,9 +47,9 @@ class Vocabulary:
         row = self._tagged.get(tag) if isinstance(tag, str) else None
         if row is None:
             raise ValueError(f"unknown event or command {tag!r:.80}")
-        return self.build(row.kind, {name: member for name, member in obj.items() if name != "t"})
+        return self.decode_value(row.python_type, {name: member for name, member in obj.items() if name != "t"})
 
-    def plain(self, value: Any) -> Any:
+    def encode_value(self, value: Any) -> Any:
         """Any value of the table, or of JSON, as JSON."""
         if type(value) in _SCALARS:
             return value
@@ -58,15 +58,15 @@ class Vocabulary:
         if isinstance(value, bytes | bytearray | memoryview):
             return bytes(value).decode(errors="replace")
         if isinstance(value, frozenset):
-            return sorted(self.plain(member) for member in value)
+            return sorted(self.encode_value(member) for member in value)
         if isinstance(value, tuple | list):
-            return [self.plain(member) for member in value]
+            return [self.encode_value(member) for member in value]
         if isinstance(value, Mapping):
-            return {key: self.plain(member) for key, member in value.items()}
+            return {key: self.encode_value(member) for key, member in value.items()}
         return value
 
-    def build(self, kind: type[Value], obj: Any) -> Value:
-        """The value of class `kind` of a JSON object made by `plain`. Raises ValueError naming what is wrong."""
+    def decode_value(self, kind: type[ValueT], obj: Any) -> ValueT:
+        """The value of class `kind` of a JSON object made by `encode_value`. Raises ValueError naming what is wrong."""
         try:
             return self._build(kind, obj)  # type: ignore[no-any-return]
         except (TypeError, ValueError) as error:
@@ -77,7 +77,7 @@ class Vocabulary:
         for field in self._fields[type(value)]:
             member = getattr(value, field.name)
             if member is not None or not field.is_left_out:
-                members[field.stored] = self.plain(member)
+                members[field.stored] = self.encode_value(member)
         return members
 
     def _build(self, kind: Any, obj: Any) -> Any:
@@ -97,7 +97,7 @@ class Vocabulary:
     def _typed(self, hint: Any, value: Any) -> Any:
         if hint in self._rows:
             return self._build(hint, value)
-        if hint == Chunk:
+        if hint == BytesLike:
             _expect(str, "a text", value)
             return value.encode()
         origin, arguments = get_origin(hint), get_args(hint)
@@ -121,8 +121,8 @@ class Vocabulary:
         return value
 
 
-def _fields(row: Row) -> tuple[_Field, ...]:
-    hints, defaults = get_type_hints(row.kind), _defaults(row.kind)
+def _fields(row: StoredType) -> tuple[_Field, ...]:
+    hints, defaults = get_type_hints(row.python_type), _defaults(row.python_type)
     return tuple(
         _Field(name, stored, hints[name], name not in defaults, defaults.get(name, MISSING) is None)
         for name, stored in row.fields.items()
@@ -145,6 +145,6 @@ def _expect(kind: Any, name: str, value: Any) -> None:
         raise TypeError(f"{value!r:.80} is not {name}")
 
 
-FORMAT_2: Final = Vocabulary((*EVENTS, *COMMANDS), VALUES)
+FORMAT_2: Final = Schema((*EVENTS, *COMMANDS), VALUES)
 to_json, from_json = FORMAT_2.to_json, FORMAT_2.from_json
-plain, build = FORMAT_2.plain, FORMAT_2.build
+encode_value, decode_value = FORMAT_2.encode_value, FORMAT_2.decode_value

@@ -20,26 +20,26 @@ from relay.session.common import model as values
 from relay.session.device import commands, events, turn_metrics
 from relay.session.realtime import events as realtime_events
 
-LATENCY: Final = "send_latency"
+LATENCY_TAG: Final = "send_latency"
 
 _KINDS: dict[str, Any] = {}
 for _module in (formats, values, policy, limits, turn_metrics, events, commands, realtime_events):
     _KINDS |= {name: kind for name, kind in vars(_module).items() if isinstance(kind, type)}
 
 
-class Row(NamedTuple):
+class StoredType(NamedTuple):
     """One class and how it is stored; `fields` maps the names of Python to the stored ones."""
 
-    kind: type
+    python_type: type
     tag: str
     fields: Mapping[str, str]
 
 
-def _row(tag: str, written: str) -> Row:
+def _row(tag: str, written: str) -> StoredType:
     kind, *names = _KINDS[written.split()[0]], *written.split()[1:]
     if names == ["*"]:
         names = [field.name for field in fields(kind)]
-    return Row(kind, tag, {name.split("=")[0]: name.split("=")[-1] for name in names})
+    return StoredType(kind, tag, {name.split("=")[0]: name.split("=")[-1] for name in names})
 
 
 _NAMES: Final[Mapping[str, Mapping[str, str]]] = orjson.loads(

@@ -4,17 +4,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, SpeechAudio
-from relay.recording.format.realtime import parsed
-from relay.recording.format.serialize import build, from_json, to_json
-from relay.recording.format.write import PASSED_ON
+from relay.recording.format.lines import (
+    AudioEnvelope,
+    EventRecord,
+    InputAudioRecord,
+    JournalRecord,
+    OutputAudioRecord,
+    TtsAudioRecord,
+)
+from relay.recording.format.realtime import parse_event
+from relay.recording.format.serialize import decode_value, from_json, to_json
+from relay.recording.format.write import FORWARDED
 from relay.session.common.model import Alignment
 from relay.session.device.commands import SendTextDelta
 from relay.session.device.events import TextDelta
-from relay.session.realtime.events import ClientSaid, UpstreamSaid
+from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent
 
 
-def read(line: JsonObject, now: float) -> Line:
+def decode_record(line: JsonObject, now: float) -> JournalRecord:
     """An event or audio. Raises ValueError naming what is wrong with it."""
     for name, read_as in _READERS.items():
         if name in line:
@@ -22,38 +29,44 @@ def read(line: JsonObject, now: float) -> Line:
     raise ValueError(f"there is none of {', '.join(_READERS)}, sent, gap, end in it")
 
 
-def _upstream_event(line: JsonObject, now: float) -> Line:
-    raw = texts(line, "down")[0].encode()
-    return happened(line, now, UpstreamSaid(raw, parsed(raw) if line.get("read") is True else {}), (PASSED_ON,))
+def _upstream_event(line: JsonObject, now: float) -> JournalRecord:
+    raw = text_members(line, "down")[0].encode()
+    return event_record(
+        line, now, RealtimeServerEvent(raw, parse_event(raw) if line.get("read") is True else {}), (FORWARDED,)
+    )
 
 
-def _output(line: JsonObject, now: float) -> Line:
+def _output(line: JsonObject, now: float) -> JournalRecord:
     frame, discarded = _frame(line), line.get("discarded") is True
     if frame is not None:
-        return OutputAudio(now, count(line, "out"), discarded=discarded, frame=frame)
-    n_bytes, (item_id, response_id) = count(line, "out"), texts(line, "item", "response")
-    return OutputAudio(now, n_bytes, response_id, item_id, count(line, "part"), discarded)
+        return OutputAudioRecord(now, int_member(line, "out"), discarded=discarded, envelope=frame)
+    n_bytes, (item_id, response_id) = int_member(line, "out"), text_members(line, "item", "response")
+    return OutputAudioRecord(now, n_bytes, response_id, item_id, int_member(line, "part"), discarded)
 
 
-def _speech(line: JsonObject, now: float) -> Line:
-    n_bytes, (context_id,) = count(line, "voice"), texts(line, "context")
-    return SpeechAudio(now, n_bytes, context_id, _alignment(line), line.get("discarded") is True, done(line, ()))
+def _speech(line: JsonObject, now: float) -> JournalRecord:
+    n_bytes, (context_id,) = int_member(line, "voice"), text_members(line, "context")
+    return TtsAudioRecord(
+        now, n_bytes, context_id, _alignment(line), line.get("discarded") is True, stored_commands(line, ())
+    )
 
 
-def _text(line: JsonObject, now: float) -> Line:
+def _text(line: JsonObject, now: float) -> JournalRecord:
     """More of the assistant's text, and the message that sent it to the client."""
-    text, item_id, response_id = texts(line, "words", "item", "response")
-    event = TextDelta(response_id, item_id, count(line, "part"), text, line.get("spoken") is True)
-    return Happened(now, event, (to_json(SendTextDelta(text)),))
+    text, item_id, response_id = text_members(line, "words", "item", "response")
+    event = TextDelta(response_id, item_id, int_member(line, "part"), text, line.get("spoken") is True)
+    return EventRecord(now, event, (to_json(SendTextDelta(text)),))
 
 
-_READERS: Mapping[str, Callable[[JsonObject, float], Line]] = {
-    "event": lambda line, now: happened(line, now, from_json(line["event"])),
+_READERS: Mapping[str, Callable[[JsonObject, float], JournalRecord]] = {
+    "event": lambda line, now: event_record(line, now, from_json(line["event"])),
     # a client's event of which the audio was cut out
-    "said": lambda line, now: happened(line, now, ClientSaid(_object(line, "said")), (PASSED_ON,), count(line, "in")),
-    "up": lambda line, now: happened(line, now, ClientSaid(_object(line, "up")), (PASSED_ON,)),
+    "said": lambda line, now: event_record(
+        line, now, RealtimeClientEvent(_object(line, "said")), (FORWARDED,), int_member(line, "in")
+    ),
+    "up": lambda line, now: event_record(line, now, RealtimeClientEvent(_object(line, "up")), (FORWARDED,)),
     "down": _upstream_event,
-    "in": lambda line, now: InputAudio(now, count(line, "in"), _frame(line)),
+    "in": lambda line, now: InputAudioRecord(now, int_member(line, "in"), _frame(line)),
     "out": _output,
     "voice": _speech,
     "words": _text,
@@ -62,23 +75,25 @@ _READERS: Mapping[str, Callable[[JsonObject, float], Line]] = {
 # -- members ----------------------------------------------------------------------------------------------------------
 
 
-def happened(line: JsonObject, now: float, event: Any, usual: tuple[Any, ...] = (), n_audio_bytes: int = 0) -> Happened:
-    """An event and its commands; a line without `do` stands for `usual`."""
+def event_record(
+    line: JsonObject, now: float, event: Any, default_commands: tuple[Any, ...] = (), n_audio_bytes: int = 0
+) -> EventRecord:
+    """An event and its commands; a line without `do` stands for `default_commands`."""
     raised = line.get("raised")
     if raised is not None:
-        return Happened(now, event, None, str(raised), n_audio_bytes)
-    return Happened(now, event, done(line, usual), None, n_audio_bytes)
+        return EventRecord(now, event, None, str(raised), n_audio_bytes)
+    return EventRecord(now, event, stored_commands(line, default_commands), None, n_audio_bytes)
 
 
-def done(line: JsonObject, usual: tuple[Any, ...]) -> tuple[Any, ...]:
+def stored_commands(line: JsonObject, default_commands: tuple[Any, ...]) -> tuple[Any, ...]:
     """The commands of a line as stored."""
-    do = line.get("do", usual)
-    if not isinstance(do, list | tuple) or not all(command == PASSED_ON or isinstance(command, dict) for command in do):
+    do = line.get("do", default_commands)
+    if not isinstance(do, list | tuple) or not all(command == FORWARDED or isinstance(command, dict) for command in do):
         raise ValueError('do must be a list of commands, or of "="')
     return tuple(do)
 
 
-def texts(line: Mapping[str, Any], *names: str) -> list[str]:
+def text_members(line: Mapping[str, Any], *names: str) -> list[str]:
     """Members that are texts."""
     values = [line.get(name) for name in names]
     if not all(isinstance(value, str) for value in values):
@@ -86,7 +101,7 @@ def texts(line: Mapping[str, Any], *names: str) -> list[str]:
     return values  # type: ignore[return-value]
 
 
-def count(line: Mapping[str, Any], name: str) -> int:
+def int_member(line: Mapping[str, Any], name: str) -> int:
     """A member that is a whole number, and not negative."""
     value = line.get(name)
     if type(value) is not int or value < 0:
@@ -94,7 +109,7 @@ def count(line: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def time(line: Mapping[str, Any], name: str) -> float:
+def time_member(line: Mapping[str, Any], name: str) -> float:
     """A member that is a time."""
     value: Any = line.get(name)
     if type(value) not in (int, float) or not -1e12 < value < 1e12:
@@ -109,15 +124,15 @@ def _object(line: JsonObject, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _frame(line: JsonObject) -> Frame | None:
+def _frame(line: JsonObject) -> AudioEnvelope | None:
     if "head" not in line:
         return None
-    head, tail = texts(line, "head", "tail")
-    return Frame(head, tail)
+    head, tail = text_members(line, "head", "tail")
+    return AudioEnvelope(head, tail)
 
 
 def _alignment(line: JsonObject) -> Alignment | None:
     if "chars" not in line:
         return None
     obj = {"chars": line["chars"], "starts_ms": line.get("starts"), "durations_ms": line.get("lengths")}
-    return build(Alignment, obj)
+    return decode_value(Alignment, obj)

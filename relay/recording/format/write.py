@@ -1,7 +1,7 @@
 """Writes the lines of a journal of format 2, one JSON object each; `docs/recording-format.md` is their table.
 
-A line without what looks like a credential is `line_of`; while a session goes on, `live_line` leaves long ones for
-later. `now` is the session's clock, in seconds.
+A line without what looks like a credential is `redacted_line`; while a session goes on, `live_line` leaves long ones
+for later. `now` is the session's clock, in seconds.
 """
 
 import json
@@ -11,17 +11,30 @@ from typing import Any, Final
 import orjson
 
 from relay.json_types import JsonObject
-from relay.recording.format.lines import Gap
-from relay.recording.format.realtime import clean_frame, clean_members, cut_append, cut_delta, flat_enough, members_of
+from relay.recording.format.lines import GapRecord
+from relay.recording.format.realtime import (
+    check_nesting,
+    event_members,
+    redact_event_text,
+    redact_members,
+    split_append,
+    split_delta,
+)
 from relay.recording.format.serialize import to_json
 from relay.session.common.media_types import RawDelta
 from relay.session.common.model import Alignment
 from relay.session.common.redact import redact, redact_value
 from relay.session.device.commands import SendTextDelta
 from relay.session.device.events import TextDelta
-from relay.session.realtime.events import ClientSaid, PassDown, TellClient, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import (
+    ForwardToClient,
+    RealtimeClientEvent,
+    RealtimeServerEvent,
+    SendToClient,
+    SendToUpstream,
+)
 
-PASSED_ON: Final = "="
+FORWARDED: Final = "="
 """In `do`: the event itself, passed on."""
 MAX_LINE_BYTES: Final = 48 * 1024 * 1024
 """A Realtime client's event may have 16 MiB, and is stored twice if the relay changed it."""
@@ -37,29 +50,31 @@ _UNREDACTED = b'{"unredacted":'
 # -- events -----------------------------------------------------------------------------------------------------------
 
 
-def happened_object(event: Any, now: float, do: Sequence[Any] | None, raised: str) -> tuple[JsonObject, bytes]:
-    """Any event, for `line_of` or `live_line`, and a client's audio in it, which is written elsewhere.
+def stored_event_object(
+    event: Any, now: float, stored_commands: Sequence[Any] | None, raised: str
+) -> tuple[JsonObject, bytes]:
+    """Any event, for `redacted_line` or `live_line`, and a client's audio in it, which is written elsewhere.
 
-    `do` are its commands as stored, None: our own code `raised`.
+    `stored_commands` are its commands as stored, None: our own code `raised`.
     """
-    is_realtime = isinstance(event, ClientSaid | UpstreamSaid)
-    members, samples = members_of(event) if is_realtime else ({"event": to_json(event)}, b"")
+    is_realtime = isinstance(event, RealtimeClientEvent | RealtimeServerEvent)
+    members, samples = event_members(event) if is_realtime else ({"event": to_json(event)}, b"")
     line: JsonObject = {"now": now, **members}
-    if do is None:
+    if stored_commands is None:
         line["raised"] = raised
-    elif do != ([PASSED_ON] if is_realtime else []):
-        line["do"] = do
+    elif stored_commands != ([FORWARDED] if is_realtime else []):
+        line["do"] = stored_commands
     return line, samples
 
 
 def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[JsonObject, bytes]:
     """An event and its commands, and a client's audio in it; `commands` None: our own code `raised`."""
-    return happened_object(event, now, None if commands is None else _as_stored(event, commands), raised)
+    return stored_event_object(event, now, None if commands is None else _as_stored(event, commands), raised)
 
 
 def event_line(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> bytes:
     """The line of any event."""
-    return line_of(event_object(event, now, commands, raised)[0])
+    return redacted_line(event_object(event, now, commands, raised)[0])
 
 
 def text_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
@@ -77,18 +92,18 @@ def encode_commands(event: Any, commands: Sequence[Any]) -> list[Any]:
 
 
 def _as_stored(event: Any, commands: Sequence[Any]) -> list[Any]:
-    return [PASSED_ON if _is_passed_on(event, command) else _command(command) for command in commands]
+    return [FORWARDED if _is_passed_on(event, command) else _command(command) for command in commands]
 
 
 def _is_passed_on(event: Any, command: Any) -> bool:
-    if isinstance(event, UpstreamSaid):
-        return type(command) is PassDown and command.raw == event.raw
-    return isinstance(event, ClientSaid) and type(command) is TellUpstream and command.body == event.body
+    if isinstance(event, RealtimeServerEvent):
+        return type(command) is ForwardToClient and command.raw == event.raw
+    return isinstance(event, RealtimeClientEvent) and type(command) is SendToUpstream and command.body == event.body
 
 
 def _command(command: Any) -> JsonObject:
     obj = to_json(command)
-    if type(command) in (TellClient, TellUpstream):
+    if type(command) in (SendToClient, SendToUpstream):
         obj["body"] = {name: _without_audio(name, member) for name, member in obj["body"].items()}
     return obj
 
@@ -122,7 +137,7 @@ def output_line(
     return _dump(line)
 
 
-def speech_line(
+def tts_audio_line(
     now: float,
     n_bytes: int,
     context_id: str,
@@ -146,46 +161,51 @@ def _spells_a_secret(alignment: Alignment) -> bool:
     return redact(text, len(text)) != text
 
 
-def sent_line(now: float, n_bytes: int, crc: int, *, kept: bool) -> bytes:
-    """The line of audio that went to the client's socket; `kept`: it is written to `sent.pcm`."""
-    return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (orjson.dumps(now), n_bytes, crc, b',"kept":true' if kept else b"")
+def sent_audio_line(now: float, n_bytes: int, crc: int, *, is_stored: bool) -> bytes:
+    """The line of audio that went to the client's socket; `is_stored`: it is written to `sent.pcm`."""
+    return b'{"now":%s,"sent":%d,"crc":%d%s}\n' % (
+        orjson.dumps(now),
+        n_bytes,
+        crc,
+        b',"kept":true' if is_stored else b"",
+    )
 
 
-def input_frame_line(now: float, frame: bytes) -> tuple[bytes, bytes]:
+def input_event_line(now: float, frame: bytes) -> tuple[bytes, bytes]:
     """The line of a Realtime client's append that went through the uplink, and the audio in it.
 
     Raises ValueError for what the uplink does not take for an append.
     """
-    around, samples = cut_append(frame)
+    around, samples = split_append(frame)
     if not around:
         return input_lines([now], len(samples)), samples
-    return line_of({"now": now, "in": len(samples), **around}), samples
+    return redacted_line({"now": now, "in": len(samples), **around}), samples
 
 
-def output_frame_line(now: float, frame: RawDelta) -> tuple[bytes, bytes]:
+def output_event_line(now: float, delta: RawDelta) -> tuple[bytes, bytes]:
     """The line of a delta that went to a Realtime client, and the audio in it.
 
     A delta of text, or with audio that is no base64, is written like any event that the rules did not read.
     """
-    raw = bytes(frame.raw)
-    if frame.n_bytes:
+    raw = bytes(delta.raw)
+    if delta.n_bytes:
         try:
-            around, samples = cut_delta(raw, frame.audio_offset)
+            around, samples = split_delta(raw, delta.audio_offset)
         except ValueError:
             pass
         else:
-            return line_of({"now": now, "out": len(samples), **around}), samples
-    return event_line(UpstreamSaid(raw, {}), now, (PassDown(raw),)), b""
+            return redacted_line({"now": now, "out": len(samples), **around}), samples
+    return event_line(RealtimeServerEvent(raw, {}), now, (ForwardToClient(raw),)), b""
 
 
 # -- the journal ------------------------------------------------------------------------------------------------------
 
 
-def gap_line(gap: Gap | None) -> bytes:
+def gap_line(gap: GapRecord | None) -> bytes:
     """The line in place of lines that could not be written; empty if there is no gap."""
     if gap is None:
         return b""
-    return _dump({"gap": {"records": gap.records, "from": gap.first, "to": gap.last}})
+    return _dump({"gap": {"records": gap.n_records, "from": gap.start_s, "to": gap.end_s}})
 
 
 def end_line(now: float, reason: str) -> bytes:
@@ -196,9 +216,9 @@ def end_line(now: float, reason: str) -> bytes:
 # -- redaction --------------------------------------------------------------------------------------------------------
 
 
-def line_of(line: JsonObject) -> bytes:
+def redacted_line(line: JsonObject) -> bytes:
     """A line without anything that looks like a credential."""
-    cleaned = clean_members(line)
+    cleaned = redact_members(line)
     if "event" in cleaned:
         cleaned["event"] = redact_value(_expect_object(cleaned["event"]))
     if "raised" in cleaned:
@@ -214,7 +234,7 @@ def live_line(line: JsonObject, n_bytes: int = 0) -> bytes:
     `n_bytes`: what is known of its length; a long line is then encoded once.
     """
     if n_bytes <= MAX_LIVE_REDACTED_BYTES and len(_dump(line)) <= MAX_LIVE_REDACTED_BYTES:
-        return line_of(line)
+        return redacted_line(line)
     return _dump({"unredacted": line})
 
 
@@ -223,23 +243,23 @@ def is_unredacted(raw: bytes) -> bool:
     return raw.startswith(_UNREDACTED)
 
 
-def redacted_later(raw: bytes) -> bytes:
+def redact_deferred(raw: bytes) -> bytes:
     """The line that `live_line` left to be redacted, of either format. Raises ValueError for what it never wrote."""
-    line = load(raw[len(_UNREDACTED) : raw.rindex(b"}")].lstrip())
+    line = parse_json(raw[len(_UNREDACTED) : raw.rindex(b"}")].lstrip())
     if not isinstance(line, dict):
         raise ValueError("what is to be cleaned is no line")
     try:
-        return line_of(line)
+        return redacted_line(line)
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
         raise ValueError(f"a line that is to be cleaned is none of ours: {type(error).__name__}") from None
 
 
 def _cleaned_command(command: Any) -> Any:
-    if command == PASSED_ON:
+    if command == FORWARDED:
         return command
     cleaned = redact_value(_expect_object(command))
     if "frame" in command:
-        cleaned["frame"] = clean_frame(command["frame"])
+        cleaned["frame"] = redact_event_text(command["frame"])
     return cleaned
 
 
@@ -252,14 +272,14 @@ def _expect_object(value: Any) -> JsonObject:
 # -- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def load(raw: bytes) -> Any:
+def parse_json(raw: bytes) -> Any:
     """The JSON of a line. Raises ValueError.
 
     What orjson could not write it does not read either: it would round whole numbers over 64 bits. The blank after the
     colon tells such lines apart.
     """
     try:
-        return flat_enough(json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw))
+        return check_nesting(json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

@@ -20,43 +20,45 @@ from relay.errors import RelayError
 from relay.json_types import JsonObject
 from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
 from relay.recording.derive.timeline import Timeline
-from relay.recording.derive.timeline_builder import listen
-from relay.recording.format.lines import InputAudio
-from relay.recording.replay.comparison import Comparison, Exchange, recorded
-from relay.recording.replay.live_run import PATIENCE_S, Hold, Live
+from relay.recording.derive.timeline_builder import build_timeline
+from relay.recording.format.lines import InputAudioRecord
+from relay.recording.replay.comparison import ComparedTurn, Comparison, recorded_turns
+from relay.recording.replay.live_run import TURN_TIMEOUT_S, LiveRun, WaitForTurn
 from relay.recording.store.layout import RecordingError, write_private
 from relay.recording.store.reader import Recording
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
-LEAD_MS = 500.0
+TURN_LEAD_MS = 500.0
 """A turn is held this long before its first word, so that its beginning is never cut."""
-TOP_SPEED = 20.0
+MAX_SPEED = 20.0
 """What `max` means to a live relay, which leaves out audio that its model does not take in time."""
 
 
-def acts(recording: Recording, timeline: Timeline) -> Iterator[tuple[float, bytes | JsonObject | Hold]]:
+def client_script(recording: Recording, timeline: Timeline) -> Iterator[tuple[float, bytes | JsonObject | WaitForTurn]]:
     """What the recorded client sent, each with its time (s), with the holds before each turn."""
-    started_at = recording.header.beginning.started_at
+    started_at = recording.header.setup.started_at
     turns = sorted(timeline.speech, key=lambda one: one.start_ms)
-    holds = deque((turn.start_ms - LEAD_MS, Hold(_into_answer(timeline, turn.start_ms))) for turn in turns)
+    holds = deque(
+        (turn.start_ms - TURN_LEAD_MS, WaitForTurn(_ms_into_response(timeline, turn.start_ms))) for turn in turns
+    )
     if holds:
-        holds[0] = (holds[0][0], Hold(None))
+        holds[0] = (holds[0][0], WaitForTurn(None))
     for normalized in normalized_entries(recording):
-        what, now = _said(normalized), getattr(normalized.entry.line, "now", 0.0)
+        what, now = _client_message(normalized), getattr(normalized.entry.record, "time_s", 0.0)
         if what is None:
             continue
         at_ms = (now - started_at) * 1000
         while holds and (at_ms >= holds[0][0] or isinstance(what, dict)):
-            if at_ms < holds[0][0] and turns[len(turns) - len(holds)].start_ms > at_ms + LEAD_MS:
+            if at_ms < holds[0][0] and turns[len(turns) - len(holds)].start_ms > at_ms + TURN_LEAD_MS:
                 break
             yield now, holds.popleft()[1]
         yield now, what
 
 
-def _said(normalized: NormalizedEntry) -> bytes | JsonObject | None:
-    if isinstance(normalized.entry.line, InputAudio):
+def _client_message(normalized: NormalizedEntry) -> bytes | JsonObject | None:
+    if isinstance(normalized.entry.record, InputAudioRecord):
         return bytes(normalized.entry.samples)
     match normalized.event:
         case ev.UserText(text):
@@ -71,33 +73,35 @@ def _said(normalized: NormalizedEntry) -> bytes | JsonObject | None:
             return None
 
 
-def _into_answer(timeline: Timeline, at_ms: float) -> float | None:
+def _ms_into_response(timeline: Timeline, at_ms: float) -> float | None:
     """How far into an answer the user began to speak; None if nothing was to be heard then."""
     playing = [item for item in timeline.heard if item.start_ms < at_ms <= item.end_ms + 100]
     return at_ms - playing[-1].start_ms if playing else None
 
 
-async def run(folder: Path, url: str, speed: float | None, save: Path | None) -> Comparison:
+async def replay_against(folder: Path, url: str, speed: float | None, save: Path | None) -> Comparison:
     """Have the conversation again and compare. Raises RecordingError or TalkError with a sentence."""
-    speed = speed or TOP_SPEED
+    speed = speed or MAX_SPEED
     if save is not None and not await asyncio.to_thread(save.is_dir):
         raise RecordingError(f"--save {save}: there is no such folder")
     recording = Recording(folder)
-    timeline = listen(recording).timeline
-    options, hello = _wishes(recording)
+    timeline = build_timeline(recording).timeline
+    options, hello = _recorded_hello(recording)
     async with _device_address(url) as address:
-        live = await _converse(recording, timeline, address, options, hello, speed)
-    comparison = Comparison(recorded(timeline), live.exchanges, live.notes)
+        live = await _run_conversation(recording, timeline, address, options, hello, speed)
+    comparison = Comparison(recorded_turns(timeline), live.turns, live.notes)
     if save is not None:
         write_private(save / f"{folder.name}.comparison.json", comparison.to_json())
-        if live.saved:
-            write_wav(save / f"{folder.name}.now.wav", decode(bytes(live.saved), live.output), live.output.rate_hz)
+        if live.output_audio:
+            write_wav(
+                save / f"{folder.name}.now.wav", decode(bytes(live.output_audio), live.output), live.output.rate_hz
+            )
     return comparison
 
 
-async def _converse(
+async def _run_conversation(
     recording: Recording, timeline: Timeline, url: str, options: DeviceOptions, hello: JsonObject, speed: float
-) -> Live:
+) -> LiveRun:
     import os
 
     query = urlencode({"rate": options.input.rate_hz, "format": options.input.encoding})
@@ -105,27 +109,27 @@ async def _converse(
     target = target_of(
         parts._replace(query="&".join(filter(None, [parts.query, query]))).geturl(), options.input.rate_hz
     )
-    async with dial(target, os.environ.get("RELAY_KEY", "").strip(), PATIENCE_S) as socket:
-        live = Live(socket, speed, timeline)
-        tasks = [asyncio.create_task(live.listen())]
+    async with dial(target, os.environ.get("RELAY_KEY", "").strip(), TURN_TIMEOUT_S) as socket:
+        live = LiveRun(socket, speed, timeline)
+        tasks = [asyncio.create_task(live.receive())]
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(TURN_TIMEOUT_S):
                     await live.connected.wait()
-            if not live.is_up:
-                raise TalkError(live.closed or f"the relay was not ready within {PATIENCE_S:.0f} s")
-            tasks.append(asyncio.create_task(live.acknowledge()))
+            if not live.is_ready:
+                raise TalkError(live.close_reason or f"the relay was not ready within {TURN_TIMEOUT_S:.0f} s")
+            tasks.append(asyncio.create_task(live.report_playback()))
             await live.send(hello)
             try:
-                await _perform(recording, timeline, live, speed)
+                await _run_script(recording, timeline, live, speed)
             except ConnectionClosed:
                 await tasks[0]  # it knows why
-            if live.closed:
-                live.notes.append(f"{live.closed}, in turn {len(live.exchanges)} of {len(recorded(timeline))}")
+            if live.close_reason:
+                live.notes.append(f"{live.close_reason}, in turn {len(live.turns)} of {len(recorded_turns(timeline))}")
             with suppress(ConnectionClosed):
                 await live.send({"type": "bye"})
         except ConnectionClosed as error:
-            raise TalkError(live.closed or how_it_closed(error, "")) from error
+            raise TalkError(live.close_reason or how_it_closed(error, "")) from error
         finally:
             for task in tasks:
                 task.cancel()
@@ -133,30 +137,30 @@ async def _converse(
     return live
 
 
-async def _perform(recording: Recording, timeline: Timeline, live: Live, speed: float) -> None:
+async def _run_script(recording: Recording, timeline: Timeline, run: LiveRun, speed: float) -> None:
     last: float | None = None
-    then = recorded(timeline)
-    for at, what in acts(recording, timeline):
-        if live.closed:
+    then = recorded_turns(timeline)
+    for at, what in client_script(recording, timeline):
+        if run.close_reason:
             return
-        if isinstance(what, Hold):
-            await live.hold(what)
-            live.begin_turn(then[len(live.exchanges)] if len(live.exchanges) < len(then) else Exchange())
+        if isinstance(what, WaitForTurn):
+            await run.wait_for_turn(what)
+            run.begin_turn(then[len(run.turns)] if len(run.turns) < len(then) else ComparedTurn())
             last = at
             continue
         if last is not None:
             await asyncio.sleep(max(0.0, at - last) / speed)
         last = at
         if isinstance(what, dict) and what["type"] in ("text", "commit"):
-            live.owe(what)
-        await live.send(what)
-    live.exchanges = live.exchanges or [Exchange()]
-    await live.hold(Hold(None))
+            run.expect_response(what)
+        await run.send(what)
+    run.turns = run.turns or [ComparedTurn()]
+    await run.wait_for_turn(WaitForTurn(None))
 
 
-def _wishes(recording: Recording) -> tuple[DeviceOptions, JsonObject]:
+def _recorded_hello(recording: Recording) -> tuple[DeviceOptions, JsonObject]:
     """What the recorded client asked for: the formats, and a hello with the rest of it."""
-    options = recording.header.beginning.options
+    options = recording.header.setup.options
     hello: JsonObject = {"type": "hello", "v": 1}
     for _, event, commands in normalized_entries(recording):
         if isinstance(event, ev.Hello):
@@ -173,7 +177,7 @@ def _wishes(recording: Recording) -> tuple[DeviceOptions, JsonObject]:
             if isinstance(command, cmd.ApplyOptions):
                 options = command.options
     form = {"format": options.output.encoding, "rate": options.output.rate_hz}
-    turn = recording.header.beginning.config.turn.kind
+    turn = recording.header.setup.config.turn.kind
     return options, {"turn": turn} | hello | {"output": form, "maxAheadMs": None}
 
 

@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from relay.recording.replay.recorded_model import Performance, Say, steps
+from relay.recording.replay.recorded_model import ReplayConnection, Report, steps
 from relay.recording.store.layout import RecordingError
 from relay.recording.store.reader import Recording
 
@@ -34,15 +34,15 @@ def parse_speed(text: str) -> float | None:
     return speed
 
 
-class RecordedUpstream:
+class ReplayServer:
     """A Realtime endpoint on a loopback port; each connection gets the recording from its beginning."""
 
-    def __init__(self, folder: Path, port: int, speed: float | None, say: Say) -> None:
-        self.performances: list[Performance] = []
+    def __init__(self, folder: Path, port: int, speed: float | None, report: Report) -> None:
+        self.connections: list[ReplayConnection] = []
         self._recording = Recording(folder)
         self._port = port
         self._speed = speed
-        self._say = say
+        self._report = report
         self._server: Server | None = None
         self._numbers = itertools.count(1)
 
@@ -65,38 +65,38 @@ class RecordedUpstream:
 
     async def _serve(self, connection: ServerConnection) -> None:
         number = next(self._numbers)
-        self._say(f"client {number} is here")
-        performance = Performance(
-            self._recording, self._speed, lambda line: self._say(f"client {number} {line}"), connection.send
+        self._report(f"client {number} is here")
+        performance = ReplayConnection(
+            self._recording, self._speed, lambda line: self._report(f"client {number} {line}"), connection.send
         )
-        self.performances = [*self.performances[-15:], performance]
+        self.connections = [*self.connections[-15:], performance]
         reading = asyncio.create_task(_read(connection, performance))
         try:
-            closed = await performance.play()
-            self._say(f"client {number}: the recording is over")
+            closed = await performance.run()
+            self._report(f"client {number}: the recording is over")
             if closed is not None:
                 await connection.close(1011 if closed.code in (1005, 1006, 1015) else closed.code)
             await reading
         except ConnectionClosed:
             pass  # the client left in the middle
         except RecordingError as error:
-            self._say(str(error))
+            self._report(str(error))
         finally:
             reading.cancel()
-            self._say(f"client {number} is gone; it departed {len(performance.departures)} times")
+            self._report(f"client {number} is gone; it departed {len(performance.divergences)} times")
 
 
-async def _read(connection: ServerConnection, performance: Performance) -> None:
+async def _read(connection: ServerConnection, performance: ReplayConnection) -> None:
     with suppress(ConnectionClosed):
         async for message in connection:
-            await performance.take(message)
-    await performance.left()
+            await performance.on_message(message)
+    await performance.on_disconnect()
 
 
-async def serve(folder: Path, port: int, speed: float | None, say: Say) -> None:
+async def serve(folder: Path, port: int, speed: float | None, report: Report) -> None:
     """Serve until interrupted. Raises RecordingError, OSError."""
     for _ in steps(Recording(folder)):
         pass  # what is wrong with it is better told now than to the first client
-    async with RecordedUpstream(folder, port, speed, say) as upstream:
-        say(f"ready: {folder.name} answers at {upstream.url}; RELAY_UPSTREAM={upstream.url} relay serve talks to it")
+    async with ReplayServer(folder, port, speed, report) as upstream:
+        report(f"ready: {folder.name} answers at {upstream.url}; RELAY_UPSTREAM={upstream.url} relay serve talks to it")
         await asyncio.Event().wait()

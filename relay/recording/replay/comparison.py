@@ -14,12 +14,12 @@ from relay.recording.derive.percentiles import p50_and_p95
 from relay.recording.derive.timeline import Timeline
 from relay.recording.store.layout import RecordingError
 
-ASPECTS = ("user", "assistant", "tools", "arguments")
+COMPARED_FIELDS = ("user", "assistant", "tools", "arguments")
 _COLUMN = 52
 
 
 @dataclass(slots=True)
-class Call:
+class ComparedCall:
     """A tool call; `arguments` is None where they are not shown to clients."""
 
     name: str
@@ -27,24 +27,24 @@ class Call:
 
 
 @dataclass(slots=True)
-class Exchange:
+class ComparedTurn:
     """One turn of the user's and what came of it."""
 
     user: str = ""
     assistant: str = ""
-    calls: list[Call] = field(default_factory=list)
+    calls: list[ComparedCall] = field(default_factory=list)
     latency_ms: int | None = None
 
 
-def recorded(timeline: Timeline) -> list[Exchange]:
+def recorded_turns(timeline: Timeline) -> list[ComparedTurn]:
     """The recorded conversation, turn by turn."""
     turns = sorted(timeline.speech, key=lambda one: one.start_ms)
-    exchanges = [Exchange(user=turn.text) for turn in turns] or [Exchange()]
+    exchanges = [ComparedTurn(user=turn.text) for turn in turns] or [ComparedTurn()]
 
     starts_ms = [turn.start_ms for turn in turns]
     answers = {answer.response_id: answer for answer in timeline.answers}
 
-    def at(ms: float) -> Exchange:
+    def at(ms: float) -> ComparedTurn:
         return exchanges[max(bisect_right(starts_ms, ms) - 1, 0)]
 
     for item in timeline.heard:
@@ -52,18 +52,18 @@ def recorded(timeline: Timeline) -> list[Exchange]:
         exchange = at(item.start_ms if answer is None else answer.start_ms)
         exchange.assistant = f"{exchange.assistant} {item.text}".strip()
     for run in timeline.tools:
-        at(run.start_ms).calls.append(Call(run.name, _parsed(run.arguments)))
+        at(run.start_ms).calls.append(ComparedCall(run.name, _parsed(run.arguments)))
     for latency in timeline.latencies:
         at(latency.at_ms).latency_ms = latency.total_ms
     return exchanges
 
 
-def parse_equal(text: str) -> tuple[str, ...]:
+def parse_equal_fields(text: str) -> tuple[str, ...]:
     """The aspects that must be equal. Raises RecordingError."""
     asked = tuple(part.strip() for part in text.split(",") if part.strip())
     for aspect in asked:
-        if aspect not in ASPECTS:
-            raise RecordingError(f"--equal {aspect!r:.40} is none of {', '.join(ASPECTS)}")
+        if aspect not in COMPARED_FIELDS:
+            raise RecordingError(f"--equal {aspect!r:.40} is none of {', '.join(COMPARED_FIELDS)}")
     return asked
 
 
@@ -71,21 +71,21 @@ def parse_equal(text: str) -> tuple[str, ...]:
 class Comparison:
     """What was recorded and what happened now."""
 
-    then: Sequence[Exchange]
-    now: Sequence[Exchange]
+    recorded: Sequence[ComparedTurn]
+    live: Sequence[ComparedTurn]
     notes: list[str] = field(default_factory=list)
 
-    def unequal(self, aspects: Iterable[str]) -> list[str]:
+    def differences(self, fields: Iterable[str]) -> list[str]:
         """Which of the aspects differ, with the turn in which they first do."""
         found = []
-        for aspect in aspects:
+        for aspect in fields:
             for number, (one, other) in enumerate(self._pairs(), 1):
                 if _aspect(one, aspect) != _aspect(other, aspect):
                     found.append(f"{aspect} of turn {number}")
                     break
         return found
 
-    def draw(self) -> Iterator[str]:
+    def render(self) -> Iterator[str]:
         """The lines for the terminal: recorded on the left, now on the right."""
         yield f"{'':<12}{'recorded':<{_COLUMN}}  now"
         for number, (one, other) in enumerate(self._pairs(), 1):
@@ -96,7 +96,7 @@ class Comparison:
             same = _aspect(one, "assistant") == _aspect(other, "assistant")
             yield from _row("assistant", one.assistant, other.assistant, same)
             yield from _row("latency", _ms(one.latency_ms), _ms(other.latency_ms), True)
-        for name, side in (("recorded", self.then), ("now", self.now)):
+        for name, side in (("recorded", self.recorded), ("now", self.live)):
             known = [turn.latency_ms for turn in side if turn.latency_ms is not None]
             if known:
                 yield f"latency {name}: {p50_and_p95(known)}"
@@ -104,15 +104,17 @@ class Comparison:
 
     def to_json(self) -> bytes:
         """Both sides as JSON."""
-        sides = {"recorded": [asdict(turn) for turn in self.then], "now": [asdict(turn) for turn in self.now]}
+        sides = {"recorded": [asdict(turn) for turn in self.recorded], "now": [asdict(turn) for turn in self.live]}
         raw = orjson.dumps(sides | {"notes": self.notes}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         return escape_json(raw.decode()).encode()
 
-    def _pairs(self) -> list[tuple[Exchange, Exchange]]:
-        return [(one or Exchange(), other or Exchange()) for one, other in zip_longest(self.then, self.now)]
+    def _pairs(self) -> list[tuple[ComparedTurn, ComparedTurn]]:
+        return [
+            (one or ComparedTurn(), other or ComparedTurn()) for one, other in zip_longest(self.recorded, self.live)
+        ]
 
 
-def _aspect(exchange: Exchange, aspect: str) -> Any:
+def _aspect(exchange: ComparedTurn, aspect: str) -> Any:
     match aspect:
         case "user" | "assistant":
             return _plain(getattr(exchange, aspect))
@@ -136,7 +138,7 @@ def _row(label: str, then: str, now: str, same: bool) -> Iterator[str]:
         yield f"  {label if not index else '':<10}{one or '':<{_COLUMN}}{sign} {other or ''}".rstrip()
 
 
-def _call(call: Call | None) -> str:
+def _call(call: ComparedCall | None) -> str:
     if call is None:
         return ""
     arguments = "(arguments not shown)" if call.arguments is None else orjson.dumps(call.arguments).decode()

@@ -14,9 +14,9 @@ import orjson
 from audio.formats import PCM16_24K
 from relay import __version__
 from relay.escaping import escape_json
-from relay.recording.format.serialize import FORMAT_2, plain
+from relay.recording.format.serialize import FORMAT_2, encode_value
 from relay.recording.format.version1 import FORMAT_1
-from relay.recording.store.layout import HEADER, RecordingError, read_json
+from relay.recording.store.layout import HEADER_FILE, RecordingError, read_json
 from relay.session.common.limits import SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import DeviceOptions, SessionConfig, ToolSpec, TtsOptions
@@ -30,15 +30,15 @@ FORMAT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
-class RealtimeStart:
+class RealtimeSetup:
     """What a Realtime client's session begins with besides: the model of its URL, the session of its client secret."""
 
     model: str = ""
-    initial: Mapping[str, Any] | None = None
+    initial_session: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class SessionSetup:
     """All that a session was made of, besides what happened to it."""
 
     session_id: str
@@ -46,16 +46,16 @@ class Beginning:
     options: DeviceOptions
     principal: Principal
     started_at: float
-    speech: TtsOptions | None = None
+    tts_options: TtsOptions | None = None
     limits: SessionLimits = SessionLimits()  # frozen
-    realtime: RealtimeStart | None = None
+    realtime: RealtimeSetup | None = None
 
     @classmethod
-    def of_realtime(
+    def for_realtime(
         cls,
         session_id: str,
         tools: tuple[ToolSpec, ...],
-        start: RealtimeStart,
+        start: RealtimeSetup,
         principal: Principal,
         started_at: float,
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
@@ -80,27 +80,27 @@ class Beginning:
             principal=self.principal,
             limits=self.limits,
             started_at=self.started_at,
-            tts_options=self.speech,
+            tts_options=self.tts_options,
             ledger=ledger,
         )
 
     def realtime_session(self, ledger: MediaLedger | None = None) -> RealtimeSession:
         """A Realtime client's session as it is before anything has happened; its ids are counted."""
-        numbers, start = itertools.count(1), self.realtime or RealtimeStart()
+        numbers, start = itertools.count(1), self.realtime or RealtimeSetup()
         return RealtimeSession(
             self.session_id,
             self.principal,
             self.config.tools,
             lambda: str(next(numbers)),
             model=start.model,
-            initial=start.initial,
+            initial=start.initial_session,
             limits=self.limits,
             started_at=self.started_at,
             ledger=ledger,
         )
 
 
-def this_platform() -> dict[str, str]:
+def current_platform() -> dict[str, str]:
     """What the samples of converted sound can depend on."""
     return {
         "python": platform.python_version(),
@@ -111,73 +111,78 @@ def this_platform() -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class RecordingHeader:
     """One recording's header; `from_start` is False where consent came after somebody had spoken."""
 
-    beginning: Beginning
+    setup: SessionSetup
     started: datetime
     upstream: str = ""
     model: str = ""
-    mode: str = "on"
+    record_mode: str = "on"
     from_start: bool = True
-    relay: str = __version__
-    made_on: dict[str, str] = field(default_factory=this_platform)
-    redacted: bool = False
+    relay_version: str = __version__
+    recorded_platform: dict[str, str] = field(default_factory=current_platform)
+    is_redacted: bool = False
     format: int = FORMAT
     """What it was read from; what is written is always of `FORMAT`."""
-    converted: bool = False
+    has_format_1_commands: bool = False
     """Whether the commands are those of a session that was recorded in format 1: today's rules have others besides."""
 
     @property
-    def stamp(self) -> str:
+    def timestamp(self) -> str:
         """The start as folders are named by it."""
         return self.started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
     def to_json(self) -> bytes:
         """The file's content."""
-        beginning = self.beginning
+        beginning = self.setup
         obj: dict[str, Any] = {
             "format": FORMAT,
             "kind": beginning.kind,
             "session_id": beginning.session_id,
             "started": self.started.astimezone(UTC).isoformat(timespec="milliseconds"),
             "started_at": beginning.started_at,
-            "relay": self.relay,
-            "made_on": self.made_on,
+            "relay": self.relay_version,
+            "made_on": self.recorded_platform,
             "upstream": self.upstream,
             "model": self.model,
-            "mode": self.mode,
+            "mode": self.record_mode,
             "from_start": self.from_start,
-            "redacted": self.redacted,
-            **({"converted": True} if self.converted else {}),
+            "redacted": self.is_redacted,
+            **({"converted": True} if self.has_format_1_commands else {}),
             "identity": beginning.principal.identity,
             "scopes": sorted(beginning.principal.scopes),
-            "policy": plain(beginning.principal.policy),
-            "options": plain(beginning.options),
-            "speech": plain(beginning.speech),
-            "limits": plain(beginning.limits),
-            "config": redact_value(plain(beginning.config)),
+            "policy": encode_value(beginning.principal.policy),
+            "options": encode_value(beginning.options),
+            "speech": encode_value(beginning.tts_options),
+            "limits": encode_value(beginning.limits),
+            "config": redact_value(encode_value(beginning.config)),
         }
         if beginning.realtime is not None:
-            obj["realtime"] = {"model": beginning.realtime.model, "initial": redact_value(beginning.realtime.initial)}
+            obj["realtime"] = {
+                "model": beginning.realtime.model,
+                "initial": redact_value(beginning.realtime.initial_session),
+            }
         raw = orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         return escape_json(raw.decode()).encode()
 
 
-def read_header(folder: Path) -> Header:
+def read_header(folder: Path) -> RecordingHeader:
     """The header of a recording. Raises RecordingError naming the file and what is wrong in it."""
-    obj = read_json(folder, HEADER)
-    format_ = _format(obj, folder / HEADER)
-    build = (FORMAT_1 if format_ == 1 else FORMAT_2).build
+    obj = read_json(folder, HEADER_FILE)
+    format_ = _format(obj, folder / HEADER_FILE)
+    build = (FORMAT_1 if format_ == 1 else FORMAT_2).decode_value
     if obj.get("kind") not in ("device", "realtime"):
-        raise RecordingError(f"{folder / HEADER}: sessions of kind {obj.get('kind')!r:.20} are not known to this relay")
+        raise RecordingError(
+            f"{folder / HEADER_FILE}: sessions of kind {obj.get('kind')!r:.20} are not known to this relay"
+        )
     try:
         started_at = obj["started_at"]
         if type(started_at) not in (int, float):
             raise ValueError("started_at must be a number of seconds")
         speech = obj.get("speech")
-        return Header(
-            beginning=Beginning(
+        return RecordingHeader(
+            setup=SessionSetup(
                 _text(obj, "session_id"),
                 build(SessionConfig, obj["config"]),
                 build(DeviceOptions, obj["options"]),
@@ -190,18 +195,18 @@ def read_header(folder: Path) -> Header:
             started=datetime.fromisoformat(_text(obj, "started")),
             upstream=_text(obj, "upstream"),
             model=_text(obj, "model"),
-            mode=_text(obj, "mode"),
+            record_mode=_text(obj, "mode"),
             from_start=obj["from_start"] is True,
-            relay=_text(obj, "relay"),
-            made_on={str(key): str(value) for key, value in dict(obj["made_on"]).items()},
-            redacted=obj.get("redacted") is True,
+            relay_version=_text(obj, "relay"),
+            recorded_platform={str(key): str(value) for key, value in dict(obj["made_on"]).items()},
+            is_redacted=obj.get("redacted") is True,
             format=format_,
-            converted=format_ == 1 or obj.get("converted") is True,
+            has_format_1_commands=format_ == 1 or obj.get("converted") is True,
         )
     except KeyError as error:
-        raise RecordingError(f"{folder / HEADER}: {error.args[0]} is missing") from None
+        raise RecordingError(f"{folder / HEADER_FILE}: {error.args[0]} is missing") from None
     except (ValueError, TypeError) as error:
-        raise RecordingError(f"{folder / HEADER}: {error}") from None
+        raise RecordingError(f"{folder / HEADER_FILE}: {error}") from None
 
 
 def _format(obj: dict[str, Any], path: Path) -> int:
@@ -217,13 +222,13 @@ def _format(obj: dict[str, Any], path: Path) -> int:
     raise RecordingError(f"{path}: the format must be a whole number from 1 to {FORMAT}, not {found!r:.20}")
 
 
-def _realtime_start(obj: Any) -> RealtimeStart:
+def _realtime_start(obj: Any) -> RealtimeSetup:
     if not isinstance(obj, dict):
         raise ValueError("realtime must be an object")
     initial = obj.get("initial")
     if initial is not None and not isinstance(initial, dict):
         raise ValueError("realtime: initial must be an object")
-    return RealtimeStart(_text(obj, "model"), initial)
+    return RealtimeSetup(_text(obj, "model"), initial)
 
 
 def _text(obj: dict[str, Any], name: str) -> str:

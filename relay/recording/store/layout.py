@@ -14,33 +14,33 @@ from typing import IO, Any, BinaryIO, Final
 import orjson
 
 from relay.errors import RelayError
-from relay.private_files import create
+from relay.private_files import create_file
 
 try:
     import fcntl
 
-    HAS_LOCKS = True
+    HAS_FILE_LOCKS = True
 except ImportError:  # Windows has no such locks: there, repair while no relay is running
-    HAS_LOCKS = False
+    HAS_FILE_LOCKS = False
 
-HEADER: Final = "session.json"
-JOURNAL: Final = "journal.jsonl"
-CLIENT_AUDIO: Final = "client.pcm"
-UPSTREAM_AUDIO: Final = "upstream.pcm"
-VOICE_AUDIO: Final = "voice.pcm"
-SENT_AUDIO: Final = "sent.pcm"
-USER_TRACK: Final = "user.flac"
-ASSISTANT_TRACK: Final = "assistant.flac"
-TIMELINE: Final = "timeline.json"
-PEAKS: Final = "peaks.bin"
-TRANSCRIPT: Final = "transcript.vtt"
+HEADER_FILE: Final = "session.json"
+JOURNAL_FILE: Final = "journal.jsonl"
+CLIENT_AUDIO_FILE: Final = "client.pcm"
+UPSTREAM_AUDIO_FILE: Final = "upstream.pcm"
+TTS_AUDIO_FILE: Final = "voice.pcm"
+SENT_AUDIO_FILE: Final = "sent.pcm"
+USER_TRACK_FILE: Final = "user.flac"
+ASSISTANT_TRACK_FILE: Final = "assistant.flac"
+TIMELINE_FILE: Final = "timeline.json"
+PEAKS_FILE: Final = "peaks.bin"
+TRANSCRIPT_FILE: Final = "transcript.vtt"
 
-AUDIO: Final = (CLIENT_AUDIO, UPSTREAM_AUDIO, VOICE_AUDIO, SENT_AUDIO)
-DERIVED: Final = (USER_TRACK, ASSISTANT_TRACK, PEAKS, TRANSCRIPT, TIMELINE)
+AUDIO_FILES: Final = (CLIENT_AUDIO_FILE, UPSTREAM_AUDIO_FILE, TTS_AUDIO_FILE, SENT_AUDIO_FILE)
+DERIVED_FILES: Final = (USER_TRACK_FILE, ASSISTANT_TRACK_FILE, PEAKS_FILE, TRANSCRIPT_FILE, TIMELINE_FILE)
 """The timeline is made last: where it is, the others are."""
 
 MAX_JSON_BYTES: Final = 64 * 1024 * 1024
-_LIVE_NAME = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_.-]{1,80}")
+_SESSION_FOLDER_NAME = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9_.-]{1,80}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 
 
@@ -57,33 +57,33 @@ def folder_name(started: str, session_id: str) -> str:
 
 def is_session_folder(path: Path) -> bool:
     """Whether a folder is a recorded session by its name and its header; `samples` and `golden` are not."""
-    return _LIVE_NAME.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
+    return _SESSION_FOLDER_NAME.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
 
 
-def all_recordings(root: Path) -> list[Path]:
+def list_recordings(root: Path) -> list[Path]:
     """The folders of all recordings below `root`, by name, which is by time; golden ones have names of their own."""
     if not root.is_dir():
         return []
     return sorted(
-        path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and (path / HEADER).is_file()
+        path for path in root.iterdir() if path.is_dir() and not path.is_symlink() and (path / HEADER_FILE).is_file()
     )
 
 
-def find(root: Path, asked: str) -> Path:
-    """The recording that `asked` names, by its folder's name or a part of it that is unique. Raises RecordingError."""
-    if not _NAME.fullmatch(asked):
+def find_recording(root: Path, name: str) -> Path:
+    """The recording that `name` names, by its folder's name or a part of it that is unique. Raises RecordingError."""
+    if not _NAME.fullmatch(name):
         raise RecordingError(
-            f"{asked!r:.80} cannot be a recording: give its folder's name or a part of it, as `relay recordings list` "
+            f"{name!r:.80} cannot be a recording: give its folder's name or a part of it, as `relay recordings list` "
             "shows it, and the folder that holds it with --dir"
         )
-    found = all_recordings(root)
-    exact = [path for path in found if path.name == asked]
-    matching = exact or [path for path in found if asked in path.name]
+    found = list_recordings(root)
+    exact = [path for path in found if path.name == name]
+    matching = exact or [path for path in found if name in path.name]
     if not matching:
-        raise RecordingError(f"there is no recording {asked!r} in {root}; `relay recordings list` shows what there is")
+        raise RecordingError(f"there is no recording {name!r} in {root}; `relay recordings list` shows what there is")
     if len(matching) > 1:
         names = ", ".join(path.name for path in matching[:3])
-        raise RecordingError(f"{asked!r} is a part of {len(matching)} names ({names} …): give more of it")
+        raise RecordingError(f"{name!r} is a part of {len(matching)} names ({names} …): give more of it")
     return matching[0]
 
 
@@ -121,43 +121,43 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def private_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_private_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file of mode 0600 in one step: it is there whole, or not at all. Raises OSError."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.unlink(missing_ok=True)
-    with create(temporary) as file:
+    with create_file(temporary) as file:
         yield file
     temporary.replace(path)
 
 
 def write_private(path: Path, data: bytes) -> None:
     """Write a small file of mode 0600 in one step. Raises OSError."""
-    with private_file(path) as file:
+    with atomic_private_file(path) as file:
         file.write(data)
 
 
-def size_bytes(folder: Path) -> int:
+def folder_size_bytes(folder: Path) -> int:
     """What a recording takes on the disk, by its files."""
     with os.scandir(folder) as entries:
         files = (entry for entry in entries if entry.is_file(follow_symlinks=False))
         return sum(file.stat(follow_symlinks=False).st_size for file in files)
 
 
-def take(descriptor: int) -> None:
+def lock_journal(descriptor: int) -> None:
     """Lock an open journal until it is closed: to write the recording, or to repair it.
 
     Raises BlockingIOError if another process has it.
     """
-    if HAS_LOCKS:
+    if HAS_FILE_LOCKS:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def is_live(folder: Path) -> bool:
+def is_being_recorded(folder: Path) -> bool:
     """Whether a relay is writing this recording."""
-    if not HAS_LOCKS:
+    if not HAS_FILE_LOCKS:
         return False
     try:
-        file = open_file(folder, JOURNAL)
+        file = open_file(folder, JOURNAL_FILE)
     except RecordingError:
         return False
     with file:

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from relay.recording.store.layout import (
     RecordingError,
-    all_recordings,
-    is_live,
+    folder_size_bytes,
+    is_being_recorded,
     is_session_folder,
+    list_recordings,
     read_json,
-    size_bytes,
 )
 
 
-def remove(folder: Path) -> None:
+def remove_recording(folder: Path) -> None:
     """Delete one recording's folder with all that is in it; one that is gone already is no error. Raises OSError."""
     if folder.is_symlink():
         folder.unlink()
@@ -30,18 +30,20 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def recordings_of(root: Path, identity: str) -> list[Path]:
+def recordings_of_identity(root: Path, identity: str) -> list[Path]:
     """All recordings of one identity."""
     return [folder for folder in _sessions(root) if _identity(folder) == identity]
 
 
-def due(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[tuple[Path, str]]:
+def expired_recordings(
+    root: Path, now: datetime, max_days: float | None, max_mb: float | None
+) -> list[tuple[Path, str]]:
     """What the retention lets go: first what is too old, then the oldest of who has most, until the rest fits."""
     found: list[tuple[Path, str]] = []
     kept: list[Path] = []
     for folder in _sessions(root):
         is_old = max_days is not None and _started(folder) < now - timedelta(days=max_days)
-        if is_old and not is_live(folder):
+        if is_old and not is_being_recorded(folder):
             found.append((folder, f"older than {max_days:g} days"))
         else:
             kept.append(folder)
@@ -52,7 +54,7 @@ def due(root: Path, now: datetime, max_days: float | None, max_mb: float | None)
 
 def _too_much(folders: list[Path], max_bytes: float) -> Iterator[Path]:
     """Which of these go, of whom, in which order; they are given from the oldest to the newest."""
-    sizes = {folder: size_bytes(folder) for folder in folders}
+    sizes = {folder: folder_size_bytes(folder) for folder in folders}
     if sum(sizes.values()) <= max_bytes:
         return
     finished: dict[str, list[Path]] = defaultdict(list)
@@ -60,7 +62,7 @@ def _too_much(folders: list[Path], max_bytes: float) -> Iterator[Path]:
     for folder in folders:
         owner = _owner(folder)
         totals[owner] += sizes[folder]
-        if folder != folders[-1] and not is_live(folder):
+        if folder != folders[-1] and not is_being_recorded(folder):
             finished[owner].append(folder)
     while totals.total() > max_bytes:
         owner = min(totals, key=lambda one: (-totals[one], not finished[one], finished[one][:1]))
@@ -74,15 +76,15 @@ def _too_much(folders: list[Path], max_bytes: float) -> Iterator[Path]:
 
 def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[tuple[Path, str]]:
     """Delete what is due; returns it. Raises OSError."""
-    pruned = due(root, now, max_days, max_mb)
+    pruned = expired_recordings(root, now, max_days, max_mb)
     for folder, _ in pruned:
-        remove(folder)
+        remove_recording(folder)
     return pruned
 
 
 def _sessions(root: Path) -> Iterable[Path]:
     """Only folders named as sessions are: what else lies there (samples, golden ones) is not ours to delete."""
-    return (folder for folder in all_recordings(root) if is_session_folder(folder))
+    return (folder for folder in list_recordings(root) if is_session_folder(folder))
 
 
 def _started(folder: Path) -> datetime:

@@ -16,28 +16,28 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
-from relay.private_files import BINARY, FILE_MODE, make_folder
-from relay.recording.format.lines import Gap
+from relay.private_files import O_BINARY, PRIVATE_FILE_MODE, create_folder
+from relay.recording.format.lines import GapRecord
 from relay.recording.format.write import gap_line
-from relay.recording.store.layout import AUDIO, HEADER, JOURNAL, take, write_private
+from relay.recording.store.layout import AUDIO_FILES, HEADER_FILE, JOURNAL_FILE, lock_journal, write_private
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
 """What all sessions together may have waiting for the disk; further batches become gaps."""
 
 _log = logging.getLogger("relay.recordings")
 
-_APPEND = os.O_WRONLY | os.O_APPEND | BINARY | getattr(os, "O_NOFOLLOW", 0)
+_APPEND = os.O_WRONLY | os.O_APPEND | O_BINARY | getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(slots=True)
-class Batch:
-    """What one session has to write: audio in the order of `AUDIO`, and the journal's lines about it."""
+class WriteBatch:
+    """What one session has to write: audio in the order of `AUDIO_FILES`, and the journal's lines about it."""
 
     audio: tuple[bytes, bytes, bytes, bytes]
     journal: bytes
-    records: int
-    first: float
-    last: float
+    n_records: int
+    start_s: float
+    end_s: float
 
     @property
     def n_bytes(self) -> int:
@@ -45,14 +45,14 @@ class Batch:
         return len(self.journal) + sum(map(len, self.audio))
 
 
-def widened(gap: Gap | None, batch: Batch) -> Gap:
+def extended_gap(gap: GapRecord | None, batch: WriteBatch) -> GapRecord:
     """A gap with one more batch in it, which could not be written; None: there was no gap yet."""
-    records, first = (0, batch.first) if gap is None else (gap.records, gap.first)
-    return Gap(records + batch.records, first, batch.last)
+    records, first = (0, batch.start_s) if gap is None else (gap.n_records, gap.start_s)
+    return GapRecord(records + batch.n_records, first, batch.end_s)
 
 
 @dataclass(slots=True, eq=False)
-class Files:
+class RecordingFiles:
     """One recording's files; only the writer's thread touches them. `write` is `os.write` but in tests.
 
     The journal stays open, for it holds the lock. A file of audio is open while its part of a batch is written.
@@ -61,9 +61,9 @@ class Files:
     folder: Path
     header: bytes
     write: Callable[[int, bytes], int] = os.write
-    gap: Gap | None = None
+    gap: GapRecord | None = None
     """What could not be written since the last batch that was."""
-    told: bool = False
+    has_logged_gap: bool = False
     accepted_bytes: int = 0
     """What the writer took for them; the loop's side adds to it."""
     written_bytes: int = 0
@@ -72,12 +72,12 @@ class Files:
     _sizes: dict[str, int] = field(default_factory=dict)
     """What each file holds of whole batches."""
 
-    def put(self, batch: Batch) -> None:
+    def write_batch(self, batch: WriteBatch) -> None:
         """Write a batch whole, or leave no trace of it but the count."""
         appended = {}
         try:
             journal = self._open_journal()
-            for name, data in zip(AUDIO, batch.audio, strict=True):
+            for name, data in zip(AUDIO_FILES, batch.audio, strict=True):
                 if data:
                     descriptor = self._open_audio(name)
                     try:
@@ -85,12 +85,12 @@ class Files:
                     finally:
                         os.close(descriptor)
             # The journal comes last: it never speaks of audio that is not there.
-            appended[JOURNAL] = self._append(journal, JOURNAL, gap_line(self.gap) + batch.journal)
+            appended[JOURNAL_FILE] = self._append(journal, JOURNAL_FILE, gap_line(self.gap) + batch.journal)
         except OSError as error:
             self._undo()
-            self.gap = widened(self.gap, batch)
-            if not self.told:
-                self.told = True
+            self.gap = extended_gap(self.gap, batch)
+            if not self.has_logged_gap:
+                self.has_logged_gap = True
                 _log.error("recording %s has a gap: %s", self.folder.name, error.strerror or error)
             return
         self.gap = None
@@ -102,10 +102,10 @@ class Files:
         if self._journal is None:
             return
         journal, self._journal = self._journal, None
-        for name in sorted(self._sizes, key=JOURNAL.__eq__):  # the journal last
+        for name in sorted(self._sizes, key=JOURNAL_FILE.__eq__):  # the journal last
             descriptor = journal
             with contextlib.suppress(OSError):  # a disk that fails now was told of before, or is found by repair
-                descriptor = journal if name == JOURNAL else self._open_audio(name)
+                descriptor = journal if name == JOURNAL_FILE else self._open_audio(name)
                 os.fsync(descriptor)
             if descriptor != journal:
                 os.close(descriptor)
@@ -113,23 +113,23 @@ class Files:
 
     def _open_journal(self) -> int:
         if self._journal is None:
-            make_folder(self.folder)
-            descriptor = os.open(self.folder / JOURNAL, _APPEND | os.O_CREAT, FILE_MODE)
+            create_folder(self.folder)
+            descriptor = os.open(self.folder / JOURNAL_FILE, _APPEND | os.O_CREAT, PRIVATE_FILE_MODE)
             try:
-                take(descriptor)
-                write_private(self.folder / HEADER, self.header)  # a recording from here on, and locked
+                lock_journal(descriptor)
+                write_private(self.folder / HEADER_FILE, self.header)  # a recording from here on, and locked
                 self.header = b""
             except OSError:
                 os.close(descriptor)
                 raise
             self._journal = descriptor
-            self._sizes.setdefault(JOURNAL, 0)
+            self._sizes.setdefault(JOURNAL_FILE, 0)
         return self._journal
 
     def _open_audio(self, name: str) -> int:
         """The descriptor of a file of audio; it is made once, so that one that somebody took away is no empty one."""
         made = 0 if name in self._sizes else os.O_CREAT
-        descriptor = os.open(f"{self.folder}/{name}", _APPEND | made, FILE_MODE)
+        descriptor = os.open(f"{self.folder}/{name}", _APPEND | made, PRIVATE_FILE_MODE)
         self._sizes.setdefault(name, 0)
         return descriptor
 
@@ -153,8 +153,9 @@ class Files:
                     os.truncate(path, whole)
 
 
-class Writer:
-    """The thread and its queues, one for each recording; `put` and `do` are called from the loop and never wait.
+class RecordingWriter:
+    """The thread and its queues, one for each recording; `submit` and `submit_job` are called from the loop and never
+    wait.
 
     Jobs reach the thread by a queue, and the lanes are the thread's own. How much waits is counted without a lock:
     each sum of bytes has one thread that adds to it.
@@ -163,9 +164,13 @@ class Writer:
     def __init__(self, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
         self._max_queued_bytes = max_queued_bytes
         self._accepted_bytes = self._written_bytes = 0
-        self._jobs: SimpleQueue[tuple[Files | None, Callable[[], None]] | None] = SimpleQueue()  # None: the end
-        self._lanes: dict[Files | None, deque[Callable[[], None]]] = {}  # with jobs, or with one that is being done
-        self._turns: deque[Files | None] = deque()
+        self._jobs: SimpleQueue[tuple[RecordingFiles | None, Callable[[], None]] | None] = (
+            SimpleQueue()
+        )  # None: the end
+        self._lanes: dict[
+            RecordingFiles | None, deque[Callable[[], None]]
+        ] = {}  # with jobs, or with one that is being done
+        self._turns: deque[RecordingFiles | None] = deque()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
 
@@ -174,7 +179,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="relay-recorder", daemon=True)
         self._thread.start()
 
-    def put(self, files: Files, batch: Batch) -> bool:
+    def submit(self, files: RecordingFiles, batch: WriteBatch) -> bool:
         """Write a batch soon. Returns False, and forgets it, when the disk is that far behind for this recording."""
         n_bytes = batch.n_bytes
         if not self._has_room(n_bytes, files.accepted_bytes - files.written_bytes):
@@ -184,7 +189,7 @@ class Writer:
         self._jobs.put((files, partial(self._write, files, batch, n_bytes)))
         return True
 
-    def do(self, job: Callable[[], None], files: Files | None = None) -> None:
+    def submit_job(self, job: Callable[[], None], files: RecordingFiles | None = None) -> None:
         """Run something else, after all that was put before it for the same files."""
         self._jobs.put((files, job))
 
@@ -239,9 +244,9 @@ class Writer:
             lane.append(job)
         return bool(self._turns)
 
-    def _write(self, files: Files, batch: Batch, n_bytes: int) -> None:
+    def _write(self, files: RecordingFiles, batch: WriteBatch, n_bytes: int) -> None:
         try:
-            files.put(batch)
+            files.write_batch(batch)
         finally:
             files.written_bytes += n_bytes
             self._written_bytes += n_bytes

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.common.media_types import InputGate
 from relay.session.device.commands import InputCommand, ReleaseInput, SetInputGate
 from relay.session.device.events import UserText
@@ -28,10 +28,10 @@ class HeldInput:
     __slots__ = ("_frames", "_n_bytes")
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[int, int, Chunk]] = deque()
+        self._frames: deque[tuple[int, int, BytesLike]] = deque()
         self._n_bytes = 0
 
-    def add(self, payload: Chunk, n_bytes: int, ends_at_bytes: int, bytes_per_ms: int) -> int:
+    def add(self, payload: BytesLike, n_bytes: int, ends_at_bytes: int, bytes_per_ms: int) -> int:
         """Keep a frame; returns how many bytes of audio had to be dropped for it."""
         self._frames.append((ends_at_bytes, n_bytes, payload))
         self._n_bytes += n_bytes
@@ -42,9 +42,9 @@ class HeldInput:
             dropped_bytes += oldest_bytes
         return dropped_bytes
 
-    def take(self, until_bytes: int | None = None) -> list[Chunk]:
+    def take(self, until_bytes: int | None = None) -> list[BytesLike]:
         """The frames that end at or before a position in the stream, in order; all of them without one."""
-        frames: list[Chunk] = []
+        frames: list[BytesLike] = []
         while self._frames and (until_bytes is None or self._frames[0][0] <= until_bytes):
             _, n_bytes, payload = self._frames.popleft()
             self._n_bytes -= n_bytes

@@ -6,7 +6,7 @@ Audio is no event: the rules never see it. They set the gate of the client's aud
 
 from typing import Literal, NamedTuple
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.common.model import Alignment
 
 PartKey = tuple[str, int]
@@ -32,7 +32,7 @@ class AudioDelta(NamedTuple):
     response_id: str
     item_id: str
     content_index: int
-    audio: Chunk
+    audio: BytesLike
 
 
 class TtsAudioDelta(NamedTuple):
@@ -50,6 +50,6 @@ class RawDelta(NamedTuple):
     is 0. `audio_offset` is -1 for text, and for audio in an event of unusual shape.
     """
 
-    raw: Chunk
+    raw: BytesLike
     n_bytes: int
     audio_offset: int

@@ -9,7 +9,7 @@ response they want, and the slot whether it may be requested now (`is_free`).
 A response is recognized as ours by the request's id in its metadata. An upstream that has never returned metadata may
 never do so; then the first response after our request counts as ours, and a refusal that follows corrects that. A
 request that is cancelled before its response exists is doomed: the response is cancelled as soon as it is created
-(D2.5). `give_up` frees the slot from an upstream that has fallen silent.
+(D2.5). `abandon` frees the slot from an upstream that has fallen silent.
 """
 
 from enum import Enum

@@ -16,7 +16,7 @@ from relay.session.common.limits import KEY_REVOKED_MESSAGE, MAX_FAULTS, Session
 from relay.session.common.model import ErrorCode
 from relay.session.device import events as ev
 from relay.session.device.commands import SendError, SendGoodbye
-from relay.session.realtime.server_overlay import ServerParts
+from relay.session.realtime.server_overlay import ServerOverlay
 
 
 class Ending(NamedTuple):
@@ -113,14 +113,14 @@ def ending_for_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
     )
 
 
-def strip_server_parts(event: ev.UpstreamEvent, parts: ServerParts) -> ev.UpstreamEvent:
+def strip_server_parts(event: ev.UpstreamEvent, parts: ServerOverlay) -> ev.UpstreamEvent:
     """An event without what it quotes of the server's share, where the client may be sent its text."""
     match event:
         case ev.UpstreamErrorEvent() | ev.UserTranscriptFailed():
-            return replace(event, message=parts.cut(event.message))
+            return replace(event, message=parts.redact(event.message))
         case ev.UpstreamClosed():
-            return replace(event, reason=parts.cut(event.reason))
+            return replace(event, reason=parts.redact(event.reason))
         case ev.ResponseDone() if event.error_message is not None:
-            return replace(event, error_message=parts.cut(event.error_message))
+            return replace(event, error_message=parts.redact(event.error_message))
         case _:
             return event

@@ -5,7 +5,7 @@ It keeps the filter's tail and knows no messages: the playout converts with it, 
 
 from collections.abc import Callable
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from audio.transcode import Transcoder
 from relay.session.common.model import DeviceOptions
 
@@ -25,7 +25,7 @@ class PlayoutTranscoder:
 
     def _use_formats(self) -> None:
         self._transcoder = Transcoder(self._options.upstream_output, self._options.output)
-        self.convert: Callable[[Chunk], Chunk] = self._transcoder.shortest_feed
+        self.convert: Callable[[BytesLike], BytesLike] = self._transcoder.direct_feed
         """Whole samples in the client's format; untouched where the formats agree (`is_identity`)."""
         self.is_identity = self._transcoder.is_identity
 

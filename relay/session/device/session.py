@@ -35,7 +35,7 @@ from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.negotiation import Negotiation
 from relay.session.device.turns import TurnController
 from relay.session.device.user_turn import EarlyEvent, UserTurn
-from relay.session.realtime.server_overlay import ServerParts
+from relay.session.realtime.server_overlay import ServerOverlay
 
 _TOO_FAST = {
     "audio": "Audio comes faster than it can have been spoken; it is read no faster than 1.2 × real time.",
@@ -84,7 +84,7 @@ class DeviceSession:
             supports_truncation=truncates,
         )
         """The conversation's state, to look at."""
-        self._parts = ServerParts(policy.realtime, config.tools)
+        self._parts = ServerOverlay(policy.realtime, config.tools)
         self._faults = FaultBudget()
         self._lifecycle = Lifecycle(session_id, life, negotiation, turns, emit, self._dispatch)
 

@@ -15,156 +15,156 @@ from typing import Any
 from relay.session.common.limits import RELAY_EVENT_ID_PREFIX, IgnoredCounts
 from relay.session.realtime.configuration import ClientTools
 from relay.session.realtime.hidden_items import HiddenItems
-from relay.session.realtime.outgoing import Outgoing
+from relay.session.realtime.outgoing import CommandBuffer
 from relay.session.realtime.response_queue import ResponseQueue
-from relay.session.realtime.server_overlay import ServerParts
+from relay.session.realtime.server_overlay import ServerOverlay
 
-Event = Mapping[str, Any]
+JsonEvent = Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class ServerEventRewriter:
     """The client's view of one session; `queue` knows which response has which tools, `out` whose each event is."""
 
-    _parts: ServerParts
+    _overlay: ServerOverlay
     _hidden: HiddenItems
     _queue: ResponseQueue
-    _tools: ClientTools
-    _out: Outgoing
+    _client_tools: ClientTools
+    _out: CommandBuffer
     _ignored: IgnoredCounts
 
-    def rewrite(self, body: Event) -> Event | None:
+    def rewrite(self, body: JsonEvent) -> JsonEvent | None:
         """An event as the client sees it, or None."""
         kind = body.get("type")
         rule = _RULES.get(kind) if isinstance(kind, str) else None
-        shown = self._other(body) if rule is None else rule(self, body)
-        return self._hidden.renumbered(shown) if shown is not None and self._hidden.outputs else shown
+        shown = self._hide_or_strip(body) if rule is None else rule(self, body)
+        return self._hidden.renumber_output_index(shown) if shown is not None and self._hidden.output_indexes else shown
 
-    def _other(self, body: Event) -> Event | None:
+    def _hide_or_strip(self, body: JsonEvent) -> JsonEvent | None:
         """An event that is hidden only if it is about something hidden."""
-        about_hidden = body.get("item_id") in self._hidden.items
-        if about_hidden or (self._parts.hides_tools and body.get("call_id") in self._hidden.servers_calls):
+        about_hidden = body.get("item_id") in self._hidden.item_ids
+        if about_hidden or (self._overlay.hides_tools and body.get("call_id") in self._hidden.server_call_ids):
             return None
-        return self._without_server_parts(self._parts.shown_error(body) if "error" in body else body)
+        return self._strip_overlay(self._overlay.strip_error(body) if "error" in body else body)
 
-    def _without_server_parts(self, body: Event) -> Event:
+    def _strip_overlay(self, body: JsonEvent) -> JsonEvent:
         """The event with the session and the response in it as the client may see them, whatever its type."""
-        for name, show in (("session", self._parts.shown), ("response", self._parts.shown_response)):
+        for name, show in (("session", self._overlay.strip_session), ("response", self._overlay.strip_response)):
             original = body.get(name)
             shown = show(original) if isinstance(original, Mapping) else original
             body = body if shown is original else {**body, name: shown}
         return body
 
-    def _item(self, body: Event) -> Event | None:
+    def _on_item(self, body: JsonEvent) -> JsonEvent | None:
         item = body.get("item")
         if not isinstance(item, Mapping):
             return body
         item_id, previous = item.get("id"), body.get("previous_item_id")
         if isinstance(item_id, str) and not body["type"].endswith("retrieved"):
-            self._hidden.added(item_id, previous if isinstance(previous, str) else None)
-        return None if self._hides(item) else self._with_shown_previous(body)
+            self._hidden.insert(item_id, previous if isinstance(previous, str) else None)
+        return None if self._hides(item) else self._translate_previous(body)
 
-    def _with_shown_previous(self, body: Event) -> Event:
+    def _translate_previous(self, body: JsonEvent) -> JsonEvent:
         previous = body.get("previous_item_id")
-        shown = self._hidden.shown_previous(previous)
+        shown = self._hidden.to_client_previous(previous)
         return body if shown is previous else {**body, "previous_item_id": shown}
 
-    def _deleted(self, body: Event) -> Event | None:
+    def _on_item_deleted(self, body: JsonEvent) -> JsonEvent | None:
         item_id = body.get("item_id")
         if isinstance(item_id, str):
-            self._hidden.deleted(item_id)
-        return self._other(body)
+            self._hidden.remove(item_id)
+        return self._hide_or_strip(body)
 
-    def _output_item(self, body: Event) -> Event | None:
+    def _on_output_item(self, body: JsonEvent) -> JsonEvent | None:
         item, response_id = body.get("item"), body.get("response_id")
         if isinstance(item, Mapping) and self._hides(item, response_id):
             self._hidden.hide_output(response_id, body.get("output_index"))
             return None
         return body
 
-    def _response_done(self, body: Event) -> Event:
+    def _on_response_done(self, body: JsonEvent) -> JsonEvent:
         response = body.get("response")
         if not isinstance(response, Mapping) or not isinstance(response.get("id"), str):
             return body
         response_id, output = response["id"], response.get("output")
         items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
         visible = [item for item in items if not self._hides(item, response_id)]
-        self._hidden.outputs.pop(response_id, None)
-        shown = self._parts.shown_response(response)
+        self._hidden.output_indexes.pop(response_id, None)
+        shown = self._overlay.strip_response(response)
         if len(visible) < len(items):
             shown = {**shown, "output": visible}
         return body if shown is response else {**body, "response": shown}
 
-    def _error(self, body: Event) -> Event | None:
+    def _on_error(self, body: JsonEvent) -> JsonEvent | None:
         error = body.get("error")
         event_id = error.get("event_id") if isinstance(error, Mapping) else None
         if not isinstance(error, Mapping) or not isinstance(event_id, str):
-            return self._parts.shown_error(body)
-        names = self._tools.refused(event_id)
-        if self._out.is_stand_in(event_id):
+            return self._overlay.strip_error(body)
+        names = self._client_tools.reject_update(event_id)
+        if self._out.is_synthetic_id(event_id):
             body = {**body, "error": {**error, "event_id": None}}
         elif event_id.startswith(RELAY_EVENT_ID_PREFIX):
             self._ignored.count(f"error {error.get('code')!s:.60}")
             return None
-        return self._parts.shown_error(body, names)
+        return self._overlay.strip_error(body, names)
 
     # -- whose item it is ---------------------------------------------------------------------------------------------
 
-    def _hides(self, item: Event, response_id: Any = None) -> bool:
+    def _hides(self, item: JsonEvent, response_id: Any = None) -> bool:
         """Whether the client does not see an item; it is remembered if so."""
         kind, item_id = item.get("type"), item.get("id")
-        if item_id in self._hidden.items:
+        if item_id in self._hidden.item_ids:
             return True
         if kind == "function_call":
-            if not self._claims(item, response_id):
+            if not self._assign_call(item, response_id):
                 return False
-        elif kind != "function_call_output" or item.get("call_id") not in self._hidden.servers_calls:
+        elif kind != "function_call_output" or item.get("call_id") not in self._hidden.server_call_ids:
             return False
-        if self._parts.hides_tools:
-            self._hidden.items.add(item_id)
+        if self._overlay.hides_tools:
+            self._hidden.item_ids.add(item_id)
             return True
         return False
 
-    def _claims(self, item: Event, response_id: Any) -> bool:
+    def _assign_call(self, item: JsonEvent, response_id: Any) -> bool:
         """Whether a call is the server's; remembers whose it is. A `call_id` keeps the owner it had first (D4).
 
         A further call by the same id is no call. One of the server's is hidden with the first. One of a server's tool
         by a client's id is hidden and never run, because that id gets its one output from the client.
         """
         item_id, call_id = item.get("id"), item.get("call_id")
-        if item_id in self._hidden.clients_items:
+        if item_id in self._hidden.client_item_ids:
             return False
-        if response_id is None and self._hidden.was_expected(call_id):
-            self._hidden.leave_to_client(item_id, call_id)
+        if response_id is None and self._hidden.pop_expected_call(call_id):
+            self._hidden.assign_to_client(item_id, call_id)
             return False
-        if call_id in self._hidden.servers_calls:
+        if call_id in self._hidden.server_call_ids:
             return True
-        if not self._is_servers(item, response_id):
-            self._hidden.leave_to_client(item_id, call_id)
+        if not self._is_server_call(item, response_id):
+            self._hidden.assign_to_client(item_id, call_id)
             return False
-        if call_id not in self._hidden.clients_calls:
-            self._hidden.servers_calls.add(call_id)
+        if call_id not in self._hidden.client_call_ids:
+            self._hidden.server_call_ids.add(call_id)
         return True
 
-    def _is_servers(self, item: Event, response_id: Any) -> bool:
+    def _is_server_call(self, item: JsonEvent, response_id: Any) -> bool:
         if self._queue.open_requests.is_out_of_band(response_id):
             return False
         # An item of the conversation does not name its response, and it may come before the output does.
         response_id = self._queue.slot.response_id if response_id is None else response_id
-        return self._parts.runs(item.get("name"), self._queue.tool_names_of(response_id))
+        return self._overlay.is_server_tool(item.get("name"), self._queue.client_tool_names(response_id))
 
 
 _R = ServerEventRewriter
-_RULES: dict[str, Callable[[ServerEventRewriter, Event], Event | None]] = {
-    "conversation.item.added": _R._item,
-    "conversation.item.created": _R._item,
-    "conversation.item.done": _R._item,
-    "conversation.item.retrieved": _R._item,
-    "conversation.item.deleted": _R._deleted,
-    "input_audio_buffer.committed": _R._with_shown_previous,
-    "response.output_item.added": _R._output_item,
-    "response.output_item.done": _R._output_item,
-    "response.done": _R._response_done,
-    "error": _R._error,
+_RULES: dict[str, Callable[[ServerEventRewriter, JsonEvent], JsonEvent | None]] = {
+    "conversation.item.added": _R._on_item,
+    "conversation.item.created": _R._on_item,
+    "conversation.item.done": _R._on_item,
+    "conversation.item.retrieved": _R._on_item,
+    "conversation.item.deleted": _R._on_item_deleted,
+    "input_audio_buffer.committed": _R._translate_previous,
+    "response.output_item.added": _R._on_output_item,
+    "response.output_item.done": _R._on_output_item,
+    "response.done": _R._on_response_done,
+    "error": _R._on_error,
 }
 """The events of which more decides than whether they are about something hidden."""

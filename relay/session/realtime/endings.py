@@ -13,9 +13,9 @@ from relay.session.common.close_codes import CloseCode
 from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED_MESSAGE, MAX_FAULTS, SessionLimits
 from relay.session.device import events as ev
-from relay.session.realtime.events import ClientEnd
+from relay.session.realtime.events import ClientDisconnect
 
-PASSED_CLOSES = frozenset(
+FORWARDED_CLOSE_CODES = frozenset(
     {
         CloseCode.NORMAL_CLOSURE,
         CloseCode.GOING_AWAY,
@@ -28,10 +28,12 @@ PASSED_CLOSES = frozenset(
 """Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
 _STALLED = "This message took too long to arrive while other clients waited for buffer space; send it again later."
 
-EndingEvent = ClientEnd | ev.UpstreamRefused | ev.UpstreamClosed | ev.UpstreamBackpressure | ev.RelayEndEvent
+RealtimeEndingEvent = (
+    ClientDisconnect | ev.UpstreamRefused | ev.UpstreamClosed | ev.UpstreamBackpressure | ev.RelayEndEvent
+)
 
 
-class Ending(NamedTuple):
+class RealtimeEnding(NamedTuple):
     """The close frame for the client, if it has not closed, and the error of an `error` event before it, if any."""
 
     close_code: int | None
@@ -50,51 +52,53 @@ class Ending(NamedTuple):
         return {"type": "invalid_request_error", "code": self.error_code, "message": self.message}
 
 
-NOT_READY = Ending(
+NOT_READY = RealtimeEnding(
     CloseCode.INTERNAL_ERROR, "upstream timeout", "upstream_timeout", "The model's end did not get ready in time."
 )
-SESSION_REFUSED = Ending(CloseCode.INTERNAL_ERROR, "session refused", "session_refused")
+SESSION_REFUSED = RealtimeEnding(CloseCode.INTERNAL_ERROR, "session refused", "session_refused")
 """The message says whose configuration of the session was refused."""
-TOO_MANY_FAULTS = Ending(CloseCode.POLICY_VIOLATION, f"{MAX_FAULTS} faults in a minute")
+TOO_MANY_FAULTS = RealtimeEnding(CloseCode.POLICY_VIOLATION, f"{MAX_FAULTS} faults in a minute")
 
 
-def ending_by_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
+def ending_for_limit(limit: LimitReached, limits: SessionLimits) -> RealtimeEnding:
     """How a session ends that has lasted, or been idle, as long as it may."""
     if limit == "duration":
         text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
-        return Ending(CloseCode.LIMIT_REACHED, "session too long", "session_limit", text)
+        return RealtimeEnding(CloseCode.LIMIT_REACHED, "session too long", "session_limit", text)
     text = f"No event came and no response ran for {limits.max_idle_s:.0f} s; reconnect to go on."
-    return Ending(CloseCode.LIMIT_REACHED, "idle", "session_idle", text)
+    return RealtimeEnding(CloseCode.LIMIT_REACHED, "idle", "session_idle", text)
 
 
-def ending_of(event: EndingEvent, cut: Callable[[str], str]) -> Ending:
-    """How an event ends the session; `cut` removes the server's texts from what the upstream says."""
+def ending_for_event(event: RealtimeEndingEvent, redact: Callable[[str], str]) -> RealtimeEnding:
+    """How an event ends the session; `redact` removes the server's texts from what the upstream says."""
     match event:
         case ev.ClientClosed():
-            return Ending(None, "")
+            return RealtimeEnding(None, "")
         case ev.ClientBackpressure():
-            return Ending(CloseCode.SLOW_CLIENT, "the client does not read")
+            return RealtimeEnding(CloseCode.SLOW_CLIENT, "the client does not read")
         case ev.ClientMessageStalled():
-            return Ending(CloseCode.TRY_AGAIN_LATER, "a message took too long to arrive", "message_too_slow", _STALLED)
+            return RealtimeEnding(
+                CloseCode.TRY_AGAIN_LATER, "a message took too long to arrive", "message_too_slow", _STALLED
+            )
         case ev.UpstreamRefused():
-            return Ending(
+            return RealtimeEnding(
                 CloseCode.INTERNAL_ERROR, "the upstream refused the connection", "upstream_refused", event.message
             )
         case ev.UpstreamClosed():
-            reason = cut(event.reason)
-            if event.code in PASSED_CLOSES or 3000 <= event.code < 5000:
-                return Ending(event.code, reason)
+            reason = redact(event.reason)
+            if event.code in FORWARDED_CLOSE_CODES or 3000 <= event.code < 5000:
+                return RealtimeEnding(event.code, reason)
             text = "The model's end broke off the connection."
-            return Ending(CloseCode.INTERNAL_ERROR, reason or "upstream closed", "upstream_closed", text)
+            return RealtimeEnding(CloseCode.INTERNAL_ERROR, reason or "upstream closed", "upstream_closed", text)
         case ev.UpstreamBackpressure():
             text = "The model's end does not take what it is sent."
-            return Ending(CloseCode.INTERNAL_ERROR, "upstream stalled", "upstream_stalled", text)
+            return RealtimeEnding(CloseCode.INTERNAL_ERROR, "upstream stalled", "upstream_stalled", text)
         case ev.ServerDraining():
-            return Ending(CloseCode.GOING_AWAY, event.reason)
+            return RealtimeEnding(CloseCode.GOING_AWAY, event.reason)
         case ev.KeyRevoked():
-            return Ending(CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED_MESSAGE)
+            return RealtimeEnding(CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED_MESSAGE)
         case ev.InternalFailure():
-            return Ending(
+            return RealtimeEnding(
                 CloseCode.INTERNAL_ERROR,
                 "internal error",
                 "internal_error",

@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from audio.framing import Chunk
+from audio.framing import BytesLike
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
-CONSENT = "relay.consent"
+CONSENT_EVENT_TYPE = "relay.consent"
 """A client's event of the relay's own: `granted` says whether the session may be recorded. It goes no further."""
 
 
 @dataclass(frozen=True, slots=True)
-class ClientSaid:
+class RealtimeClientEvent:
     """An event of the client's, parsed: what goes on is written from `body` alone, so that nothing hides in `raw`.
 
     `n_members`: how many members and list elements it has, for its client's allowance; recordings do not hold it.
@@ -33,7 +33,7 @@ class ClientSaid:
 
 
 @dataclass(frozen=True, slots=True)
-class ClientBabbled:
+class InvalidClientMessage:
     """A frame of the client's that is no event; `event_id` where one could be read."""
 
     message: str
@@ -42,43 +42,43 @@ class ClientBabbled:
     event_id: str | None = None
 
 
-class UpstreamSaid(NamedTuple):
+class RealtimeServerEvent(NamedTuple):
     """An event of the upstream's, as it came and parsed."""
 
-    raw: Chunk
+    raw: BytesLike
     body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class TellClient:
+class SendToClient:
     """Write an event to the client."""
 
     body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class TellUpstream:
+class SendToUpstream:
     """Write an event to the upstream."""
 
     body: Mapping[str, Any]
 
 
-class PassDown(NamedTuple):
+class ForwardToClient(NamedTuple):
     """Hand an event of the upstream's to the client, byte for byte."""
 
-    raw: Chunk
+    raw: BytesLike
 
 
-Said = ClientSaid | ClientBabbled | UpstreamSaid
-ClientEnd = ev.ClientClosed | ev.ClientBackpressure | ev.ClientMessageStalled
+ReceivedMessage = RealtimeClientEvent | InvalidClientMessage | RealtimeServerEvent
+ClientDisconnect = ev.ClientClosed | ev.ClientBackpressure | ev.ClientMessageStalled
 RealtimeEvent = (
-    Said
-    | ClientEnd
+    ReceivedMessage
+    | ClientDisconnect
     | ev.ClientRateLimited
     | ev.UpstreamConnectionEvent
     | ev.ToolEvent
     | ev.DeadlineReached
     | ev.RelayEndEvent
 )
-Told = TellClient | TellUpstream | PassDown
-RealtimeCommand = Told | cmd.InputCommand | cmd.ToolCommand | cmd.CloseClient | cmd.CloseUpstream
+SendCommand = SendToClient | SendToUpstream | ForwardToClient
+RealtimeCommand = SendCommand | cmd.InputCommand | cmd.ToolCommand | cmd.CloseClient | cmd.CloseUpstream

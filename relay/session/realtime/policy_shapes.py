@@ -15,22 +15,22 @@ from typing import Any
 from relay.json_types import JsonObject
 from relay.session.common.policy import RealtimePolicy
 from relay.session.realtime.policy_rules import (
-    Denied,
-    Rule,
-    Table,
-    anything,
-    each,
+    FieldRule,
+    PolicyViolation,
+    RuleTable,
+    any_value,
+    check_fields,
     invalid_type,
+    list_of,
     needs,
-    null,
+    null_only,
     one_of,
-    require,
+    require_capability,
     scalar,
-    scalar_members,
-    scalar_or,
-    scalars,
-    shape,
-    text,
+    scalar_fields,
+    scalar_or_list,
+    scalar_or_object,
+    string,
     unknown_member,
 )
 
@@ -42,10 +42,10 @@ def _object(value: Any, path: str) -> Mapping[str, Any]:
 
 
 def _unknown_type(value: Mapping[str, Any], policy: RealtimePolicy, path: str) -> JsonObject:
-    require("unknown", policy, f"{path}.type")
+    require_capability("unknown", policy, f"{path}.type")
     if policy.is_restricted:
         kind = str(value.get("type"))[:80]
-        raise Denied(f"'{path}.type' '{kind}' is not known to this relay.", f"{path}.type", "invalid_value")
+        raise PolicyViolation(f"'{path}.type' '{kind}' is not known to this relay.", f"{path}.type", "invalid_value")
     return dict(value)
 
 
@@ -63,7 +63,7 @@ def _image_url(value: Any, policy: RealtimePolicy, path: str) -> Any:
         return unknown_member(value, policy, path)
     is_data = isinstance(value, str) and value[:5].lower() == "data:"
     if value is not None:
-        require("images" if is_data else "image_urls", policy, path)
+        require_capability("images" if is_data else "image_urls", policy, path)
     return value
 
 
@@ -72,10 +72,10 @@ def part(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     return _part(value, _PART, policy, path)
 
 
-def _part(value: Any, table: Table, policy: RealtimePolicy, path: str) -> JsonObject:
-    checked = shape(_object(value, path), table, policy, path)
+def _part(value: Any, table: RuleTable, policy: RealtimePolicy, path: str) -> JsonObject:
+    checked = check_fields(_object(value, path), table, policy, path)
     if checked.get("type") == "input_image" and checked.get("image_url") is None:
-        require("image_urls", policy, f"{path}.image_url")
+        require_capability("image_urls", policy, f"{path}.image_url")
     return checked
 
 
@@ -94,13 +94,13 @@ def _output(value: Any, policy: RealtimePolicy, path: str) -> Any:
 _PART_TYPES = (
     "input_text", "input_audio", "input_image", "output_text", "output_audio", "text", "audio", "item_reference"
 )  # fmt: skip
-_PART: Table = {
-    **scalar_members("text", "audio", "transcript", "detail", "id"),
+_PART: RuleTable = {
+    **scalar_fields("text", "audio", "transcript", "detail", "id"),
     "type": one_of(*_PART_TYPES),
     "image_url": _image_url,
-    "prompt_cache_breakpoint": scalar_or(scalar_members("mode", "ttl")),
+    "prompt_cache_breakpoint": scalar_or_object(scalar_fields("mode", "ttl")),
 }
-_EACH_PART = each(part)
+_EACH_PART = list_of(part)
 
 
 # -- items ------------------------------------------------------------------------------------------------------------
@@ -112,11 +112,11 @@ def item(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     if kind == "message":
         _check_role(value.get("role"), policy, f"{path}.role")
     elif kind == "function_call":
-        require("history", policy, path)
+        require_capability("history", policy, path)
     elif kind.startswith("mcp_"):
-        require("mcp", policy, f"{path}.type")
+        require_capability("mcp", policy, f"{path}.type")
     table = _ITEMS.get(kind)
-    return _unknown_type(value, policy, path) if table is None else shape(value, table, policy, path)
+    return _unknown_type(value, policy, path) if table is None else check_fields(value, table, policy, path)
 
 
 _ROLE = one_of("user", "assistant", "system", "developer")
@@ -124,34 +124,34 @@ _ROLE = one_of("user", "assistant", "system", "developer")
 
 def _check_role(role: Any, policy: RealtimePolicy, path: str) -> None:
     if role == "assistant":
-        require("history", policy, path)
+        require_capability("history", policy, path)
     elif role != "user":
-        require("system_items", policy, path)  # developer, system, and whatever else ranks above a user
+        require_capability("system_items", policy, path)  # developer, system, and whatever else ranks above a user
     _ROLE(role, policy, path)
 
 
-_COMMON: Table = {"id": text, **scalar_members("type", "object", "status")}
-_ELSEWHERE: Table = dict.fromkeys(("role", "content", "call_id", "name", "arguments", "output"), null)
-_MCP_ERROR: Table = scalar_members("type", "code", "message")
-_MCP_LISTED: Table = {"name": scalar, "description": scalar, "input_schema": anything, "annotations": anything}
+_COMMON_FIELDS: RuleTable = {"id": string, **scalar_fields("type", "object", "status")}
+_FOREIGN_FIELDS: RuleTable = dict.fromkeys(("role", "content", "call_id", "name", "arguments", "output"), null_only)
+_MCP_ERROR: RuleTable = scalar_fields("type", "code", "message")
+_MCP_LISTED: RuleTable = {"name": scalar, "description": scalar, "input_schema": any_value, "annotations": any_value}
 
 
 def _listed(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    return shape(_object(value, path), _MCP_LISTED, policy, path)
+    return check_fields(_object(value, path), _MCP_LISTED, policy, path)
 
 
-_ITEMS: Mapping[str, Table] = {
-    "message": {**_COMMON, **_ELSEWHERE, "role": scalar, "content": _parts},
-    "function_call": {**_COMMON, **_ELSEWHERE, "call_id": text, "name": text, "arguments": scalar},
-    "function_call_output": {**_COMMON, **_ELSEWHERE, "call_id": text, "output": _output},
-    "item_reference": {**_COMMON, **_ELSEWHERE},
-    "mcp_approval_request": {**_COMMON, **scalar_members("server_label", "name", "arguments")},
-    "mcp_approval_response": {**_COMMON, **scalar_members("approval_request_id", "approve", "reason")},
-    "mcp_list_tools": {**_COMMON, "server_label": scalar, "tools": each(_listed)},
+_ITEMS: Mapping[str, RuleTable] = {
+    "message": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "role": scalar, "content": _parts},
+    "function_call": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "call_id": string, "name": string, "arguments": scalar},
+    "function_call_output": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "call_id": string, "output": _output},
+    "item_reference": {**_COMMON_FIELDS, **_FOREIGN_FIELDS},
+    "mcp_approval_request": {**_COMMON_FIELDS, **scalar_fields("server_label", "name", "arguments")},
+    "mcp_approval_response": {**_COMMON_FIELDS, **scalar_fields("approval_request_id", "approve", "reason")},
+    "mcp_list_tools": {**_COMMON_FIELDS, "server_label": scalar, "tools": list_of(_listed)},
     "mcp_call": {
-        **_COMMON,
-        **scalar_members("server_label", "name", "arguments", "approval_request_id", "output"),
-        "error": scalar_or(_MCP_ERROR),
+        **_COMMON_FIELDS,
+        **scalar_fields("server_label", "name", "arguments", "approval_request_id", "output"),
+        "error": scalar_or_object(_MCP_ERROR),
     },
 }
 """Every type of item, all of its members."""
@@ -173,28 +173,32 @@ def _headers(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return value if isinstance(value, Mapping) else scalar(value, policy, path)
 
 
-_TOOL_FILTER: Table = {"read_only": scalar, "tool_names": scalars}
-_APPROVAL: Table = {"always": scalar_or(_TOOL_FILTER), "never": scalar_or(_TOOL_FILTER)}
+_TOOL_FILTER: RuleTable = {"read_only": scalar, "tool_names": scalar_or_list}
+_APPROVAL: RuleTable = {"always": scalar_or_object(_TOOL_FILTER), "never": scalar_or_object(_TOOL_FILTER)}
 
 
 def _allowed_tools(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    return shape(value, _TOOL_FILTER, policy, path) if isinstance(value, Mapping) else scalars(value, policy, path)
+    return (
+        check_fields(value, _TOOL_FILTER, policy, path)
+        if isinstance(value, Mapping)
+        else scalar_or_list(value, policy, path)
+    )
 
 
-_TOOLS: Mapping[str, tuple[str, Table]] = {
+_TOOLS: Mapping[str, tuple[str, RuleTable]] = {
     "function": (
         "client_tools",
-        {**scalar_members("type", "name", "description", "strict"), "parameters": _schema},
+        {**scalar_fields("type", "name", "description", "strict"), "parameters": _schema},
     ),
     "mcp": (
         "mcp",
         {
-            **scalar_members("type", "server_label", "server_url", "server_description", "connector_id", "tunnel_id"),
-            **scalar_members("authorization", "defer_loading"),
+            **scalar_fields("type", "server_label", "server_url", "server_description", "connector_id", "tunnel_id"),
+            **scalar_fields("authorization", "defer_loading"),
             "headers": _headers,
-            "allowed_callers": scalars,
+            "allowed_callers": scalar_or_list,
             "allowed_tools": _allowed_tools,
-            "require_approval": scalar_or(_APPROVAL),
+            "require_approval": scalar_or_object(_APPROVAL),
         },
     ),
 }
@@ -207,20 +211,20 @@ def tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     if row is None:
         return _unknown_type(value, policy, path)
     capability, table = row
-    require(capability, policy, path)
-    return shape(value, table, policy, path)
+    require_capability(capability, policy, path)
+    return check_fields(value, table, policy, path)
 
 
 def tool_choice(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """Which tool the model must use, if any."""
     if value is not None and value != "auto":
-        require("tool_choice", policy, path)
+        require_capability("tool_choice", policy, path)
     if isinstance(value, Mapping) and value.get("type") == "mcp":
-        require("mcp", policy, path)
+        require_capability("mcp", policy, path)
     return _TOOL_CHOICE(value, policy, path)
 
 
-_TOOL_CHOICE: Rule = scalar_or({"type": one_of("function", "mcp"), "name": scalar, "server_label": scalar})
+_TOOL_CHOICE: FieldRule = scalar_or_object({"type": one_of("function", "mcp"), "name": scalar, "server_label": scalar})
 
 
 # -- stored prompts ---------------------------------------------------------------------------------------------------
@@ -231,8 +235,8 @@ def _file_data(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return _FETCHED(value, policy, path) if is_address else scalar(value, policy, path)
 
 
-_FETCHED: Rule = needs("image_urls", scalar)
-_VARIABLE: Table = {
+_FETCHED: FieldRule = needs("image_urls", scalar)
+_VARIABLE: RuleTable = {
     **_PART,
     "type": one_of(*_PART_TYPES, "input_file"),
     "filename": scalar,
@@ -253,5 +257,5 @@ def _variables(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return value and {name: _variable(member, policy, f"{path}.{name}") for name, member in members.items()}
 
 
-prompt: Rule = scalar_or({"id": scalar, "version": scalar, "variables": _variables})
+prompt: FieldRule = scalar_or_object({"id": scalar, "version": scalar, "variables": _variables})
 """A prompt that is stored with the account."""

@@ -1,15 +1,15 @@
 """What a policy does with each field of each client event of the Realtime protocol: allow, deny or clamp (D5).
 
-`apply` walks an event by the table of its type, and returns the event as it may go on. The tables have a row for every
-field of the protocol; `relay.session.realtime.policy_rules` has the rules that the rows name, and the walk. A field
-without a row is unknown, and so is an event without a table: they pass only where the policy limits nothing that they
-could change.
+`apply_policy` walks an event by the table of its type, and returns the event as it may go on. The tables have a row
+for every field of the protocol; `relay.session.realtime.policy_rules` has the rules that the rows name, and the walk.
+A field without a row is unknown, and so is an event without a table: they pass only where the policy limits nothing
+that they could change.
 
 Events come in the one form that the rules know, GA, whatever a client speaks and whatever goes to the upstream: what
 holds here holds for every dialect. Instructions and tools are merged with the server's afterwards
 (`relay.session.realtime.server_overlay`).
 
-A client that says nothing must not get more than one that asks: `with_limits` puts the caps, the voice and the
+A client that says nothing must not get more than one that asks: `apply_limits` puts the caps, the voice and the
 transcription model into the first configuration. `check_session` is for sessions that a client secret carries.
 https://platform.openai.com/docs/api-reference/realtime-client-events
 """
@@ -20,60 +20,60 @@ from typing import Any
 from relay.json_types import JsonObject
 from relay.session.common.policy import RealtimePolicy, allows_any, first_literal_name, matches
 from relay.session.realtime.policy_rules import (
-    Denied,
-    Table,
-    anything,
-    each,
+    PolicyViolation,
+    RuleTable,
+    allowed_name,
+    any_value,
+    capped_max_tokens,
+    capped_reasoning,
+    filter_fields,
     invalid_type,
     is_plain,
-    max_tokens,
-    named,
+    list_of,
     needs,
     nested,
     one_of,
-    reasoning,
-    require,
+    require_capability,
     scalar,
-    scalar_members,
-    scalar_or,
-    scalars,
-    text,
-    transcription,
-    walk,
+    scalar_fields,
+    scalar_or_list,
+    scalar_or_object,
+    string,
+    transcription_settings,
 )
 from relay.session.realtime.policy_shapes import item, prompt, tool, tool_choice
 
-__all__ = ["Denied", "apply", "check_session", "with_limits"]
+__all__ = ["PolicyViolation", "apply_limits", "apply_policy", "check_session"]
 
-OTHER_DIALECT = frozenset({"transcription_session.update"})
+BETA_ONLY_EVENTS = frozenset({"transcription_session.update"})
 """Events that are translated before they come here: one that is not would reach an upstream of that dialect unseen."""
 
 
-def apply(event: Mapping[str, Any], policy: RealtimePolicy) -> JsonObject:
+def apply_policy(event: Mapping[str, Any], policy: RealtimePolicy) -> JsonObject:
     """The event as it may go on. Raises Denied."""
-    table = EVENTS.get(event["type"])
-    return _unknown_event(event, policy) if table is None else walk(event, table, policy, "")
+    table = EVENT_FIELDS.get(event["type"])
+    return _unknown_event(event, policy) if table is None else filter_fields(event, table, policy, "")
 
 
 def check_session(session: Any, policy: RealtimePolicy) -> JsonObject:
     """A whole session, such as a ticket carries, as the policy lets it be. Raises Denied."""
-    checked = nested(lambda: SESSION)(session, policy, "session")
+    checked = nested(lambda: SESSION_FIELDS)(session, policy, "session")
     return dict(checked) if checked else {}
 
 
 def _unknown_event(event: Mapping[str, Any], policy: RealtimePolicy) -> JsonObject:
     """An event of a type that has no row, which may do whatever a limit is about."""
-    is_denied = "unknown" not in policy.allow or policy.restricts_settings or event["type"] in OTHER_DIALECT
-    others = {name: value for name, value in event.items() if name not in _ANY}
+    is_denied = "unknown" not in policy.allow or policy.restricts_settings or event["type"] in BETA_ONLY_EVENTS
+    others = {name: value for name, value in event.items() if name not in _EVENT_BASE_FIELDS}
     if is_denied or (policy.forbids_fetches and not is_plain(others)):
         kind = event["type"][:80]
-        raise Denied(f"Events of type '{kind}' are not known to this relay.", "type", "unknown_event_type")
+        raise PolicyViolation(f"Events of type '{kind}' are not known to this relay.", "type", "unknown_event_type")
     return dict(event)
 
 
 def _conversation(value: Any, policy: RealtimePolicy, path: str) -> Any:
     if value is not None and value != "auto":
-        require("out_of_band", policy, path)
+        require_capability("out_of_band", policy, path)
     return scalar(value, policy, path)
 
 
@@ -85,71 +85,83 @@ def _metadata(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 # -- tables -----------------------------------------------------------------------------------------------------------
 
-_FORMAT: Table = scalar_members("type", "rate")
-_TURN_DETECTION: Table = {
-    **scalar_members("type", "threshold", "prefix_padding_ms", "silence_duration_ms", "eagerness"),
-    **scalar_members("create_response", "interrupt_response"),
+_FORMAT: RuleTable = scalar_fields("type", "rate")
+_TURN_DETECTION: RuleTable = {
+    **scalar_fields("type", "threshold", "prefix_padding_ms", "silence_duration_ms", "eagerness"),
+    **scalar_fields("create_response", "interrupt_response"),
     "idle_timeout_ms": needs("idle_responses", scalar),
 }
-_TRANSCRIPTION: Table = {
-    "model": named(lambda policy: policy.transcription_models),
-    **scalar_members("language", "prompt", "delay"),
-    "languages": scalars,
-    "keywords": scalars,
+_TRANSCRIPTION: RuleTable = {
+    "model": allowed_name(lambda policy: policy.transcription_models),
+    **scalar_fields("language", "prompt", "delay"),
+    "languages": scalar_or_list,
+    "keywords": scalar_or_list,
 }
-_AUDIO: Table = {
+_AUDIO: RuleTable = {
     "input": nested(lambda: _AUDIO_INPUT, may_reset=False),
     "output": nested(lambda: _AUDIO_OUTPUT, may_reset=False),
 }
-_AUDIO_INPUT: Table = {
+_AUDIO_INPUT: RuleTable = {
     "format": nested(lambda: _FORMAT),
     "noise_reduction": nested(lambda: {"type": scalar, "strength": scalar}),
-    "transcription": transcription(lambda: _TRANSCRIPTION),
+    "transcription": transcription_settings(lambda: _TRANSCRIPTION),
     "turn_detection": nested(lambda: _TURN_DETECTION),
 }
-_AUDIO_OUTPUT: Table = {
+_AUDIO_OUTPUT: RuleTable = {
     "format": nested(lambda: _FORMAT),
-    "voice": named(lambda policy: policy.voices),
+    "voice": allowed_name(lambda policy: policy.voices),
     "speed": scalar,
 }
 
-_ANSWERS: Table = {
-    "instructions": needs("instructions", text),
-    "tools": each(tool),
+_ANSWER_FIELDS: RuleTable = {
+    "instructions": needs("instructions", string),
+    "tools": list_of(tool),
     "tool_choice": tool_choice,
     "parallel_tool_calls": scalar,
     "prompt": needs("prompt", prompt),
-    "max_output_tokens": max_tokens,
-    "output_modalities": scalars,
-    "reasoning": reasoning,
+    "max_output_tokens": capped_max_tokens,
+    "output_modalities": scalar_or_list,
+    "reasoning": capped_reasoning,
     "audio": nested(lambda: _AUDIO, may_reset=False),
 }
 """How the model answers: in a session, and for one response."""
-SESSION: Table = {
-    **_ANSWERS,
-    **scalar_members("object", "id", "expires_at"),
+SESSION_FIELDS: RuleTable = {
+    **_ANSWER_FIELDS,
+    **scalar_fields("object", "id", "expires_at"),
     "type": one_of("realtime", "transcription"),
-    "model": named(lambda policy: policy.models),
-    "tracing": needs("tracing", scalar_or({**scalar_members("workflow_name", "group_id"), "metadata": anything})),
-    "truncation": scalar_or(
-        {"type": scalar, "retention_ratio": scalar, "token_limits": scalar_or({"post_instructions": scalar})}
+    "model": allowed_name(lambda policy: policy.models),
+    "tracing": needs(
+        "tracing", scalar_or_object({**scalar_fields("workflow_name", "group_id"), "metadata": any_value})
     ),
-    "include": scalars,
+    "truncation": scalar_or_object(
+        {"type": scalar, "retention_ratio": scalar, "token_limits": scalar_or_object({"post_instructions": scalar})}
+    ),
+    "include": scalar_or_list,
 }
-RESPONSE: Table = {**_ANSWERS, "metadata": _metadata, "conversation": _conversation, "input": each(item)}
-_ANY: Table = scalar_members("type", "event_id")
-EVENTS: Mapping[str, Table] = {
-    "session.update": {**_ANY, "session": nested(lambda: SESSION, may_reset=False)},
-    "input_audio_buffer.append": {**_ANY, "audio": scalar},
-    "input_audio_buffer.commit": _ANY,
-    "input_audio_buffer.clear": _ANY,
-    "output_audio_buffer.clear": _ANY,
-    "conversation.item.create": {**_ANY, "previous_item_id": scalar, "item": item},
-    "conversation.item.delete": {**_ANY, "item_id": scalar},
-    "conversation.item.retrieve": {**_ANY, "item_id": scalar},
-    "conversation.item.truncate": {**_ANY, "item_id": scalar, "content_index": scalar, "audio_end_ms": scalar},
-    "response.create": {**_ANY, "response": nested(lambda: RESPONSE)},
-    "response.cancel": {**_ANY, "response_id": scalar},
+RESPONSE_FIELDS: RuleTable = {
+    **_ANSWER_FIELDS,
+    "metadata": _metadata,
+    "conversation": _conversation,
+    "input": list_of(item),
+}
+_EVENT_BASE_FIELDS: RuleTable = scalar_fields("type", "event_id")
+EVENT_FIELDS: Mapping[str, RuleTable] = {
+    "session.update": {**_EVENT_BASE_FIELDS, "session": nested(lambda: SESSION_FIELDS, may_reset=False)},
+    "input_audio_buffer.append": {**_EVENT_BASE_FIELDS, "audio": scalar},
+    "input_audio_buffer.commit": _EVENT_BASE_FIELDS,
+    "input_audio_buffer.clear": _EVENT_BASE_FIELDS,
+    "output_audio_buffer.clear": _EVENT_BASE_FIELDS,
+    "conversation.item.create": {**_EVENT_BASE_FIELDS, "previous_item_id": scalar, "item": item},
+    "conversation.item.delete": {**_EVENT_BASE_FIELDS, "item_id": scalar},
+    "conversation.item.retrieve": {**_EVENT_BASE_FIELDS, "item_id": scalar},
+    "conversation.item.truncate": {
+        **_EVENT_BASE_FIELDS,
+        "item_id": scalar,
+        "content_index": scalar,
+        "audio_end_ms": scalar,
+    },
+    "response.create": {**_EVENT_BASE_FIELDS, "response": nested(lambda: RESPONSE_FIELDS)},
+    "response.cancel": {**_EVENT_BASE_FIELDS, "response_id": scalar},
 }
 """The 11 client events of the protocol, all of their fields."""
 
@@ -157,7 +169,7 @@ EVENTS: Mapping[str, Table] = {
 # -- from the start ---------------------------------------------------------------------------------------------------
 
 
-def with_limits(
+def apply_limits(
     session: JsonObject, policy: RealtimePolicy, upstream_session: Mapping[str, Any] | None = None
 ) -> JsonObject:
     """A first configuration of the session with the policy's limits in force, whether or not a client names them.
@@ -169,20 +181,20 @@ def with_limits(
         session.setdefault(name, limit)
     voice, model = policy.first_voice(), first_literal_name(policy.transcription_models)
     if voice is not None and not allows_any(policy.voices):
-        _set(session, "output", "voice", voice)
+        _set_audio_default(session, "output", "voice", voice)
     if not _may_transcribe(upstream_session, policy):
-        _set(session, "input", "transcription", None if model is None else {"model": model})
+        _set_audio_default(session, "input", "transcription", None if model is None else {"model": model})
     return session
 
 
-def with_voice(session: Mapping[str, Any] | None, voice: str) -> JsonObject:
+def with_default_voice(session: Mapping[str, Any] | None, voice: str) -> JsonObject:
     """A session to begin with that has this voice unless it names one."""
     begun = dict(session or {})
-    _set(begun, "output", "voice", voice)
+    _set_audio_default(begun, "output", "voice", voice)
     return begun
 
 
-def names_voice(session: Mapping[str, Any] | None) -> bool:
+def has_voice(session: Mapping[str, Any] | None) -> bool:
     """Whether a session to begin with says who speaks."""
     return _member(session, "audio", "output", "voice") is not None
 
@@ -198,7 +210,7 @@ def _member(value: Any, *path: str) -> Any:
     return value
 
 
-def _set(session: JsonObject, way: str, key: str, value: Any) -> None:
+def _set_audio_default(session: JsonObject, direction: str, key: str, value: Any) -> None:
     """A member of the session's audio, unless it has one already."""
     audio = dict(session.get("audio") or {})
-    session["audio"] = audio | {way: {key: value} | (audio.get(way) or {})}
+    session["audio"] = audio | {direction: {key: value} | (audio.get(direction) or {})}

@@ -26,14 +26,20 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime import endings
 from relay.session.realtime import events as rt
-from relay.session.realtime.configuration import ActiveSession, ClientTools, DeltaView, FirstConfiguration, session_of
+from relay.session.realtime.configuration import (
+    ActiveSettings,
+    ClientTools,
+    DeltaForwarding,
+    InitialConfiguration,
+    reported_session,
+)
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.open_requests import ResponseRequest
-from relay.session.realtime.outgoing import BAD_EVENT_ID, Outgoing, may_be_clients
-from relay.session.realtime.policy_rules import Denied
+from relay.session.realtime.outgoing import INVALID_EVENT_ID, CommandBuffer, is_valid_client_event_id
+from relay.session.realtime.policy_rules import PolicyViolation
 from relay.session.realtime.response_queue import ResponseQueue
-from relay.session.realtime.server_overlay import ServerParts
+from relay.session.realtime.server_overlay import ServerOverlay
 from relay.session.realtime.turns import RealtimeTurns
 from relay.session.realtime.uplink_rewriter import ClientEventRewriter
 
@@ -68,27 +74,29 @@ class RealtimeSession:
         self.ignored = IgnoredCounts()
         self.state = SessionState(started_at, limits)
         self._faults = FaultBudget()
-        self._quiet_bytes = 0
+        self._checked_input_bytes = 0
         self._graceful_end = EstimatedGracefulEnd(self.ledger)
-        self._parts = ServerParts(principal.policy.realtime, tools)
+        self._overlay = ServerOverlay(principal.policy.realtime, tools)
         hidden = HiddenItems()
-        self.deltas = DeltaView(hidden)
-        self._out = out = Outgoing(next_id)
-        self._input = InputControl[rt.ClientSaid](out.add)
-        self._active = ActiveSession(model, self.deltas)
-        self._tools = ClientTools(self._parts)
+        self.delta_forwarding = DeltaForwarding(hidden)
+        self._out = out = CommandBuffer(next_id)
+        self._input = InputControl[rt.RealtimeClientEvent](out.add)
+        self._settings = ActiveSettings(model, self.delta_forwarding)
+        self._client_tools = ClientTools(self._overlay)
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
         timers = TurnTimers()
         queue = ResponseQueue(out, cancellable, timers, self.ledger)
-        self.turns = RealtimeTurns(self._active, hidden, timers, queue)
-        self._client_events = ClientEventRewriter(self._parts, hidden, self._tools, self._active, out)
-        self._server_events = ServerEventRewriter(self._parts, hidden, queue, self._tools, out, self.ignored)
-        self._configuration = FirstConfiguration(initial, self._parts, self._tools, out)
+        self.turns = RealtimeTurns(self._settings, hidden, timers, queue)
+        self._client_events = ClientEventRewriter(self._overlay, hidden, self._client_tools, self._settings, out)
+        self._server_events = ServerEventRewriter(self._overlay, hidden, queue, self._client_tools, out, self.ignored)
+        self._initial_configuration = InitialConfiguration(initial, self._overlay, self._client_tools, out)
 
     @property
     def deadline(self) -> float | None:
         """When a `DeadlineReached` is wanted; None when nothing is waited for."""
-        return self.state.deadline(self.turns.timers.deadline, self.turns.queue.stalls_at, self._graceful_end.deadline)
+        return self.state.deadline(
+            self.turns.timers.deadline, self.turns.queue.stall_deadline, self._graceful_end.deadline
+        )
 
     # -- one event ----------------------------------------------------------------------------------------------------
 
@@ -96,166 +104,170 @@ class RealtimeSession:
         """Take one event at `now` (seconds of a monotonic clock); returns what is to be done, in order."""
         if self.state.has_ended:
             return ()
-        if isinstance(event, rt.ClientSaid | rt.ClientBabbled):
+        if isinstance(event, rt.RealtimeClientEvent | rt.InvalidClientMessage):
             self.state.note_activity(now)
         self._dispatch(event, now)
         if self.state.is_ready and self._graceful_end.reason is not None:
             self._end_if_due(self._graceful_end.reason, now)
         self._input.set_gate("closed" if self.state.has_ended else "open" if self.state.is_ready else "held")
-        return self._out.take()
+        return self._out.drain()
 
     def _dispatch(self, event: rt.RealtimeEvent, now: float) -> None:
         match event:
-            case rt.UpstreamSaid():
-                self._upstream(event, now)
-            case rt.ClientSaid():
-                self._client(event, now)
-            case rt.ClientBabbled():
+            case rt.RealtimeServerEvent():
+                self._on_server_event(event, now)
+            case rt.RealtimeClientEvent():
+                self._on_client_event(event, now)
+            case rt.InvalidClientMessage():
                 self.ignored.count("(events refused)")
-                self._fault(event, now)
+                self._reject_invalid_message(event, now)
             case ev.ToolCallFinished():
-                self.turns.queue.tool_returned(event.call_id, event.output, now)
+                self.turns.queue.on_tool_finished(event.call_id, event.output, now)
             case ev.EndSessionRequested():
                 if self.turns.queue.calls.tool_name(event.call_id) is not None:
                     self._graceful_end.request(event.reason, now)
             case ev.DeadlineReached():
-                self._tick(now)
+                self._on_deadline(now)
             case ev.MalformedUpstreamMessage():
                 self.ignored.count("(malformed)")
             case ev.ClientRateLimited():
                 self.ignored.count("(read more slowly)")
-                self._out.refuse(None, "too_fast", _TOO_FAST[event.limit])
+                self._out.send_rejection(None, "too_fast", _TOO_FAST[event.limit])
             case ev.ToolCallProgress() | ev.UpstreamOpened():
                 pass  # the protocol has no event for progress, and an upstream that is connected speaks first
             case _:
-                self._end(endings.ending_of(event, self._parts.cut))
+                self._end(endings.ending_for_event(event, self._overlay.redact))
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
-    def _tick(self, now: float) -> None:
+    def _on_deadline(self, now: float) -> None:
         if self.state.has_connect_timed_out(now):
             self._end(endings.NOT_READY)
         elif self.state.is_ready:
-            if self.turns.is_owed or self.ledger.input_bytes != self._quiet_bytes:
+            if self.turns.has_pending_work or self.ledger.input_bytes != self._checked_input_bytes:
                 self.state.note_activity(now)
-                self._quiet_bytes = self.ledger.input_bytes
+                self._checked_input_bytes = self.ledger.input_bytes
             if (limit := self.state.limit_reached(now)) is not None:
-                self._end(endings.ending_by_limit(limit, self.state.limits))
+                self._end(endings.ending_for_limit(limit, self.state.limits))
             else:
-                self.turns.tick(now)
+                self.turns.on_deadline(now)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
-    def _client(self, event: rt.ClientSaid, now: float) -> None:
+    def _on_client_event(self, event: rt.RealtimeClientEvent, now: float) -> None:
         event_id = event.body.get("event_id")
-        if not may_be_clients(event_id):
-            self._fault(rt.ClientBabbled(BAD_EVENT_ID, "invalid_value", "event_id"), now)
-        elif event.body.get("type") == rt.CONSENT:
+        if not is_valid_client_event_id(event_id):
+            self._reject_invalid_message(rt.InvalidClientMessage(INVALID_EVENT_ID, "invalid_value", "event_id"), now)
+        elif event.body.get("type") == rt.CONSENT_EVENT_TYPE:
             if type(event.body.get("granted")) is not bool:
-                self._out.refuse(event_id, "invalid_type", "granted must be true or false.", "granted")
+                self._out.send_rejection(event_id, "invalid_type", "granted must be true or false.", "granted")
         elif self.state.is_ready:
-            self._client_request(event.body, now)
+            self._forward_client_event(event.body, now)
         elif not self._input.hold(event, self.ledger.input_bytes):
-            self._out.refuse(event_id, "too_many_events", "Too many events before the session is ready; wait.")
+            self._out.send_rejection(event_id, "too_many_events", "Too many events before the session is ready; wait.")
 
-    def _client_request(self, body: Mapping[str, Any], now: float) -> None:
+    def _forward_client_event(self, body: Mapping[str, Any], now: float) -> None:
         try:
             request = self._client_events.rewrite(body)
-        except Denied as denied:
+        except PolicyViolation as denied:
             self.ignored.count("(events refused)")
-            self._out.refuse(body.get("event_id"), denied.code, str(denied), denied.param)
+            self._out.send_rejection(body.get("event_id"), denied.code, str(denied), denied.param)
             return
         if isinstance(request, ResponseRequest):
-            self.turns.queue.add(request, now)
+            self.turns.queue.request_response(request, now)
             return
         if request["type"] == "conversation.item.truncate":
             self._graceful_end.playback_stopped()
-        self._out.add(rt.TellUpstream(request))
-        self.turns.client_sent(request)
+        self._out.add(rt.SendToUpstream(request))
+        self.turns.on_client_event(request)
 
-    def _fault(self, fault: rt.ClientBabbled, now: float) -> None:
-        self._out.refuse(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
+    def _reject_invalid_message(self, fault: rt.InvalidClientMessage, now: float) -> None:
+        self._out.send_rejection(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
         if self._faults.spend(now):
             self._end(endings.TOO_MANY_FAULTS)
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
-    def _upstream(self, event: rt.UpstreamSaid, now: float) -> None:
+    def _on_server_event(self, event: rt.RealtimeServerEvent, now: float) -> None:
         kind, was_ready = event.body.get("type"), self.state.is_ready
         if self.state.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
-            if not self._configuration.hold(event):
+            if not self._initial_configuration.hold(event):
                 self.ignored.count("(before the session was ready)")
             return
-        shown = self._shown(kind, event.body, now)
+        shown = self._rewrite_server_event(kind, event.body, now)
         if shown is event.body:
-            self._out.add(rt.PassDown(event.raw))
+            self._out.add(rt.ForwardToClient(event.raw))
         elif shown is not None:
-            self._out.add(rt.TellClient(shown))
+            self._out.add(rt.SendToClient(shown))
         if self.state.is_ready and not was_ready:
-            self._release(now)
+            self._release_held_events(now)
 
-    def _shown(self, kind: Any, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+    def _rewrite_server_event(self, kind: Any, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
         """An event as the client sees it, once the rules have taken it in."""
         if kind == "session.created" and self.state.phase is Phase.CONNECTING:
-            return self._session_created(body)
+            return self._on_session_created(body)
         if kind == "session.updated":
-            self._active.learn(session_of(body))
+            self._settings.update(reported_session(body))
             if not self.state.is_ready:
                 self._become_ready()
-                return self._configuration.created(body)
-            self._tools.update_taken()
-        elif kind == "error" and self.state.phase is Phase.CONFIGURING and self._configuration.is_refused_by(body):
+                return self._initial_configuration.client_session_created(body)
+            self._client_tools.confirm_oldest_update()
+        elif (
+            kind == "error"
+            and self.state.phase is Phase.CONFIGURING
+            and self._initial_configuration.is_rejected_by(body)
+        ):
             text = "The model's end did not take the server's configuration of the session."
             self._end(endings.SESSION_REFUSED._replace(message=text))
             return None
         elif kind == "input_audio_buffer.speech_started":
             self._graceful_end.playback_stopped()
         shown = self._server_events.rewrite(body)
-        self.turns.upstream_sent(body, now)
+        self.turns.on_server_event(body, now)
         return shown
 
-    def _session_created(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        self._active.learn(session_of(body))
+    def _on_session_created(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        self._settings.update(reported_session(body))
         try:
-            is_configured = not self._configuration.begin(body)
-        except Denied as denied:
+            is_configured = not self._initial_configuration.begin(body)
+        except PolicyViolation as denied:
             self._end(endings.SESSION_REFUSED._replace(message=f"The session of this client secret: {denied}"))
             return None
         if is_configured:
             self._become_ready()
             return body
         self.state.configure()
-        self.deltas.are_events = True
+        self.delta_forwarding.is_suspended = True
         return None
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def _become_ready(self) -> None:
         self.state.become_ready()
-        self.deltas.are_events = False
+        self.delta_forwarding.is_suspended = False
 
-    def _release(self, now: float) -> None:
+    def _release_held_events(self, now: float) -> None:
         """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
-        for denied in self._configuration.refusals:
-            self._out.refuse(None, denied.code, str(denied), denied.param)
-        for event in self._configuration.held:
-            self._upstream(event, now)
+        for denied in self._initial_configuration.violations:
+            self._out.send_rejection(None, denied.code, str(denied), denied.param)
+        for event in self._initial_configuration.held_events:
+            self._on_server_event(event, now)
         if self.ledger.dropped_input_bytes:
             self.ignored["(early audio, bytes)"] = self.ledger.dropped_input_bytes
         for early in self._input.release():
             if self.state.is_ready:
-                self._client(early, now)
+                self._on_client_event(early, now)
 
     def _end_if_due(self, reason: str, now: float) -> None:
         unplayed_ms = self._graceful_end.unplayed_ms(now)
-        if self._graceful_end.is_due(now, has_pending_output=self.turns.is_owed, unplayed_ms=unplayed_ms):
-            self._end(endings.Ending(CloseCode.NORMAL_CLOSURE, reason))
+        if self._graceful_end.is_due(now, has_pending_output=self.turns.has_pending_work, unplayed_ms=unplayed_ms):
+            self._end(endings.RealtimeEnding(CloseCode.NORMAL_CLOSURE, reason))
 
-    def _end(self, end: endings.Ending) -> None:
+    def _end(self, end: endings.RealtimeEnding) -> None:
         self.state.end()
-        self.deltas.are_events = True
+        self.delta_forwarding.is_suspended = True
         if end.error is not None:
-            self._out.report(end.error)
+            self._out.send_error(end.error)
         self._out.add(cmd.CancelAllTools())
         if end.close_code is not None:
             self._out.add(cmd.CloseClient(end.close_code, close_reason(end.reason)))

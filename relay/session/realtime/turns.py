@@ -13,33 +13,33 @@ from typing import Any
 
 from relay.session.common.model import Item
 from relay.session.common.turn_timers import TurnTimers
-from relay.session.realtime.configuration import ActiveSession
+from relay.session.realtime.configuration import ActiveSettings
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.response_queue import ResponseQueue
 
-_TEXTS = ("id", "status", "call_id", "name", "arguments")
+_CALL_FIELDS = ("id", "status", "call_id", "name", "arguments")
 
 
 @dataclass(slots=True)
 class RealtimeTurns:
     """The turns of one session; `hidden` knows which calls are the server's, `active` who begins responses."""
 
-    _active: ActiveSession
+    _settings: ActiveSettings
     _hidden: HiddenItems
     timers: TurnTimers
     queue: ResponseQueue
 
     @property
-    def is_owed(self) -> bool:
+    def has_pending_work(self) -> bool:
         """Whether the user speaks, or something is under way or due that makes the model speak."""
-        return self.timers.is_user_speaking or self.queue.is_owed
+        return self.timers.is_user_speaking or self.queue.has_pending_work
 
-    def tick(self, now: float) -> None:
+    def on_deadline(self, now: float) -> None:
         """Do what has become due."""
         self.timers.tick(now)
-        self.queue.tick(now)
+        self.queue.on_deadline(now)
 
-    def client_sent(self, event: Mapping[str, Any]) -> None:
+    def on_client_event(self, event: Mapping[str, Any]) -> None:
         """An event of the client's went to the upstream."""
         kind, item = event["type"], event.get("item")
         if kind == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
@@ -47,41 +47,43 @@ class RealtimeTurns:
         elif kind == "conversation.item.create" and isinstance(item, Mapping) and item.get("role") == "user":
             self.queue.calls.reset_rounds()
 
-    def upstream_sent(self, event: Mapping[str, Any], now: float) -> None:
+    def on_server_event(self, event: Mapping[str, Any], now: float) -> None:
         """The upstream has sent an event, and it is known which of its items are hidden."""
-        self.queue.upstream_sent()
+        self.queue.on_upstream_activity()
         match event:
             case {"type": "input_audio_buffer.committed"}:
                 self.queue.calls.reset_rounds()
             case {"type": "input_audio_buffer.speech_started"}:
                 self.timers.speech_started(now)
-                self.queue.interrupted()
+                self.queue.on_interruption()
             case {"type": "input_audio_buffer.speech_stopped"}:
-                self.timers.speech_stopped(now, awaits_response=self._active.creates_responses)
-                self.queue.settle(now)
+                self.timers.speech_stopped(now, awaits_response=self._settings.creates_responses)
+                self.queue.request_due_response(now)
             case {"type": "input_audio_buffer.cleared"}:
                 self.timers.clear_speech()
-                self.queue.settle(now)
+                self.queue.request_due_response(now)
             case {"type": "response.created", "response": {"id": str(response_id)} as response}:
-                may_be_unrequested = self._active.creates_responses or self._active.has_idle_timeout
-                self.queue.began(response_id, response, may_be_unrequested=may_be_unrequested)
+                may_be_unrequested = self._settings.creates_responses or self._settings.has_idle_timeout
+                self.queue.on_response_created(response_id, response, may_be_unrequested=may_be_unrequested)
             case {"type": "response.done", "response": {"id": str(response_id)} as response}:
-                self._response_done(response_id, response, now)
+                self._on_response_done(response_id, response, now)
             case {"type": "error", "error": {"event_id": str(event_id)} as error}:
-                self.queue.refused(event_id, error.get("code"), now)
+                self.queue.on_request_refused(event_id, error.get("code"), now)
 
-    def _response_done(self, response_id: str, response: Mapping[str, Any], now: float) -> None:
-        request, status = self.queue.ended(response_id), response.get("status")
+    def _on_response_done(self, response_id: str, response: Mapping[str, Any], now: float) -> None:
+        request, status = self.queue.on_response_done(response_id), response.get("status")
         if not self.queue.open_requests.is_out_of_band(response_id):
             hidden = self._hidden
             items = _function_calls(response.get("output"))
-            others = [item for item in items if item.get("call_id") not in hidden.servers_calls]
-            calls = [_call(item) for item in items if item.get("call_id") in hidden.servers_calls]
+            others = [item for item in items if item.get("call_id") not in hidden.server_call_ids]
+            calls = [_call(item) for item in items if item.get("call_id") in hidden.server_call_ids]
             if calls:
-                mixed = any(item.get("id") not in hidden.items for item in others)  # the client sees and answers those
+                mixed = any(
+                    item.get("id") not in hidden.item_ids for item in others
+                )  # the client sees and answers those
                 status = status if isinstance(status, str) else "failed"
-                self.queue.take_calls(response_id, status, calls, request, mixed=mixed)
-        self.queue.settle(now)
+                self.queue.accept_calls(response_id, status, calls, request, mixed=mixed)
+        self.queue.request_due_response(now)
 
 
 def _function_calls(output: Any) -> list[Mapping[str, Any]]:
@@ -90,5 +92,5 @@ def _function_calls(output: Any) -> list[Mapping[str, Any]]:
 
 
 def _call(item: Mapping[str, Any]) -> Item:
-    texts = {name: item[name] for name in _TEXTS if isinstance(item.get(name), str)}
+    texts = {name: item[name] for name in _CALL_FIELDS if isinstance(item.get(name), str)}
     return Item(kind="function_call", **{"id": "", **texts})

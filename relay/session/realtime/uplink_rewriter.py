@@ -11,29 +11,29 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.session.realtime.configuration import ActiveSession, ClientTools
+from relay.session.realtime.configuration import ActiveSettings, ClientTools
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.open_requests import ResponseRequest
-from relay.session.realtime.outgoing import Outgoing
-from relay.session.realtime.policy_table import Denied, apply
-from relay.session.realtime.server_overlay import ServerParts, function_names
+from relay.session.realtime.outgoing import CommandBuffer
+from relay.session.realtime.policy_table import PolicyViolation, apply_policy
+from relay.session.realtime.server_overlay import ServerOverlay, function_names
 
 
 @dataclass(slots=True)
 class ClientEventRewriter:
-    _parts: ServerParts
+    _overlay: ServerOverlay
     _hidden: HiddenItems
-    _tools: ClientTools
-    _active: ActiveSession
-    _out: Outgoing
+    _client_tools: ClientTools
+    _settings: ActiveSettings
+    _out: CommandBuffer
 
     def rewrite(self, event: Mapping[str, Any]) -> JsonObject | ResponseRequest:
         """The event as it goes to the upstream. Raises Denied."""
-        body = apply(self._without_repetition(event), self._parts.policy)
+        body = apply_policy(self._drop_active_model(event), self._overlay.policy)
         rule = _RULES.get(body["type"])
         return body if rule is None else rule(self, body)
 
-    def _without_repetition(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _drop_active_model(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """The event without a model that is active anyway: SDKs repeat it, by the client's name or the upstream's.
 
         The policy need not allow a client to choose that name, nor need the upstream take it.
@@ -41,7 +41,7 @@ class ClientEventRewriter:
         session = event.get("session")
         if event["type"] != "session.update" or not isinstance(session, Mapping):
             return event
-        if not self._active.is_active_model(session.get("model")):
+        if not self._settings.is_active_model(session.get("model")):
             return event
         return {**event, "session": {key: value for key, value in session.items() if key != "model"}}
 
@@ -51,9 +51,9 @@ class ClientEventRewriter:
         session = body.get("session")
         if isinstance(session, dict):
             self._check_names(session, "session")
-            body = self._out.with_id(body)
-            self._tools.update(body["event_id"], session)
-            self._parts.merge(session)
+            body = self._out.ensure_event_id(body)
+            self._client_tools.record_update(body["event_id"], session)
+            self._overlay.merge(session)
         return body
 
     def _item_create(self, body: JsonObject) -> JsonObject:
@@ -61,49 +61,51 @@ class ClientEventRewriter:
         if isinstance(item, Mapping):
             self._check_item(item, "item")
             if item.get("type") == "function_call":
-                body["item"] = self._clients_call(item)
+                body["item"] = self._with_call_id(item)
         previous = body.get("previous_item_id")
-        if previous in self._hidden.items:
-            raise _no_item(previous, "previous_item_id", "item_create_invalid_previous_item_id")
+        if previous in self._hidden.item_ids:
+            raise _item_not_found(previous, "previous_item_id", "item_create_invalid_previous_item_id")
         if previous is not None:
-            body["previous_item_id"] = self._hidden.real_previous(previous)
+            body["previous_item_id"] = self._hidden.to_upstream_previous(previous)
         return body
 
     def _check_item(self, item: Mapping[str, Any], path: str) -> None:
         kind = item.get("type")
-        if kind in ("function_call", "function_call_output") and item.get("call_id") in self._hidden.servers_calls:
-            raise Denied("No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value")
-        if item.get("id") in self._hidden.items:
-            raise _no_item(item.get("id"), f"{path}.id", "invalid_value")
+        if kind in ("function_call", "function_call_output") and item.get("call_id") in self._hidden.server_call_ids:
+            raise PolicyViolation(
+                "No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value"
+            )
+        if item.get("id") in self._hidden.item_ids:
+            raise _item_not_found(item.get("id"), f"{path}.id", "invalid_value")
         for name in ("content", "output"):
             parts = item.get(name)
             for index, part in enumerate(parts if isinstance(parts, list) else ()):
-                if isinstance(part, Mapping) and part.get("id") in self._hidden.items:
-                    raise _no_item(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
+                if isinstance(part, Mapping) and part.get("id") in self._hidden.item_ids:
+                    raise _item_not_found(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
 
-    def _clients_call(self, item: Mapping[str, Any]) -> JsonObject:
+    def _with_call_id(self, item: Mapping[str, Any]) -> JsonObject:
         """A function call that the client creates is the client's, also by the name of a server tool, and never runs.
 
         It is recognised by its `call_id` when the upstream sends it back; the relay gives one if the client does not.
         """
-        call_id = item.get("call_id") or f"call_{self._out.new_shown_id()}"
-        self._hidden.expect_call(call_id)
+        call_id = item.get("call_id") or f"call_{self._out.new_client_visible_id()}"
+        self._hidden.expect_client_call(call_id)
         return {**item, "call_id": call_id}
 
     def _check_names(self, settings: JsonObject, path: str) -> None:
-        refusals = self._parts.remove_reserved_names(settings, path)
+        refusals = self._overlay.remove_reserved_names(settings, path)
         if refusals:
             raise refusals[0]
 
     def _about_item(self, body: JsonObject) -> JsonObject:
         """Delete, retrieve and truncate: for the client there is no hidden item."""
-        if body.get("item_id") in self._hidden.items:
+        if body.get("item_id") in self._hidden.item_ids:
             verb = body["type"].rpartition(".")[2]
-            raise _no_item(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
+            raise _item_not_found(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
         return body
 
     def _response_create(self, body: JsonObject) -> ResponseRequest:
-        body = self._out.with_id(body)
+        body = self._out.ensure_event_id(body)
         response = body.get("response")
         names = None
         if isinstance(response, dict):
@@ -112,28 +114,28 @@ class ClientEventRewriter:
                 if isinstance(item, Mapping):
                     self._check_item(item, f"response.input[{index}]")
             self._check_names(response, "response")
-            self._tools.remember_names(body["event_id"], response.get("tools"))
+            self._client_tools.remember_names(body["event_id"], response.get("tools"))
             names = function_names(response["tools"]) if response.get("tools") is not None else None
             self._merge_response(response)
         return ResponseRequest(body, body["event_id"], names)
 
     def _merge_response(self, response: JsonObject) -> None:
         # SDKs write null if the session's are meant, which hold the server's share and the client's.
-        for name, is_shared in (("instructions", self._parts.policy.instructions), ("tools", self._parts.tools)):
+        for name, is_shared in (("instructions", self._overlay.policy.instructions), ("tools", self._overlay.tools)):
             if is_shared and name in response and response[name] is None:
                 del response[name]
         if response.get("conversation") != "none":
-            self._parts.merge(response)
+            self._overlay.merge(response)
             return
         # Outside the conversation a server tool's output has no place: no such tool is offered.
         if "instructions" in response:
-            response["instructions"] = self._parts.policy.combine_instructions(response["instructions"])
-        if self._parts.tools and response.get("tools") is None:
-            response["tools"] = self._tools.tools
+            response["instructions"] = self._overlay.policy.combine_instructions(response["instructions"])
+        if self._overlay.tools and response.get("tools") is None:
+            response["tools"] = self._client_tools.tools
 
 
-def _no_item(item_id: Any, param: str, code: str) -> Denied:
-    return Denied(f"Item with item_id '{str(item_id)[:80]}' not found.", param, code)
+def _item_not_found(item_id: Any, param: str, code: str) -> PolicyViolation:
+    return PolicyViolation(f"Item with item_id '{str(item_id)[:80]}' not found.", param, code)
 
 
 _R = ClientEventRewriter

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from relay.child_environment import TLS, child_environment
+from relay.child_environment import TLS_VARIABLES, child_environment
 from relay.errors import ToolError
 from relay.toolkit.context import ToolContext
 from relay.toolkit.loading.names import MAX_NAME_CHARS
@@ -252,7 +252,7 @@ async def _connected(config: McpServerConfig, redact: Callable[[str], str]) -> A
 
     if config.command is not None:
         # The SDK puts this over variables of its own choice, all of which are in our table as well.
-        environment = child_environment(os.environ, TLS) | config.env
+        environment = child_environment(os.environ, TLS_VARIABLES) | config.env
         server = StdioServerParameters(command=config.command, args=list(config.args), env=environment, cwd=config.cwd)
         async with (
             logged_stderr(StderrLines(config.name, config.env.values(), redact)) as stderr,

@@ -76,7 +76,7 @@ class Signature:
     rest: str | None = None
 
     def bind(self, text: str, context: ToolContext) -> Bound:
-        """Checks `text` (a JSON object; empty and `null` count as `{}`) and adds the context.
+        """Checks `text` (a JSON object; empty and `null_only` count as `{}`) and adds the context.
 
         Raises InvalidArguments with sentences by which a model can correct itself.
         """

@@ -14,21 +14,21 @@ from relay.config.policy_file import no_default, permitted, permitted_instructio
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.session.common.policy import Policy
-from relay.transport.http_client import Call, ProviderClient, fetch
+from relay.transport.http_client import HttpRequest, ProviderHttpClient, fetch
 from relay.upstreams.azure import AzureResource
-from relay.upstreams.credentials import AnyCredential
+from relay.upstreams.credentials import UpstreamCredential
 
-MISSING_KEY = "Missing API key. Configure openaiApiKey or send apiKey in request."
-KEY_REFUSED = "Passing apiKey from request is disabled. Set allowApiKeyFromRequest=true to enable it."
+MISSING_KEY_TEXT = "Missing API key. Configure openaiApiKey or send apiKey in request."
+KEY_REFUSED_TEXT = "Passing apiKey from request is disabled. Set allowApiKeyFromRequest=true to enable it."
 AZURE_TIMEOUT_S = 15.0
 DEFAULT_AZURE_VOICE = "alloy"
 PREVIEW_VOICES = ("alloy", "echo", "shimmer")
 AZURE_NAME = "Azure OpenAI Realtime API"
-AZURE_NOT_CONFIGURED = (
+AZURE_NOT_CONFIGURED_TEXT = (
     "Azure is not configured: set AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT and AZURE_OPENAI_API_KEY (or "
     "RELAY_AZURE_TOKEN)."
 )
-GA_TEMPERATURE = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
+GA_TEMPERATURE_TEXT = "temperature is not part of the GA protocol and was left out; it needs AZURE_OPENAI_API_VERSION."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ async def create_client_secret(
     options: NavaiOptions,
     request: ClientSecretRequest | None = None,
     *,
-    provider: ProviderClient | None = None,
+    provider: ProviderHttpClient | None = None,
     policy: Policy | None = None,
 ) -> dict[str, Any]:
     """Mint a secret: `{"value", "expires_at", "speech": {"provider"}}`; what OpenAI leaves out is left out.
@@ -57,14 +57,14 @@ async def create_client_secret(
     one without restrictions. Raises AccessDenied, NotConfigured, UpstreamError.
     """
     policy = policy or Policy()
-    wanted = permitted_secret(policy, options, request or ClientSecretRequest())
-    call = Call(
+    permitted = permitted_secret_request(policy, options, request or ClientSecretRequest())
+    call = HttpRequest(
         name="OpenAI client_secrets",
-        url=f"{rest_base(options.openai_base_url)}/realtime/client_secrets",
-        headers={"Authorization": f"Bearer {choose_key(options, wanted.api_key)}"},
+        url=f"{rest_base_url(options.openai_base_url)}/realtime/client_secrets",
+        headers={"Authorization": f"Bearer {choose_key(options, permitted.api_key)}"},
         body={
             "expires_after": {"anchor": "created_at", "seconds": options.client_secret_ttl_s},
-            "session": session_of(options, wanted, policy),
+            "session": build_session(options, permitted, policy),
         },
         timeout_s=options.upstream_timeout_s,
     )
@@ -76,51 +76,53 @@ async def create_client_secret(
 def choose_key(options: NavaiOptions, from_request: str | None) -> str:
     """The backend's key; without one, the request's. Raises AccessDenied, NotConfigured."""
     if from_request is not None and not options.allow_api_key_from_request:
-        raise AccessDenied(KEY_REFUSED, status=403)
+        raise AccessDenied(KEY_REFUSED_TEXT, status=403)
     key = options.openai_api_key or from_request
     if key is None:
-        raise NotConfigured(MISSING_KEY)
+        raise NotConfigured(MISSING_KEY_TEXT)
     return key
 
 
-def permitted_secret(policy: Policy, options: NavaiOptions, wanted: ClientSecretRequest) -> ClientSecretRequest:
+def permitted_secret_request(
+    policy: Policy, options: NavaiOptions, request: ClientSecretRequest
+) -> ClientSecretRequest:
     """What the policy leaves of a request, with its defaults for model and voice. Raises AccessDenied."""
-    model = permitted(policy, "model", wanted.model, policy.allows_model)
-    voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
+    model = permitted(policy, "model", request.model, policy.allows_model)
+    voice = permitted(policy, "voice", request.voice, policy.allows_voice)
     if options.tts_provider == "openai":
         voice = require_value("voice", voice or policy.default_voice(options.default_voice, kind="model"))
     return replace(
-        wanted,
+        request,
         model=require_value("model", model or policy.default_model(options.default_model)),
         voice=voice,
-        instructions=permitted_instructions(policy, wanted.instructions),
-        language=permitted_words(policy, "language", wanted.language),
-        voice_accent=permitted_words(policy, "voiceAccent", wanted.voice_accent),
-        voice_tone=permitted_words(policy, "voiceTone", wanted.voice_tone),
+        instructions=permitted_instructions(policy, request.instructions),
+        language=permitted_words(policy, "language", request.language),
+        voice_accent=permitted_words(policy, "voiceAccent", request.voice_accent),
+        voice_tone=permitted_words(policy, "voiceTone", request.voice_tone),
     )
 
 
-def session_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Policy | None = None) -> dict[str, Any]:
+def build_session(options: NavaiOptions, request: ClientSecretRequest, policy: Policy | None = None) -> dict[str, Any]:
     """The session that the secret opens: text alone where ElevenLabs speaks, else with a voice."""
     policy = policy or Policy()
     session: dict[str, Any] = {
         "type": "realtime",
-        "model": wanted.model or options.default_model,
-        "instructions": instructions_of(options, wanted, policy),
+        "model": request.model or options.default_model,
+        "instructions": build_instructions(options, request, policy),
         **policy.realtime.session_limits,
     }
     if options.tts_provider == "elevenlabs":
         return session | {"output_modalities": ["text"]}
-    return session | {"audio": {"output": {"voice": wanted.voice or options.default_voice}}}
+    return session | {"audio": {"output": {"voice": request.voice or options.default_voice}}}
 
 
-def instructions_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: Policy) -> str:
+def build_instructions(options: NavaiOptions, request: ClientSecretRequest, policy: Policy) -> str:
     """The instructions, with a line each for language, accent and tone where one is set."""
-    language = wanted.language or options.default_language
-    accent = wanted.voice_accent or options.default_voice_accent
-    tone = wanted.voice_tone or options.default_voice_tone
+    language = request.language or options.default_language
+    accent = request.voice_accent or options.default_voice_accent
+    tone = request.voice_tone or options.default_voice_tone
     lines = [
-        policy.combine_instructions(wanted.instructions, options.default_instructions),
+        policy.combine_instructions(request.instructions, options.default_instructions),
         f"Always reply in {language}." if language else "",
         f"Use a {accent} accent while speaking." if accent else "",
         f"Use a {tone} tone while speaking." if tone else "",
@@ -128,7 +130,7 @@ def instructions_of(options: NavaiOptions, wanted: ClientSecretRequest, policy: 
     return "\n".join(line for line in lines if line)
 
 
-def rest_base(base: str) -> str:
+def rest_base_url(base: str) -> str:
     """The base URL for REST calls, which settings may also give with the scheme of a WebSocket."""
     scheme, _, rest = base.rstrip("/").partition("://")
     return f"{ {'ws': 'http', 'wss': 'https'}.get(scheme, scheme) }://{rest}"
@@ -144,30 +146,32 @@ class AzureSessionRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class AzureSessions:
+class AzureSessionClient:
     """Makes sessions at one resource."""
 
     resource: AzureResource
-    credential: AnyCredential
-    provider: ProviderClient
+    credential: UpstreamCredential
+    provider: ProviderHttpClient
 
-    async def create(self, wanted: AzureSessionRequest, policy: Policy | None = None) -> JsonObject:
+    async def create(self, request: AzureSessionRequest, policy: Policy | None = None) -> JsonObject:
         """Make a session: the five fields that pages know, and `warning` for what was left out.
 
         The session is the one that `policy` allows; the default is one without restrictions. Raises AccessDenied,
         BadRequest, UpstreamError.
         """
         policy, resource = policy or Policy(), self.resource
-        wanted = permitted_azure_session(policy, resource, wanted)
-        call = Call(
+        request = permitted_azure_request(policy, resource, request)
+        call = HttpRequest(
             name=AZURE_NAME,
-            url=resource.mint_url,
+            url=resource.client_secrets_url,
             headers=await self.credential.headers(),
-            body=_session_body(resource, wanted, policy),
+            body=_session_body(resource, request, policy),
             timeout_s=AZURE_TIMEOUT_S,
         )
         answer = (await self.provider.fetch(call)).json_object()
-        session_id, secret = (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _of_ga(answer)
+        session_id, secret = (
+            (answer.get("id"), answer.get("client_secret")) if resource.is_preview else _parse_ga_response(answer)
+        )
         if not isinstance(secret, dict) or not isinstance(secret.get("value"), str):
             raise UpstreamError(f"{AZURE_NAME} failed: there is no client secret in the answer.")
         session: JsonObject = {
@@ -177,39 +181,39 @@ class AzureSessions:
             "expiresAt": secret.get("expires_at"),
             "model": resource.deployment,
         }
-        ignored = wanted.temperature is not None and not resource.is_preview
-        return session | ({"warning": GA_TEMPERATURE} if ignored else {})
+        ignored = request.temperature is not None and not resource.is_preview
+        return session | ({"warning": GA_TEMPERATURE_TEXT} if ignored else {})
 
 
-def permitted_azure_session(
-    policy: Policy, resource: AzureResource, wanted: AzureSessionRequest
+def permitted_azure_request(
+    policy: Policy, resource: AzureResource, request: AzureSessionRequest
 ) -> AzureSessionRequest:
     """What the policy leaves of a request, with its default for the voice. Raises AccessDenied, BadRequest.
 
     The model is the configured deployment, which no page can choose.
     """
-    if resource.is_preview and wanted.voice is not None and wanted.voice not in PREVIEW_VOICES:
-        raise BadRequest(f"Invalid voice: {wanted.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
-    voice = permitted(policy, "voice", wanted.voice, policy.allows_voice)
+    if resource.is_preview and request.voice is not None and request.voice not in PREVIEW_VOICES:
+        raise BadRequest(f"Invalid voice: {request.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
+    voice = permitted(policy, "voice", request.voice, policy.allows_voice)
     voice = require_value("voice", voice or policy.default_voice(DEFAULT_AZURE_VOICE, kind="model"))
     if resource.is_preview and voice not in PREVIEW_VOICES:
         raise no_default("voice")
-    instructions = permitted_instructions(policy, wanted.instructions)
-    return replace(wanted, voice=voice, instructions=policy.combine_instructions(instructions) or None)
+    instructions = permitted_instructions(policy, request.instructions)
+    return replace(request, voice=voice, instructions=policy.combine_instructions(instructions) or None)
 
 
-def _session_body(resource: AzureResource, wanted: AzureSessionRequest, policy: Policy) -> JsonObject:
-    instructions = {"instructions": wanted.instructions} if wanted.instructions else {}
+def _session_body(resource: AzureResource, request: AzureSessionRequest, policy: Policy) -> JsonObject:
+    instructions = {"instructions": request.instructions} if request.instructions else {}
     if not resource.is_preview:
-        audio = {"output": {"voice": wanted.voice}}
+        audio = {"output": {"voice": request.voice}}
         session = {"type": "realtime", "model": resource.deployment, "audio": audio} | instructions
         return {"session": session | policy.realtime.session_limits}
-    temperature = {"temperature": wanted.temperature} if wanted.temperature is not None else {}
-    most = policy.realtime.max_output_tokens
-    limit = {"max_response_output_tokens": most} if most is not None else {}
-    return {"model": resource.deployment, "voice": wanted.voice} | instructions | temperature | limit
+    temperature = {"temperature": request.temperature} if request.temperature is not None else {}
+    max_output_tokens = policy.realtime.max_output_tokens
+    limit = {"max_response_output_tokens": max_output_tokens} if max_output_tokens is not None else {}
+    return {"model": resource.deployment, "voice": request.voice} | instructions | temperature | limit
 
 
-def _of_ga(answer: JsonObject) -> tuple[Any, JsonObject]:
+def _parse_ga_response(answer: JsonObject) -> tuple[Any, JsonObject]:
     session = answer.get("session")
     return session.get("id") if isinstance(session, dict) else None, answer

@@ -12,20 +12,20 @@ from relay.config.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenL
 from relay.config.policy_file import permitted, require_value
 from relay.config.settings import Settings
 from relay.errors import ConfigError, NotConfigured
-from relay.protocols.elevenlabs import VoiceOutput
+from relay.protocols.elevenlabs import TtsOutput
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
 from relay.session.common.model import ELEVENLABS_PREFIX, TtsOptions
 from relay.session.common.policy import Policy
-from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsVoice
-from relay.transport.http_client import Call, ProviderClient, fetch
+from relay.transport.elevenlabs import ElevenLabsOptions, ElevenLabsTts
+from relay.transport.http_client import HttpRequest, ProviderHttpClient, fetch
 
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
 """Half an hour of mp3 at 128 kbit/s; more ends the call."""
-SPEECH_NOT_CONFIGURED = 'Speech synthesis is only available when NAVAI_TTS_PROVIDER is set to "elevenlabs".'
+SPEECH_NOT_CONFIGURED_TEXT = 'Speech synthesis is only available when NAVAI_TTS_PROVIDER is set to "elevenlabs".'
 _MIME_TYPES = {"mp3": "audio/mpeg", "pcm": "audio/pcm", "wav": "audio/wav", "ulaw": "audio/basic"}
-DEFAULT_MODEL = "eleven_flash_v2_5"
+DEFAULT_TTS_MODEL = "eleven_flash_v2_5"
 """The one with the least delay."""
-REALTIME_IGNORES = "ElevenLabs voices are for device sessions only: clients of /v1/realtime hear the model's own voice"
+REALTIME_NOTICE = "ElevenLabs voices are for device sessions only: clients of /v1/realtime hear the model's own voice"
 _RANGES = {"stability": (0.0, 1.0), "similarity_boost": (0.0, 1.0), "style": (0.0, 1.0)}
 
 
@@ -42,7 +42,7 @@ class SpeechRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class SynthesizedSpeech:
     """A whole piece of speech."""
 
     mime_type: str
@@ -56,21 +56,21 @@ class Speech:
 
 
 async def synthesize_speech(
-    options: NavaiOptions, request: SpeechRequest, *, provider: ProviderClient | None = None
-) -> Speech:
+    options: NavaiOptions, request: SpeechRequest, *, provider: ProviderHttpClient | None = None
+) -> SynthesizedSpeech:
     """Speak a text and wait for all of it. Raises NotConfigured, UpstreamError.
 
     `provider` is for keeping connections between calls.
     """
-    call = speech_call(options, request)
+    call = build_speech_request(options, request)
     reply = await fetch(call, provider)
-    return Speech(reply.content_type or call.headers["Accept"], reply.body)
+    return SynthesizedSpeech(reply.content_type or call.headers["Accept"], reply.body)
 
 
-def speech_call(options: NavaiOptions, request: SpeechRequest, *, stream: bool = False) -> Call:
+def build_speech_request(options: NavaiOptions, request: SpeechRequest, *, stream: bool = False) -> HttpRequest:
     """The request to ElevenLabs; `stream` makes it answer while it still speaks. Raises NotConfigured."""
     if options.tts_provider != "elevenlabs":
-        raise NotConfigured(SPEECH_NOT_CONFIGURED)
+        raise NotConfigured(SPEECH_NOT_CONFIGURED_TEXT)
     output_format = request.output_format or options.elevenlabs_output_format or DEFAULT_ELEVENLABS_OUTPUT_FORMAT
     query = {"output_format": output_format}
     latency = request.optimize_streaming_latency
@@ -79,14 +79,14 @@ def speech_call(options: NavaiOptions, request: SpeechRequest, *, stream: bool =
     if latency is not None:
         query["optimize_streaming_latency"] = str(math.floor(latency + 0.5))  # halves go up, as in JavaScript
     settings = asdict(request.voice_settings or options.elevenlabs_voice_settings)
-    settings = {name: _plain(value) for name, value in settings.items() if value is not None}
+    settings = {name: _without_zero_fraction(value) for name, value in settings.items() if value is not None}
     model_id = request.model_id or options.elevenlabs_model_id
     voice = quote(request.voice_id or options.elevenlabs_voice_id or "", safe="")
     base = options.elevenlabs_base_url.rstrip("/")
-    return Call(
+    return HttpRequest(
         name="ElevenLabs synthesize",
         url=f"{base}/v1/text-to-speech/{voice}{'/stream' if stream else ''}?{urlencode(query, quote_via=quote)}",
-        headers={"xi-api-key": options.elevenlabs_api_key or "", "Accept": mime_type_of(output_format)},
+        headers={"xi-api-key": options.elevenlabs_api_key or "", "Accept": mime_type_for(output_format)},
         body={"text": request.text}
         | ({"model_id": model_id} if model_id else {})
         | ({"voice_settings": settings} if settings else {}),
@@ -95,62 +95,64 @@ def speech_call(options: NavaiOptions, request: SpeechRequest, *, stream: bool =
     )
 
 
-def mime_type_of(output_format: str) -> str:
+def mime_type_for(output_format: str) -> str:
     """The media type of a format such as mp3_44100_128."""
     kinds = (mime_type for prefix, mime_type in _MIME_TYPES.items() if output_format.lower().startswith(prefix))
     return next(kinds, "audio/mpeg")
 
 
-def _plain(value: float | bool) -> float | bool:
+def _without_zero_fraction(value: float | bool) -> float | bool:
     """A whole number without its `.0`, as JavaScript writes it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def permitted_speech(policy: Policy, options: NavaiOptions, wanted: SpeechRequest) -> SpeechRequest:
+def permitted_speech_request(policy: Policy, options: NavaiOptions, request: SpeechRequest) -> SpeechRequest:
     """What the policy leaves of a request, with its default for the voice. Raises AccessDenied."""
-    given = permitted(policy, "voiceId", wanted.voice_id, lambda voice: policy.allows_voice(ELEVENLABS_PREFIX + voice))
+    voice = permitted(policy, "voiceId", request.voice_id, lambda voice: policy.allows_voice(ELEVENLABS_PREFIX + voice))
     configured = ELEVENLABS_PREFIX + (options.elevenlabs_voice_id or "")
     default = policy.default_voice(configured, kind="external")
-    voice_id = require_value("voiceId", given or (default and default.removeprefix(ELEVENLABS_PREFIX)))
+    voice_id = require_value("voiceId", voice or (default and default.removeprefix(ELEVENLABS_PREFIX)))
     model_id = permitted(
         policy,
         "modelId",
-        wanted.model_id,
+        request.model_id,
         lambda model: model == options.elevenlabs_model_id or policy.allows_model(model),
     )
-    return replace(wanted, voice_id=voice_id, model_id=model_id)
+    return replace(request, voice_id=voice_id, model_id=model_id)
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalVoices:
-    """The external voices that a device session may have; `rules` is None where there are none."""
+    """The external voices that a device session may have; `tts_options` is None where there are none."""
 
     options: ElevenLabsOptions | None = None
-    rules: TtsOptions | None = None
+    tts_options: TtsOptions | None = None
     default: str | None = None
     by_policy: Mapping[str, str] = field(default_factory=dict)
     """The external voices that policies name, by the policies' names."""
 
     @classmethod
-    def of(cls, navai: NavaiOptions, settings: Settings, by_policy: Mapping[str, str]) -> Self:
+    def from_settings(cls, navai: NavaiOptions, settings: Settings, by_policy: Mapping[str, str]) -> Self:
         """What the settings say, and the policies that name voices. Raises ConfigError with all that makes no sense."""
         if navai.elevenlabs_api_key is None:
-            _refuse(
+            _raise_problems(
                 f"RELAY_POLICIES: policies.{name}.voice is {voice}, which needs ELEVENLABS_API_KEY"
                 for name, voice in by_policy.items()
             )
             return cls()
-        given = {name: value for name, value in asdict(navai.elevenlabs_voice_settings).items() if value is not None}
-        _refuse(
-            f"ELEVENLABS_{name.upper()} must be from {low:g} to {high:g}, not {given[name]:g}"
+        voice_settings = {
+            name: value for name, value in asdict(navai.elevenlabs_voice_settings).items() if value is not None
+        }
+        _raise_problems(
+            f"ELEVENLABS_{name.upper()} must be from {low:g} to {high:g}, not {voice_settings[name]:g}"
             for name, (low, high) in _RANGES.items()
-            if name in given and not low <= given[name] <= high
+            if name in voice_settings and not low <= voice_settings[name] <= high
         )
         options = ElevenLabsOptions(
             base_url=navai.elevenlabs_base_url,
             api_key=navai.elevenlabs_api_key,
-            model_id=navai.elevenlabs_model_id or DEFAULT_MODEL,
-            voice_settings=given,
+            model_id=navai.elevenlabs_model_id or DEFAULT_TTS_MODEL,
+            voice_settings=voice_settings,
         )
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
         return cls(options, TtsOptions(settings.tts.mode, settings.fallback_voice), default, by_policy)
@@ -160,22 +162,24 @@ class ExternalVoices:
         """The external voice of the settings, as a session's configuration names it."""
         return None if self.default is None else ELEVENLABS_PREFIX + self.default
 
-    def rules_for(self, policy: Policy) -> TtsOptions | None:
-        """`rules` with a fallback that the policy allows: its own voice of the model's, else the settings', if any."""
-        rules = self.rules
-        if rules is None or rules.fallback_voice is None:
-            return rules
-        return replace(rules, fallback_voice=policy.default_voice(rules.fallback_voice, kind="model"))
+    def tts_options_for(self, policy: Policy) -> TtsOptions | None:
+        """`tts_options` with a fallback that the policy allows: its own voice of the model's, else the settings', if
+        any.
+        """
+        tts_options = self.tts_options
+        if tts_options is None or tts_options.fallback_voice is None:
+            return tts_options
+        return replace(tts_options, fallback_voice=policy.default_voice(tts_options.fallback_voice, kind="model"))
 
-    def connector(
-        self, provider: ProviderClient, secrets: KnownSecrets = NO_SECRETS
-    ) -> Callable[[Callable[[VoiceOutput], None]], ElevenLabsVoice] | None:
+    def connection_factory(
+        self, provider: ProviderHttpClient, secrets: KnownSecrets = NO_SECRETS
+    ) -> Callable[[Callable[[TtsOutput], None]], ElevenLabsTts] | None:
         """Makes a session's connection to a voice; None where there is none."""
         options = self.options
-        return None if options is None else lambda feed: ElevenLabsVoice(options, provider, feed, secrets)
+        return None if options is None else lambda feed: ElevenLabsTts(options, provider, feed, secrets)
 
     @property
-    def names(self) -> dict[str, str]:
+    def configured_ids(self) -> dict[str, str]:
         """The ids of the voices that somebody configured, each with the setting that names it."""
         named = {
             voice.removeprefix(ELEVENLABS_PREFIX): f"policies.{name}.voice" for name, voice in self.by_policy.items()
@@ -184,16 +188,20 @@ class ExternalVoices:
 
     def describe(self) -> list[str]:
         """What the start-up log says of them."""
-        who = {} if self.default is None else {"": ELEVENLABS_PREFIX + self.default}
-        who |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
-        if self.options is None or self.rules is None or not who:
+        voices = {} if self.default is None else {"": ELEVENLABS_PREFIX + self.default}
+        voices |= {f" of policy {name}": voice for name, voice in self.by_policy.items()}
+        if self.options is None or self.tts_options is None or not voices:
             return []
-        after = f"after a failure {self.rules.fallback_voice}" if self.rules.fallback_voice else "after a failure text"
-        how = f"{self.options.model_id} · {self.rules.mode} · {after}"
-        return [*(f"voice{whose} {voice} · {how}" for whose, voice in who.items()), REALTIME_IGNORES]
+        after = (
+            f"after a failure {self.tts_options.fallback_voice}"
+            if self.tts_options.fallback_voice
+            else "after a failure text"
+        )
+        how = f"{self.options.model_id} · {self.tts_options.mode} · {after}"
+        return [*(f"voice{whose} {voice} · {how}" for whose, voice in voices.items()), REALTIME_NOTICE]
 
 
-def _refuse(problems: Iterable[str]) -> None:
-    found = list(problems)
-    if found:
-        raise ConfigError("\n".join(found))
+def _raise_problems(problems: Iterable[str]) -> None:
+    lines = list(problems)
+    if lines:
+        raise ConfigError("\n".join(lines))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from relay.protocols.device.decoder import MAX_SCHEMA_BYTES, MAX_TOOLS, MessageError, read_tools
+from relay.protocols.device.decoder import MAX_SCHEMA_BYTES, MAX_TOOLS, MessageError, parse_tools
 from relay.session.common.model import ToolSpec
 
 DOOR = {
@@ -16,12 +16,12 @@ DOOR = {
 
 
 def test_a_tool_with_everything() -> None:
-    [tool] = read_tools([DOOR], "tools")
+    [tool] = parse_tools([DOOR], "tools")
     assert tool == ToolSpec("open_door", "Open the door.", DOOR["parameters"], timeout_ms=3000)  # type: ignore[arg-type]
 
 
 def test_a_name_is_enough() -> None:
-    [tool] = read_tools([{"name": "beep"}], "tools")
+    [tool] = parse_tools([{"name": "beep"}], "tools")
     assert tool.parameters == {"type": "object", "properties": {}}
     assert (tool.description, tool.timeout_ms) == ("", 15_000)
 
@@ -53,6 +53,6 @@ def test_a_name_is_enough() -> None:
 )
 def test_a_mistake_names_the_tool_and_the_fix(value: Any, field: str, fix: str) -> None:
     with pytest.raises(MessageError, match=r".") as caught:
-        read_tools(value, "tools")
+        parse_tools(value, "tools")
     assert caught.value.fault.field == field
     assert fix in caught.value.fault.message

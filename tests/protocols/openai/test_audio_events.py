@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from relay.protocols.openai.audio_events import APPEND, AudioDeltas, decode_audio, decoded_length
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.audio_events import APPEND_TEMPLATE, AudioDeltaMatcher, decode_audio, decoded_length
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.media_types import AudioDelta
 from relay.session.device.events import MalformedUpstreamMessage
 
@@ -33,14 +33,14 @@ def frame_of(event: object, separators: tuple[str, str] = COMPACT, **options: An
 
 def find_audio_delta(frame: bytes) -> AudioDelta | None:
     """What is found in the first frame of a connection."""
-    return AudioDeltas().find(frame)
+    return AudioDeltaMatcher().match(frame)
 
 
 def slowly(frame: bytes) -> object:
     """What the full decoder makes of a frame: with a line end behind it, it has not the usual shape."""
     padded = frame + b"\n"
     assert find_audio_delta(padded) is None
-    return RealtimeCodec().decode(padded)
+    return OpenAIUpstreamCodec().decode(padded)
 
 
 def test_the_usual_frame_is_found() -> None:
@@ -66,7 +66,7 @@ def test_any_padding_has_the_right_length(n_bytes: int) -> None:
 def test_every_order_of_keys_and_every_spacing_decodes_alike(order: list[str], separators: tuple[str, str]) -> None:
     frame = frame_of({key: DELTA[key] for key in order}, separators)
     assert find_audio_delta(frame) in (None, slowly(frame))
-    decoded = RealtimeCodec().decode(frame)
+    decoded = OpenAIUpstreamCodec().decode(frame)
     assert decoded == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
 
 
@@ -76,7 +76,7 @@ def test_every_order_of_keys_and_every_spacing_decodes_alike(order: list[str], s
 )
 def test_keys_behind_the_audio_are_not_taken_for_audio(more: dict[str, Any]) -> None:
     frame = frame_of(DELTA | more)
-    decoded = RealtimeCodec().decode(frame)
+    decoded = OpenAIUpstreamCodec().decode(frame)
     assert isinstance(decoded, AudioDelta)
     assert decode_audio(decoded.audio) == PCM
 
@@ -84,13 +84,13 @@ def test_keys_behind_the_audio_are_not_taken_for_audio(more: dict[str, Any]) -> 
 def test_a_slash_may_be_escaped() -> None:
     pcm = b"\xff" * 30
     frame = frame_of(DELTA | {"delta": base64.b64encode(pcm).decode()}).replace(b"/", rb"\/")
-    decoded = RealtimeCodec().decode(frame)
+    decoded = OpenAIUpstreamCodec().decode(frame)
     assert isinstance(decoded, AudioDelta)
     assert decode_audio(decoded.audio) == pcm
 
 
 def test_a_slash_may_be_escaped_behind_deltas_that_have_none() -> None:
-    codec, pcm = RealtimeCodec(), b"\xff" * 30
+    codec, pcm = OpenAIUpstreamCodec(), b"\xff" * 30
     assert codec.decode(frame_of(DELTA)) == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
     escaped = frame_of(DELTA | {"delta": base64.b64encode(pcm).decode()}).replace(b"/", rb"\/")
     assert codec.decode(escaped) == AudioDelta("resp_1", "item_1", 1, base64.b64encode(pcm))
@@ -128,12 +128,12 @@ def test_what_only_looks_like_a_delta_is_left_to_the_full_decoder(event: dict[st
     ],
 )
 def test_ids_that_are_no_strings_make_no_delta(wrong: dict[str, Any]) -> None:
-    assert isinstance(RealtimeCodec().decode(frame_of(DELTA | wrong)), MalformedUpstreamMessage)
+    assert isinstance(OpenAIUpstreamCodec().decode(frame_of(DELTA | wrong)), MalformedUpstreamMessage)
 
 
 @pytest.mark.parametrize("index", [None, "0", [0], {}, True, -1, 1.5, 10**30])
 def test_a_content_index_that_is_no_index_never_leaves_the_decoder(index: object) -> None:
-    decoded = RealtimeCodec().decode(frame_of(DELTA | {"content_index": index}))
+    decoded = OpenAIUpstreamCodec().decode(frame_of(DELTA | {"content_index": index}))
     assert isinstance(decoded, AudioDelta)
     assert type(decoded.content_index) is int
     assert 0 <= decoded.content_index < 2**53
@@ -141,7 +141,7 @@ def test_a_content_index_that_is_no_index_never_leaves_the_decoder(index: object
 
 @pytest.mark.parametrize("text", ["AAA", "A", "AAAA=", "A===", "AA=A", "AA AA", "AAAA\n", "ÄÄÄÄ", "AAA*", "AAAAAA"])
 def test_what_is_not_base64_is_found_out_at_decoding_only(text: str) -> None:
-    decoded = RealtimeCodec().decode(frame_of(DELTA | {"delta": text}, ensure_ascii=False))
+    decoded = OpenAIUpstreamCodec().decode(frame_of(DELTA | {"delta": text}, ensure_ascii=False))
     assert isinstance(decoded, AudioDelta)
     with pytest.raises(ValueError):
         decode_audio(decoded.audio)
@@ -150,7 +150,7 @@ def test_what_is_not_base64_is_found_out_at_decoding_only(text: str) -> None:
 def test_an_invalid_byte_within_the_text_is_found_out_at_decoding() -> None:
     frame = bytearray(frame_of(DELTA))
     frame[-10] = 0xFF
-    decoded = RealtimeCodec().decode(bytes(frame))
+    decoded = OpenAIUpstreamCodec().decode(bytes(frame))
     assert isinstance(decoded, AudioDelta)
     with pytest.raises(ValueError):
         decode_audio(decoded.audio)
@@ -188,17 +188,17 @@ CHANGES = st.fixed_dictionaries(
 @example([{"event_id": "a"}, {"event_id": 'a"', "item_id": "item_2"}, {"event_id": "b"}])
 @settings(max_examples=150, deadline=None)
 def test_what_is_remembered_of_one_frame_never_changes_the_next(changes: list[dict[str, Any]]) -> None:
-    deltas = AudioDeltas()
+    deltas = AudioDeltaMatcher()
     for change in changes:
         frame = frame_of(DELTA | change)
-        assert deltas.find(frame) == find_audio_delta(frame)
+        assert deltas.match(frame) == find_audio_delta(frame)
 
 
 def test_deltas_of_one_item_are_found_by_what_is_known_of_it() -> None:
-    deltas = AudioDeltas()
+    deltas = AudioDeltaMatcher()
     for number, item in enumerate(["item_1", "item_1", "item_2", "item_2", "item_1"]):
         frame = frame_of(DELTA | {"event_id": f"event_{number}", "item_id": item})
-        found = deltas.find(frame)
+        found = deltas.match(frame)
         assert found == AudioDelta("resp_1", item, 1, TEXT.encode())
 
 
@@ -231,7 +231,7 @@ def test_the_length_is_the_decoded_length(pcm: bytes) -> None:
 )
 @settings(max_examples=100, deadline=None)
 def test_an_append_is_the_event_that_the_api_knows(pcm: bytes) -> None:
-    event = json.loads(APPEND % base64.b64encode(pcm))
+    event = json.loads(APPEND_TEMPLATE % base64.b64encode(pcm))
     assert event == {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(pcm)).decode()}
 
 
@@ -258,7 +258,7 @@ _texts = st.sampled_from(
 
 @given(st.lists(st.tuples(_ids, _texts), max_size=8))
 def test_remembered_transcripts_are_read_as_the_full_decoder_reads_them(frames: list[tuple[bytes, bytes]]) -> None:
-    codec = RealtimeCodec()
+    codec = OpenAIUpstreamCodec()
     for number, (response_id, text) in enumerate(frames):
         frame = _WORDS % (number, response_id, text)
-        assert codec.decode(frame) == RealtimeCodec().decode(frame)
+        assert codec.decode(frame) == OpenAIUpstreamCodec().decode(frame)

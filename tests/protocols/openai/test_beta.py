@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 
 from relay.protocols.openai.beta import (
     MAX_OPEN_ITEMS,
-    BetaClient,
-    BetaUpstream,
+    BetaClientDialect,
+    BetaUpstreamDialect,
     client_event_to_beta,
     client_event_to_ga,
 )
@@ -44,9 +44,9 @@ def test_client_events(pair: Obj) -> None:
 @pytest.mark.parametrize("pair", GOLDEN["server"], ids=label)
 def test_server_events(pair: Obj) -> None:
     before = copy.deepcopy(pair)
-    upstream = BetaUpstream()
-    assert [ga for event in pair["beta"] for ga in upstream.down(event)] == pair["ga"]
-    assert [event for ga in pair["ga"] for event in BetaClient().down(ga)] == pair["beta"]
+    upstream = BetaUpstreamDialect()
+    assert [ga for event in pair["beta"] for ga in upstream.to_client(event)] == pair["ga"]
+    assert [event for ga in pair["ga"] for event in BetaClientDialect().to_client(ga)] == pair["beta"]
     assert pair == before
 
 
@@ -90,9 +90,9 @@ def test_what_only_one_dialect_has_is_dropped_or_passed() -> None:
         "type": "session.updated",
         "session": {"type": "realtime", "truncation": "auto", "reasoning": {"effort": "low"}},
     }
-    assert BetaClient().down(ga)[0]["session"] == {}
+    assert BetaClientDialect().to_client(ga)[0]["session"] == {}
     mcp = {"type": "response.mcp_call.completed", "item_id": "i", "output_index": 0}
-    assert BetaClient().down(mcp) == [mcp]
+    assert BetaClientDialect().to_client(mcp) == [mcp]
 
 
 def test_a_ga_session_on_a_beta_connection_is_taken_as_it_is() -> None:
@@ -102,16 +102,16 @@ def test_a_ga_session_on_a_beta_connection_is_taken_as_it_is() -> None:
 
 def test_a_transcription_without_usage_has_none() -> None:
     event = {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "hi"}
-    [told] = BetaUpstream().down(event)
+    [told] = BetaUpstreamDialect().to_client(event)
     assert told["usage"] == {"type": "tokens", "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
 def test_what_is_remembered_of_items_is_bounded() -> None:
-    upstream = BetaUpstream()
+    upstream = BetaUpstreamDialect()
     for number in range(MAX_OPEN_ITEMS + 50):
         item = {"id": f"item_{number}", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
-        upstream.down({"type": "conversation.item.created", "previous_item_id": None, "item": item})
-    assert len(upstream._open) == MAX_OPEN_ITEMS
+        upstream.to_client({"type": "conversation.item.created", "previous_item_id": None, "item": item})
+    assert len(upstream._open_items) == MAX_OPEN_ITEMS
 
 
 _json = st.recursive(
@@ -128,6 +128,11 @@ _members = st.sampled_from(["session", "response", "item", "item_id", "previous_
 @example({"type": "transcription_session.update", "session": 5})
 @given(st.builds(lambda kind, rest: {"type": kind} | rest, _kinds | st.text(), st.dictionaries(_members, _json)))
 def test_no_shape_breaks_it(event: Obj) -> None:
-    upstream = BetaUpstream()
-    for told in (*upstream.down(event), *BetaClient().down(event), *upstream.up(event), *BetaClient().up(event)):
+    upstream = BetaUpstreamDialect()
+    for told in (
+        *upstream.to_client(event),
+        *BetaClientDialect().to_client(event),
+        *upstream.to_upstream(event),
+        *BetaClientDialect().to_upstream(event),
+    ):
         assert json.loads(json.dumps(told)) == told

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.protocols.openai.beta import BetaClient, BetaUpstream
-from relay.protocols.openai.proxy import FrontCodec, canonical_append, delta_bytes
+from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
+from relay.protocols.openai.proxy import ProxyCodec, append_audio_bytes, delta_audio_bytes
 from relay.session.common.media_types import PASSTHROUGH_EVENTS, RawDelta
 from relay.session.device.events import MalformedUpstreamMessage
-from relay.session.realtime.events import ClientBabbled, ClientSaid, UpstreamSaid
-from tests.support.media import deltas_and_events
+from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEvent, RealtimeServerEvent
+from tests.support.media import decode_deltas_and_events
 
 PCM = bytes(range(250))
 AUDIO = base64.b64encode(PCM).decode()
@@ -58,13 +58,13 @@ OTHER = [
 
 @pytest.mark.parametrize("text", CANONICAL)
 def test_canonical_appends_are_known(text: str) -> None:
-    assert canonical_append(text.encode()) == (len(PCM) if "AAEC" in text else 0)
+    assert append_audio_bytes(text.encode()) == (len(PCM) if "AAEC" in text else 0)
 
 
 @pytest.mark.parametrize("text", OTHER)
 def test_other_shapes_are_read(text: str) -> None:
-    assert canonical_append(text.encode()) == -1
-    assert isinstance(FrontCodec().decode_client(text.encode()), ClientSaid | ClientBabbled)
+    assert append_audio_bytes(text.encode()) == -1
+    assert isinstance(ProxyCodec().decode_client(text.encode()), RealtimeClientEvent | InvalidClientMessage)
 
 
 @given(st.text("AQgw+/=-_ \n", max_size=12))
@@ -77,11 +77,11 @@ def test_what_counts_as_audio_is_what_can_be_decoded(text: str) -> None:
     except ValueError:
         n_bytes = -1
     frame = json.dumps({"type": "input_audio_buffer.append", "audio": text}).encode()
-    assert canonical_append(frame) == n_bytes
+    assert append_audio_bytes(frame) == n_bytes
 
 
 def holds_only_audio(raw: bytes) -> None:
-    """What `canonical_append` takes, by a reader that sees every key, also those given twice."""
+    """What `append_audio_bytes` takes, by a reader that sees every key, also those given twice."""
     pairs: list[tuple[str, Any]] = json.loads(raw, object_pairs_hook=list)
     names = [name for name, _ in pairs]
     assert sorted(names) in (["audio", "type"], ["audio", "event_id", "type"])
@@ -128,20 +128,20 @@ def mutated(source: random.Random) -> bytes:
 
 def fuzz(runs: int) -> tuple[int, int]:
     source = random.Random(20261121)
-    codec, passed, read = FrontCodec(), 0, 0
+    codec, passed, read = ProxyCodec(), 0, 0
     for _ in range(runs):
         raw = mutated(source)
-        if canonical_append(raw) >= 0:
+        if append_audio_bytes(raw) >= 0:
             passed += 1
             holds_only_audio(raw)
         else:
             event = codec.decode_client(raw)
-            assert isinstance(event, ClientSaid | ClientBabbled)
-            if isinstance(event, ClientSaid):
+            assert isinstance(event, RealtimeClientEvent | InvalidClientMessage)
+            if isinstance(event, RealtimeClientEvent):
                 read += 1
                 orjson.dumps(event.body)
-        for told in deltas_and_events(codec, raw):
-            assert isinstance(told, UpstreamSaid | MalformedUpstreamMessage)
+        for told in decode_deltas_and_events(codec, raw):
+            assert isinstance(told, RealtimeServerEvent | MalformedUpstreamMessage)
     return passed, read
 
 
@@ -164,15 +164,15 @@ def test_nothing_hides_behind_a_million_appends() -> None:
 @example(b"[" * 100_000)
 @example(b'{"type":"a","x":' + b"[" * 300 + b"]" * 300 + b"}")
 def test_no_frame_breaks_a_decoder(raw: bytes) -> None:
-    for codec in (FrontCodec(), FrontCodec(BetaClient(), BetaUpstream())):
+    for codec in (ProxyCodec(), ProxyCodec(BetaClientDialect(), BetaUpstreamDialect())):
         event = codec.decode_client(raw)
-        if isinstance(event, ClientSaid):
-            assert codec.to_upstream(event.body)
-        for told in deltas_and_events(codec, raw):
-            if isinstance(told, UpstreamSaid):
-                codec.pass_down(told.raw)
+        if isinstance(event, RealtimeClientEvent):
+            assert codec.encode_for_upstream(event.body)
+        for told in decode_deltas_and_events(codec, raw):
+            if isinstance(told, RealtimeServerEvent):
+                codec.forward(told.raw)
             elif isinstance(told, RawDelta):
-                codec.delta_to_client(bytes(told.raw), None)
+                codec.encode_delta(bytes(told.raw), None)
 
 
 @pytest.mark.parametrize(
@@ -190,25 +190,27 @@ def test_no_frame_breaks_a_decoder(raw: bytes) -> None:
     ],
 )
 def test_a_delta_is_found_by_its_beginning(text: str, expected: int) -> None:
-    assert delta_bytes(text.encode()) == FrontCodec().delta_bytes(text.encode()) == expected
-    assert FrontCodec(upstream=BetaUpstream()).delta_bytes(text.encode()) == -1, "another dialect is always read"
+    assert delta_audio_bytes(text.encode()) == ProxyCodec().delta_audio_bytes(text.encode()) == expected
+    assert ProxyCodec(upstream=BetaUpstreamDialect()).delta_audio_bytes(text.encode()) == -1, (
+        "another dialect is always read"
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(PASSTHROUGH_EVENTS - {"response.output_audio.delta"}))
 def test_a_delta_of_text_holds_no_audio_whatever_its_shape(kind: str) -> None:
     for event in ({"type": kind, "delta": "AAAA"}, {"event_id": "e", "type": kind, "delta": "AAAA"}):
         raw = json.dumps(event).encode()
-        assert deltas_and_events(FrontCodec(), raw) == [RawDelta(raw, 0, -1)]
+        assert decode_deltas_and_events(ProxyCodec(), raw) == [RawDelta(raw, 0, -1)]
 
 
 @pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])
 def test_what_has_no_text_as_its_type_is_no_delta(kind: Any) -> None:
     raw = json.dumps({"type": kind, "delta": "AAAA"}).encode()
-    assert deltas_and_events(FrontCodec(), raw) == [UpstreamSaid(raw, json.loads(raw))]
+    assert decode_deltas_and_events(ProxyCodec(), raw) == [RealtimeServerEvent(raw, json.loads(raw))]
 
 
 def test_a_beta_client_gets_audio_without_its_being_parsed() -> None:
-    codec = FrontCodec(BetaClient())
+    codec = ProxyCodec(BetaClientDialect())
     raw = b'{"event_id":"e", "type":"response.output_audio.delta","delta":"AAAA", "x" : 1}'
-    assert codec.pass_down(raw) == [raw.replace(b"output_audio", b"audio")]
-    assert codec.delta_to_client(raw, None) == [raw.replace(b"output_audio", b"audio")]
+    assert codec.forward(raw) == [raw.replace(b"output_audio", b"audio")]
+    assert codec.encode_delta(raw, None) == [raw.replace(b"output_audio", b"audio")]

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from relay.protocols.openai.beta import BetaClient, BetaUpstream
-from relay.protocols.openai.proxy import FrontCodec, audio_at, delta_bytes
+from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
+from relay.protocols.openai.proxy import ProxyCodec, audio_offset, delta_audio_bytes
 from relay.session.common.media_types import RawDelta
 from relay.session.device.events import MalformedUpstreamMessage
-from relay.session.realtime.events import UpstreamSaid
-from tests.support.media import deltas_and_events
+from relay.session.realtime.events import RealtimeServerEvent
+from tests.support.media import decode_deltas_and_events
 
 PCM = bytes(range(250))
 AUDIO = base64.b64encode(PCM).decode()
@@ -43,17 +43,17 @@ def without(key: str) -> dict[str, Any]:
 
 def found(raw: bytes) -> RawDelta | None:
     """The audio that is found without reading the frame."""
-    n_bytes = delta_bytes(raw)
-    return RawDelta(raw, n_bytes, audio_at(raw)) if n_bytes > 0 else None
+    n_bytes = delta_audio_bytes(raw)
+    return RawDelta(raw, n_bytes, audio_offset(raw)) if n_bytes > 0 else None
 
 
-def decoded(raw: bytes) -> RawDelta | UpstreamSaid | MalformedUpstreamMessage:
-    [event] = deltas_and_events(FrontCodec(), raw)
+def decoded(raw: bytes) -> RawDelta | RealtimeServerEvent | MalformedUpstreamMessage:
+    [event] = decode_deltas_and_events(ProxyCodec(), raw)
     return event
 
 
-def read_in_full(raw: bytes) -> RawDelta | UpstreamSaid | MalformedUpstreamMessage:
-    [event] = FrontCodec().decode_upstream(raw)
+def read_in_full(raw: bytes) -> RawDelta | RealtimeServerEvent | MalformedUpstreamMessage:
+    [event] = ProxyCodec().decode_upstream(raw)
     return event
 
 
@@ -64,7 +64,7 @@ def test_audio_is_found_in_its_usual_shapes(separators: tuple[str, str], tail: d
     audio = found(raw)
     assert audio == RawDelta(raw, len(PCM), raw.index(AUDIO.encode()))
     assert decoded(raw) == read_in_full(raw) == audio
-    [message] = FrontCodec().delta_to_client(raw, None)
+    [message] = ProxyCodec().encode_delta(raw, None)
     assert message is raw
 
 
@@ -98,7 +98,7 @@ def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes) ->
     event = decoded(raw)
     n_bytes = len(base64.b64decode(json.loads(raw)["delta"]))
     assert event == RawDelta(raw, n_bytes, -1)
-    assert FrontCodec().delta_to_client(raw, None) == [raw]
+    assert ProxyCodec().encode_delta(raw, None) == [raw]
 
 
 @separators
@@ -120,7 +120,7 @@ def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes) ->
 def test_what_is_no_audio_is_no_audio(separators: tuple[str, str], event: dict[str, Any]) -> None:
     raw = frame_of(event, separators)
     assert found(raw) is None
-    assert decoded(raw) == UpstreamSaid(raw, event)
+    assert decoded(raw) == RealtimeServerEvent(raw, event)
 
 
 @separators
@@ -180,18 +180,20 @@ def test_audio_is_rewritten_as_if_its_whole_event_was_parsed(
     order: list[str], dropped: set[str], item_id: str, pcm: bytes, spaced: bool, dialects: tuple[bool, bool]
 ) -> None:
     has_beta_client, has_beta_upstream = dialects
-    codec = FrontCodec(BetaClient() if has_beta_client else None, BetaUpstream() if has_beta_upstream else None)
+    codec = ProxyCodec(
+        BetaClientDialect() if has_beta_client else None, BetaUpstreamDialect() if has_beta_upstream else None
+    )
     audio = base64.b64encode(pcm).decode()
     event = {"type": KIND} | {
         key: {"item_id": item_id, "delta": audio}.get(key, DELTA[key]) for key in order if key not in dropped
     }
     is_audio = "delta" in event
     said = event | ({"type": "response.audio.delta"} if has_beta_upstream else {})
-    for frame in deltas_and_events(codec, frame_of(said, SPACED if spaced else COMPACT)):
+    for frame in decode_deltas_and_events(codec, frame_of(said, SPACED if spaced else COMPACT)):
         assert isinstance(frame, RawDelta) == is_audio
         if isinstance(frame, RawDelta):
             assert frame.n_bytes == len(pcm)
-            [message] = codec.delta_to_client(bytes(frame.raw), renumbered)
+            [message] = codec.encode_delta(bytes(frame.raw), renumbered)
             shown = {**renumbered(event)} | ({"type": "response.audio.delta"} if has_beta_client else {})
             assert json.loads(bytes(message)) == shown
             assert bytes(message).count(b'"' + audio.encode() + b'"') >= 1, "the audio is untouched"
@@ -202,14 +204,14 @@ def test_audio_at_the_end_of_its_event_is_rewritten_without_being_read(separator
     raw = frame_of(DELTA | {"delta": "no base64, and @ is not even text"}, separators).replace(b"@", b"\xff")
     frame = decoded(raw)
     assert isinstance(frame, RawDelta)
-    [message] = FrontCodec().delta_to_client(raw, renumbered)
+    [message] = ProxyCodec().encode_delta(raw, renumbered)
     assert message == frame_of(DELTA | {"output_index": 1, "delta": ""})[:-2] + raw[frame.audio_offset :]
 
 
 def test_audio_that_the_view_leaves_alone_is_not_written_anew() -> None:
     for raw in (frame_of(DELTA), frame_of(dict(reversed(DELTA.items())))):
         assert isinstance(decoded(raw), RawDelta)
-        [message] = FrontCodec().delta_to_client(raw, lambda event: event)
+        [message] = ProxyCodec().encode_delta(raw, lambda event: event)
         assert message is raw
 
 
@@ -220,10 +222,10 @@ def test_no_damaged_audio_breaks_its_rewriting(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(raw) - 1) | st.integers(0, 160))
         piece = data.draw(st.binary(max_size=2) | st.sampled_from([b'"delta":"', b'"type":"x",', b"[" * 300, b'"}']))
         raw[at : at + data.draw(st.integers(0, 2))] = piece
-    codec = FrontCodec(BetaClient() if data.draw(st.booleans()) else None)
-    for told in deltas_and_events(codec, bytes(raw)):
+    codec = ProxyCodec(BetaClientDialect() if data.draw(st.booleans()) else None)
+    for told in decode_deltas_and_events(codec, bytes(raw)):
         if isinstance(told, RawDelta):
-            assert len(codec.delta_to_client(bytes(told.raw), renumbered)) == 1
+            assert len(codec.encode_delta(bytes(told.raw), renumbered)) == 1
 
 
 @pytest.mark.parametrize("kind", [KIND, TEXT_KIND])
@@ -233,9 +235,9 @@ def test_no_damaged_audio_breaks_its_rewriting(data: st.DataObject) -> None:
 def test_a_delta_that_cannot_be_rewritten_goes_on_as_it_came(kind: str, rest: bytes) -> None:
     raw = frame_of(DELTA | {"type": kind})[:-1] + rest
     assert isinstance(decoded(raw), RawDelta)
-    assert FrontCodec().delta_to_client(raw, renumbered) == [raw]
+    assert ProxyCodec().encode_delta(raw, renumbered) == [raw]
 
 
 def test_audio_that_is_named_twice_goes_on_as_it_came() -> None:
     raw = frame_of(DELTA).replace(b'"event_id"', b'"delta" : "AA==","event_id"')
-    assert FrontCodec().delta_to_client(raw, renumbered) == [raw]
+    assert ProxyCodec().encode_delta(raw, renumbered) == [raw]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from openai._models import construct_type, validate_type
 from openai.types.realtime import RealtimeServerEvent
 
-from relay.protocols.openai.audio_events import APPEND
-from relay.protocols.openai.server_encoder import ServerEvents, append_of
-from relay.protocols.openai.server_events import REQUEST_KEY
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.audio_events import APPEND_TEMPLATE
+from relay.protocols.openai.server_encoder import ServerEventEncoder, decode_append
+from relay.protocols.openai.server_events import REQUEST_METADATA_KEY
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import Item, Usage
 from relay.session.device import events as ev
@@ -52,28 +52,28 @@ EVENTS: list[ev.UpstreamEvent | AudioDelta] = [
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_what_is_encoded_is_decoded_again(event: ev.UpstreamEvent | AudioDelta) -> None:
-    told = ServerEvents({}).encode(event)
-    assert RealtimeCodec().decode(orjson.dumps(told[-1])) == event
+    told = ServerEventEncoder({}).encode(event)
+    assert OpenAIUpstreamCodec().decode(orjson.dumps(told[-1])) == event
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_openai_s_types_accept_it(event: ev.UpstreamEvent | AudioDelta) -> None:
-    for told in ServerEvents({"model": "gpt-realtime"}).encode(event):
+    for told in ServerEventEncoder({"model": "gpt-realtime"}).encode(event):
         validate_type(type_=RealtimeServerEvent, value=told)  # type: ignore[arg-type]
         read: Any = construct_type(type_=RealtimeServerEvent, value=told)
         assert (read.type, read.event_id) == (told["type"], told["event_id"])
 
 
 def test_a_response_carries_the_metadata_of_who_asked_for_it() -> None:
-    encoder = ServerEvents({})
+    encoder = ServerEventEncoder({})
     (created,) = encoder.encode(ev.ResponseCreated("resp_1", "relay_3"), {"mine": "yes"})
     assert created["response"]["metadata"] == {"mine": "yes"}
     (created,) = encoder.encode(ev.ResponseCreated("resp_1", "relay_3"))
-    assert created["response"]["metadata"] == {REQUEST_KEY: "relay_3"}
+    assert created["response"]["metadata"] == {REQUEST_METADATA_KEY: "relay_3"}
 
 
 def test_items_keep_their_place_in_their_response() -> None:
-    encoder = ServerEvents({})
+    encoder = ServerEventEncoder({})
     items = [Item(f"item_{n}", "message", "assistant") for n in range(2)]
     places = [encoder.encode(ev.OutputItemAdded("resp_1", item))[0]["output_index"] for item in items]
     places += [encoder.encode(ev.OutputAudioDone("resp_1", item.id, 0))[0]["output_index"] for item in items]
@@ -86,14 +86,14 @@ def test_items_keep_their_place_in_their_response() -> None:
     [ev.UpstreamOpened(), ev.UpstreamBackpressure(1), ev.IgnoredUpstreamEvent("x"), ev.MalformedUpstreamMessage("y")],
 )
 def test_what_is_no_message_is_none(event: ev.UpstreamEvent) -> None:
-    assert ServerEvents({}).encode(event) == []
+    assert ServerEventEncoder({}).encode(event) == []
 
 
 @given(st.binary(max_size=30))
 @settings(max_examples=20)
 def test_appended_audio_is_read(pcm: bytes) -> None:
-    frame = orjson.loads(APPEND % pybase64.b64encode(pcm))
-    assert append_of(frame) == pcm
-    assert append_of({"type": "input_audio_buffer.append", "audio": "ä"}) is None
-    assert append_of({"type": "input_audio_buffer.append"}) is None
-    assert append_of({"type": "response.create"}) is None
+    frame = orjson.loads(APPEND_TEMPLATE % pybase64.b64encode(pcm))
+    assert decode_append(frame) == pcm
+    assert decode_append({"type": "input_audio_buffer.append", "audio": "ä"}) is None
+    assert decode_append({"type": "input_audio_buffer.append"}) is None
+    assert decode_append({"type": "response.create"}) is None

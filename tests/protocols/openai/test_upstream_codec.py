@@ -14,9 +14,15 @@ from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
 from audio.formats import PCM16_24K, AudioFormat
-from relay.protocols.openai.audio_events import APPEND, MAX_ID_CHARS, decode_audio
-from relay.protocols.openai.server_events import MAX_OUTPUT_ITEMS, MAX_TEXT_CHARS, READERS, REQUEST_KEY, UNUSED
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.audio_events import APPEND_TEMPLATE, MAX_ID_CHARS, decode_audio
+from relay.protocols.openai.server_events import (
+    DECODERS,
+    MAX_OUTPUT_ITEMS,
+    MAX_TEXT_CHARS,
+    REQUEST_METADATA_KEY,
+    UNUSED_EVENT_TYPES,
+)
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import Item, SessionConfig, ToolSpec, TurnDetection, Usage
 from relay.session.device import commands as cmd
@@ -30,7 +36,7 @@ Obj = dict[str, Any]
 
 def encoded(command: cmd.UpstreamCommand) -> Obj:
     """A command as it goes out, held against OpenAI's types: strictly, and without a key that they do not have."""
-    frame = RealtimeCodec().encode(command)
+    frame = OpenAIUpstreamCodec().encode(command)
     event = CLIENT_EVENT.validate_json(frame, strict=True)
     assert list(unknown_keys(event)) == []
     decoded: Obj = json.loads(frame)
@@ -48,7 +54,7 @@ def unknown_keys(value: object, path: str = "") -> Iterator[str]:
 
 
 def decoded(event: object) -> ev.UpstreamEvent | AudioDelta:
-    return RealtimeCodec().decode(json.dumps(event).encode())
+    return OpenAIUpstreamCodec().decode(json.dumps(event).encode())
 
 
 # -- encoding ---------------------------------------------------------------------------------------------------------
@@ -175,14 +181,18 @@ def test_example_sentences_go_only_to_an_engine_that_learns_from_them() -> None:
         ),
         (
             cmd.CreateResponse("relay_1"),
-            {"type": "response.create", "event_id": "relay_1", "response": {"metadata": {REQUEST_KEY: "relay_1"}}},
+            {
+                "type": "response.create",
+                "event_id": "relay_1",
+                "response": {"metadata": {REQUEST_METADATA_KEY: "relay_1"}},
+            },
         ),
         (
             cmd.CreateResponse("relay_1", allow_tools=False),
             {
                 "type": "response.create",
                 "event_id": "relay_1",
-                "response": {"metadata": {REQUEST_KEY: "relay_1"}, "tool_choice": "none"},
+                "response": {"metadata": {REQUEST_METADATA_KEY: "relay_1"}, "tool_choice": "none"},
             },
         ),
         (
@@ -203,7 +213,7 @@ def test_no_command_to_the_upstream_is_missing_here() -> None:
 
 
 def test_audio_is_an_append() -> None:
-    event = CLIENT_EVENT.validate_json(APPEND % base64.b64encode(b"\x01\x02\x03"), strict=True)
+    event = CLIENT_EVENT.validate_json(APPEND_TEMPLATE % base64.b64encode(b"\x01\x02\x03"), strict=True)
     assert event.type == "input_audio_buffer.append"
     assert decode_audio(event.audio.encode()) == b"\x01\x02\x03"
 
@@ -294,7 +304,7 @@ def test_the_end_of_a_response_with_all_that_the_session_needs() -> None:
             "response": {
                 "id": "resp_1",
                 "status": "completed",
-                "metadata": {REQUEST_KEY: "relay_7"},
+                "metadata": {REQUEST_METADATA_KEY: "relay_7"},
                 "output": [
                     {
                         "id": "item_1",
@@ -394,7 +404,7 @@ def test_a_session_says_what_engine_it_is() -> None:
 def test_numbers_beyond_all_measure_are_cut_so_that_sums_and_json_hold_them() -> None:
     usage = b'{"input_tokens":1e308,"output_tokens":-5,"total_tokens":18446744073709551615}'
     frame = b'{"type":"response.done","response":{"id":"r","usage":' + usage + b"}}"
-    event = RealtimeCodec().decode(frame)
+    event = OpenAIUpstreamCodec().decode(frame)
     assert isinstance(event, ev.ResponseDone)
     assert event.usage == Usage(input_tokens=2**53 - 1, total_tokens=2**53 - 1)
 
@@ -446,7 +456,7 @@ def test_numbers_beyond_all_measure_are_cut_so_that_sums_and_json_hold_them() ->
     ids=lambda frame: frame[:60].decode(errors="replace") or "empty",
 )
 def test_what_is_no_event_is_malformed(frame: bytes) -> None:
-    event = RealtimeCodec().decode(frame)
+    event = OpenAIUpstreamCodec().decode(frame)
     assert isinstance(event, ev.MalformedUpstreamMessage | ev.IgnoredUpstreamEvent), event
     assert isinstance(event, ev.MalformedUpstreamMessage) or event.type == "None"
     assert len(getattr(event, "what", "")) <= 200
@@ -490,7 +500,7 @@ def test_a_response_with_more_items_than_any_has_is_cut() -> None:
 
 
 def test_words_beyond_the_bound_are_left_out() -> None:
-    codec = RealtimeCodec()
+    codec = OpenAIUpstreamCodec()
     for n_chars, n_kept in ((10, 10), (MAX_TEXT_CHARS + 10, MAX_TEXT_CHARS)):
         delta = '{"type":"response.output_audio_transcript.delta","event_id":"e","response_id":"r","item_id":"i",'
         event = codec.decode(f'{delta}"content_index":0,"delta":"{"x" * n_chars}"}}'.encode())
@@ -503,7 +513,7 @@ def test_words_beyond_the_bound_are_left_out() -> None:
 
 
 def test_of_two_equal_keys_the_last_one_counts_as_in_any_json_reader() -> None:
-    event = RealtimeCodec().decode(b'{"type":"error","type":"session.updated"}')
+    event = OpenAIUpstreamCodec().decode(b'{"type":"error","type":"session.updated"}')
     assert event == ev.SessionUpdated()
 
 
@@ -548,13 +558,13 @@ def test_no_mutation_of_an_event_gets_past_the_decoder_as_an_exception(data: st.
     if data.draw(st.booleans()):
         cut = data.draw(st.integers(0, len(frame)))
         frame = frame[:cut] + data.draw(st.binary(max_size=4)) + frame[cut + data.draw(st.integers(0, 4)) :]
-    well_typed(RealtimeCodec().decode(frame))
+    well_typed(OpenAIUpstreamCodec().decode(frame))
 
 
 @given(st.binary(max_size=200))
 @settings(max_examples=100, deadline=None)
 def test_no_bytes_get_past_the_decoder_as_an_exception(frame: bytes) -> None:
-    assert isinstance(RealtimeCodec().decode(frame), ev.MalformedUpstreamMessage | ev.IgnoredUpstreamEvent)
+    assert isinstance(OpenAIUpstreamCodec().decode(frame), ev.MalformedUpstreamMessage | ev.IgnoredUpstreamEvent)
 
 
 def well_typed(event: ev.UpstreamEvent | AudioDelta) -> None:
@@ -574,5 +584,5 @@ def test_every_event_of_the_protocol_is_either_read_or_known_to_be_of_no_use() -
 
     union = get_args(RealtimeServerEvent)[0] if get_args(RealtimeServerEvent) else RealtimeServerEvent
     types = {get_args(member.model_fields["type"].annotation)[0] for member in get_args(union)}
-    assert types == READERS.keys() | UNUSED
-    assert not READERS.keys() & UNUSED
+    assert types == DECODERS.keys() | UNUSED_EVENT_TYPES
+    assert not DECODERS.keys() & UNUSED_EVENT_TYPES

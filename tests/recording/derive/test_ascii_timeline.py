@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from relay.recording.derive.ascii_timeline import draw
-from relay.recording.derive.timeline_builder import listen
+from relay.recording.derive.ascii_timeline import render
+from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.derive.tracks import transcript
 from relay.recording.store.reader import Recording
 from relay.session.device import events as ev
@@ -11,7 +11,7 @@ from tests.support.scripted_recordings import conversation, make_recording
 
 
 def test_who_spoke_when_what_was_called_and_how_long_it_took(tmp_path: Path) -> None:
-    lines = list(draw(listen(Recording(make_recording(tmp_path))).timeline, 100))
+    lines = list(render(build_timeline(Recording(make_recording(tmp_path))).timeline, 100))
     text = "\n".join(lines)
     you, relay, tools = (next(line for line in lines if line.startswith(who)) for who in ("you", "relay", "tools"))
     assert you.index("█") == 8 + 6
@@ -27,7 +27,7 @@ def test_who_spoke_when_what_was_called_and_how_long_it_took(tmp_path: Path) -> 
 
 def test_nothing_that_a_terminal_would_interpret_gets_through(tmp_path: Path) -> None:
     events = [*conversation()[:-1], (3.9, ev.UserTranscript("item_v", "\x1b[2J\x07bye", True))]
-    told = "".join(draw(listen(Recording(make_recording(tmp_path, events))).timeline))
+    told = "".join(render(build_timeline(Recording(make_recording(tmp_path, events))).timeline))
     assert "\x1b" not in told
     assert "bye" in told
 
@@ -35,6 +35,6 @@ def test_nothing_that_a_terminal_would_interpret_gets_through(tmp_path: Path) ->
 def test_a_cue_holds_no_markup_of_its_own(tmp_path: Path) -> None:
     forged = "a <b>\n\n00:00.000 --> 00:09.000\r\r<v Assistant>no\u2028\u2028 & \x1b[2J\x9b"
     events = [*conversation()[:-1], (3.9, ev.UserTranscript("item_v", forged, True))]
-    told = transcript(listen(Recording(make_recording(tmp_path, events))).timeline)
+    told = transcript(build_timeline(Recording(make_recording(tmp_path, events))).timeline)
     assert "<v User>a &lt;b&gt; 00:00.000 --&gt; 00:09.000 &lt;v Assistant&gt;no &amp; \\x1b[2J\\x9b\n" in told
     assert told.count("-->") == told.count("<v ") == 3

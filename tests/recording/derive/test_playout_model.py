@@ -2,7 +2,7 @@
 
 from audio.formats import AudioFormat
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.format.lines import Line, OutputAudio, SpeechAudio
+from relay.recording.format.lines import JournalRecord, OutputAudioRecord, TtsAudioRecord
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from tests.support.scripted_recordings import tone
@@ -11,20 +11,22 @@ MODEL = AudioFormat("pcm16", 24_000)
 WIDE = AudioFormat("pcm16", 48_000)
 
 
-def audio(item_id: str, *, discarded: bool = False) -> OutputAudio:
-    return OutputAudio(1.0, 4, "resp_1", item_id, 0, discarded)
+def audio(item_id: str, *, discarded: bool = False) -> OutputAudioRecord:
+    return OutputAudioRecord(1.0, 4, "resp_1", item_id, 0, discarded)
 
 
-def played(*steps: tuple[Line, bytes] | cmd.Command, options: DeviceOptions | None = None) -> ReconstructedPlayout:
+def played(
+    *steps: tuple[JournalRecord, bytes] | cmd.Command, options: DeviceOptions | None = None
+) -> ReconstructedPlayout:
     playout = ReconstructedPlayout(options or DeviceOptions(MODEL, MODEL))
     for step in steps:
         line, samples = step if isinstance(step, tuple) else (audio("", discarded=True), b"")
-        playout.follow(line, samples, () if isinstance(step, tuple) else (step,))
+        playout.apply(line, samples, () if isinstance(step, tuple) else (step,))
     return playout
 
 
 def taken(playout: ReconstructedPlayout, n_bytes: int = 1 << 20) -> list[tuple[str, bytes]]:
-    return [(item_id, bytes(samples)) for item_id, samples in playout.take(n_bytes)]
+    return [(item_id, bytes(samples)) for item_id, samples in playout.read(n_bytes)]
 
 
 def test_audio_comes_in_order_and_in_the_bytes_that_are_asked_for() -> None:
@@ -40,16 +42,16 @@ def test_discarded_audio_is_not_sent() -> None:
 
 def test_what_was_cleared_is_not_sent() -> None:
     playout = played(cmd.SendAudioStart("a", 0), (audio("a"), b"1234"), cmd.ClearPlayout(), cmd.SendAudioStart("b", 0))
-    playout.follow(audio("b"), b"5678", ())
+    playout.apply(audio("b"), b"5678", ())
     assert taken(playout) == [("b", b"5678")]
 
 
 def test_a_voice_speaks_the_part_that_is_playing() -> None:
-    speech = SpeechAudio(1.0, 4, "context_1")
+    speech = TtsAudioRecord(1.0, 4, "context_1")
     playout = played(
         cmd.SendAudioStart("a", 0), (speech, b"1234"), cmd.SendAudioEnd("a", 0, 0), cmd.SendAudioStart("b", 0)
     )
-    playout.follow(speech, b"5678", ())
+    playout.apply(speech, b"5678", ())
     assert taken(playout) == [("a", b"1234"), ("b", b"5678")]
 
 

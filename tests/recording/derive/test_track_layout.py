@@ -1,14 +1,14 @@
 """Where sound lies in time: bursts are laid where they were spoken, pauses are pauses, cuts end what was heard."""
 
 from audio.formats import AudioFormat
-from relay.recording.derive.track_layout import Clip, place_clips, place_input
+from relay.recording.derive.track_layout import PlayedClip, layout_input, layout_playback
 
 TEN = AudioFormat("pcm16", 8000)  # 16 bytes a ms
 CHUNK = 20 * 16
 
 
 def starts(chunks: list[tuple[float, int]]) -> list[tuple[float, int]]:
-    return [(round(run.start_s, 3), run.n_bytes) for run in place_input(chunks, TEN).runs]
+    return [(round(run.start_s, 3), run.n_bytes) for run in layout_input(chunks, TEN).segments]
 
 
 def test_sound_in_time_is_one_run() -> None:
@@ -29,24 +29,26 @@ def test_a_file_sent_at_once_begins_where_it_can() -> None:
     assert starts([(1.0, CHUNK)] * 500) == [(0.0, 500 * CHUNK)]
 
 
-def spans(*clips: Clip) -> dict[str, tuple[float, float]]:
-    return {item: (round(start_s, 3), round(end_s, 3)) for item, (start_s, end_s) in place_clips(clips, TEN)[1].items()}
+def spans(*clips: PlayedClip) -> dict[str, tuple[float, float]]:
+    return {
+        item: (round(start_s, 3), round(end_s, 3)) for item, (start_s, end_s) in layout_playback(clips, TEN)[1].items()
+    }
 
 
 def test_clips_follow_each_other_and_end_where_they_were_cut() -> None:
-    one = Clip("a", pieces=[(1.0, 0, 16_000), (1.0, 16_000, 16_000)])
-    other = Clip("b", pieces=[(1.5, 32_000, 16_000)], cut_ms=400)
-    unheard = Clip("c", pieces=[(1.6, 48_000, 16_000)], cut_ms=0)
+    one = PlayedClip("a", chunks=[(1.0, 0, 16_000), (1.0, 16_000, 16_000)])
+    other = PlayedClip("b", chunks=[(1.5, 32_000, 16_000)], cut_ms=400)
+    unheard = PlayedClip("c", chunks=[(1.6, 48_000, 16_000)], cut_ms=0)
     assert spans(one, other, unheard) == {"a": (1.1, 3.1), "b": (3.1, 3.5), "c": (3.5, 3.5)}
 
 
 def test_what_the_client_says_of_its_playback_wins_over_the_guess() -> None:
-    clip = Clip("a", pieces=[(1.0, 0, 16_000)])
+    clip = PlayedClip("a", chunks=[(1.0, 0, 16_000)])
     clip.acknowledged(1.65, 300)
     clip.acknowledged(1.80, 500)
     assert spans(clip) == {"a": (1.3, 2.3)}
 
 
 def test_sound_that_came_too_late_leaves_a_hole() -> None:
-    runs, _ = place_clips([Clip("a", pieces=[(1.0, 0, 1600), (2.0, 1600, 1600)])], TEN)
-    assert [round(run.start_s, 3) for run in runs.runs] == [1.1, 2.0]
+    runs, _ = layout_playback([PlayedClip("a", chunks=[(1.0, 0, 1600), (2.0, 1600, 1600)])], TEN)
+    assert [round(run.start_s, 3) for run in runs.segments] == [1.1, 2.0]

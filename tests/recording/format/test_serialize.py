@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMA, PCMU, AudioFormat
-from audio.framing import Chunk
-from relay.recording.format.serialize import from_json, plain, to_json
+from audio.framing import BytesLike
+from relay.recording.format.serialize import encode_value, from_json, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS
 from relay.session.common.model import DeviceOptions, Item, SentAudio, SessionConfig
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime import events as rt
 
-KINDS = sorted((row.kind for row in (*EVENTS, *COMMANDS)), key=lambda kind: kind.__name__)
-TAGS = {row.kind: row.tag for row in (*EVENTS, *COMMANDS)}
+KINDS = sorted((row.python_type for row in (*EVENTS, *COMMANDS)), key=lambda kind: kind.__name__)
+TAGS = {row.python_type: row.tag for row in (*EVENTS, *COMMANDS)}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
@@ -32,7 +32,7 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
     """Any value of a field's type."""
     if hint is Any:
         return JSON
-    if hint == Chunk:
+    if hint == BytesLike:
         return st.text(max_size=20).map(str.encode)
     if hint is AudioFormat:
         return st.sampled_from([PCM16_16K, PCM16_24K, PCMU, PCMA])
@@ -86,10 +86,10 @@ def test_a_line_is_readable_by_itself() -> None:
 
 
 @pytest.mark.parametrize("chunk", [b"{\xc3\xa9}", bytearray(b"{\xc3\xa9}"), memoryview(b"x{\xc3\xa9}x")[1:5]])
-def test_an_event_in_any_kind_of_buffer_is_text(chunk: Chunk) -> None:
-    obj = to_json(rt.PassDown(chunk))
+def test_an_event_in_any_kind_of_buffer_is_text(chunk: BytesLike) -> None:
+    obj = to_json(rt.ForwardToClient(chunk))
     assert obj == {"t": "forward_to_client", "frame": "{é}"}
-    assert from_json(obj) == rt.PassDown("{é}".encode())
+    assert from_json(obj) == rt.ForwardToClient("{é}".encode())
 
 
 def test_fields_with_a_default_may_be_left_out() -> None:
@@ -151,7 +151,7 @@ def test_no_line_raises_anything_but_a_value_error(kind: type, fields: dict[str,
 
 def test_what_is_none_by_default_is_not_stored() -> None:
     limits = {"max_output_tokens": 100, "effort": "low"}
-    assert not limits.keys() & plain(SessionConfig()).keys()
-    limited = plain(SessionConfig(max_output_tokens=100, effort="low"))
+    assert not limits.keys() & encode_value(SessionConfig()).keys()
+    limited = encode_value(SessionConfig(max_output_tokens=100, effort="low"))
     assert {name: limited[name] for name in limits} == limits
-    assert plain(DeviceOptions(max_ahead_ms=None))["max_ahead_ms"] is None  # not the default
+    assert encode_value(DeviceOptions(max_ahead_ms=None))["max_ahead_ms"] is None  # not the default

@@ -9,8 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from audio.framing import Chunk
-from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, Row
+from audio.framing import BytesLike
+from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, StoredType
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime import events as rt
@@ -18,9 +18,9 @@ from relay.session.realtime import events as rt
 STORED_NAMES = Path(__file__).parent / "stored_names.json"
 TABLES = {"events": EVENTS, "commands": COMMANDS, "values": VALUES}
 ROWS = (*EVENTS, *COMMANDS, *VALUES)
-NOT_STORED = {rt.ClientSaid: {"n_members"}}
+NOT_STORED = {rt.RealtimeClientEvent: {"n_members"}}
 SCALARS = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
-TAGS = {row.kind: row.tag for row in ROWS}
+TAGS = {row.python_type: row.tag for row in ROWS}
 
 
 def defaults_of(kind: Any) -> set[str]:
@@ -34,7 +34,7 @@ def described(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint in TAGS:
         return TAGS[hint]
-    if hint == Chunk:
+    if hint == BytesLike:
         return "text"
     if origin is Literal:
         return " | ".join(arguments)
@@ -50,8 +50,8 @@ def vocabulary() -> dict[str, dict[str, dict[str, str]]]:
     return {name: {row.tag: described_row(row) for row in rows} for name, rows in TABLES.items()}
 
 
-def described_row(row: Row) -> dict[str, str]:
-    hints, defaults = get_type_hints(row.kind), defaults_of(row.kind)
+def described_row(row: StoredType) -> dict[str, str]:
+    hints, defaults = get_type_hints(row.python_type), defaults_of(row.python_type)
     return {
         stored: described(hints[name]) + ("" if name in defaults else "; required")
         for name, stored in row.fields.items()
@@ -64,13 +64,13 @@ def test_stored_names_are_those_that_recordings_hold() -> None:
 
 
 def test_every_event_and_command_has_a_tag() -> None:
-    assert {row.kind for row in EVENTS} == {*get_args(ev.Event), *get_args(rt.RealtimeEvent)}
-    assert {row.kind for row in COMMANDS} == {*get_args(cmd.Command), *get_args(rt.RealtimeCommand)}
+    assert {row.python_type for row in EVENTS} == {*get_args(ev.Event), *get_args(rt.RealtimeEvent)}
+    assert {row.python_type for row in COMMANDS} == {*get_args(cmd.Command), *get_args(rt.RealtimeCommand)}
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.tag)
-def test_every_field_is_stored_under_a_name_of_its_own(row: Row) -> None:
-    names = set(get_type_hints(row.kind)) - NOT_STORED.get(row.kind, set())
+def test_every_field_is_stored_under_a_name_of_its_own(row: StoredType) -> None:
+    names = set(get_type_hints(row.python_type)) - NOT_STORED.get(row.python_type, set())
     assert set(row.fields) == names
     assert len(set(row.fields.values())) == len(names)
     assert "t" not in row.fields.values()  # which is the tag
@@ -78,4 +78,4 @@ def test_every_field_is_stored_under_a_name_of_its_own(row: Row) -> None:
 
 def test_no_tag_stands_for_two() -> None:
     assert len({row.tag for row in ROWS}) == len(ROWS)
-    assert len({row.kind for row in ROWS}) == len(ROWS)
+    assert len({row.python_type for row in ROWS}) == len(ROWS)

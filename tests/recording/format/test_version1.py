@@ -7,19 +7,27 @@ from typing import Any
 import pytest
 
 from audio.formats import AudioFormat
-from relay.recording.format.lines import Frame, Happened, InputAudio, Line, OutputAudio, Sent, SpeechAudio
+from relay.recording.format.lines import (
+    AudioEnvelope,
+    EventRecord,
+    InputAudioRecord,
+    JournalRecord,
+    OutputAudioRecord,
+    SentAudioRecord,
+    TtsAudioRecord,
+)
 from relay.recording.format.serialize import to_json
 from relay.recording.format.version1 import FORMAT_1
-from relay.recording.store.reader import read_line
+from relay.recording.store.reader import decode_line
 from relay.session.common.limits import SessionLimits
 from relay.session.common.model import (
     Alignment,
-    SentAudio,
     DeviceOptions,
     Item,
+    SentAudio,
     SessionConfig,
-    TtsOptions,
     ToolSpec,
+    TtsOptions,
     TurnDetection,
     Usage,
 )
@@ -45,66 +53,66 @@ STARTED = ev.OutputAudioStarted("r", "i", 0)
 BODY = {"type": "response.create"}
 
 
-def read(line: dict[str, Any]) -> list[Line]:
-    return read_line(json.dumps({"now": 1.5} | line).encode(), 1)
+def read(line: dict[str, Any]) -> list[JournalRecord]:
+    return decode_line(json.dumps({"now": 1.5} | line).encode(), 1)
 
 
-def started(*commands: Any) -> Happened:
-    return Happened(1.5, STARTED, tuple(map(to_json, commands)))
+def started(*commands: Any) -> EventRecord:
+    return EventRecord(1.5, STARTED, tuple(map(to_json, commands)))
 
 
 OUT = {"out": 2, "item": "i", "response": "r", "part": 0}
 START = {"t": "PlayStart", "item_id": "i", "content_index": 0}
-TRANSLATED: list[tuple[dict[str, Any], list[Line]]] = [
-    ({"in": 640}, [InputAudio(1.5, 640)]),
-    ({"in": 640, "do": []}, [InputAudio(1.5, 640)]),
-    ({"in": 640, "do": [EARLY]}, [InputAudio(1.5, 640)]),  # silence in its place
-    (OUT, [OutputAudio(1.5, 2, "r", "i", 0)]),
-    (OUT | {"do": []}, [OutputAudio(1.5, 2, "r", "i", 0, discarded=True)]),
-    (OUT | {"do": [START, "="]}, [started(cmd.SendAudioStart("i", 0)), OutputAudio(1.5, 2, "r", "i", 0)]),
-    ({"voice": 2, "context": "c", "do": [AUDIO]}, [SpeechAudio(1.5, 2, "c")]),
-    ({"voice": 2, "context": "c"}, [SpeechAudio(1.5, 2, "c", discarded=True)]),
+TRANSLATED: list[tuple[dict[str, Any], list[JournalRecord]]] = [
+    ({"in": 640}, [InputAudioRecord(1.5, 640)]),
+    ({"in": 640, "do": []}, [InputAudioRecord(1.5, 640)]),
+    ({"in": 640, "do": [EARLY]}, [InputAudioRecord(1.5, 640)]),  # silence in its place
+    (OUT, [OutputAudioRecord(1.5, 2, "r", "i", 0)]),
+    (OUT | {"do": []}, [OutputAudioRecord(1.5, 2, "r", "i", 0, discarded=True)]),
+    (OUT | {"do": [START, "="]}, [started(cmd.SendAudioStart("i", 0)), OutputAudioRecord(1.5, 2, "r", "i", 0)]),
+    ({"voice": 2, "context": "c", "do": [AUDIO]}, [TtsAudioRecord(1.5, 2, "c")]),
+    ({"voice": 2, "context": "c"}, [TtsAudioRecord(1.5, 2, "c", discarded=True)]),
     (
         {"voice": 2, "context": "c", "chars": ["x"], "starts": [0], "lengths": [5], "do": [START, AUDIO]},
-        [SpeechAudio(1.5, 2, "c", Alignment(("x",), (0,), (5,)), do=(to_json(cmd.SendAudioStart("i", 0)),))],
+        [TtsAudioRecord(1.5, 2, "c", Alignment(("x",), (0,), (5,)), stored_commands=(to_json(cmd.SendAudioStart("i", 0)),))],
     ),
     (
         {"voice": 2, "context": "c", "do": [{"t": "CloseVoice"}]},
         [
-            SpeechAudio(1.5, 2, "c", discarded=True),
-            Happened(1.5, ev.TtsAudio("c", 2), (to_json(cmd.DisconnectTts()),)),
+            TtsAudioRecord(1.5, 2, "c", discarded=True),
+            EventRecord(1.5, ev.TtsAudio("c", 2), (to_json(cmd.DisconnectTts()),)),
         ],
     ),
     (
         {"event": {"t": "SessionUpdated", "silence_ms": None}, "do": [{"t": "TellSpeech", "started": True}, EARLY]},
-        [Happened(1.5, ev.SessionUpdated(), (to_json(cmd.SendSpeechState(True)),))],
+        [EventRecord(1.5, ev.SessionUpdated(), (to_json(cmd.SendSpeechState(True)),))],
     ),
-    ({"event": {"t": "Tick"}, "raised": "KeyError: 'x'"}, [Happened(1.5, ev.DeadlineReached(), None, "KeyError: 'x'")]),
-    ({"event": AUDIO | {"raw": "AAA="}, "raised": "KeyError"}, [Happened(1.5, STARTED, None, "KeyError")]),
-    ({"event": EARLY | {"raw": "AAA="}, "raised": "KeyError"}, [Happened(1.5, ev.DeadlineReached(), None, "KeyError")]),
+    ({"event": {"t": "Tick"}, "raised": "KeyError: 'x'"}, [EventRecord(1.5, ev.DeadlineReached(), None, "KeyError: 'x'")]),
+    ({"event": AUDIO | {"raw": "AAA="}, "raised": "KeyError"}, [EventRecord(1.5, STARTED, None, "KeyError")]),
+    ({"event": EARLY | {"raw": "AAA="}, "raised": "KeyError"}, [EventRecord(1.5, ev.DeadlineReached(), None, "KeyError")]),
     ({"event": AUDIO | {"raw": "A"}, "do": ["="]}, []),  # no base64: nobody could hear it
     (
         {"event": {"t": "VoiceSpoke", "context_id": "c", "n_bytes": 2, "raw": "AAA=", "alignment": None}},
-        [Happened(1.5, ev.TtsAudio("c", 2))],
+        [EventRecord(1.5, ev.TtsAudio("c", 2))],
     ),
     (
         {"words": "Hi.", "item": "i", "response": "r", "part": 0, "spoken": True},
-        [Happened(1.5, ev.TextDelta("r", "i", 0, "Hi.", True), (to_json(cmd.SendTextDelta("Hi.")),))],
+        [EventRecord(1.5, ev.TextDelta("r", "i", 0, "Hi.", True), (to_json(cmd.SendTextDelta("Hi.")),))],
     ),
-    ({"sent": 2, "crc": 7, "kept": True}, [Sent(1.5, 2, 7, True)]),
-    ({"up": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",))]),
-    ({"up": BODY, "do": []}, [Happened(1.5, rt.ClientSaid(BODY), ())]),
+    ({"sent": 2, "crc": 7, "kept": True}, [SentAudioRecord(1.5, 2, 7, True)]),
+    ({"up": BODY}, [EventRecord(1.5, rt.RealtimeClientEvent(BODY), ("=",))]),
+    ({"up": BODY, "do": []}, [EventRecord(1.5, rt.RealtimeClientEvent(BODY), ())]),
     (
         {"down": "{}", "read": True, "do": [{"t": "TellClient", "body": BODY}, {"t": "PassDown", "crc": 7}]},
-        [Happened(1.5, rt.UpstreamSaid(b"{}", {}), (to_json(rt.TellClient(BODY)),))],
+        [EventRecord(1.5, rt.RealtimeServerEvent(b"{}", {}), (to_json(rt.SendToClient(BODY)),))],
     ),
-    ({"in": 2, "head": "<", "tail": ">"}, [InputAudio(1.5, 2, Frame("<", ">"))]),
-    ({"in": 2, "said": BODY}, [Happened(1.5, rt.ClientSaid(BODY), ("=",), None, 2)]),
-    ({"out": 2, "head": "<", "tail": ">", "read": True}, [OutputAudio(1.5, 2, frame=Frame("<", ">"))]),
+    ({"in": 2, "head": "<", "tail": ">"}, [InputAudioRecord(1.5, 2, AudioEnvelope("<", ">"))]),
+    ({"in": 2, "said": BODY}, [EventRecord(1.5, rt.RealtimeClientEvent(BODY), ("=",), None, 2)]),
+    ({"out": 2, "head": "<", "tail": ">", "read": True}, [OutputAudioRecord(1.5, 2, envelope=AudioEnvelope("<", ">"))]),
     (
         {"out": 2, "head": "<", "tail": ">", "do": [{"t": "TellClient", "body": {
             "type": "response.output_audio.delta", "delta": "800 characters, CRC-32 7"}}]},
-        [OutputAudio(1.5, 2, frame=Frame("<", ">"))],
+        [OutputAudioRecord(1.5, 2, envelope=AudioEnvelope("<", ">"))],
     ),
 ]  # fmt: skip
 
@@ -112,7 +120,7 @@ TRANSLATED: list[tuple[dict[str, Any], list[Line]]] = [
 @pytest.mark.parametrize(
     ("line", "lines"), TRANSLATED, ids=lambda one: json.dumps(one) if isinstance(one, dict) else ""
 )
-def test_a_line_of_format_1_is_read_in_the_terms_of_format_2(line: dict[str, Any], lines: list[Line]) -> None:
+def test_a_line_of_format_1_is_read_in_the_terms_of_format_2(line: dict[str, Any], lines: list[JournalRecord]) -> None:
     assert read(line) == lines
 
 
@@ -143,7 +151,7 @@ def refusal(kind: str, fields: list[str]) -> str:
     obj = dict.fromkeys(fields)
     try:
         if kind in VALUE_CLASSES:
-            FORMAT_1.build(VALUE_CLASSES[kind], obj)
+            FORMAT_1.decode_value(VALUE_CLASSES[kind], obj)
         else:
             FORMAT_1.from_json({"t": kind} | obj)
     except ValueError as error:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.recording.redact.rules import GONE, redaction
+from relay.recording.redact.rules import PLACEHOLDER, parse_redaction
 from tests.support.doubling import assert_linear
 
 PLAIN_E_MAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
@@ -14,16 +14,16 @@ PLAIN_NUMBER = re.compile(r"\+?\d(?:[ ./()-]?\d){6,}")
 
 
 def tidied(text: str) -> str:
-    told: str = redaction((), (), ()).tidy(text, content=True)
+    told: str = parse_redaction((), (), ()).redact(text, is_content=True)
     return told
 
 
 @pytest.mark.parametrize(
     ("text", "left"),
     [
-        ("write to ann.b+c@example.co.uk, soon", f"write to {GONE}, soon"),
-        ("a@b.c+d@e.f", GONE * 2),
-        ("x@y and +49 30 123-4567.", f"x@y and {GONE}."),
+        ("write to ann.b+c@example.co.uk, soon", f"write to {PLACEHOLDER}, soon"),
+        ("a@b.c+d@e.f", PLACEHOLDER * 2),
+        ("x@y and +49 30 123-4567.", f"x@y and {PLACEHOLDER}."),
         ("@example.com a@ a@b", "@example.com a@ a@b"),
     ],
 )
@@ -37,17 +37,17 @@ WORDS = st.lists(st.sampled_from(["a", "@", ".", "-", "+", " ", "1", "é", "b.c"
 @given(WORDS)
 def test_it_finds_what_the_plain_expressions_find(words: list[str]) -> None:
     text = "".join(words)
-    assert tidied(text) == PLAIN_NUMBER.sub(GONE, PLAIN_E_MAIL.sub(GONE, text))
+    assert tidied(text) == PLAIN_NUMBER.sub(PLACEHOLDER, PLAIN_E_MAIL.sub(PLACEHOLDER, text))
 
 
 @given(st.lists(WORDS.map("".join), max_size=6))
 def test_pieces_lose_what_the_whole_loses(pieces: list[str]) -> None:
-    wanted = redaction((), ["[0-9]+ "], ())
-    left = wanted.pieces(pieces)
+    wanted = parse_redaction((), ["[0-9]+ "], ())
+    left = wanted.redact_split_text(pieces)
     assert len(left) == len(pieces)
-    cuts = sorted(span for finder in wanted.patterns.values() for span in finder.spans("".join(pieces)))
+    cuts = sorted(span for finder in wanted.patterns.values() for span in finder.find_spans("".join(pieces)))
     gone = {place for start, end in cuts for place in range(start, end)}
-    assert "".join(left).replace(GONE, "") == "".join(
+    assert "".join(left).replace(PLACEHOLDER, "") == "".join(
         char for place, char in enumerate("".join(pieces)) if place not in gone
     )
 
@@ -60,6 +60,6 @@ def test_a_long_text_takes_time_by_its_length(unit: str) -> None:
 @pytest.mark.parametrize("unit", ["a@b.c ", "a", "1234567 "])
 def test_so_do_many_pieces(unit: str) -> None:
     def take(n_chars: int) -> None:
-        redaction((), (), ()).pieces(list((unit * n_chars)[:n_chars]))
+        parse_redaction((), (), ()).redact_split_text(list((unit * n_chars)[:n_chars]))
 
     assert_linear(take, 8_000)

@@ -5,30 +5,30 @@ from pathlib import Path
 import pytest
 
 from relay.client.connection import TalkError
-from relay.recording.replay.against import run
-from relay.recording.replay.as_upstream import RecordedUpstream
+from relay.recording.replay.against import replay_against
+from relay.recording.replay.as_upstream import ReplayServer
 from relay.recording.replay.comparison import Comparison
 from relay.recording.store.layout import RecordingError
 from relay.session.common.model import Item
 from relay.session.device import events as ev
-from tests.support.scripted_recordings import Event, make_recording, microphone, voice
+from tests.support.scripted_recordings import TimedInput, make_recording, microphone_audio, model_audio
 
 
 async def against_itself(folder: Path, tmp_path: Path, speed: float = 8.0) -> Comparison:
-    async with RecordedUpstream(folder, 0, None, lambda _: None) as upstream:
-        return await run(folder, upstream.url, speed, tmp_path)
+    async with ReplayServer(folder, 0, None, lambda _: None) as upstream:
+        return await replay_against(folder, upstream.url, speed, tmp_path)
 
 
-def story(end: ev.Event) -> list[Event]:
+def story(end: ev.Event) -> list[TimedInput]:
     """A turn that is answered; its words come late. A second one, in the middle of which `end` happens."""
     return sorted(
         [
             (0.0, ev.UpstreamOpened()), (0.1, ev.SessionCreated()), (0.2, ev.SessionUpdated(500)),
-            *((0.3 + n / 10, microphone(100)) for n in range(40)),
+            *((0.3 + n / 10, microphone_audio(100)) for n in range(40)),
             (0.6, ev.SpeechStarted("item_u", 200)), (1.2, ev.SpeechStopped("item_u", 800)),
             (1.2, ev.InputCommitted("item_u")), (1.3, ev.ResponseCreated("resp_1")),
             (1.3, ev.ItemAdded(Item("item_a", "message", "assistant"))),
-            (1.4, ev.TextDelta("resp_1", "item_a", 0, "Once.", True)), (1.4, voice(300)),
+            (1.4, ev.TextDelta("resp_1", "item_a", 0, "Once.", True)), (1.4, model_audio(300)),
             (1.4, ev.TextDone("resp_1", "item_a", 0, "Once.", True)), (1.5, ev.ResponseDone("resp_1", "completed")),
             (1.9, ev.UserTranscript("item_u", "tell a story", True)),
             (3.0, ev.SpeechStarted("item_v", 2600)), (3.3, end), (4.4, ev.ClientClosed(1000)),
@@ -40,15 +40,15 @@ def story(end: ev.Event) -> list[Event]:
 async def test_words_that_come_behind_the_answer_are_waited_for(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, story(ev.SpeechStopped("item_v", 2900)))
     comparison = await against_itself(folder, tmp_path)
-    assert [turn.user for turn in comparison.now] == ["tell a story", ""]
-    assert comparison.unequal(["user", "assistant", "tools", "arguments"]) == []
+    assert [turn.user for turn in comparison.live] == ["tell a story", ""]
+    assert comparison.differences(["user", "assistant", "tools", "arguments"]) == []
 
 
 @pytest.mark.parametrize("code", [1000, 1011, 1006])
 async def test_a_model_that_hangs_up_in_the_middle_is_a_note(code: int, tmp_path: Path) -> None:
     folder = make_recording(tmp_path, story(ev.UpstreamClosed(code, "that was all")))
     comparison = await against_itself(folder, tmp_path)
-    assert comparison.unequal(["user", "assistant", "tools", "arguments"]) == []
+    assert comparison.differences(["user", "assistant", "tools", "arguments"]) == []
     assert comparison.notes[-1].startswith("the relay closed the connection (1011): ")
     assert comparison.notes[-1].endswith(", in turn 2 of 2")
 
@@ -56,6 +56,6 @@ async def test_a_model_that_hangs_up_in_the_middle_is_a_note(code: int, tmp_path
 async def test_a_relay_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     folder = make_recording(tmp_path)
     with pytest.raises(TalkError, match="nothing listens there"):
-        await run(folder, "ws://127.0.0.1:9/", 1.0, None)
+        await replay_against(folder, "ws://127.0.0.1:9/", 1.0, None)
     with pytest.raises(RecordingError, match="there is no such folder"):
-        await run(folder, "ws://127.0.0.1:9/", 1.0, tmp_path / "nowhere")
+        await replay_against(folder, "ws://127.0.0.1:9/", 1.0, tmp_path / "nowhere")

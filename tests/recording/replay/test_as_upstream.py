@@ -7,7 +7,7 @@ import pybase64
 import pytest
 from openai import AsyncOpenAI
 
-from relay.recording.replay.as_upstream import RecordedUpstream, parse_speed
+from relay.recording.replay.as_upstream import ReplayServer, parse_speed
 from relay.recording.store.layout import RecordingError
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, running_relay
@@ -28,7 +28,7 @@ async def test_a_relay_hears_what_was_recorded(tmp_path: Path) -> None:
     said: list[str] = []
     folder = make_recording(tmp_path)
     async with (
-        RecordedUpstream(folder, 0, None, said.append) as upstream,
+        ReplayServer(folder, 0, None, said.append) as upstream,
         running_relay(upstream.url, registry()) as relay,
         await DeviceClient.connect(relay.ws()) as client,
     ):
@@ -42,7 +42,7 @@ async def test_a_relay_hears_what_was_recorded(tmp_path: Path) -> None:
         await client.expect_audio(500 * 32)
         await client.expect("interrupted")
         assert (await client.expect("AIResponseEnd"))["status"] == "cancelled"
-        departures = upstream.performances[0].departures
+        departures = upstream.connections[0].divergences
     assert [one for one in departures if "output of call_1" not in one] == []
 
 
@@ -54,14 +54,14 @@ async def test_another_output_is_a_departure_with_its_time(tmp_path: Path) -> No
 
     folder = make_recording(tmp_path)
     async with (
-        RecordedUpstream(folder, 0, None, lambda _: None) as upstream,
+        ReplayServer(folder, 0, None, lambda _: None) as upstream,
         running_relay(upstream.url, registry(other)) as relay,
         await DeviceClient.connect(relay.ws()) as client,
     ):
         await client.expect("AIConnected")
         await client.speak(tone(1200, 16_000))
         await client.expect("interrupted")
-        (departure,) = upstream.performances[0].departures
+        (departure,) = upstream.connections[0].divergences
     assert "departs at 1.65 s: the client's output of call_1 is" in departure
     assert "never in Rome" in departure
     assert "noon" in departure
@@ -69,7 +69,7 @@ async def test_another_output_is_a_departure_with_its_time(tmp_path: Path) -> No
 
 async def test_the_official_client_reads_it_and_a_cancel_ends_a_response(tmp_path: Path) -> None:
     folder = make_recording(tmp_path)
-    async with RecordedUpstream(folder, 0, 2.0, lambda _: None) as upstream:
+    async with ReplayServer(folder, 0, 2.0, lambda _: None) as upstream:
         sdk = AsyncOpenAI(api_key="any", base_url=upstream.url.replace("ws:", "http:").removesuffix("/realtime"))
         async with sdk.realtime.connect(model="gpt-realtime") as connection:
             await connection.session.update(session={"type": "realtime", "instructions": "Be brief."})
@@ -89,7 +89,7 @@ async def test_the_official_client_reads_it_and_a_cancel_ends_a_response(tmp_pat
                     break
         assert seen[:3] == ["session.created", "session.updated", "input_audio_buffer.speech_started"]
         assert "response.function_call_arguments.done" in seen
-        assert any("cancelled resp_1" in one for one in upstream.performances[0].departures)
+        assert any("cancelled resp_1" in one for one in upstream.connections[0].divergences)
         await sdk.close()
 
 

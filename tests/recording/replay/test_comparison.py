@@ -5,31 +5,31 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.recording.derive.timeline_builder import listen
-from relay.recording.replay.comparison import Call, Comparison, Exchange, parse_equal, recorded
+from relay.recording.derive.timeline_builder import build_timeline
+from relay.recording.replay.comparison import ComparedCall, ComparedTurn, Comparison, parse_equal_fields, recorded_turns
 from relay.recording.store.layout import RecordingError
 from relay.recording.store.reader import Recording
 from tests.support.scripted_recordings import make_recording
 
 
 def test_the_recorded_side_is_cut_into_turns(tmp_path: Path) -> None:
-    one, other = recorded(listen(Recording(make_recording(tmp_path))).timeline)
+    one, other = recorded_turns(build_timeline(Recording(make_recording(tmp_path))).timeline)
     assert one.user.startswith("what time is it in Rome?")
     assert one.assistant == "It is noon in Rome, and"
-    assert one.calls == [Call("clock", {"city": "Rome"})]
+    assert one.calls == [ComparedCall("clock", {"city": "Rome"})]
     assert one.latency_ms is not None
     assert (other.user, other.assistant, other.calls) == ("stop", "", [])
 
 
 def test_what_was_asked_to_be_equal_decides(tmp_path: Path) -> None:
-    then = [Exchange("Roll two dice.", "Here: 3.", [Call("roll", {"count": 2})], 600)]
-    now = [Exchange("roll two dice", "Here: 4.", [Call("roll", {"count": 3})], 700), Exchange("stop")]
+    then = [ComparedTurn("Roll two dice.", "Here: 3.", [ComparedCall("roll", {"count": 2})], 600)]
+    now = [ComparedTurn("roll two dice", "Here: 4.", [ComparedCall("roll", {"count": 3})], 700), ComparedTurn("stop")]
     comparison = Comparison(then, now, ["the relay closed"])
-    assert comparison.unequal(["tools"]) == []
-    assert comparison.unequal(["user", "assistant", "arguments"]) == [
+    assert comparison.differences(["tools"]) == []
+    assert comparison.differences(["user", "assistant", "arguments"]) == [
         "user of turn 2", "assistant of turn 1", "arguments of turn 1"
     ]  # fmt: skip
-    drawn = "\n".join(comparison.draw())
+    drawn = "\n".join(comparison.render())
     assert "≠ Here: 4." in drawn
     assert "600 ms" in drawn
     assert "note: the relay closed" in drawn
@@ -38,15 +38,15 @@ def test_what_was_asked_to_be_equal_decides(tmp_path: Path) -> None:
 
 def test_foreign_text_commands_no_terminal() -> None:
     evil = "\x1b[2J\x9b\u202e\r\nturn 9"
-    comparison = Comparison([Exchange(evil, evil, [Call(evil, {evil: evil})])], [], [evil])
-    drawn = [*comparison.draw(), comparison.to_json().decode()]
+    comparison = Comparison([ComparedTurn(evil, evil, [ComparedCall(evil, {evil: evil})])], [], [evil])
+    drawn = [*comparison.render(), comparison.to_json().decode()]
     assert [char for char in "".join(drawn) if char in "\x1b\x9b\u202e\r"] == []
     assert "turn 9" not in [line[:6] for line in drawn]
     assert orjson.loads(comparison.to_json())["notes"] == [evil]
 
 
 def test_aspects_are_named() -> None:
-    assert parse_equal("user, tools") == ("user", "tools")
-    assert parse_equal("") == ()
+    assert parse_equal_fields("user, tools") == ("user", "tools")
+    assert parse_equal_fields("") == ()
     with pytest.raises(RecordingError, match="--equal 'mood' is none of user"):
-        parse_equal("user,mood")
+        parse_equal_fields("user,mood")

@@ -5,8 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.recording.replay.against import run
-from relay.recording.replay.as_upstream import RecordedUpstream
+from relay.recording.replay.against import replay_against
+from relay.recording.replay.as_upstream import ReplayServer
 from relay.recording.replay.verify import verify
 from relay.recording.store.reader import Recording
 from tests.support.conversations import CONVERSATIONS, ROOT, record_conversations
@@ -24,9 +24,9 @@ async def test_what_was_recorded_just_now_runs_identically(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", [name for name in CONVERSATIONS if not name.startswith("another")])
 async def test_the_recorded_user_meets_the_recorded_model(name: str, tmp_path: Path) -> None:
-    async with RecordedUpstream(GOLDEN / name, 0, None, lambda _: None) as upstream:
-        comparison = await run(GOLDEN / name, upstream.url, 8.0, tmp_path)
-    assert comparison.unequal(["user", "assistant", "tools", "arguments"]) == []
+    async with ReplayServer(GOLDEN / name, 0, None, lambda _: None) as upstream:
+        comparison = await replay_against(GOLDEN / name, upstream.url, 8.0, tmp_path)
+    assert comparison.differences(["user", "assistant", "tools", "arguments"]) == []
     saved = orjson.loads((tmp_path / f"{name}.comparison.json").read_bytes())
     assert len(saved["now"]) == len(saved["recorded"])
     assert (tmp_path / f"{name}.now.wav").stat().st_size > 10_000

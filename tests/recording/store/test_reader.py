@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.postprocess import repair
+from relay.recording.postprocess import finalize
 from relay.recording.replay.verify import verify
-from relay.recording.store.layout import RecordingError, all_recordings, find
+from relay.recording.store.layout import RecordingError, find_recording, list_recordings
 from relay.recording.store.reader import Recording
 from tests.support.scripted_recordings import make_recording
 
@@ -103,24 +103,24 @@ def test_repair_leaves_alone_what_it_does_not_understand(name: str, tmp_path: Pa
     BAD[name][0](folder)
     before = contents(folder)
     with pytest.raises(RecordingError, match=BAD[name][1]):
-        repair(folder)
+        finalize(folder)
     assert contents(folder) == before
 
 
 @pytest.mark.parametrize("asked", ["../etc", "a/b", "/etc/passwd", "..", "", "a b", "\x00", "x" * 200])
 def test_names_that_lead_elsewhere_are_refused(asked: str, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="cannot be a recording"):
-        find(tmp_path, asked)
+        find_recording(tmp_path, asked)
 
 
 def test_a_part_of_the_name_is_enough_if_it_is_the_only_one(tmp_path: Path) -> None:
     one, other = make_recording(tmp_path, session_id="rs_one"), make_recording(tmp_path, session_id="rs_other")
     (tmp_path / "link-rs_one").symlink_to(one)
     (tmp_path / "samples").mkdir()
-    assert all_recordings(tmp_path) == [one, other]
-    assert find(tmp_path, "rs_one") == one
-    assert find(tmp_path, other.name) == other
+    assert list_recordings(tmp_path) == [one, other]
+    assert find_recording(tmp_path, "rs_one") == one
+    assert find_recording(tmp_path, other.name) == other
     with pytest.raises(RecordingError, match="part of 2 names"):
-        find(tmp_path, "rs_o")
+        find_recording(tmp_path, "rs_o")
     with pytest.raises(RecordingError, match="there is no recording 'rs_x'"):
-        find(tmp_path, "rs_x")
+        find_recording(tmp_path, "rs_x")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.store.layout import size_bytes, take
-from relay.recording.store.retention import due, prune, recordings_of, remove
+from relay.recording.store.layout import folder_size_bytes, lock_journal
+from relay.recording.store.retention import expired_recordings, prune, recordings_of_identity, remove_recording
 from tests.support.scripted_recordings import STARTED, make_recording
 
 
@@ -30,8 +30,8 @@ def names(root: Path) -> list[str]:
 
 def test_the_old_go_first_then_the_oldest_of_the_rest(root: Path) -> None:
     now = STARTED + timedelta(days=4)
-    one = size_bytes(next(root.glob("*rs_3"))) / 1e6
-    going = [(path.name[-4:], why) for path, why in due(root, now, 3.5, 1.5 * one)]
+    one = folder_size_bytes(next(root.glob("*rs_3"))) / 1e6
+    going = [(path.name[-4:], why) for path, why in expired_recordings(root, now, 3.5, 1.5 * one)]
     assert [name for name, _ in going] == ["rs_0", "rs_1", "rs_2"]
     assert "older than 3.5 days" in going[0][1]
     assert "over" in going[2][1]
@@ -54,18 +54,18 @@ def test_what_is_being_recorded_is_not_pruned(root: Path) -> None:
 
 
 def test_an_owner_s_recordings_are_found_by_identity(root: Path) -> None:
-    assert [path.name[-4:] for path in recordings_of(root, "key-1")] == ["rs_1", "rs_3"]
-    for path in recordings_of(root, "key-1"):
-        remove(path)
-    assert recordings_of(root, "key-1") == []
-    remove(root / "gone already")
+    assert [path.name[-4:] for path in recordings_of_identity(root, "key-1")] == ["rs_1", "rs_3"]
+    for path in recordings_of_identity(root, "key-1"):
+        remove_recording(path)
+    assert recordings_of_identity(root, "key-1") == []
+    remove_recording(root / "gone already")
 
 
 def test_a_link_is_never_followed(root: Path, tmp_path: Path) -> None:
     link = root / "20200101T000000Z-rs_link"
     link.symlink_to(next(root.glob("*rs_3")))
     prune(root, STARTED, 1, None)
-    remove(link)
+    remove_recording(link)
     assert next(root.glob("*rs_3")).is_dir()
 
 
@@ -78,7 +78,7 @@ def recordings(root: Path, *sizes_of: tuple[str, int]) -> None:
         started = STARTED + timedelta(hours=number)
         folder = make_recording(root, [], session_id=f"rs_{number}", started=started, identity=identity)
         with (folder / "client.pcm").open("ab") as file:
-            file.truncate(n_kb * 1000 - size_bytes(folder))
+            file.truncate(n_kb * 1000 - folder_size_bytes(folder))
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def being_recorded(root: Path, *sessions: str) -> Iterator[None]:
     with ExitStack() as stack:
         for session in sessions:
             file = stack.enter_context(next(root.glob(f"*-{session}")).joinpath("journal.jsonl").open("ab"))
-            take(file.fileno())
+            lock_journal(file.fileno())
         yield
 
 

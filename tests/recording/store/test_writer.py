@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.format.lines import Gap
+from relay.recording.format.lines import GapRecord
 from relay.recording.format.write import end_line, gap_line
-from relay.recording.store.layout import is_live
-from relay.recording.store.writer import Batch, Files, Writer
+from relay.recording.store.layout import is_being_recorded
+from relay.recording.store.writer import RecordingFiles, RecordingWriter, WriteBatch
 
 KB = 1000
 
 
-def batch(n_kb: int, letter: str = "a") -> Batch:
+def batch(n_kb: int, letter: str = "a") -> WriteBatch:
     """Audio of the client, of the model and as it was sent, and a line."""
     sound = letter.encode() * (n_kb * KB // 3)
-    return Batch((sound, sound, b"", sound), b'{"now":1.0}\n', 1, 1.0, 1.0)
+    return WriteBatch((sound, sound, b"", sound), b'{"now":1.0}\n', 1, 1.0, 1.0)
 
 
 @contextmanager
-def running(writer: Writer) -> Iterator[Writer]:
+def running(writer: RecordingWriter) -> Iterator[RecordingWriter]:
     writer.start()
     yield writer
     assert writer.stop(20)
@@ -55,15 +55,15 @@ def test_a_recording_has_two_files_open_at_most_and_one_between_batches(tmp_path
         most.append(len(open_below(tmp_path)))
         return os.write(descriptor, data)
 
-    files = Files(tmp_path / "r", b"{}", write=write)
+    files = RecordingFiles(tmp_path / "r", b"{}", write=write)
     for _ in range(3):
-        files.put(batch(3))
+        files.write_batch(batch(3))
         assert open_below(tmp_path) == ["journal.jsonl"]
-        assert is_live(tmp_path / "r")
+        assert is_being_recorded(tmp_path / "r")
     files.close()
     assert max(most) == 2
     assert open_below(tmp_path) == []
-    assert not is_live(tmp_path / "r")
+    assert not is_being_recorded(tmp_path / "r")
     assert len(read(tmp_path / "r")) == len(read(tmp_path / "r", "sent.pcm")) == 3 * KB
 
 
@@ -73,12 +73,12 @@ def test_a_recording_is_locked_before_it_can_be_found(tmp_path: Path, monkeypatc
     replace = Path.replace
 
     def watched(path: Path, target: Path) -> Path:
-        seen.append(is_live(target.parent))
+        seen.append(is_being_recorded(target.parent))
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", watched)
-    files = Files(tmp_path / "r", b"{}")
-    files.put(batch(3))
+    files = RecordingFiles(tmp_path / "r", b"{}")
+    files.write_batch(batch(3))
     files.close()
     assert seen == [True]
 
@@ -86,15 +86,15 @@ def test_a_recording_is_locked_before_it_can_be_found(tmp_path: Path, monkeypatc
 def test_a_disk_that_is_full_at_the_header_is_tried_again(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / ".session.json.part").mkdir()  # in the way of the header
-    files = Files(tmp_path / "r", b"{}")
-    files.put(batch(3, "a"))
-    assert not is_live(tmp_path / "r")
+    files = RecordingFiles(tmp_path / "r", b"{}")
+    files.write_batch(batch(3, "a"))
+    assert not is_being_recorded(tmp_path / "r")
     (tmp_path / "r" / ".session.json.part").rmdir()
-    files.put(batch(3, "b"))
+    files.write_batch(batch(3, "b"))
     files.close()
     assert read(tmp_path / "r") == b"b" * KB
     assert read(tmp_path / "r", "session.json") == b"{}"
-    assert read(tmp_path / "r", "journal.jsonl") == gap_line(Gap(1, 1.0, 1.0)) + b'{"now":1.0}\n'
+    assert read(tmp_path / "r", "journal.jsonl") == gap_line(GapRecord(1, 1.0, 1.0)) + b'{"now":1.0}\n'
 
 
 def test_what_could_not_be_cut_off_goes_with_the_next_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,15 +109,15 @@ def test_what_could_not_be_cut_off_goes_with_the_next_batch(tmp_path: Path, monk
     def no_cut(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    files = Files(tmp_path / "r", b"{}", write=write)
-    files.put(batch(3, "a"))
+    files = RecordingFiles(tmp_path / "r", b"{}", write=write)
+    files.write_batch(batch(3, "a"))
     full = True
     with monkeypatch.context() as patch:
         patch.setattr(os, "truncate", no_cut)
         patch.setattr(os, "ftruncate", no_cut)
-        files.put(batch(3, "x"))
+        files.write_batch(batch(3, "x"))
     full = False
-    files.put(batch(3, "b"))
+    files.write_batch(batch(3, "b"))
     files.close()
     assert read(tmp_path / "r") == b"a" * KB + b"b" * KB
 
@@ -125,10 +125,10 @@ def test_what_could_not_be_cut_off_goes_with_the_next_batch(tmp_path: Path, monk
 def test_a_file_that_somebody_took_away_is_a_gap_and_no_empty_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    files = Files(tmp_path / "r", b"{}")
-    files.put(batch(3))
+    files = RecordingFiles(tmp_path / "r", b"{}")
+    files.write_batch(batch(3))
     (tmp_path / "r" / "client.pcm").unlink()
-    files.put(batch(3))
+    files.write_batch(batch(3))
     files.close()
     assert not (tmp_path / "r" / "client.pcm").exists()
     assert len(read(tmp_path / "r", "sent.pcm")) == KB
@@ -139,10 +139,10 @@ def test_a_file_that_somebody_took_away_is_a_gap_and_no_empty_file(
 def test_a_file_that_somebody_cut_off_is_a_gap_and_is_not_filled_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    files = Files(tmp_path / "r", b"{}")
-    files.put(batch(3))
+    files = RecordingFiles(tmp_path / "r", b"{}")
+    files.write_batch(batch(3))
     os.truncate(tmp_path / "r" / "client.pcm", 10)
-    files.put(batch(3))
+    files.write_batch(batch(3))
     files.close()
     assert read(tmp_path / "r") == b"a" * 10
     assert "client.pcm was cut off by another program" in caplog.text
@@ -152,53 +152,53 @@ def test_a_file_that_somebody_cut_off_is_a_gap_and_is_not_filled_up(
 
 
 def test_a_recording_may_have_as_much_waiting_as_it_leaves_free(tmp_path: Path) -> None:
-    writer = Writer(max_queued_bytes=100 * KB)
-    greedy, modest = Files(tmp_path / "greedy", b"{}"), Files(tmp_path / "modest", b"{}")
-    taken = sum(writer.put(greedy, batch(9)) for _ in range(50))
+    writer = RecordingWriter(max_queued_bytes=100 * KB)
+    greedy, modest = RecordingFiles(tmp_path / "greedy", b"{}"), RecordingFiles(tmp_path / "modest", b"{}")
+    taken = sum(writer.submit(greedy, batch(9)) for _ in range(50))
     assert taken == 4
-    assert all(writer.put(modest, batch(9)) for _ in range(2))
-    assert not writer.put(greedy, batch(9))
+    assert all(writer.submit(modest, batch(9)) for _ in range(2))
+    assert not writer.submit(greedy, batch(9))
     with running(writer):
         pass
-    with running(Writer(max_queued_bytes=100 * KB)) as writer:  # once it's written, there is room again
-        assert writer.put(greedy, batch(9))
+    with running(RecordingWriter(max_queued_bytes=100 * KB)) as writer:  # once it's written, there is room again
+        assert writer.submit(greedy, batch(9))
 
 
 def test_however_many_are_greedy_some_room_is_left(tmp_path: Path) -> None:
-    writer = Writer(max_queued_bytes=1000 * KB)
+    writer = RecordingWriter(max_queued_bytes=1000 * KB)
     for number in range(10):
-        greedy = Files(tmp_path / str(number), b"{}")
-        while writer.put(greedy, batch(6)):
+        greedy = RecordingFiles(tmp_path / str(number), b"{}")
+        while writer.submit(greedy, batch(6)):
             pass
-    assert writer.put(Files(tmp_path / "modest", b"{}"), batch(6))
+    assert writer.submit(RecordingFiles(tmp_path / "modest", b"{}"), batch(6))
 
 
 def test_one_large_batch_is_taken_whatever_its_share(tmp_path: Path) -> None:
     """A message of a Realtime client can be as large as this."""
-    writer = Writer(max_queued_bytes=100 * KB)
-    assert writer.put(Files(tmp_path / "large", b"{}"), batch(70))
-    assert not writer.put(Files(tmp_path / "another", b"{}"), batch(70))
-    assert writer.put(Files(tmp_path / "modest", b"{}"), batch(1))
+    writer = RecordingWriter(max_queued_bytes=100 * KB)
+    assert writer.submit(RecordingFiles(tmp_path / "large", b"{}"), batch(70))
+    assert not writer.submit(RecordingFiles(tmp_path / "another", b"{}"), batch(70))
+    assert writer.submit(RecordingFiles(tmp_path / "modest", b"{}"), batch(1))
 
 
 def test_each_recording_is_written_in_turn_and_closed_behind_its_own_batches(tmp_path: Path) -> None:
     order: list[str] = []
-    writer = Writer()
+    writer = RecordingWriter()
 
-    def files(name: str) -> Files:
+    def files(name: str) -> RecordingFiles:
         def write(descriptor: int, data: bytes | bytearray) -> int:
             if data.startswith(b"{"):
                 order.append(name)
             return os.write(descriptor, data)
 
-        return Files(tmp_path / name, b"{}", write=write)
+        return RecordingFiles(tmp_path / name, b"{}", write=write)
 
     greedy, modest = files("greedy"), files("modest")
     for _ in range(4):
-        writer.put(greedy, batch(3))
-    writer.do(lambda: order.append("greedy ends"), greedy)
-    writer.put(modest, batch(3))
-    writer.do(lambda: order.append("modest ends"), modest)
+        writer.submit(greedy, batch(3))
+    writer.submit_job(lambda: order.append("greedy ends"), greedy)
+    writer.submit(modest, batch(3))
+    writer.submit_job(lambda: order.append("modest ends"), modest)
     with running(writer):
         pass
     assert order == ["greedy", "modest", "greedy", "modest ends", "greedy", "greedy", "greedy ends"]
@@ -212,23 +212,23 @@ def test_a_recording_at_full_speed_on_a_disk_that_waits_costs_the_others_nothing
         assert disk_works.wait(20)
         return os.write(descriptor, data)
 
-    greedy = Files(tmp_path / "greedy", b"{}", write=wait_and_write)
-    others = [Files(tmp_path / f"other{number}", b"{}", write=wait_and_write) for number in range(3)]
+    greedy = RecordingFiles(tmp_path / "greedy", b"{}", write=wait_and_write)
+    others = [RecordingFiles(tmp_path / f"other{number}", b"{}", write=wait_and_write) for number in range(3)]
     refused = 0
     tracemalloc.start()
-    with running(Writer(max_queued_bytes=4000 * KB)) as writer:
+    with running(RecordingWriter(max_queued_bytes=4000 * KB)) as writer:
         for turn in range(60):
-            refused += not writer.put(greedy, batch(250))
-            while writer.put(greedy, batch(3)):  # and what is left of the room, in small pieces
+            refused += not writer.submit(greedy, batch(250))
+            while writer.submit(greedy, batch(3)):  # and what is left of the room, in small pieces
                 pass
             if turn % 20 == 0:
-                assert [writer.put(files, batch(30)) for files in others] == [True] * 3
+                assert [writer.submit(files, batch(30)) for files in others] == [True] * 3
         at_most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         disk_works.set()
         for files in (greedy, *others):
-            writer.put(files, Batch((b"", b"", b"", b""), end_line(2.0, "closed"), 1, 2.0, 2.0))
-            writer.do(files.close, files)
+            writer.submit(files, WriteBatch((b"", b"", b"", b""), end_line(2.0, "closed"), 1, 2.0, 2.0))
+            writer.submit_job(files.close, files)
     assert refused > 50
     assert at_most < 5000 * KB
     for files in others:

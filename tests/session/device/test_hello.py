@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from relay.protocols.openai.beta import BetaUpstream
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.beta import BetaUpstreamDialect
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.model import SessionConfig, ToolSpec
 from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
 from relay.session.device import commands as cmd
@@ -104,11 +104,11 @@ def test_what_transcribes(patterns: tuple[str, ...], configured: str | None, exp
 
 def test_the_limits_go_up_in_both_dialects_and_only_where_they_are_set() -> None:
     update = cmd.ConfigureSession(initial_session(SETTINGS, policy()).config, "relay_1")
-    session = json.loads(RealtimeCodec().encode(update))["session"]
+    session = json.loads(OpenAIUpstreamCodec().encode(update))["session"]
     assert (session["max_output_tokens"], session["reasoning"]) == (100, {"effort": "low"})
-    session = json.loads(RealtimeCodec(dialect=BetaUpstream()).encode(update))["session"]
+    session = json.loads(OpenAIUpstreamCodec(dialect=BetaUpstreamDialect()).encode(update))["session"]
     assert (session["max_response_output_tokens"], "reasoning" in session) == (100, False)
-    session = json.loads(RealtimeCodec().encode(cmd.ConfigureSession(SETTINGS, "relay_1")))["session"]
+    session = json.loads(OpenAIUpstreamCodec().encode(cmd.ConfigureSession(SETTINGS, "relay_1")))["session"]
     assert not {"max_output_tokens", "reasoning"} & session.keys()
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from audio.formats import PCM16_16K, PCM16_24K, PCMU
 from relay.protocols.device.codec import DeviceCodec
 from relay.protocols.openai.audio_events import decode_audio
-from relay.protocols.openai.upstream_codec import RealtimeCodec
+from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.session.common.life import Phase
 from relay.session.common.limits import FAULT_WINDOW_S, SessionLimits
 from relay.session.common.media_types import AudioDelta
@@ -25,7 +25,7 @@ from relay.session.device import events as ev
 from relay.session.device.negotiation import MAX_UPDATES
 from relay.session.device.session import DeviceSession
 from tests.support.device_schema import check
-from tests.support.media import InputAudio, Media, OutputAudio
+from tests.support.media import InputAudio, MediaPath, OutputAudio
 
 Op = tuple[str, int, int, int]
 Key = tuple[str, int]
@@ -51,11 +51,11 @@ class World:
         numbers = itertools.count(1)
         self.limits = limits or SessionLimits()
         self.session = DeviceSession("rs_1", config, options, lambda: f"relay_{next(numbers)}", limits=self.limits)
-        self.media = Media(self.session)
+        self.media = MediaPath(self.session)
         self.now = 0.0
         self.commands: list[cmd.Command] = []
         self.listeners: list[Callable[[cmd.Command], None]] = []
-        self.upstream_codec, self.device_codec = RealtimeCodec(), DeviceCodec()
+        self.upstream_codec, self.device_codec = OpenAIUpstreamCodec(), DeviceCodec()
         self.one_response_at_a_time = one_response_at_a_time
         # the playout
         self.clip_bytes: dict[Key, int] = {}
@@ -748,7 +748,7 @@ texts that do, and nothing ever taken back. An ordinary session of two hours hol
 def test_a_flood_of_the_longest_ids_and_texts_is_held_within_its_bound(ready: bool) -> None:
     numbers = itertools.count(1)
     session = DeviceSession("rs_1", SessionConfig(), DeviceOptions(), lambda: f"relay_{next(numbers)}")
-    codec, media = RealtimeCodec(), Media(session)
+    codec, media = OpenAIUpstreamCodec(), MediaPath(session)
     media.handle(ev.SessionCreated(), 0.0)
     if ready:
         media.handle(ev.SessionUpdated(), 0.0)
@@ -789,7 +789,7 @@ def test_a_flood_of_ever_new_ids_leaves_no_more_than_the_bounds(ready: bool) -> 
     numbers = itertools.count(1)
     config = SessionConfig(turn=TurnDetection("manual"))
     session = DeviceSession("rs_1", config, DeviceOptions(), lambda: f"relay_{next(numbers)}")
-    media = Media(session)
+    media = MediaPath(session)
     media.handle(ev.SessionCreated(), 0.0)
     if ready:
         media.handle(ev.SessionUpdated(), 0.0)

@@ -4,18 +4,29 @@ from typing import Any
 
 import pytest
 
-from tests.support.realtime_stage import CLOCK, DICE, LAMP, call_events, call_item, created, done, stage
+from tests.support.realtime_stage import (
+    CLOCK,
+    DICE,
+    LAMP,
+    call_events,
+    call_item,
+    response_created,
+    response_done,
+    stage,
+)
 
 
 def test_a_clients_tool_wins_over_the_servers_of_the_same_name_unless_that_is_protected() -> None:
     at = stage(CLOCK, DICE)
     at.client(type="session.update", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
-    tools = at.take_sent()[0]["session"]["tools"]
+    tools = at.take_upstream_events()[0]["session"]["tools"]
     assert [(tool["name"], tool["description"]) for tool in tools] == [("clock", "Switches."), ("dice", "Rolls dice.")]
     call, roll = call_item("c1", "clock"), call_item("c2", "dice")
-    at.upstream(created("r1"), *call_events("r1", call), *call_events("r1", roll, 1), done("r1", call, roll))
-    assert [run.name for run in at.ran] == ["dice"]
-    assert at.take_told()[-1]["response"]["output"] == [call]
+    at.upstream(
+        response_created("r1"), *call_events("r1", call), *call_events("r1", roll, 1), response_done("r1", call, roll)
+    )
+    assert [run.name for run in at.tool_runs] == ["dice"]
+    assert at.take_client_events()[-1]["response"]["output"] == [call]
 
 
 def test_tools_that_the_upstream_refuses_shadow_nothing() -> None:
@@ -23,8 +34,8 @@ def test_tools_that_the_upstream_refuses_shadow_nothing() -> None:
     at.client(type="session.update", event_id="u", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
     at.upstream(type="error", error={"code": "invalid_value", "event_id": "u", "message": "no"})
     call = call_item("c1", "clock")
-    at.upstream(created("r1"), done("r1", call))
-    assert [run.name for run in at.ran] == ["clock"]
+    at.upstream(response_created("r1"), response_done("r1", call))
+    assert [run.name for run in at.tool_runs] == ["clock"]
 
 
 def test_a_tool_of_one_response_is_the_clients_in_whatever_order_its_call_is_told() -> None:
@@ -32,9 +43,9 @@ def test_a_tool_of_one_response_is_the_clients_in_whatever_order_its_call_is_tol
     at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
     call = call_item("c1", "clock")
     output, item, *others = call_events("r1", call)
-    at.upstream(created("r1"), item, output, *others, done("r1", call))
-    assert at.ran == []
-    assert len(at.take_told()) == 8
+    at.upstream(response_created("r1"), item, output, *others, response_done("r1", call))
+    assert at.tool_runs == []
+    assert len(at.take_client_events()) == 8
 
 
 @pytest.mark.parametrize("refused", ["u1", "u3"])
@@ -49,20 +60,20 @@ def test_an_update_that_the_upstream_refuses_takes_nothing_from_those_around_it(
             continue
         at.upstream(type="error", error={"code": "invalid_value", "event_id": event_id, "message": "no"})
     call = call_item("c1", "clock")
-    at.upstream(created("r1"), *call_events("r1", call), done("r1", call))
-    assert at.ran == []
-    assert at.take_told()[-1]["response"]["output"] == [call]
+    at.upstream(response_created("r1"), *call_events("r1", call), response_done("r1", call))
+    assert at.tool_runs == []
+    assert at.take_client_events()[-1]["response"]["output"] == [call]
 
 
 def test_a_tool_of_one_response_shadows_there_alone() -> None:
     at = stage(CLOCK)
     at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
     call = call_item("c1", "clock")
-    at.upstream(created("r1"), *call_events("r1", call), done("r1", call))
-    assert at.ran == []
-    assert len(at.take_told()) == 8
-    at.upstream(created("r2"), done("r2", call_item("c2", "clock")))
-    assert [run.call_id for run in at.ran] == ["c2"]
+    at.upstream(response_created("r1"), *call_events("r1", call), response_done("r1", call))
+    assert at.tool_runs == []
+    assert len(at.take_client_events()) == 8
+    at.upstream(response_created("r2"), response_done("r2", call_item("c2", "clock")))
+    assert [run.call_id for run in at.tool_runs] == ["c2"]
 
 
 @pytest.mark.parametrize("event_id", ["x", None])
@@ -79,8 +90,8 @@ def test_an_error_about_a_clients_tools_says_their_names_whether_or_not_a_hidden
             "code": "invalid_value",
             "message": message,
             "param": f"{part}.tools",
-            "event_id": at.sent[0]["event_id"],
+            "event_id": at.upstream_events[0]["event_id"],
         }
         at.upstream(type="error", error=error)
-        told.append(at.told[-1]["error"]["message"].replace(name, "<name>"))
+        told.append(at.client_events[-1]["error"]["message"].replace(name, "<name>"))
     assert told[0] == told[1]

@@ -10,69 +10,69 @@ def test_what_the_client_says_before_the_session_is_ready_waits_in_order() -> No
     at = RealtimeStage(CLOCK)
     at.client(type="session.update", event_id="u", session={"type": "realtime", "voice": "cedar"})
     at.client(type="response.create", event_id="r")
-    assert at.take_sent() == []
+    assert at.take_upstream_events() == []
     at.upstream(type="session.created", event_id="e1", session={"type": "realtime", "model": "m", "expires_at": 5})
-    [first] = at.take_sent()
+    [first] = at.take_upstream_events()
     assert [tool["name"] for tool in first["session"]["tools"]] == ["clock"]
-    assert at.take_told() == [], "session.created shows what is in force, so it waits for that"
+    assert at.take_client_events() == [], "session.created shows what is in force, so it waits for that"
     at.upstream(type="rate_limits.updated", rate_limits=[])
     at.upstream(type="session.updated", session={"type": "realtime", "tools": first["session"]["tools"], "a": 1})
-    told = at.take_told()
+    told = at.take_client_events()
     assert [event["type"] for event in told] == ["session.created", "rate_limits.updated"]
     assert told[0]["session"] == {"type": "realtime", "model": "m", "expires_at": 5, "tools": [], "a": 1}
-    assert at.sent_types() == ["session.update", "response.create"]
+    assert at.upstream_event_types() == ["session.update", "response.create"]
 
 
 def test_a_server_configuration_that_is_refused_ends_the_session_and_never_runs_without_it() -> None:
     at = RealtimeStage(policy=GUARDED)
     at.client(type="response.create")
     at.upstream(type="session.created", session={})
-    [update] = at.take_sent()
+    [update] = at.take_upstream_events()
     at.upstream(type="error", error={"type": "invalid_request_error", "message": "no", "event_id": update["event_id"]})
-    assert at.take_told()[-1]["error"]["code"] == "session_refused"
-    assert at.take_sent() == []
-    assert cmd.CloseClient(1011, "session refused") in at.ends
+    assert at.take_client_events()[-1]["error"]["code"] == "session_refused"
+    assert at.take_upstream_events() == []
+    assert cmd.CloseClient(1011, "session refused") in at.end_commands
 
 
 def test_a_tickets_session_is_in_force_from_the_start_and_shown_as_the_clients() -> None:
     at = RealtimeStage(CLOCK, policy=GUARDED, initial={"type": "realtime", "instructions": "Be kind.", "tools": [LAMP]})
     at.upstream(type="session.created", session={"id": "s"})
-    [first] = at.take_sent()
+    [first] = at.take_upstream_events()
     assert first["session"]["instructions"] == "Be the museum.\n\nBe kind."
     at.upstream(type="session.updated", session=first["session"])
-    [told] = at.take_told()
+    [told] = at.take_client_events()
     assert (told["session"]["instructions"], told["session"]["tools"]) == ("Be kind.", [LAMP])
 
 
 def test_an_engine_that_learns_is_sent_the_examples() -> None:
     at = RealtimeStage(CLOCK)
     at.upstream(type="session.created", session={"engine": "relay-local"})
-    assert at.take_sent()[0]["session"]["tools"][0]["parameters"]["x-examples"] == ["what time is it"]
+    assert at.take_upstream_events()[0]["session"]["tools"][0]["parameters"]["x-examples"] == ["what time is it"]
 
 
 def test_such_a_tool_of_a_client_secret_is_left_out_and_told_once_the_session_stands() -> None:
     at = RealtimeStage(DICE, initial={"tools": [LAMP, LAMP | {"name": "dice"}]})
     at.upstream(type="session.created", session={})
-    [first] = at.take_sent()
+    [first] = at.take_upstream_events()
     assert [tool["name"] for tool in first["session"]["tools"]] == ["lamp", "dice"]
     at.upstream(type="session.updated", session=first["session"])
-    assert [event["type"] for event in at.told] == ["session.created", "error"]
-    assert at.told[1]["error"]["param"] == "session.tools[1].name"
+    assert [event["type"] for event in at.client_events] == ["session.created", "error"]
+    assert at.client_events[1]["error"]["param"] == "session.tools[1].name"
     at = RealtimeStage(DICE, policy=RealtimePolicy(denied_fields="drop"), initial={"tools": [LAMP | {"name": "dice"}]})
     at.upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
-    assert at.told_types() == ["session.created"], "nothing is said where the policy drops"
+    assert at.client_event_types() == ["session.created"], "nothing is said where the policy drops"
 
 
 def test_a_client_secret_that_its_policy_no_longer_allows_opens_nothing() -> None:
     secret = {"audio": {"output": {"voice": "alloy"}}}
     at = RealtimeStage(policy=RealtimePolicy(voices=("cedar",)), initial=secret)
     at.upstream(type="session.created", session={})
-    assert at.take_sent() == []
-    assert at.take_told()[0]["error"]["code"] == "session_refused"
+    assert at.take_upstream_events() == []
+    assert at.take_client_events()[0]["error"]["code"] == "session_refused"
 
 
 def test_an_upstream_that_never_gets_ready_is_given_up() -> None:
     at = RealtimeStage(CLOCK)
     at.now = at.session.deadline or 0.0
     at.feed(ev.DeadlineReached())
-    assert at.take_told()[0]["error"]["code"] == "upstream_timeout"
+    assert at.take_client_events()[0]["error"]["code"] == "upstream_timeout"

@@ -14,10 +14,10 @@ from tests.support.realtime_stage import (
     RealtimeStage,
     call_events,
     call_item,
-    created,
-    done,
     message_item,
     output_added,
+    response_created,
+    response_done,
     stage,
     user_item,
 )
@@ -26,62 +26,66 @@ from tests.support.realtime_stage import (
 def test_a_server_tool_leaves_no_trace_and_its_follow_up_looks_like_the_upstreams_own() -> None:
     at = stage(CLOCK)
     call = call_item("c1", "clock")
-    at.upstream(user_item("u1"), created("r1"), *call_events("r1", call, previous="u1"), done("r1", call))
-    told = at.take_told()
+    at.upstream(
+        user_item("u1"), response_created("r1"), *call_events("r1", call, previous="u1"), response_done("r1", call)
+    )
+    told = at.take_client_events()
     assert [event["type"] for event in told] == ["conversation.item.added", "response.created", "response.done"]
     assert told[-1]["response"]["output"] == []
     assert told[-1]["response"]["usage"] == {"total_tokens": 5}
-    assert at.ran == [cmd.RunTool("c1", "clock", "{}")]
-    at.returns("c1", '{"time":"noon"}')
-    output, create = at.take_sent()
+    assert at.tool_runs == [cmd.RunTool("c1", "clock", "{}")]
+    at.tool_returns("c1", '{"time":"noon"}')
+    output, create = at.take_upstream_events()
     assert output["item"] == {"type": "function_call_output", "call_id": "c1", "output": '{"time":"noon"}'}
     assert create == {"type": "response.create", "event_id": create["event_id"]}
-    at.upstream(*output_added("c1", "o1", "item_c1"), created("r2"))
+    at.upstream(*output_added("c1", "o1", "item_c1"), response_created("r2"))
     item = message_item("m1", "in_progress")
     at.upstream(type="conversation.item.added", previous_item_id="o1", item=item)
-    assert [event.get("previous_item_id") for event in at.told] == [None, "u1"]
-    assert "c1" not in str(at.told)
+    assert [event.get("previous_item_id") for event in at.client_events] == [None, "u1"]
+    assert "c1" not in str(at.client_events)
 
 
 def test_what_is_put_behind_an_item_goes_behind_the_hidden_ones_that_follow_it() -> None:
     at = stage(CLOCK)
     call = call_item("c1", "clock")
-    at.upstream(user_item("u1"), created("r1"), *call_events("r1", call, previous="u1"), done("r1", call))
+    at.upstream(
+        user_item("u1"), response_created("r1"), *call_events("r1", call, previous="u1"), response_done("r1", call)
+    )
     at.upstream(*output_added("c1", "o1", "item_c1"), user_item("u2", "o1"))
     at.clear()
     item = user_item("new")["item"]
     for previous in ("u1", "u2", "root", "unknown"):
         at.client(type="conversation.item.create", previous_item_id=previous, item=item)
-    assert [event["previous_item_id"] for event in at.take_sent()] == ["o1", "u2", "root", "unknown"]
+    assert [event["previous_item_id"] for event in at.take_upstream_events()] == ["o1", "u2", "root", "unknown"]
     at.upstream(type="input_audio_buffer.committed", item_id="u3", previous_item_id="o1")
-    assert at.take_told()[0]["previous_item_id"] == "u1"
+    assert at.take_client_events()[0]["previous_item_id"] == "u1"
     at.upstream(type="conversation.item.deleted", item_id="u1")
     at.upstream(user_item("u4", "o1"))
-    assert at.take_told()[-1]["previous_item_id"] is None, "nothing that is visible stands before it any more"
+    assert at.take_client_events()[-1]["previous_item_id"] is None, "nothing that is visible stands before it any more"
 
 
 def test_an_item_that_is_said_to_stand_behind_itself_stands_at_the_end() -> None:
     at = stage(CLOCK)
     call = call_item("c1", "clock")
-    at.upstream(user_item("u1"), user_item("u2", "u2"), created("r1"), *call_events("r1", call, previous="u2"))
-    at.upstream(done("r1", call), *output_added("c1", "o1", "item_c1"))
+    at.upstream(user_item("u1"), user_item("u2", "u2"), response_created("r1"), *call_events("r1", call, previous="u2"))
+    at.upstream(response_done("r1", call), *output_added("c1", "o1", "item_c1"))
     at.clear()
     at.upstream(user_item("u3", "o1"))
-    assert at.take_told()[-1]["previous_item_id"] == "u2"
+    assert at.take_client_events()[-1]["previous_item_id"] == "u2"
 
 
 def test_outputs_behind_a_hidden_one_are_counted_without_it() -> None:
     at = stage(CLOCK)
     call, mine = call_item("c1", "clock"), call_item("c2", "lamp")
-    at.upstream(created("r1"), *call_events("r1", call, 0), *call_events("r1", mine, 1, "item_c1"))
-    told = [event for event in at.take_told() if "output_index" in event]
+    at.upstream(response_created("r1"), *call_events("r1", call, 0), *call_events("r1", mine, 1, "item_c1"))
+    told = [event for event in at.take_client_events() if "output_index" in event]
     assert {event["output_index"] for event in told} == {0}
-    assert at.session.deltas.hidden_outputs, "deltas of this response have to be counted anew as well"
+    assert at.session.delta_forwarding.hidden_output_indexes, "deltas of this response have to be counted anew as well"
     at.upstream(type="response.output_audio.delta", response_id="r1", item_id="m", output_index=2, delta="AAAA")
-    assert at.take_told()[0]["output_index"] == 1
-    at.upstream(done("r1", call, mine))
-    assert at.take_told()[0]["response"]["output"] == [mine]
-    assert not at.session.deltas.hidden_outputs
+    assert at.take_client_events()[0]["output_index"] == 1
+    at.upstream(response_done("r1", call, mine))
+    assert at.take_client_events()[0]["response"]["output"] == [mine]
+    assert not at.session.delta_forwarding.hidden_output_indexes
 
 
 @pytest.mark.parametrize(
@@ -95,43 +99,53 @@ def test_a_call_id_stays_with_whom_it_went_to_first(
     at = stage(CLOCK)
     one, other = call_item("c1", first), call_item("c1", second) | {"id": "item_other"}
     if in_one_response:
-        at.upstream(created("r1"), *call_events("r1", one), *call_events("r1", other, 1), done("r1", one, other))
+        at.upstream(
+            response_created("r1"),
+            *call_events("r1", one),
+            *call_events("r1", other, 1),
+            response_done("r1", one, other),
+        )
     else:
-        at.upstream(created("r1"), *call_events("r1", one), done("r1", one))
-        at.upstream(created("r2"), *call_events("r2", other), done("r2", other))
-    assert len(at.ran) == ran
-    shown = [event for event in at.take_told() if event["type"] == "response.done"]
+        at.upstream(response_created("r1"), *call_events("r1", one), response_done("r1", one))
+        at.upstream(response_created("r2"), *call_events("r2", other), response_done("r2", other))
+    assert len(at.tool_runs) == ran
+    shown = [event for event in at.take_client_events() if event["type"] == "response.done"]
     assert sum(len(event["response"]["output"]) for event in shown) == seen
     at.client(type="conversation.item.create", item={"type": "function_call_output", "call_id": "c1", "output": "x"})
-    assert at.told_types() == ([] if seen else ["error"])
+    assert at.client_event_types() == ([] if seen else ["error"])
 
 
 def test_tools_are_shown_if_the_policy_says_so() -> None:
     at = stage(CLOCK, policy=RealtimePolicy(show_tools=True))
     call = call_item("c1", "clock")
-    events = [created("r1"), *call_events("r1", call), done("r1", call), *output_added("c1", "o1", "item_c1")]
+    events = [
+        response_created("r1"),
+        *call_events("r1", call),
+        response_done("r1", call),
+        *output_added("c1", "o1", "item_c1"),
+    ]
     at.upstream(*events)
-    assert at.take_told() == events
-    assert len(at.ran) == 1
+    assert at.take_client_events() == events
+    assert len(at.tool_runs) == 1
     at.client(type="conversation.item.create", item={"type": "function_call_output", "call_id": "c1", "output": "no"})
-    assert at.take_told()[0]["type"] == "error"
+    assert at.take_client_events()[0]["type"] == "error"
 
 
 def test_errors_of_the_relays_own_events_are_kept_back() -> None:
     at = stage(CLOCK)
-    at.upstream(created("r1"), done("r1", call_item("c1", "clock"))).returns("c1")
-    output = at.take_sent()[0]
+    at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"))).tool_returns("c1")
+    output = at.take_upstream_events()[0]
     at.clear()
     at.upstream(type="error", error={"code": "invalid_value", "message": "m", "event_id": output["event_id"]})
-    assert at.take_told() == []
+    assert at.take_client_events() == []
     assert at.session.ignored == {"error invalid_value": 1}
 
 
 def test_an_error_for_an_event_without_id_has_none_either() -> None:
     at = stage().client(type="session.update", session={"type": "realtime"})
-    given = at.take_sent()[0]["event_id"]
+    given = at.take_upstream_events()[0]["event_id"]
     at.upstream(type="error", error={"code": "invalid_value", "message": "m", "event_id": given})
-    assert at.take_told()[0]["error"] == {"code": "invalid_value", "message": "m", "event_id": None}
+    assert at.take_client_events()[0]["error"] == {"code": "invalid_value", "message": "m", "event_id": None}
 
 
 def test_the_ids_of_the_relays_own_events_do_not_tell_how_much_goes_on_unseen() -> None:
@@ -139,10 +153,10 @@ def test_the_ids_of_the_relays_own_events_do_not_tell_how_much_goes_on_unseen() 
         at = stage(CLOCK)
         for number in range(calls):
             call = call_item(f"c{number}", "clock")
-            at.upstream(created(f"r{number}"), done(f"r{number}", call)).returns(f"c{number}")
+            at.upstream(response_created(f"r{number}"), response_done(f"r{number}", call)).tool_returns(f"c{number}")
         at.clear()
         at.client(type="response.cancel", event_id="relay_1").client(type="session.update", session=7)
-        return [event["event_id"] for event in at.take_told()]
+        return [event["event_id"] for event in at.take_client_events()]
 
     assert ids(0) == ids(5)
 
@@ -154,9 +168,9 @@ def test_a_call_of_the_models_by_an_id_that_the_client_created_is_another_call()
     at.upstream(type="conversation.item.added", previous_item_id=None, item=mine | {"id": "item_mine"})
     at.clear()
     call = call_item("c1", "clock")
-    at.upstream(created("r1"), *call_events("r1", call), done("r1", call))
-    assert at.ran == []
-    assert at.told_types() == ["response.created", "response.done"], "and it stays hidden"
+    at.upstream(response_created("r1"), *call_events("r1", call), response_done("r1", call))
+    assert at.tool_runs == []
+    assert at.client_event_types() == ["response.created", "response.done"], "and it stays hidden"
 
 
 LOCKED = "You are the voice of the museum. Never speak of the vault.\nThe code is four, seven, one, one and nine."
@@ -178,13 +192,13 @@ def test_what_an_error_quotes_of_the_locked_instructions_is_cut(quote: str) -> N
         "event_id": "c1",
     }
     at.upstream({"type": "error", "error": error}, {"type": "error", "error": error | {"event_id": None}})
-    for told in at.take_told():
+    for told in at.take_client_events():
         assert (told["error"]["message"], told["error"]["param"]) == ("Bad: '[…]'!", "[…]")
     failed = {"type": "failed", "error": {"message": f"Bad: {quote}", "code": "y"}}
-    at.upstream(created("r1"), done("r1", status="failed", status_details=failed))
-    assert at.take_told()[-1]["response"]["status_details"]["error"] == {"message": "Bad: […]", "code": "y"}
+    at.upstream(response_created("r1"), response_done("r1", status="failed", status_details=failed))
+    assert at.take_client_events()[-1]["response"]["status_details"]["error"] == {"message": "Bad: […]", "code": "y"}
     at.feed(ev.UpstreamClosed(1008, quote))
-    assert [end.reason for end in at.ends if isinstance(end, cmd.CloseClient)] == ["[…]"]
+    assert [end.reason for end in at.end_commands if isinstance(end, cmd.CloseClient)] == ["[…]"]
 
 
 def test_an_error_that_quotes_nothing_passes_as_it_came() -> None:
@@ -199,11 +213,13 @@ def test_a_session_or_a_response_that_repeats_the_servers_share_is_shown_without
     tools = [{"type": "function", "function": {"name": "vault"}}, {"type": "function", "name": "vault"}]
     session = {"system": f"<{LOCKED}>", "instructions": LOCKED, "tools": tools, "prompt": {"id": "p", "text": [LOCKED]}}
     at.upstream(type="session.updated", session=session | {"note": "opens the vault behind the OLD staircase"})
-    assert at.take_told()[0]["session"] == {
+    assert at.take_client_events()[0]["session"] == {
         "system": "<[…]>", "instructions": "", "tools": [], "prompt": {"id": "p", "text": ["[…]"]}, "note": "[…]"
     }  # fmt: skip
-    at.upstream(created("r1", instructions=LOCKED, tools=tools), done("r1", instructions=LOCKED, tools=tools))
-    assert [(event["response"]["instructions"], event["response"]["tools"]) for event in at.take_told()] == [
+    at.upstream(
+        response_created("r1", instructions=LOCKED, tools=tools), response_done("r1", instructions=LOCKED, tools=tools)
+    )
+    assert [(event["response"]["instructions"], event["response"]["tools"]) for event in at.take_client_events()] == [
         ("", [])
     ] * 2
 
@@ -221,11 +237,11 @@ def test_a_session_or_a_response_that_repeats_the_servers_share_is_shown_without
 def test_events_that_nobody_has_seen_show_no_more_of_a_session_or_a_response(kind: str, part: str) -> None:
     at = RealtimeStage(CLOCK, policy=WORDS)
     at.upstream(type="session.created", session={})
-    settings = at.sent[0]["session"]
+    settings = at.upstream_events[0]["session"]
     at.upstream(type="session.updated", session=settings)
     at.clear()
     at.upstream({"type": kind, part: settings | {"id": "x"}})
-    shown = at.told[0][part]
+    shown = at.client_events[0][part]
     assert (shown["id"], shown["instructions"], shown["tools"]) == ("x", "", [])
 
 
@@ -233,4 +249,4 @@ def test_an_error_about_tools_does_not_name_a_hidden_one() -> None:
     at = stage(CLOCK, DICE).client(type="session.update", event_id="u", session={"tools": [LAMP]})
     error = {"message": "The functions clock, clock_2 and dice are bad.", "param": "session.tools[1]", "event_id": "u"}
     at.upstream(type="error", error=error)
-    assert at.take_told()[0]["error"]["message"] == "The functions […], clock_2 and […] are bad."
+    assert at.take_client_events()[0]["error"]["message"] == "The functions […], clock_2 and […] are bad."

@@ -24,11 +24,11 @@ from tests.support.realtime_stage import CREATE, stage
 def test_the_upstreams_close_is_mapped(code: int, told: int, errors: int) -> None:
     at = stage()
     at.feed(ev.UpstreamClosed(code, "because sk-secret-key-12345 " + "ü" * 200))
-    [close] = [end for end in at.ends if isinstance(end, cmd.CloseClient)]
+    [close] = [end for end in at.end_commands if isinstance(end, cmd.CloseClient)]
     assert close.code == told
     assert len(close.reason.encode()) <= 123
     assert "sk-secret" not in close.reason
-    assert len(at.take_told()) == errors
+    assert len(at.take_client_events()) == errors
 
 
 @pytest.mark.parametrize(
@@ -44,17 +44,17 @@ def test_the_upstreams_close_is_mapped(code: int, told: int, errors: int) -> Non
 def test_other_ends(event: Any, code: int) -> None:
     at = stage()
     at.feed(event)
-    assert [end.code for end in at.ends if isinstance(end, cmd.CloseClient)] == [code]
-    assert isinstance(at.ends[-1], cmd.CloseUpstream)
+    assert [end.code for end in at.end_commands if isinstance(end, cmd.CloseClient)] == [code]
+    assert isinstance(at.end_commands[-1], cmd.CloseUpstream)
     at.client(CREATE)
-    assert at.take_sent() == []
+    assert at.take_upstream_events() == []
     assert at.session.deadline is None
 
 
 def test_a_revoked_key_is_told_before_the_close() -> None:
     at = stage()
     at.feed(ev.KeyRevoked())
-    [told] = at.take_told()
+    [told] = at.take_client_events()
     assert (told["type"], told["error"]["code"], told["error"]["type"]) == (
         "error",
         "key_revoked",

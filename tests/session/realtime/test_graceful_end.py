@@ -16,9 +16,9 @@ from tests.support.realtime_stage import (
     SPEECH_ENDS,
     RealtimeStage,
     call_item,
-    created,
-    done,
     message_item,
+    response_created,
+    response_done,
 )
 
 OVEN = ToolSpec("oven", "Watches.", {"type": "object", "properties": {}}, cancel_on_interrupt=True)
@@ -28,7 +28,7 @@ GONE = [cmd.CancelAllTools(), cmd.CloseClient(1000, "they said goodbye"), cmd.Cl
 def asked(*calls: dict[str, Any], **session: Any) -> RealtimeStage:
     """The model has called `clock`, which asks for the end while it runs."""
     at = RealtimeStage(CLOCK).ready(**session)
-    at.upstream(created("r1"), done("r1", call_item("c1", "clock"), *calls))
+    at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"), *calls))
     at.feed(ev.EndSessionRequested("c1", "they said goodbye"))
     return at
 
@@ -45,79 +45,85 @@ def wait(at: RealtimeStage, seconds: float) -> None:
 
 def test_a_session_ends_after_the_answer() -> None:
     at = asked()
-    assert at.returns("c1").ends == []
-    at.upstream(created("r2"))
-    assert at.ends == []
-    at.upstream(done("r2", message_item("m")))
-    assert at.ends == GONE
+    assert at.tool_returns("c1").end_commands == []
+    at.upstream(response_created("r2"))
+    assert at.end_commands == []
+    at.upstream(response_done("r2", message_item("m")))
+    assert at.end_commands == GONE
 
 
 @pytest.mark.parametrize(("kind", "bytes_per_ms"), [("audio/pcm", 48), ("audio/pcmu", 8)])
 def test_the_client_has_the_time_to_play_the_answer(kind: str, bytes_per_ms: int) -> None:
     at = asked(audio={"output": {"format": {"type": kind}}})
-    at.returns("c1").upstream(created("r2"), audio(1500 * bytes_per_ms), audio(1500 * bytes_per_ms), done("r2"))
+    at.tool_returns("c1").upstream(
+        response_created("r2"), audio(1500 * bytes_per_ms), audio(1500 * bytes_per_ms), response_done("r2")
+    )
     wait(at, 2.9)
-    assert at.ends == []
+    assert at.end_commands == []
     assert at.session.deadline == pytest.approx(3.0 + PLAYBACK_MARGIN_S, abs=0.01)
     wait(at, 0.5)
-    assert at.ends == GONE
+    assert at.end_commands == GONE
 
 
 def test_a_client_that_stops_playing_hears_no_more() -> None:
-    at = asked().returns("c1").upstream(created("r2"), audio(480_000), done("r2"))
-    assert at.ends == []
+    at = asked().tool_returns("c1").upstream(response_created("r2"), audio(480_000), response_done("r2"))
+    assert at.end_commands == []
     at.client(type="conversation.item.truncate", item_id="m", content_index=0, audio_end_ms=10)
-    assert at.ends == GONE
+    assert at.end_commands == GONE
 
 
 def test_what_the_user_still_says_is_answered_first() -> None:
-    at = asked().returns("c1").upstream(created("r2"), audio(480_000), SPEECH, done("r2", status="cancelled"))
+    at = (
+        asked()
+        .tool_returns("c1")
+        .upstream(response_created("r2"), audio(480_000), SPEECH, response_done("r2", status="cancelled"))
+    )
     at.client(type="conversation.item.truncate", item_id="m", content_index=0, audio_end_ms=10)
     at.upstream(SPEECH_ENDS)
     wait(at, AUTO_RESPONSE_TIMEOUT_S - 0.1)
-    assert at.ends == [], "an answer may still come"
+    assert at.end_commands == [], "an answer may still come"
     wait(at, 0.1)
-    assert at.ends == GONE
+    assert at.end_commands == GONE
 
 
 def test_without_an_answer_to_come_it_ends_at_once() -> None:
     at = asked().client(type="response.cancel")
-    assert at.ends == [], "the call still runs"
-    assert at.returns("c1").ends == GONE
-    assert at.sent_types() == ["response.cancel", "conversation.item.create"]
+    assert at.end_commands == [], "the call still runs"
+    assert at.tool_returns("c1").end_commands == GONE
+    assert at.upstream_event_types() == ["response.cancel", "conversation.item.create"]
 
 
 def test_an_answer_that_the_client_owes_is_waited_for_but_not_for_ever() -> None:
-    at = asked(call_item("c2", "lamp")).returns("c1")
-    assert at.ends == []
+    at = asked(call_item("c2", "lamp")).tool_returns("c1")
+    assert at.end_commands == []
     at.client(type="conversation.item.create", item={"type": "function_call_output", "call_id": "c2", "output": "on"})
     at.client(type="response.create")
-    at.upstream(created("r2"), done("r2", message_item("m")))
-    assert at.ends == GONE
-    at = asked(call_item("c2", "lamp")).returns("c1")
+    at.upstream(response_created("r2"), response_done("r2", message_item("m")))
+    assert at.end_commands == GONE
+    at = asked(call_item("c2", "lamp")).tool_returns("c1")
     wait(at, MAX_DELAY_S)
-    assert at.ends == GONE
+    assert at.end_commands == GONE
 
 
 def test_only_a_running_call_may_end_the_session() -> None:
-    at = RealtimeStage(CLOCK).ready().upstream(created("r1"), done("r1", call_item("c1", "clock")))
+    at = RealtimeStage(CLOCK).ready().upstream(response_created("r1"), response_done("r1", call_item("c1", "clock")))
     at.feed(ev.EndSessionRequested("c2", "forged"))
-    at.returns("c1").upstream(created("r2"), done("r2"))
+    at.tool_returns("c1").upstream(response_created("r2"), response_done("r2"))
     at.feed(ev.EndSessionRequested("c1", "too late"))
     wait(at, MAX_DELAY_S)
-    assert at.ends == []
+    assert at.end_commands == []
 
 
 @pytest.mark.parametrize("by", ["speech", "cancel"])
 def test_an_interruption_ends_the_calls_that_are_made_for_it(by: str) -> None:
     at = RealtimeStage(CLOCK, OVEN).ready()
-    at.upstream(created("r1"), done("r1", call_item("c1", "oven"), call_item("c2", "clock")))
+    at.upstream(response_created("r1"), response_done("r1", call_item("c1", "oven"), call_item("c2", "clock")))
     if by == "speech":
         at.upstream(SPEECH)
     else:
         at.client(type="response.cancel")
-    assert at.ends == [cmd.CancelTool("c1")]
+    assert at.end_commands == [cmd.CancelTool("c1")]
     at.clear()
     at.feed(ev.ToolCallFinished("c1", "cancelled", '{"ok":false}', 1))
-    at.returns("c2")
-    assert at.sent_types() == ["conversation.item.create"] * 2, "each has its output, and no answer is forced"
+    at.tool_returns("c2")
+    assert at.upstream_event_types() == ["conversation.item.create"] * 2, "each has its output, and no answer is forced"

@@ -18,14 +18,14 @@ def tick_at(stage: RealtimeStage, now: float) -> None:
 
 
 def closes(stage: RealtimeStage) -> list[tuple[int, str]]:
-    return [(end.code, end.reason) for end in stage.ends if isinstance(end, cmd.CloseClient)]
+    return [(end.code, end.reason) for end in stage.end_commands if isinstance(end, cmd.CloseClient)]
 
 
 def test_an_idle_session_is_told_so_and_closed() -> None:
     stage = staged(max_idle_s=60)
     assert stage.session.deadline == 60
     tick_at(stage, 60)
-    [told] = stage.take_told()
+    [told] = stage.take_client_events()
     assert told["error"]["code"] == "session_idle"
     assert told["error"]["message"] == "No event came and no response ran for 60 s; reconnect to go on."
     assert closes(stage) == [(4002, "idle")]
@@ -38,7 +38,7 @@ def test_a_long_session_is_told_so_and_closed_whatever_happens_in_it() -> None:
         stage.client(type="input_audio_buffer.clear")
         stage.feed(ev.DeadlineReached())
     tick_at(stage, 600)
-    assert stage.take_told()[-1]["error"]["code"] == "session_limit"
+    assert stage.take_client_events()[-1]["error"]["code"] == "session_limit"
     assert closes(stage) == [(4002, "session too long")]
 
 
@@ -49,7 +49,7 @@ def test_whatever_the_client_sends_or_hears_is_no_idleness(sign: str) -> None:
     if sign == "event":
         stage.client(type="input_audio_buffer.clear")
     elif sign == "audio":
-        stage.microphone(2)
+        stage.append_audio(2)
     else:
         stage.upstream(type="response.created", response={"id": "r1", "output": []})
     tick_at(stage, 60)
@@ -73,7 +73,7 @@ def test_without_limits_a_session_waits_for_ever() -> None:
 def test_who_is_too_fast_is_told_the_bound_and_goes_on(what: str, bound: str) -> None:
     stage = staged()
     stage.feed(ev.ClientRateLimited(what))  # type: ignore[arg-type]
-    [told] = stage.take_told()
+    [told] = stage.take_client_events()
     assert told["error"]["code"] == "too_fast"
     assert bound in told["error"]["message"]
     assert closes(stage) == []
@@ -82,5 +82,5 @@ def test_who_is_too_fast_is_told_the_bound_and_goes_on(what: str, bound: str) ->
 def test_a_message_that_holds_up_others_ends_its_session_with_a_word() -> None:
     stage = staged()
     stage.feed(ev.ClientMessageStalled())
-    assert stage.take_told()[0]["error"]["code"] == "message_too_slow"
+    assert stage.take_client_events()[0]["error"]["code"] == "message_too_slow"
     assert closes(stage) == [(1013, "a message took too long to arrive")]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.session.common.redact import MASK
-from relay.session.realtime.server_overlay import MAX_CHARS, PIECE_CHARS, LockedTexts
+from relay.session.realtime.server_overlay import MAX_SCANNED_CHARS, MIN_MATCH_CHARS, LockedTexts
 
 SECRET = 'You are the voice of the museum.\nNever speak of "the vault" behind the old staircase.'
 LOCKED = LockedTexts([SECRET, "Be kind."])
@@ -31,7 +31,7 @@ LOCKED = LockedTexts([SECRET, "Be kind."])
     ],
 )
 def test_pieces_are_cut_and_nothing_else(text: str, shown: str) -> None:
-    assert LOCKED.cut(text) == shown
+    assert LOCKED.redact(text) == shown
 
 
 def test_no_other_character_has_a_longer_lower_case() -> None:
@@ -40,38 +40,38 @@ def test_no_other_character_has_a_longer_lower_case() -> None:
 
 def test_json_is_looked_through_and_stays_the_same_object_if_nothing_is_found() -> None:
     value = {"a": [1, None, {"b": "the voice of the town"}], "c": True}
-    assert LOCKED.cut(value) is value
-    assert LOCKED.cut({"a": [1, {"b": SECRET}], "c": 2.5}) == {"a": [1, {"b": MASK}], "c": 2.5}
+    assert LOCKED.redact(value) is value
+    assert LOCKED.redact({"a": [1, {"b": SECRET}], "c": 2.5}) == {"a": [1, {"b": MASK}], "c": 2.5}
 
 
 def test_what_is_too_long_to_be_looked_at_is_left_out() -> None:
-    assert LOCKED.cut("x" * MAX_CHARS + SECRET) == "x" * (MAX_CHARS - 1) + MASK
-    cut = LOCKED.cut(["x" * MAX_CHARS, SECRET, {"a": SECRET}])
+    assert LOCKED.redact("x" * MAX_SCANNED_CHARS + SECRET) == "x" * (MAX_SCANNED_CHARS - 1) + MASK
+    cut = LOCKED.redact(["x" * MAX_SCANNED_CHARS, SECRET, {"a": SECRET}])
     assert cut[1:] == [MASK, MASK]
 
 
 def test_without_locked_texts_everything_passes() -> None:
     value = "x" * 100_000
-    assert LockedTexts(["", "  ", "short"]).cut(value) is value
+    assert LockedTexts(["", "  ", "short"]).redact(value) is value
 
 
-@given(st.text("abc", min_size=PIECE_CHARS, max_size=80), st.data())
+@given(st.text("abc", min_size=MIN_MATCH_CHARS, max_size=80), st.data())
 def test_no_piece_of_a_text_is_ever_shown(secret: str, data: st.DataObject) -> None:
-    start = data.draw(st.integers(0, len(secret) - PIECE_CHARS))
-    end = data.draw(st.integers(start + PIECE_CHARS, len(secret)))
+    start = data.draw(st.integers(0, len(secret) - MIN_MATCH_CHARS))
+    end = data.draw(st.integers(start + MIN_MATCH_CHARS, len(secret)))
     around = data.draw(st.text("abcx", max_size=40))
-    shown = LockedTexts([secret]).cut(around + secret[start:end] + around)
-    pieces = {secret[at : at + PIECE_CHARS] for at in range(len(secret) - PIECE_CHARS + 1)}
+    shown = LockedTexts([secret]).redact(around + secret[start:end] + around)
+    pieces = {secret[at : at + MIN_MATCH_CHARS] for at in range(len(secret) - MIN_MATCH_CHARS + 1)}
     assert not any(piece in shown for piece in pieces)
 
 
-@pytest.mark.parametrize("unit", ["a", "ab ", SECRET[:PIECE_CHARS], " "])
+@pytest.mark.parametrize("unit", ["a", "ab ", SECRET[:MIN_MATCH_CHARS], " "])
 def test_it_takes_time_in_proportion(unit: str) -> None:
     def seconds(chars: int) -> float:
         locked: Any = LockedTexts([unit * chars, unit * 3 + "!"])
         began = time.process_time()
         for _ in range(3):
-            locked.cut(unit * chars)
+            locked.redact(unit * chars)
         return time.process_time() - began
 
     assert seconds(40_000) < 4 * seconds(10_000) * 2 + 0.1

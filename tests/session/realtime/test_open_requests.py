@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from relay.session.realtime.open_requests import MAX_OPEN, OpenRequests
-from tests.support.realtime_stage import CLOCK, RealtimeStage, call_events, call_item, created, done
+from relay.session.realtime.open_requests import MAX_OPEN_REQUESTS, OpenRequests
+from tests.support.realtime_stage import CLOCK, RealtimeStage, call_events, call_item, response_created, response_done
 
 MARK = {"metadata": {"topic": "x"}}
 OUTSIDE = {"conversation": "none", "input": []}
@@ -18,10 +18,14 @@ def asks(at: RealtimeStage, event_id: str, **response: Any) -> RealtimeStage:
 
 def runs(at: RealtimeStage, response_id: str, **response: Any) -> int:
     """A response in which the model calls the server's tool: how many calls run."""
-    before = len(at.ran)
+    before = len(at.tool_runs)
     call = call_item(f"call_{response_id}", "clock")
-    at.upstream(created(response_id, **response), *call_events(response_id, call), done(response_id, call, **response))
-    return len(at.ran) - before
+    at.upstream(
+        response_created(response_id, **response),
+        *call_events(response_id, call),
+        response_done(response_id, call, **response),
+    )
+    return len(at.tool_runs) - before
 
 
 @pytest.mark.parametrize("mark", [MARK, {}])
@@ -32,14 +36,14 @@ def test_a_response_inside_is_never_taken_for_one_outside(mark: Any, inside_firs
     for event_id, wish in wishes if inside_first else wishes[::-1]:
         asks(at, event_id, **wish)
     assert runs(at, "r1", **mark) == 1
-    assert "clock" not in str(at.told)
+    assert "clock" not in str(at.client_events)
 
 
 def test_the_order_of_the_requests_tells_which_response_is_which() -> None:
     at = RealtimeStage(CLOCK).ready()
     asks(asks(at, "in", **MARK), "out", **OUTSIDE, **MARK)
     assert [runs(at, "r1", **MARK), runs(at, "r2", **MARK)] == [1, 0]
-    assert at.told[-1]["response"]["output"] == [call_item("call_r2", "clock")]
+    assert at.client_events[-1]["response"]["output"] == [call_item("call_r2", "clock")]
 
 
 def test_metadata_of_its_own_tells_one_outside() -> None:
@@ -61,7 +65,7 @@ def test_one_outside_that_was_silently_refused_leaves_nothing_behind() -> None:
     at = RealtimeStage(CLOCK).ready()
     asks(asks(at, "out", **OUTSIDE, **MARK), "in", **MARK)
     assert [runs(at, "r1", **MARK), runs(at, "r2", **MARK)] == [1, 1]
-    assert "clock" not in str(at.told)
+    assert "clock" not in str(at.client_events)
 
 
 # -- the requests by themselves ---------------------------------------------------------------------------------------
@@ -71,33 +75,33 @@ def test_an_upstream_that_names_conversations_is_believed() -> None:
     requests = OpenRequests()
     requests.add("in", {"a": "b"})
     requests.add("out", {"a": "b"}, out_of_band=True)
-    assert not requests.begins_out_of_band({"metadata": {"a": "b"}, "conversation_id": "conv_1"}, True)
+    assert not requests.match_created({"metadata": {"a": "b"}, "conversation_id": "conv_1"}, True)
     requests.add("in", {"a": "b"})
-    assert requests.begins_out_of_band({"metadata": {"a": "b"}, "conversation_id": None}, True)
+    assert requests.match_created({"metadata": {"a": "b"}, "conversation_id": None}, True)
 
 
 def test_an_upstream_that_does_not_repeat_metadata_leaves_it_in_doubt() -> None:
     requests = OpenRequests()
     requests.add("out", None, out_of_band=True)
     requests.add("in", {"a": "b"})
-    assert not requests.begins_out_of_band({}, False)
+    assert not requests.match_created({}, False)
 
 
 def test_a_flood_of_requests_outside_does_not_make_one_inside_forgotten() -> None:
     requests = OpenRequests()
     requests.add("in", {"a": "b"})
-    for number in range(2 * MAX_OPEN):
+    for number in range(2 * MAX_OPEN_REQUESTS):
         requests.add(str(number), {"a": "b"}, out_of_band=True)
-    assert not requests.begins_out_of_band({"metadata": {"a": "b"}}, False)
+    assert not requests.match_created({"metadata": {"a": "b"}}, False)
 
 
 def test_a_refused_request_is_closed() -> None:
     requests = OpenRequests()
     requests.add("out", {"a": "b"}, out_of_band=True)
-    assert requests.refused("out")
+    assert requests.remove_refused("out")
     requests.add("in", None)
-    assert not requests.refused("in")
-    assert not requests.begins_out_of_band({"metadata": {"a": "b"}}, False)
+    assert not requests.remove_refused("in")
+    assert not requests.match_created({"metadata": {"a": "b"}}, False)
 
 
 # -- what a client may do to have the one taken for the other ---------------------------------------------------------
@@ -109,7 +113,7 @@ def test_a_refusal_of_an_id_that_two_requests_have_leaves_no_doubt_that_shows_a_
     error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no", "event_id": "x"}
     at.upstream(type="error", error=error)
     assert runs(at, "r1") == 1
-    assert "clock" not in str(at.told)
+    assert "clock" not in str(at.client_events)
 
 
 @pytest.mark.parametrize("value", [1, 1.5, True])
@@ -118,14 +122,14 @@ def test_metadata_that_come_back_as_texts_are_the_same(value: Any) -> None:
     text = {"metadata": {"a": str(value)}}
     asks(asks(at, "out", **OUTSIDE, **text), "in", metadata={"a": value})
     assert runs(at, "r1", **text) == 1
-    assert "clock" not in str(at.told)
+    assert "clock" not in str(at.client_events)
 
 
 def test_one_inside_that_an_unasked_response_overtakes_is_still_to_come() -> None:
     at = RealtimeStage(CLOCK).ready()
     asks(asks(at, "out", **OUTSIDE, **MARK), "in", **MARK)
     assert [runs(at, "vad"), runs(at, "r1", **MARK)] == [1, 1]
-    assert "clock" not in str(at.told)
+    assert "clock" not in str(at.client_events)
 
 
 def test_where_the_upstream_speaks_up_by_itself_one_outside_is_told_by_metadata_alone() -> None:
@@ -133,4 +137,4 @@ def test_where_the_upstream_speaks_up_by_itself_one_outside_is_told_by_metadata_
     at = RealtimeStage(CLOCK).ready(audio={"input": {"turn_detection": idle}})
     asks(at, "out", **OUTSIDE)
     assert runs(at, "r1") == 1
-    assert "clock" not in str(at.told)
+    assert "clock" not in str(at.client_events)

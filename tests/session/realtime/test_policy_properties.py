@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.protocols.openai.beta import BetaClient, BetaUpstream
-from relay.protocols.openai.proxy import FrontCodec, canonical_append
+from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
+from relay.protocols.openai.proxy import ProxyCodec, append_audio_bytes
 from relay.session.common.life import Phase
 from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
-from relay.session.realtime.events import ClientBabbled, ClientSaid, TellUpstream, UpstreamSaid
+from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
 from relay.session.realtime.session import RealtimeSession
 from tests.support.realtime_stage import CLOCK, DICE, LAMP
 
@@ -239,23 +239,25 @@ class Way:
     def __init__(self, client: str, upstream: str, policy: RealtimePolicy) -> None:
         numbers = itertools.count(1)
         is_beta = client == "beta", upstream == "beta"
-        self.codec = FrontCodec(BetaClient() if is_beta[0] else None, BetaUpstream() if is_beta[1] else None)
+        self.codec = ProxyCodec(
+            BetaClientDialect() if is_beta[0] else None, BetaUpstreamDialect() if is_beta[1] else None
+        )
         principal = Principal(policy=Policy(realtime=policy))
         self.session = RealtimeSession("rs_1", principal, (CLOCK, DICE), lambda: str(next(numbers)))
         self.upstream = Upstream(upstream)
         for kind in ("session.created", "session.updated"):
             body = {"type": kind, "session": {"type": "realtime"}}
-            self.feed(UpstreamSaid(json.dumps(body).encode(), body))
+            self.feed(RealtimeServerEvent(json.dumps(body).encode(), body))
         assert self.session.state.phase is Phase.READY
 
     def say(self, frame: bytes) -> None:
-        if canonical_append(frame) < 0:
+        if append_audio_bytes(frame) < 0:
             self.feed(self.codec.decode_client(frame))
 
-    def feed(self, event: ClientSaid | ClientBabbled | UpstreamSaid) -> None:
+    def feed(self, event: RealtimeClientEvent | InvalidClientMessage | RealtimeServerEvent) -> None:
         for command in self.session.handle(event, 0.0):
-            if isinstance(command, TellUpstream):
-                for frame in self.codec.to_upstream(command.body):
+            if isinstance(command, SendToUpstream):
+                for frame in self.codec.encode_for_upstream(command.body):
                     self.upstream.take(frame)
 
 

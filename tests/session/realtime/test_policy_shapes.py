@@ -11,7 +11,7 @@ from openai.types import realtime
 from openai.types.responses import response_input_file_param, response_input_image_param
 
 from relay.session.common.policy import CAPABILITIES, DEFAULT_ALLOW, RealtimePolicy
-from relay.session.realtime.policy_table import Denied, apply
+from relay.session.realtime.policy_table import PolicyViolation, apply_policy
 
 Obj = dict[str, Any]
 CLOSED = RealtimePolicy(allow=frozenset(CAPABILITIES) - {"image_urls"})
@@ -64,7 +64,7 @@ def test_there_is_a_sample_of_every_event() -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event["type"])
 def test_every_shape_of_the_official_package_passes_unchanged(event: Obj) -> None:
-    assert apply(event, CLOSED) == event
+    assert apply_policy(event, CLOSED) == event
 
 
 def message(*parts: Any, **members: Any) -> Obj:
@@ -119,8 +119,8 @@ def test_an_item_that_is_not_understood_is_refused_by_name_in_both_places(param:
         ({"type": "conversation.item.create", "item": item}, param),
         ({"type": "response.create", "response": {"input": [item]}}, "response.input[0]" + param[4:]),
     ):
-        with pytest.raises(Denied) as denied:
-            apply(event, policy)
+        with pytest.raises(PolicyViolation) as denied:
+            apply_policy(event, policy)
         assert denied.value.param == path
 
 
@@ -141,8 +141,8 @@ TOOLS = [
 @pytest.mark.parametrize(("param", "tool"), TOOLS)
 @pytest.mark.parametrize(("kind", "part"), [("session.update", "session"), ("response.create", "response")])
 def test_a_tool_that_is_not_understood_is_refused_by_name(param: str, tool: Any, kind: str, part: str) -> None:
-    with pytest.raises(Denied) as denied:
-        apply({"type": kind, part: {"tools": [tool]}}, RealtimePolicy())
+    with pytest.raises(PolicyViolation) as denied:
+        apply_policy({"type": kind, part: {"tools": [tool]}}, RealtimePolicy())
     assert denied.value.param == f"{part}.tools{param}"
 
 
@@ -163,20 +163,20 @@ def test_a_tool_that_is_not_understood_is_refused_by_name(param: str, tool: Any,
     ],
 )
 def test_what_a_stored_prompt_is_given_is_looked_into(param: str, prompt: Obj) -> None:
-    with pytest.raises(Denied) as denied:
-        apply({"type": "session.update", "session": {"prompt": prompt}}, RealtimePolicy())
+    with pytest.raises(PolicyViolation) as denied:
+        apply_policy({"type": "session.update", "session": {"prompt": prompt}}, RealtimePolicy())
     assert denied.value.param == f"session.prompt.{param}"
 
 
 @pytest.mark.parametrize("choice", [{"type": "mcp", "server_label": "s"}, {"type": "new"}, {"server_url": URL}, ["x"]])
 def test_a_choice_of_tool_that_is_not_understood_is_refused(choice: Any) -> None:
-    with pytest.raises(Denied):
-        apply({"type": "session.update", "session": {"tool_choice": choice}}, RealtimePolicy())
+    with pytest.raises(PolicyViolation):
+        apply_policy({"type": "session.update", "session": {"tool_choice": choice}}, RealtimePolicy())
 
 
 def test_what_sdks_write_out_as_null_passes() -> None:
     item = message(TEXT, call_id=None, name=None, arguments=None, output=None, object="realtime.item", status=None)
-    assert apply({"type": "conversation.item.create", "item": item}, RealtimePolicy())["item"] == item
+    assert apply_policy({"type": "conversation.item.create", "item": item}, RealtimePolicy())["item"] == item
 
 
 def test_where_nothing_is_limited_everything_passes() -> None:
@@ -185,6 +185,6 @@ def test_where_nothing_is_limited_everything_passes() -> None:
     items = [message(TEXT | {"file_url": URL}), message() | {"content": IMAGE}, OUTPUT | {"output": IMAGE}]
     for item in (*items, {"type": "brand_new", "url": URL}):
         event = {"type": "conversation.item.create", "item": item}
-        assert apply(event, OPEN) == event
+        assert apply_policy(event, OPEN) == event
     event = {"type": "session.update", "session": {"tools": [{"type": "web_search", "url": URL}], "new": {"url": URL}}}
-    assert apply(event, OPEN) == event
+    assert apply_policy(event, OPEN) == event

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.session.common.policy import DEFAULT_ALLOW, RealtimePolicy
-from relay.session.realtime.policy_table import Denied, apply, check_session, with_limits
+from relay.session.realtime.policy_table import PolicyViolation, apply_limits, apply_policy, check_session
 
 Obj = dict[str, Any]
 URL = "https://example.com/x"
@@ -22,19 +22,19 @@ KIOSK = RealtimePolicy(
 
 def session(policy: RealtimePolicy = KIOSK, **members: Any) -> Obj:
     """A session as it may go on."""
-    given: Obj = apply({"type": "session.update", "session": members}, policy)["session"]
+    given: Obj = apply_policy({"type": "session.update", "session": members}, policy)["session"]
     return given
 
 
 def response(policy: RealtimePolicy = KIOSK, **members: Any) -> Obj:
-    given: Obj = apply({"type": "response.create", "response": members}, policy)["response"]
+    given: Obj = apply_policy({"type": "response.create", "response": members}, policy)["response"]
     return given
 
 
 def refusal(policy: RealtimePolicy = KIOSK, kind: str = "session.update", **event: Any) -> tuple[str, str | None]:
     """The code and the field of a refusal."""
-    with pytest.raises(Denied) as denied:
-        apply({"type": kind, **event}, policy)
+    with pytest.raises(PolicyViolation) as denied:
+        apply_policy({"type": kind, **event}, policy)
     return denied.value.code, denied.value.param
 
 
@@ -156,7 +156,7 @@ def test_where_addresses_are_denied_what_is_unknown_may_hold_none(value: Any) ->
 def test_where_only_addresses_are_denied_new_settings_and_events_pass() -> None:
     policy, new = RealtimePolicy(), {"mode": "fast", "levels": [1, 2.5, {"deep": None}]}
     assert session(policy, new=new) == {"new": new}
-    assert apply({"type": "brand.new", "x": [{}], "y": new}, policy)["y"] == new
+    assert apply_policy({"type": "brand.new", "x": [{}], "y": new}, policy)["y"] == new
 
 
 # -- null and other types ---------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_names_of_any_length_and_depth_are_told_in_short() -> None:
     for _ in range(240):
         deep = {"a": deep}
     assert session(RealtimePolicy(), new=deep) == {"new": deep}
-    with pytest.raises(Denied) as denied:
+    with pytest.raises(PolicyViolation) as denied:
         session(**{"x" * 1_000_000: deep})
     assert len(str(denied.value)) < 2000
     assert len(denied.value.param or "") <= 120
@@ -216,7 +216,7 @@ def test_fields_are_dropped_only_where_the_policy_says_so() -> None:
 
 
 def test_the_limits_are_in_force_from_the_start() -> None:
-    assert with_limits({}, KIOSK) == {
+    assert apply_limits({}, KIOSK) == {
         "max_output_tokens": 100,
         "reasoning": {"effort": "low"},
         "audio": {"output": {"voice": "cedar"}},
@@ -225,7 +225,7 @@ def test_the_limits_are_in_force_from_the_start() -> None:
 
 def test_what_a_client_secret_carries_does_not_outdo_them() -> None:
     secret = {"max_output_tokens": "inf", "reasoning": None, "audio": {"input": {"transcription": {}}, "output": {}}}
-    assert with_limits(check_session(secret, KIOSK), KIOSK) == {
+    assert apply_limits(check_session(secret, KIOSK), KIOSK) == {
         "max_output_tokens": 100,
         "reasoning": {"effort": "low"},
         "audio": {"input": {"transcription": {"model": "whisper-1"}}, "output": {"voice": "cedar"}},
@@ -236,21 +236,21 @@ def test_an_upstream_that_transcribes_by_another_model_from_the_start_is_told_th
     def found(model: str | None) -> Obj:
         return {"audio": {"input": {"transcription": None if model is None else {"model": model}}}}
 
-    assert with_limits({}, KIOSK, found("other"))["audio"]["input"] == {"transcription": {"model": "whisper-1"}}
-    assert "input" not in with_limits({}, KIOSK, found("whisper-1"))["audio"]
-    assert "input" not in with_limits({}, KIOSK, found(None))["audio"]
+    assert apply_limits({}, KIOSK, found("other"))["audio"]["input"] == {"transcription": {"model": "whisper-1"}}
+    assert "input" not in apply_limits({}, KIOSK, found("whisper-1"))["audio"]
+    assert "input" not in apply_limits({}, KIOSK, found(None))["audio"]
 
 
 def test_the_first_voice_that_is_a_name_is_the_one_to_begin_with() -> None:
-    assert with_limits({}, RealtimePolicy(voices=("m*", "cedar")))["audio"]["output"] == {"voice": "cedar"}
-    assert with_limits({}, RealtimePolicy(voices=("cedar", "*"))) == {}
+    assert apply_limits({}, RealtimePolicy(voices=("m*", "cedar")))["audio"]["output"] == {"voice": "cedar"}
+    assert apply_limits({}, RealtimePolicy(voices=("cedar", "*"))) == {}
     external = RealtimePolicy(voices=("elevenlabs:a", "cedar", "marin"))
-    assert with_limits({}, external)["audio"]["output"] == {"voice": "cedar"}, "the model has no voice of another's"
+    assert apply_limits({}, external)["audio"]["output"] == {"voice": "cedar"}, "the model has no voice of another's"
 
 
 def test_where_only_patterns_transcribe_an_upstream_that_does_so_otherwise_does_not() -> None:
     policy = RealtimePolicy(transcription_models=("gpt-4o-*",))
     found = {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}
-    assert with_limits({}, policy, found)["audio"]["input"] == {"transcription": None}
+    assert apply_limits({}, policy, found)["audio"]["input"] == {"transcription": None}
     found["audio"]["input"]["transcription"]["model"] = "gpt-4o-mini"
-    assert with_limits({}, policy, found) == {}
+    assert apply_limits({}, policy, found) == {}

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from relay.session.common.policy import RealtimePolicy
 from relay.session.device import events as ev
-from tests.support.realtime_stage import CLOCK, DICE, RealtimeStage, call_events, call_item, created, done, output_added
+from tests.support.realtime_stage import (
+    CLOCK,
+    DICE,
+    RealtimeStage,
+    call_events,
+    call_item,
+    output_added,
+    response_created,
+    response_done,
+)
 
 Obj = dict[str, Any]
 BUSY = "conversation_already_has_active_response"
@@ -58,7 +67,7 @@ class Model:
 
     def collect(self) -> None:
         """Take what the relay has sent since."""
-        for event in self.stage.take_sent():
+        for event in self.stage.take_upstream_events():
             if event["type"] == "response.create" and (event.get("response") or {}).get("conversation") != "none":
                 queue = self.stage.session.turns.queue
                 assert queue.slot.request_id == event["event_id"], "asked for past the slot"
@@ -103,7 +112,7 @@ class Model:
         if response.get("conversation") == "none":
             number = f"oob_{next(self.numbers)}"
             about = {"metadata": response.get("metadata"), "conversation_id": None}
-            self.emit(created(number, **about), done(number, **about))
+            self.emit(response_created(number, **about), response_done(number, **about))
         elif self.active is not None:
             self._refuse(event, BUSY)
         else:
@@ -111,7 +120,7 @@ class Model:
 
     def begin(self, metadata: Any = None) -> None:
         self.active = f"resp_{next(self.numbers)}"
-        self.emit(created(self.active, metadata=metadata, conversation_id="conv"))
+        self.emit(response_created(self.active, metadata=metadata, conversation_id="conv"))
 
     def finish(self, kind: str, status: str = "completed") -> None:
         if self.active is None:
@@ -132,7 +141,7 @@ class Model:
             output.append(call)
         if kind == "mixed":
             self.mixed.add(self.calls[-1])
-        self.emit(done(response_id, *output, status=status, conversation_id="conv"))
+        self.emit(response_done(response_id, *output, status=status, conversation_id="conv"))
 
     def _call_id(self, source: str, output: list[Obj]) -> str:
         if source == "the same id":
@@ -184,10 +193,10 @@ class World:
                 stage.client(type="conversation.item.create", item={"type": "message", "role": "user", "content": []})
             case "answer" if self.to_answer:
                 self.answer()
-            case "tool" if stage.ran:
-                run = stage.ran[n % len(stage.ran)]
+            case "tool" if stage.tool_runs:
+                run = stage.tool_runs[n % len(stage.tool_runs)]
                 self.returned.add(run.call_id)
-                stage.returns(run.call_id)
+                stage.tool_returns(run.call_id)
             case "read":
                 model.read_one()
             case "finish":
@@ -235,7 +244,7 @@ class World:
                 self.to_answer.append(item["call_id"])
 
     def _look(self) -> None:
-        told = self.stage.take_told()
+        told = self.stage.take_client_events()
         self.told += told
         for event in told:
             self._take(event)
@@ -254,11 +263,11 @@ class World:
             self.model.silence(answers=False)
             while self.to_answer:
                 self.answer()
-            for run in list(self.stage.ran):
+            for run in list(self.stage.tool_runs):
                 if run.call_id not in self.returned:
                     self.returned.add(run.call_id)
-                    self.stage.returns(run.call_id)
-            while self.model.inbox or self.stage.sent:
+                    self.stage.tool_returns(run.call_id)
+            while self.model.inbox or self.stage.upstream_events:
                 self.model.collect()
                 self.model.read_one()
             self.model.finish("nothing")
@@ -286,7 +295,7 @@ def test_any_interleaving(steps: list[tuple[str, int]]) -> None:
     outputs = world.model.outputs
     assert set(world.model.client_calls) == world.shown_calls, "the client sees its own calls, and all of them"
     assert outputs == Counter(dict.fromkeys(world.model.calls + world.model.client_calls, 1))
-    ran = Counter(run.call_id for run in world.stage.ran)
+    ran = Counter(run.call_id for run in world.stage.tool_runs)
     assert all(count == 1 for count in ran.values())
     assert set(ran) <= set(world.model.calls)
     begun = Counter(
@@ -343,5 +352,5 @@ def test_no_shape_of_any_event_breaks_a_session(policy: RealtimePolicy, events: 
             stage.client(event)
         else:
             stage.upstream(event)
-    for event in stage.told + stage.sent:
+    for event in stage.client_events + stage.upstream_events:
         json.dumps(event)

@@ -8,15 +8,15 @@ from relay.session.common.life import Phase
 from relay.session.common.policy import DEFAULT_ALLOW, RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.realtime.endings import EndingEvent
-from relay.session.realtime.events import ClientBabbled, ClientSaid, RealtimeEvent, UpstreamSaid
+from relay.session.realtime.endings import RealtimeEndingEvent
+from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEvent, RealtimeEvent, RealtimeServerEvent
 from tests.support.realtime_stage import CLOCK, CREATE, LAMP, RealtimeStage, stage
 
 
 def test_without_tools_or_policy_the_relay_says_nothing_of_its_own() -> None:
     at = RealtimeStage()
     at.upstream(type="session.created", session={"type": "realtime", "instructions": "x", "tools": []})
-    assert at.take_sent() == []
+    assert at.take_upstream_events() == []
     assert at.raw == [b'{"type": "session.created", "session": {"type": "realtime", "instructions": "x", "tools": []}}']
 
 
@@ -32,7 +32,7 @@ def test_without_tools_or_policy_the_relay_says_nothing_of_its_own() -> None:
 )
 def test_what_no_rule_touches_goes_down_byte_for_byte(event: dict[str, Any]) -> None:
     at = stage(CLOCK).upstream(event)
-    assert at.take_told() == [event]
+    assert at.take_client_events() == [event]
     assert len(at.raw) == 1
 
 
@@ -43,50 +43,50 @@ def test_events_that_nobody_has_seen_go_up_as_well_and_all_in_order() -> None:
         {"type": "brand.new", "event_id": "n", "x": [{}]},
         {"type": "input_audio_buffer.commit", "event_id": "k"},
     ]
-    assert at.client(*events).take_sent() == events
+    assert at.client(*events).take_upstream_events() == events
 
 
 @pytest.mark.parametrize("event_id", ["relay_1", 7, "x" * 513])
 def test_ids_that_could_be_ours_are_refused(event_id: Any) -> None:
     at = stage().client(type="response.create", event_id=event_id)
-    assert at.take_sent() == []
-    assert at.take_told()[0]["error"]["param"] == "event_id"
+    assert at.take_upstream_events() == []
+    assert at.take_client_events()[0]["error"]["param"] == "event_id"
 
 
 def test_faults_are_told_and_ten_in_a_minute_end_the_session() -> None:
     at = stage()
     for _ in range(9):
-        at.feed(ClientBabbled("not JSON", "invalid_json"))
-    assert at.ends == []
+        at.feed(InvalidClientMessage("not JSON", "invalid_json"))
+    assert at.end_commands == []
     at.now = 59.0
-    at.feed(ClientBabbled("not JSON", "invalid_json"))
-    assert at.told_types() == ["error"] * 10
-    assert cmd.CloseClient(1008, "10 faults in a minute") in at.ends
+    at.feed(InvalidClientMessage("not JSON", "invalid_json"))
+    assert at.client_event_types() == ["error"] * 10
+    assert cmd.CloseClient(1008, "10 faults in a minute") in at.end_commands
 
 
 def test_faults_that_are_far_apart_do_not() -> None:
     at = stage()
     for number in range(30):
         at.now = number * 7.0
-        at.feed(ClientBabbled("not JSON", "invalid_json"))
-    assert at.ends == []
+        at.feed(InvalidClientMessage("not JSON", "invalid_json"))
+    assert at.end_commands == []
 
 
 def test_a_denied_event_is_answered_with_its_id_and_the_session_goes_on() -> None:
     at = stage(policy=RealtimePolicy(allow=DEFAULT_ALLOW - {"client_tools"}))
     at.client(type="session.update", event_id="u", session={"type": "realtime", "tools": [LAMP]})
-    [error] = at.take_told()
+    [error] = at.take_client_events()
     assert error["error"]["event_id"] == "u"
     assert error["error"]["param"] == "session.tools[0]"
-    assert at.client(CREATE).sent_types() == ["response.create"]
+    assert at.client(CREATE).upstream_event_types() == ["response.create"]
 
 
 # -- every event ------------------------------------------------------------------------------------------------------
 
 EVENTS: list[RealtimeEvent] = [
-    ClientSaid({"type": "response.create"}),
-    ClientBabbled("not JSON", "invalid_json"),
-    UpstreamSaid(b'{"type": "rate_limits.updated"}', {"type": "rate_limits.updated"}),
+    RealtimeClientEvent({"type": "response.create"}),
+    InvalidClientMessage("not JSON", "invalid_json"),
+    RealtimeServerEvent(b'{"type": "rate_limits.updated"}', {"type": "rate_limits.updated"}),
     ev.ClientClosed(1000),
     ev.ClientBackpressure(9),
     ev.ClientRateLimited("audio"),
@@ -114,6 +114,6 @@ def test_the_list_of_events_is_complete() -> None:
 def test_each_event_ends_the_session_or_leaves_it_ready(event: RealtimeEvent) -> None:
     at = stage()
     at.feed(event)
-    ends = type(event) in get_args(EndingEvent)
+    ends = type(event) in get_args(RealtimeEndingEvent)
     assert at.session.state.phase is (Phase.ENDED if ends else Phase.READY)
-    assert (cmd.CloseUpstream() in at.ends) is ends
+    assert (cmd.CloseUpstream() in at.end_commands) is ends

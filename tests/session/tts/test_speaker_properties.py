@@ -13,7 +13,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.session import DeviceSession
 from relay.session.tts.stream import MAX_CONTEXTS
-from tests.support.media import Media, OutputAudio, SpeechAudio
+from tests.support.media import MediaPath, OutputAudio, SpeechAudio
 
 MS_PER_LETTER = 50
 BYTES = MS_PER_LETTER * 48
@@ -72,7 +72,7 @@ class Conversation:
         self.session = DeviceSession(
             "rs", config, DeviceOptions(output=PCM16_24K), lambda: f"relay_{next(numbers)}", tts_options=rules
         )
-        self.media = Media(self.session)
+        self.media = MediaPath(self.session)
         self.now = 0.0
         self.voice = Speaker(times)
         self.history: dict[str, str] = {}
