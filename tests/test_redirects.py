@@ -154,7 +154,7 @@ async def test_an_mcp_server(redirector: Redirector, status: int, caplog: pytest
     caplog.set_level(logging.INFO)
     redirector.status = status
     config = McpServerConfig(name="far", url=f"{redirector.url()}/mcp", headers={"Authorization": f"Bearer {KEY}"})
-    server = McpServer(config, ToolRegistry(), first_delay_s=30)
+    server = McpServer(config, ToolRegistry(), retry_delay_s=30)
     said = asyncio.Event()
     listener = logging.Handler()
     listener.emit = lambda record: said.set() if "MCP server far" in record.getMessage() else None  # type: ignore[method-assign]

@@ -27,10 +27,10 @@ from relay.session.device.commands import RunTool
 from relay.session.device.events import EndSessionRequested, ToolCallFinished, ToolCallProgress
 from relay.session.tools.pending_calls import CANCELLED_CALL
 from relay.toolkit.context import ToolContext
-from relay.toolkit.loading.library import ToolLibrary
+from relay.toolkit.loading.library import ToolLoader
 from relay.toolkit.loading.search_paths import ToolSources
 from relay.toolkit.mcp.client import McpServers
-from relay.toolkit.mcp.config import McpServerConfig, read_config
+from relay.toolkit.mcp.config import McpServerConfig, read_mcp_config
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.running.runner import ToolCall, ToolRunner
 
@@ -110,9 +110,9 @@ class SessionTools:
             on_end=end,
         )
         call = ToolCall(command.call_id, command.name, command.arguments)
-        result = await self._runner.run(call, context, offers=self._is_offered)
+        result = await self._runner.run(call, context, is_offered=self._is_offered)
         return ToolCallFinished(
-            command.call_id, result.status, result.output, result.ms, result.arguments, result.for_client
+            command.call_id, result.status, result.output, result.ms, result.arguments, result.client_output
         )
 
     def cancel(self, call_id: str) -> None:
@@ -132,10 +132,10 @@ class ToolBox:
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
         """Raises ToolError where a folder of tools is bad; nothing is loaded yet."""
-        self.library: ToolLibrary | None = None
+        self.library: ToolLoader | None = None
         if registry is None:
             registry = ToolRegistry()
-            self.library = ToolLibrary(tool_sources(settings), registry)
+            self.library = ToolLoader(tool_sources(settings), registry)
         self.registry = registry
         self.mcp = McpServers(servers, registry, secrets.redact)
         self.runner = ToolRunner(registry, redact=secrets.redact)
@@ -171,7 +171,7 @@ class ToolBox:
 def load_mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
     """The MCP servers of the settings. Raises ConfigError."""
     path = settings.tools.mcp_servers
-    return read_config(path, settings.environment.values) if path else ()
+    return read_mcp_config(path, settings.environment.values) if path else ()
 
 
 def tool_sources(settings: Settings) -> ToolSources:

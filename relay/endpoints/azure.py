@@ -74,7 +74,7 @@ async def azure_tools_exec(request: web.Request, principal: Principal) -> web.St
         raise AccessDenied(f"The tool {name} is not for use over HTTP.", status=403)
     context = ToolContext(session_id="", identity=principal.identity)
     call = ToolCall(f"http_{secrets.token_hex(8)}", name, json.dumps(_arguments(body)))
-    result = await tools.runner.run(call, context, audience="http", offers=principal.policy.allows_tool)
+    result = await tools.runner.run(call, context, audience="http", is_offered=principal.policy.allows_tool)
     if result.code is not None:
         status, details = describe_failure(result)
         return _failure_response("Tool execution failed", details, status)

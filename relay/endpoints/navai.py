@@ -27,7 +27,7 @@ from relay.endpoints.navai_handlers import (
 )
 from relay.errors import RelayError
 from relay.session.common.policy import PROVIDER_SECRET, Principal
-from relay.toolkit.loading.library import ToolLibrary
+from relay.toolkit.loading.library import ToolLoader
 from relay.toolkit.loading.search_paths import SourceFile, ToolSources
 from relay.toolkit.registry import ToolRegistry
 from relay.toolkit.running.runner import ToolRunner
@@ -112,7 +112,7 @@ def tool_sources(options: NavaiOptions) -> ToolSources:
 def resolve_runtime_config(options: NavaiOptions) -> NavaiRuntimeConfig:
     """The modules that would be loaded, none of which is run. Raises ToolError where the base folder is bad."""
     warnings: list[str] = []
-    modules = tool_sources(options).find(warnings)
+    modules = tool_sources(options).find_files(warnings)
     return NavaiRuntimeConfig(tuple(modules), tuple(f"{WARNING_PREFIX} {warning}" for warning in warnings))
 
 
@@ -133,7 +133,7 @@ def add_routes(
     library = None
     if registry is None:
         registry = ToolRegistry()
-        library = ToolLibrary(tool_sources(options), registry)
+        library = ToolLoader(tool_sources(options), registry)
     backend = NavaiBackend(options, registry, runner, library)
     for warning in options.warnings:
         _log.warning("%s", warning)

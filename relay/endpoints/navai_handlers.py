@@ -27,10 +27,10 @@ from relay.errors import AccessDenied, BadRequest, NotConfigured, ToolError, Ups
 from relay.session.common.policy import Policy, Principal
 from relay.session.common.redact import redact
 from relay.toolkit.context import ToolContext
-from relay.toolkit.loading.library import ToolLibrary
+from relay.toolkit.loading.library import ToolLoader
 from relay.toolkit.registry import Tool, ToolRegistry
-from relay.toolkit.running.results import without_paths
-from relay.toolkit.running.runner import Payload, ToolCall, ToolResult, ToolRunner
+from relay.toolkit.running.results import shorten_paths
+from relay.toolkit.running.runner import NavaiPayload, ToolCall, ToolOutcome, ToolRunner
 from relay.transport.http_client import HttpRequest, ProviderHttpClient
 from relay.upstreams.clients.browser_secrets import (
     ClientSecretRequest,
@@ -66,7 +66,7 @@ class NavaiBackend:
         options: NavaiOptions,
         registry: ToolRegistry,
         runner: ToolRunner | None = None,
-        library: ToolLibrary | None = None,
+        library: ToolLoader | None = None,
         *,
         quota: PaidRouteQuota | None = None,
         provider: ProviderHttpClient | None = None,
@@ -85,7 +85,7 @@ class NavaiBackend:
         if self.library is None:
             return
         try:
-            await self.library.ensure()
+            await self.library.ensure_loaded()
         except ToolError:
             _log.exception("the functions could not be loaded")
             raise ToolError("The functions could not be loaded; the server's log says why.") from None
@@ -110,7 +110,7 @@ async def list_functions(request: web.Request, backend: NavaiBackend, principal:
         for one in _offered_tools(backend, principal.policy)
     ]
     registry_warnings = backend.registry.warnings if principal.policy.realtime.tools is None else []
-    warnings = [f"{WARNING_PREFIX} {without_paths(redact(warning))}" for warning in registry_warnings]
+    warnings = [f"{WARNING_PREFIX} {shorten_paths(redact(warning))}" for warning in registry_warnings]
     return web.json_response({"items": items, "warnings": warnings})
 
 
@@ -129,9 +129,9 @@ async def execute_function(request: web.Request, backend: NavaiBackend, principa
         return web.json_response(refusal, status=404)
     if "http" not in tool.expose:
         raise AccessDenied(f'The function "{tool.name}" is not exposed to HTTP.', status=403)
-    call = ToolCall(f"http_{next(_numbers)}", tool.name, Payload(body.get("payload")))
+    call = ToolCall(f"http_{next(_numbers)}", tool.name, NavaiPayload(body.get("payload")))
     context, offers = _tool_context(request, principal), principal.policy.allows_tool
-    result = await backend.runner.run(call, context, audience="http", offers=offers)
+    result = await backend.runner.run(call, context, audience="http", is_offered=offers)
     return _tool_response(tool, result)
 
 
@@ -152,7 +152,7 @@ def _tool_context(request: web.Request, principal: Principal) -> ToolContext:
     return ToolContext(session_id="", identity=principal.identity, metadata=MappingProxyType({"req": req}))
 
 
-def _tool_response(tool: Tool, result: ToolResult) -> web.Response:
+def _tool_response(tool: Tool, result: ToolOutcome) -> web.Response:
     if result.code is None:
         head = json.dumps({"ok": True, "function_name": tool.name, "source": tool.source})
         is_nothing = tool.is_void and result.output == "null"
@@ -164,9 +164,9 @@ def _tool_response(tool: Tool, result: ToolResult) -> web.Response:
     return ErrorResponse(status, message, field, headers=headers).to_response()
 
 
-def describe_failure(result: ToolResult) -> tuple[int, str]:
+def describe_failure(result: ToolOutcome) -> tuple[int, str]:
     """The status and the message that answer a call without a result."""
-    return _STATUS.get(result.code or "", 500), redact(without_paths(result.message), MAX_ERROR_CHARS)
+    return _STATUS.get(result.code or "", 500), redact(shorten_paths(result.message), MAX_ERROR_CHARS)
 
 
 async def client_secret(request: web.Request, backend: NavaiBackend, principal: Principal) -> web.StreamResponse:

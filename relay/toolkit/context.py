@@ -63,7 +63,7 @@ class ToolContext:
         self.on_end(reason)
 
 
-class ProgressRelay:
+class ProgressReporter:
     """Carries one call's reports to `callback` on the loop's thread.
 
     Holds one text: where a tool reports faster than the loop turns, the latest wins. After `close`, or after
@@ -74,19 +74,19 @@ class ProgressRelay:
         self._callback = callback
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()  # reports come from tool threads
-        self._waiting: str | None = None
-        self._left = MAX_PROGRESS_REPORTS
+        self._pending_text: str | None = None
+        self._reports_left = MAX_PROGRESS_REPORTS
         self._closed = False
 
     def report(self, text: str) -> None:
         """Hands over one text, from any thread."""
         text = str(text)[:MAX_PROGRESS_CHARS]
         with self._lock:
-            if self._closed or self._left == 0:
+            if self._closed or self._reports_left == 0:
                 return
-            self._left -= 1
-            scheduled = self._waiting is not None
-            self._waiting = text
+            self._reports_left -= 1
+            scheduled = self._pending_text is not None
+            self._pending_text = text
             if not scheduled:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
                     self._loop.call_soon_threadsafe(self._deliver)
@@ -95,11 +95,11 @@ class ProgressRelay:
         """The call is over: what comes now, from a thread left behind perhaps, is dropped."""
         with self._lock:
             self._closed = True
-            self._waiting = None
+            self._pending_text = None
 
     def _deliver(self) -> None:
         with self._lock:
-            text, self._waiting = self._waiting, None
+            text, self._pending_text = self._pending_text, None
         if text is None:
             return
         try:

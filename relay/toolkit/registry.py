@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar, overload
 from relay.errors import ToolError
 from relay.toolkit.loading.names import MAX_NAME_CHARS
 from relay.toolkit.schema.docstrings import read_docstring
-from relay.toolkit.schema.signature import Binder, describe
+from relay.toolkit.schema.signature import ToolSignature, build_signature
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ AUDIENCES: frozenset[str] = frozenset({"model", "http", "client"})
 DEFAULT_EXPOSE: frozenset[str] = frozenset({"model", "http"})
 DEFAULT_TIMEOUT_S = 15.0
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_OPTIONS = "__relay_tool__"
+_OPTIONS_ATTRIBUTE = "__relay_tool__"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,7 +51,7 @@ class ToolOptions:
         object.__setattr__(self, "examples", tuple(self.examples))
         object.__setattr__(self, "expose", frozenset(self.expose))
         if self.name is not None:
-            check_name(self.name)
+            check_tool_name(self.name)
         if not (math.isfinite(self.timeout_s) and self.timeout_s > 0):
             raise ToolError(f"@tool: timeout_s must be a number of seconds above 0, not {self.timeout_s}.")
         if self.concurrency is not None and (type(self.concurrency) is not int or self.concurrency < 1):
@@ -92,17 +92,17 @@ def tool(function: F | None = None, /, **given: Any) -> F | Callable[[F], F]:
         raise ToolError("@tool: examples and expose are lists of strings, not one string.")
     options = ToolOptions(**given)
 
-    def mark(function: F) -> F:
-        setattr(function, _OPTIONS, options)
+    def decorate(function: F) -> F:
+        setattr(function, _OPTIONS_ATTRIBUTE, options)
         return function
 
-    return mark if function is None else mark(function)
+    return decorate if function is None else decorate(function)
 
 
-def options_of(function: object) -> ToolOptions | None:
+def get_tool_options(function: object) -> ToolOptions | None:
     """The options that `@tool` left on a function or class itself, or None where it was not decorated."""
     own: dict[str, object] = getattr(getattr(function, "__func__", function), "__dict__", {})
-    options = own.get(_OPTIONS)
+    options = own.get(_OPTIONS_ATTRIBUTE)
     return options if isinstance(options, ToolOptions) else None
 
 
@@ -117,7 +117,7 @@ class Tool(ToolOptions):
     description: str
     parameters: dict[str, Any]
     function: Callable[..., Any] = field(repr=False)
-    signature: Binder = field(repr=False)
+    signature: ToolSignature = field(repr=False)
     is_async: bool
     source: str
     is_void: bool = False
@@ -135,17 +135,17 @@ class Tool(ToolOptions):
         the docstring gives one. Raises ToolError where it has no name that is allowed, where a parameter cannot be
         described, or where an example names no parameter.
         """
-        options = options_of(function) or ToolOptions()
+        options = get_tool_options(function) or ToolOptions()
         own_name = options.name or name or str(getattr(function, "__name__", type(function).__name__))
-        check_name(own_name)
+        check_tool_name(own_name)
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ToolError(f'Tool "{own_name}": it yields; a tool returns one value.')
         summary = read_docstring(function).summary
-        return cls.described(
+        return cls.from_signature(
             options,
             own_name,
             function,
-            describe(function, own_name),
+            build_signature(function, own_name),
             source=source or f"{getattr(function, '__module__', '')}#{own_name}",
             description=summary or description or f"{own_name.replace('_', ' ').strip().capitalize()}.",
             is_async=is_async_function(function),
@@ -153,12 +153,12 @@ class Tool(ToolOptions):
         )
 
     @classmethod
-    def described(
+    def from_signature(
         cls,
         options: ToolOptions,
         name: str,
         function: Callable[..., Any],
-        signature: Binder,
+        signature: ToolSignature,
         *,
         source: str,
         description: str,
@@ -207,8 +207,8 @@ class ToolRegistry:
 
     def add(self, tool: Tool) -> Tool:
         """Adds a tool and returns it; where its name is taken, as name_2, name_3… with a warning."""
-        check_name(tool.name)
-        name = free_name(tool.name, self._tools)
+        check_tool_name(tool.name)
+        name = unique_name(tool.name, self._tools)
         if name != tool.name:
             warning = f'Renamed duplicated function "{tool.name}" to "{name}".'
             self.warnings.append(warning)
@@ -239,7 +239,7 @@ class ToolRegistry:
         return name in self._tools
 
 
-def free_name(name: str, taken: Container[str]) -> str:
+def unique_name(name: str, taken: Container[str]) -> str:
     """The name, or where it is taken name_2, name_3…, within 64 characters."""
     candidate, number = name, 1
     while candidate in taken:
@@ -249,16 +249,16 @@ def free_name(name: str, taken: Container[str]) -> str:
     return candidate
 
 
-def check_name(name: str) -> None:
+def check_tool_name(name: str) -> None:
     """Raises ToolError for a name that models do not take."""
-    if not _NAME.fullmatch(name):
+    if not _TOOL_NAME.fullmatch(name):
         raise ToolError(
             f'"{name[:80]}" cannot be the name of a tool: it takes 1 to 64 ASCII letters, digits, _ and -. '
             'Give it another one with @tool(name="…").'
         )
 
 
-def _check_examples(examples: tuple[str, ...], signature: Binder, name: str) -> None:
+def _check_examples(examples: tuple[str, ...], signature: ToolSignature, name: str) -> None:
     known = signature.parameters["properties"]
     for example in examples:
         for placeholder in _PLACEHOLDER.findall(example):

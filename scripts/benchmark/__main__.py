@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from scripts.benchmark.load import Load
-from scripts.benchmark.measure import Measured, measure_round
-from scripts.benchmark.report import as_json, table
-from scripts.benchmark.targets import BenchError, Name, find_haproxy
+from scripts.benchmark.load import LoadSpec
+from scripts.benchmark.measure import Measurement, measure_round
+from scripts.benchmark.report import print_table, to_json
+from scripts.benchmark.targets import BenchError, TargetName, find_haproxy
 
 RATES_HZ = (8000, 16_000, 24_000, 48_000)
 
@@ -36,21 +36,21 @@ def bench(
     if quick:
         sessions, rate, seconds, warm, rounds = "4", "24000", 1.0, 0.5, 1
     setups = [(n, hz) for hz in _numbers(rate, "--rate", RATES_HZ) for n in _numbers(sessions, "--sessions", None)]
-    subjects: list[Name] = ["relay"] if alone or recording or find_haproxy() is None else ["relay", "haproxy"]
-    turns: list[list[Name]] = [subjects, ["recording"]] if recording else [subjects]
+    subjects: list[TargetName] = ["relay"] if alone or recording or find_haproxy() is None else ["relay", "haproxy"]
+    turns: list[list[TargetName]] = [subjects, ["recording"]] if recording else [subjects]
     note = Console(stderr=True)
-    measured: list[Measured] = []
+    measured: list[Measurement] = []
     for n, hz in setups:
         for number in range(1, rounds + 1):
             # One that records has the core for itself: beside another, each would wait for the other one's work.
             for names in turns if number % 2 else turns[::-1]:
                 note.print(f"{n} × {hz} Hz, round {number} of {rounds}: {' beside '.join(names)}", style="dim")
-                load = Load("device", n, hz, seconds, warm)
+                load = LoadSpec("device", n, hz, seconds, warm)
                 measured += asyncio.run(measure_round(names, load, number))
     if json:
-        typer.echo(as_json(measured))
+        typer.echo(to_json(measured))
     else:
-        table(measured, Console(width=None if sys.stdout.isatty() else 120))
+        print_table(measured, Console(width=None if sys.stdout.isatty() else 120))
         if len(subjects) == 1 and not alone and not recording:
             note.print("HAProxy is not installed: there is nothing to compare with (sudo apt-get install haproxy)")
 

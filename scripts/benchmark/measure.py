@@ -12,8 +12,8 @@ import orjson
 from relay.child_environment import python_command, python_environment
 from scripts.benchmark import proc_stats as process
 from scripts.benchmark.fake_peers import Percentiles
-from scripts.benchmark.load import Load
-from scripts.benchmark.targets import PROTOS, BenchError, Name, running
+from scripts.benchmark.load import LoadSpec
+from scripts.benchmark.targets import PROTOCOLS, BenchError, TargetName, run_target
 
 MAX_LATE_MS = 10.0
 MAX_LOAD_PERCENT = 85.0
@@ -22,10 +22,10 @@ PHASE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Measurement:
     """One subject in one round. CPU in ms per session and second; memory in KiB per session, in user space."""
 
-    subject: Name
+    subject: TargetName
     sessions: int
     rate_hz: int
     round: int
@@ -45,11 +45,11 @@ class LoadProcess:
     """A load process, read line by line."""
 
     def __init__(self, started: asyncio.subprocess.Process) -> None:
-        self._started = started
+        self._process = started
         self.pid = started.pid
 
     @classmethod
-    async def start(cls, load: Load, core: int | None) -> "LoadProcess":
+    async def start(cls, load: LoadSpec, core: int | None) -> "LoadProcess":
         """Start it on its own core."""
         spec = orjson.dumps(asdict(load)).decode()
         started = await asyncio.create_subprocess_exec(
@@ -58,65 +58,65 @@ class LoadProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        process.pin(started.pid, core)
+        process.pin_to_core(started.pid, core)
         return cls(started)
 
-    async def until(self, phase: str, within_s: float = PHASE_TIMEOUT_S) -> dict[str, Any]:
+    async def wait_for(self, phase: str, timeout_s: float = PHASE_TIMEOUT_S) -> dict[str, Any]:
         """Wait for a phase to begin."""
-        assert self._started.stdout is not None
+        assert self._process.stdout is not None
         try:
-            async with asyncio.timeout(within_s):
-                line = await self._started.stdout.readline()
+            async with asyncio.timeout(timeout_s):
+                line = await self._process.stdout.readline()
         except TimeoutError:
-            raise BenchError(f"the load did not reach '{phase}' within {within_s:.0f} s") from None
+            raise BenchError(f"the load did not reach '{phase}' within {timeout_s:.0f} s") from None
         if not line:
             raise BenchError(f"the load ended before '{phase}'; what it says stands above")
         message: dict[str, Any] = orjson.loads(line)
         assert message["phase"] == phase, f"{message['phase']} instead of {phase}"
         return message
 
-    def tell(self, line: str) -> None:
+    def send_line(self, line: str) -> None:
         """Write a line to it."""
-        assert self._started.stdin is not None
-        self._started.stdin.write(f"{line}\n".encode())
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n".encode())
 
     async def stop(self) -> None:
         """Let it go, by force if need be."""
-        if self._started.returncode is None:
-            self._started.kill()
-        await self._started.wait()
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
 
 
-async def measure_round(names: Sequence[Name], load: Load, number: int) -> list[Measured]:
+async def measure_round(names: Sequence[TargetName], load: LoadSpec, number: int) -> list[Measurement]:
     """All subjects at once under equal loads: what a busy machine does to one, it does to the others."""
     return list(await asyncio.gather(*(measure(name, load, number) for name in names)))
 
 
-async def measure(name: Name, load: Load, number: int) -> Measured:
+async def measure(name: TargetName, load: LoadSpec, number: int) -> Measurement:
     """One subject under one load."""
-    load = replace(load, proto=PROTOS[name])
-    subject_core, load_core = process.cores() or (None, None)
-    loading = await LoadProcess.start(load, load_core)
+    load = replace(load, protocol=PROTOCOLS[name])
+    subject_core, load_core = process.choose_cores() or (None, None)
+    load_process = await LoadProcess.start(load, load_core)
     try:
-        upstream_port = (await loading.until("listening"))["port"]
-        async with running(name, upstream_port, load.sessions, subject_core) as (pid, url):
+        upstream_port = (await load_process.wait_for("listening"))["port"]
+        async with run_target(name, upstream_port, load.sessions, subject_core) as (pid, url):
             base_kib = process.memory_kib(pid)
-            loading.tell(url)
-            await loading.until("connected", PHASE_TIMEOUT_S + load.sessions / load.ramp_per_s)
-            await loading.until("idle")
+            load_process.send_line(url)
+            await load_process.wait_for("connected", PHASE_TIMEOUT_S + load.sessions / load.ramp_per_s)
+            await load_process.wait_for("idle")
             idle_kib = process.memory_kib(pid)
-            await loading.until("start", PHASE_TIMEOUT_S + load.warm_s)
-            before = _reading(pid, loading.pid)
-            await loading.until("end", PHASE_TIMEOUT_S + load.seconds)
-            after = _reading(pid, loading.pid)
+            await load_process.wait_for("start", PHASE_TIMEOUT_S + load.warmup_s)
+            before = _read_cpu(pid, load_process.pid)
+            await load_process.wait_for("end", PHASE_TIMEOUT_S + load.seconds)
+            after = _read_cpu(pid, load_process.pid)
             active_kib = process.memory_kib(pid)
-            result = await loading.until("result")
+            result = await load_process.wait_for("result")
     finally:
-        await loading.stop()
-    seconds, cpu_s, load_s = (_less(late, early) for late, early in zip(after, before, strict=True))
+        await load_process.stop()
+    seconds, cpu_s, load_s = (_difference(late, early) for late, early in zip(after, before, strict=True))
     assert seconds is not None
     load_percent = None if load_s is None else load_s / seconds * 100
-    return Measured(
+    return Measurement(
         subject=name,
         sessions=load.sessions,
         rate_hz=load.rate_hz,
@@ -124,28 +124,28 @@ async def measure(name: Name, load: Load, number: int) -> Measured:
         cpu_ms=None if cpu_s is None else cpu_s / seconds / load.sessions * 1000,
         up=Percentiles(**result["up"]),
         down=Percentiles(**result["down"]),
-        idle_kib=_each(_less(idle_kib, base_kib), load.sessions),
-        active_kib=_each(_less(active_kib, base_kib), load.sessions),
+        idle_kib=_per_session(_difference(idle_kib, base_kib), load.sessions),
+        active_kib=_per_session(_difference(active_kib, base_kib), load.sessions),
         base_kib=base_kib,
         load_percent=load_percent,
         late_ms=result["late_ms"],
-        doubts=tuple(_doubts(result, load, load_percent, is_pinned=load_core is not None)),
+        doubts=tuple(_find_doubts(result, load, load_percent, is_pinned=load_core is not None)),
     )
 
 
-def _reading(pid: int, load_pid: int) -> tuple[float, float | None, float | None]:
+def _read_cpu(pid: int, load_pid: int) -> tuple[float, float | None, float | None]:
     return asyncio.get_running_loop().time(), process.cpu_seconds(pid), process.cpu_seconds(load_pid)
 
 
-def _less(late: float | None, early: float | None) -> float | None:
+def _difference(late: float | None, early: float | None) -> float | None:
     return None if late is None or early is None else late - early
 
 
-def _each(kib: float | None, sessions: int) -> float | None:
+def _per_session(kib: float | None, sessions: int) -> float | None:
     return None if kib is None else kib / sessions
 
 
-def _doubts(result: dict[str, Any], load: Load, load_percent: float | None, *, is_pinned: bool) -> list[str]:
+def _find_doubts(result: dict[str, Any], load: LoadSpec, load_percent: float | None, *, is_pinned: bool) -> list[str]:
     doubts = []
     if result["alive"] < load.sessions:
         doubts.append(f"{load.sessions - result['alive']} of {load.sessions} sessions were lost")

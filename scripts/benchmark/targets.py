@@ -15,10 +15,10 @@ from typing import Literal
 from relay.child_environment import child_environment, python_command, python_environment
 from relay.errors import RelayError
 from scripts.benchmark import proc_stats as process
-from scripts.benchmark.fake_peers import Proto
+from scripts.benchmark.fake_peers import LoadProtocol
 
-Name = Literal["relay", "recording", "haproxy"]
-PROTOS: dict[Name, Proto] = {"relay": "device", "recording": "device", "haproxy": "realtime"}
+TargetName = Literal["relay", "recording", "haproxy"]
+PROTOCOLS: dict[TargetName, LoadProtocol] = {"relay": "device", "recording": "device", "haproxy": "realtime"}
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
@@ -33,12 +33,14 @@ def find_haproxy() -> str | None:
 
 
 @asynccontextmanager
-async def running(name: Name, upstream_port: int, sessions: int, core: int | None) -> AsyncIterator[tuple[int, str]]:
+async def run_target(
+    name: TargetName, upstream_port: int, sessions: int, core: int | None
+) -> AsyncIterator[tuple[int, str]]:
     """Start a subject in front of the model at `upstream_port`; gives its pid and the address for its clients."""
     port = _free_port()
     with TemporaryDirectory(prefix="relay-bench-") as folder:
         command, environment = _command(name, Path(folder), port, upstream_port, sessions)
-        started = await asyncio.create_subprocess_exec(
+        target = await asyncio.create_subprocess_exec(
             *command,
             cwd=folder,
             env=environment,
@@ -46,18 +48,18 @@ async def running(name: Name, upstream_port: int, sessions: int, core: int | Non
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        process.pin(started.pid, core)
-        said = asyncio.create_task(_keep_tail(started))
+        process.pin_to_core(target.pid, core)
+        stderr_tail = asyncio.create_task(_read_stderr_tail(target))
         try:
-            await _listening(port, started, said, name)
-            yield started.pid, f"ws://127.0.0.1:{port}/"
+            await _wait_until_listening(port, target, stderr_tail, name)
+            yield target.pid, f"ws://127.0.0.1:{port}/"
         finally:
-            await _stop(started)
-            await said
+            await _stop(target)
+            await stderr_tail
 
 
 def _command(
-    name: Name, folder: Path, port: int, upstream_port: int, sessions: int
+    name: TargetName, folder: Path, port: int, upstream_port: int, sessions: int
 ) -> tuple[list[str], dict[str, str]]:
     if name == "haproxy":
         haproxy = find_haproxy()
@@ -86,11 +88,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def _listening(port: int, started: asyncio.subprocess.Process, said: "asyncio.Task[str]", name: Name) -> None:
+async def _wait_until_listening(
+    port: int, target: asyncio.subprocess.Process, stderr_tail: "asyncio.Task[str]", name: TargetName
+) -> None:
     deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
     while asyncio.get_running_loop().time() < deadline:
-        if started.returncode is not None:
-            raise BenchError(f"{name} did not start: {(await said).strip() or 'it said nothing'}")
+        if target.returncode is not None:
+            raise BenchError(f"{name} did not start: {(await stderr_tail).strip() or 'it said nothing'}")
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
@@ -101,22 +105,22 @@ async def _listening(port: int, started: asyncio.subprocess.Process, said: "asyn
     raise BenchError(f"{name} did not listen within {START_TIMEOUT_S:.0f} s")
 
 
-async def _keep_tail(started: asyncio.subprocess.Process) -> str:
+async def _read_stderr_tail(target: asyncio.subprocess.Process) -> str:
     """Read what the subject complains of, so that it never waits for a reader; the last of it is kept."""
-    assert started.stderr is not None
+    assert target.stderr is not None
     tail = b""
-    while read := await started.stderr.read(4096):
+    while read := await target.stderr.read(4096):
         tail = (tail + read)[-2000:]
     return tail.decode(errors="replace")
 
 
-async def _stop(started: asyncio.subprocess.Process) -> None:
-    if started.returncode is not None:
+async def _stop(target: asyncio.subprocess.Process) -> None:
+    if target.returncode is not None:
         return
-    started.terminate()
+    target.terminate()
     try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
-            await started.wait()
+            await target.wait()
     except TimeoutError:
-        started.kill()
-        await started.wait()
+        target.kill()
+        await target.wait()

@@ -17,7 +17,7 @@ from relay.app.session_limiter import SessionLimiter
 from relay.errors import CapacityExceeded
 from relay.testing import ScriptedUpstream
 from tests.support.raw_requests import head, send_request
-from tests.support.relay_command import serving
+from tests.support.relay_command import serve_process
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
 
 
@@ -109,7 +109,7 @@ async def test_policies_that_record_from_a_reload_on_leave_fewer_sessions(
 async def test_where_few_descriptors_are_the_relay_says_so_refuses_and_goes_on(tmp_path) -> None:
     async with (
         ScriptedUpstream() as upstream,
-        serving(tmp_path, open_files=(64, 64), RELAY_UPSTREAM=upstream.url) as served,
+        serve_process(tmp_path, open_files=(64, 64), RELAY_UPSTREAM=upstream.url) as served,
     ):
         assert "WARNING RELAY_MAX_SESSIONS=500 does not fit: this process may open 64 files" in served.log
         url = f"ws://127.0.0.1:{served.port}/"

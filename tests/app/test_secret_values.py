@@ -11,7 +11,7 @@ from relay.app.context import KNOWN_SECRETS, UPSTREAM, install
 from relay.app.secret_values import collect_secrets, url_secrets
 from relay.config.navai_options import NavaiOptions
 from relay.session.common.redact import MASK
-from relay.toolkit.mcp.config import read_config
+from relay.toolkit.mcp.config import read_mcp_config
 from relay.toolkit.registry import ToolRegistry
 from tests.support.relay_server import settings_for
 
@@ -62,7 +62,7 @@ def test_what_an_mcp_server_is_given(tmp_path: Path) -> None:
     }
     path = tmp_path / "mcp.json"
     path.write_text(json.dumps({"mcpServers": entries}))
-    servers = read_config(path, {"DB": "db-password", "TOKEN": "far-token", "HOME": "/home/user"})
+    servers = read_mcp_config(path, {"DB": "db-password", "TOKEN": "far-token", "HOME": "/home/user"})
     assert set(servers[0].secrets) == {"db-password", "literal"}
     assert set(servers[1].secrets) == {"far-token", "Bearer far-token", "Bearer", "k"}
     assert {"pw", "q"} <= set(collect_secrets(settings_for(), servers))

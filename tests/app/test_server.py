@@ -14,15 +14,15 @@ import pytest
 from relay import __version__
 from relay.auth.refusals import LINES_PER_MINUTE
 from relay.testing import ScriptedUpstream
-from tests.support.navai_project import write
-from tests.support.relay_command import RELAY, START_TIMEOUT_S, environment, serving
+from tests.support.navai_project import write_file
+from tests.support.relay_command import RELAY_COMMAND, START_TIMEOUT_S, relay_environment, serve_process
 from tests.support.relay_server import DeviceClient, running_relay
 
 
 async def test_the_start_says_what_is_in_force_and_no_key(tmp_path) -> None:
     async with ScriptedUpstream() as upstream:
         settings = {"RELAY_UPSTREAM": upstream.url, "RELAY_UPSTREAM_KEY": "sk-secret-0123456789"}
-        async with serving(tmp_path, OPENAI_REALTIME_MODEL="my-model", **settings) as served:
+        async with serve_process(tmp_path, OPENAI_REALTIME_MODEL="my-model", **settings) as served:
             for told in (__version__, "my-model", "127.0.0.1", "pcm16", "localhost", "current_time", "roll_dice"):
                 assert told in served.log, told
             assert "sk-secret" not in served.log
@@ -31,7 +31,7 @@ async def test_the_start_says_what_is_in_force_and_no_key(tmp_path) -> None:
 async def test_a_setting_without_effect_is_one_warning_a_start(tmp_path) -> None:
     async with ScriptedUpstream() as upstream:
         settings = {"RELAY_UPSTREAM": upstream.url, "RELAY_UPSTREAM_KEY": "sk-secret-0123456789"}
-        async with serving(tmp_path, RELAY_TICK_MS="5", **settings) as served:
+        async with serve_process(tmp_path, RELAY_TICK_MS="5", **settings) as served:
             served.process.send_signal(signal.SIGHUP)
             await served.read_until("SIGHUP: tools")
             lines = [line for line in served.log.splitlines() if "RELAY_TICK_MS" in line]
@@ -46,7 +46,7 @@ async def test_sigterm_says_goodbye_and_exits_0_in_bounded_time_and_what_is_left
     async with ScriptedUpstream() as upstream:
         (tmp_path / ".env").write_text(f"RELAY_UPSTREAM={upstream.url}\nRELAY_UPSTREAM_KEY=sk-secret-0123456789\n")
         (tmp_path / ".env").chmod(0o644)
-        async with serving(tmp_path, umask=0, RELAY_RECORD="on", RELAY_RECORDINGS_DIR="open") as served:
+        async with serve_process(tmp_path, umask=0, RELAY_RECORD="on", RELAY_RECORDINGS_DIR="open") as served:
             assert served.log.count("chmod 600 .env") == 1
             assert served.log.count("chmod 700 open") == 1
             client = await DeviceClient.connect(f"ws://127.0.0.1:{served.port}/")
@@ -73,14 +73,14 @@ def modes_below(folder: Path) -> dict[str, str]:
 
 
 async def test_sighup_loads_the_tools_anew_and_no_session_notices(tmp_path) -> None:
-    write(tmp_path / "tools" / "a.py", "def one() -> int:\n    return 1\n")
-    async with ScriptedUpstream() as upstream, serving(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
+    write_file(tmp_path / "tools" / "a.py", "def one() -> int:\n    return 1\n")
+    async with ScriptedUpstream() as upstream, serve_process(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
         assert re.search(r"tools one\n", served.log)
         async with await DeviceClient.connect(f"ws://127.0.0.1:{served.port}/") as client:
             session = await upstream.accept()
             await session.configure()
             await client.expect("AIConnected")
-            write(tmp_path / "tools" / "a.py", "def two() -> int:\n    return 2\n")
+            write_file(tmp_path / "tools" / "a.py", "def two() -> int:\n    return 2\n")
             served.process.send_signal(signal.SIGHUP)
             await served.read_until(r"SIGHUP: tools two\n")
             await client.send(type="hello", v=1)
@@ -97,7 +97,7 @@ async def test_sighup_reads_keys_and_policies_anew_and_ends_the_sessions_of_a_re
     settings.write_text(f"RELAY_API_KEYS={old},{kept}\nRELAY_POLICIES=policies.toml\n")
     policies = tmp_path / "policies.toml"
     policies.write_text("[policies.before]\n")
-    async with ScriptedUpstream() as upstream, serving(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
+    async with ScriptedUpstream() as upstream, serve_process(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
         url, http = f"ws://127.0.0.1:{served.port}", f"http://127.0.0.1:{served.port}"
 
         async def connect(key: str, path: str = "/") -> DeviceClient:
@@ -148,7 +148,7 @@ async def test_what_is_no_http_is_a_line_and_not_a_traceback(tmp_path) -> None:
         "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
         "\r\nno!\r\n",
     ]
-    async with serving(tmp_path) as served:
+    async with serve_process(tmp_path) as served:
         for request in requests * 5:
             reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
             writer.write(request.encode("latin-1"))
@@ -197,8 +197,8 @@ async def test_the_page_and_its_files_are_served_with_a_policy() -> None:
 
 async def run_relay(tmp_path: Path, *arguments: str, **settings: str) -> tuple[int | None, str, str]:
     process = await asyncio.create_subprocess_exec(
-        RELAY, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env=environment(tmp_path, **settings), cwd=tmp_path,
+        RELAY_COMMAND, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env=relay_environment(tmp_path, **settings), cwd=tmp_path,
     )  # fmt: skip
     async with asyncio.timeout(START_TIMEOUT_S):
         out, err = await process.communicate()
@@ -245,7 +245,7 @@ async def test_the_module_names_a_package_that_hides_ours(tmp_path) -> None:
     (tmp_path / "audio" / "__init__.py").write_text("")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "relay", "--version",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment(tmp_path), cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=relay_environment(tmp_path), cwd=tmp_path,
     )  # fmt: skip
     _, err = await process.communicate()
     assert process.returncode == 2
@@ -257,8 +257,8 @@ async def test_the_module_names_a_package_that_hides_ours(tmp_path) -> None:
 async def test_json_logs_are_one_object_a_line(tmp_path) -> None:
     async with ScriptedUpstream() as upstream:
         process = await asyncio.create_subprocess_exec(
-            RELAY, "serve", "--port", "0", stderr=asyncio.subprocess.PIPE, cwd=tmp_path,
-            env=environment(tmp_path, RELAY_UPSTREAM=upstream.url, RELAY_LOG_FORMAT="json"),
+            RELAY_COMMAND, "serve", "--port", "0", stderr=asyncio.subprocess.PIPE, cwd=tmp_path,
+            env=relay_environment(tmp_path, RELAY_UPSTREAM=upstream.url, RELAY_LOG_FORMAT="json"),
         )  # fmt: skip
         assert process.stderr is not None
         async with asyncio.timeout(START_TIMEOUT_S):
@@ -272,10 +272,10 @@ async def test_json_logs_are_one_object_a_line(tmp_path) -> None:
 @pytest.mark.parametrize("exit_by", [signal.SIGTERM, signal.SIGINT])
 async def test_a_second_run_can_have_the_port_at_once(tmp_path, exit_by) -> None:
     async with ScriptedUpstream() as upstream:
-        async with serving(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
+        async with serve_process(tmp_path, RELAY_UPSTREAM=upstream.url) as served:
             port = served.port
             served.process.send_signal(exit_by)
             async with asyncio.timeout(8):
                 assert await served.process.wait() == 0
-        async with serving(tmp_path, "--port", str(port), RELAY_UPSTREAM=upstream.url) as served:
+        async with serve_process(tmp_path, "--port", str(port), RELAY_UPSTREAM=upstream.url) as served:
             assert served.port == port

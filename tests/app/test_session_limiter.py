@@ -19,7 +19,7 @@ from relay.runtime.realtime import RealtimeRuntime
 from relay.testing import ScriptedUpstream
 from tests.support.raw_websocket import RawClient, upgrade_request
 from tests.support.relay_server import running_relay, settings_for
-from tests.support.virtual_time import in_virtual_time, pass_time
+from tests.support.virtual_time import advance_time, in_virtual_time
 
 
 def admission(**settings: Any) -> SessionLimiter:
@@ -92,7 +92,7 @@ async def test_who_knocks_too_often_waits_and_is_told_how_long() -> None:
         door.check_rate("203.0.113.1")
     assert 0 < refused.value.retry_after_s <= 1
     door.check_rate("203.0.113.2")
-    await pass_time(refused.value.retry_after_s)
+    await advance_time(refused.value.retry_after_s)
     door.check_rate("203.0.113.1")
 
 

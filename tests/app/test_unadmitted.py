@@ -10,7 +10,7 @@ import pytest
 from relay.app.unadmitted import MAX_PER_ADDRESS, ConnectionLimiter
 from relay.testing import ScriptedUpstream
 from tests.support.raw_requests import RawHttpConnection, head, send_request
-from tests.support.relay_command import serving
+from tests.support.relay_command import serve_process
 from tests.support.relay_server import DeviceClient, running_relay
 
 KEY = "a-long-enough-key"
@@ -161,7 +161,7 @@ async def test_1100_idle_connections_keep_nobody_out(tmp_path) -> None:
     settings = {"RELAY_API_KEYS": KEY, "RELAY_LOCAL": "off"}
     async with (
         ScriptedUpstream() as upstream,
-        serving(tmp_path, open_files=(256, 1024), RELAY_UPSTREAM=upstream.url, **settings) as served,
+        serve_process(tmp_path, open_files=(256, 1024), RELAY_UPSTREAM=upstream.url, **settings) as served,
     ):
         assert "this process may open 1024 files and sockets" in served.log, "the soft limit was raised"
         async with idle_connections(served.port, 1100):

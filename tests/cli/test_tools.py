@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from relay.cli.app import app
 from relay.errors import ToolError
-from tests.support.navai_project import write
+from tests.support.navai_project import write_file
 
 MINE = '''
 from relay import ToolContext, tool
@@ -28,8 +28,8 @@ def slow(context: ToolContext) -> str:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    write(tmp_path / "tools" / "mine.py", MINE)
-    write(tmp_path / "tools" / "broken.py", "def x(:")
+    write_file(tmp_path / "tools" / "mine.py", MINE)
+    write_file(tmp_path / "tools" / "broken.py", "def x(:")
     monkeypatch.chdir(tmp_path)
     for name in ("RELAY_TOOLS", "NAVAI_FUNCTIONS_FOLDERS", "RELAY_MCP_SERVERS"):
         monkeypatch.delenv(name, raising=False)

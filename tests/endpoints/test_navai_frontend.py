@@ -13,7 +13,7 @@ from relay import tool
 from relay.config.navai_options import NavaiOptions
 from relay.endpoints.navai import add_routes
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.support.npm import FOLDER, NODE, install
+from tests.support.npm import FRONTEND_FOLDER, NODE, install_packages
 
 RUN_TIMEOUT_S = 60
 
@@ -21,8 +21,8 @@ RUN_TIMEOUT_S = 60
 @pytest.fixture(scope="module")
 def frontend() -> Path:
     """The frontend's folder with its packages, installed by the lock unless they are there already."""
-    install()
-    return FOLDER
+    install_packages()
+    return FRONTEND_FOLDER
 
 
 def weather(city: str, days: int = 1) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from relay.endpoints.bodies import MAX_BODY_BYTES
 from relay.endpoints.navai import add_routes, resolve_runtime_config
 from relay.toolkit.registry import Tool, ToolRegistry
 from relay.toolkit.running.runner import ToolRunner
-from tests.support.navai_project import write
+from tests.support.navai_project import write_file
 from tests.support.relay_server import running_relay
 
 Answer = tuple[int, Any]
@@ -304,12 +304,12 @@ async def test_a_load_that_failed_is_tried_again_on_the_next_call(tmp_path: Path
             assert response.status == 500
             assert str(tmp_path) not in (text := await response.text())
             assert json.loads(text)["error"].startswith("The functions could not be loaded")
-        write(base / "src/ai/functions-modules/a.py", "def here():\n    return 1\n")
+        write_file(base / "src/ai/functions-modules/a.py", "def here():\n    return 1\n")
         assert (await execute(client, "here"))[1]["result"] == 1
 
 
 async def test_the_modules_of_the_options_without_running_them(tmp_path: Path) -> None:
-    write(tmp_path / "src/features/cart/tools/a.py", "raise SystemExit('was run')")
+    write_file(tmp_path / "src/features/cart/tools/a.py", "raise SystemExit('was run')")
     options = NavaiOptions.from_env(
         {"NAVAI_FUNCTIONS_BASE_DIR": str(tmp_path), "NAVAI_FUNCTIONS_FOLDERS": "features/*/tools"}
     )

@@ -49,8 +49,8 @@ from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.events import RealtimeServerEvent
-from tests.support.runtime_stage import SocketPair, joined
-from tests.support.virtual_time import in_virtual_time, pass_time
+from tests.support.runtime_stage import SocketPair, run_harness
+from tests.support.virtual_time import advance_time, in_virtual_time
 
 Step = tuple[str, int]
 TOOLS = (
@@ -127,7 +127,7 @@ class RecordedEnds(SocketPair):
         """Let one thing happen."""
         self.number += 1
         if what == "time":
-            await pass_time((0.001, 0.02, 0.1, 0.3, 0.7, 1.5, 4.0, 11.0)[value % 8])
+            await advance_time((0.001, 0.02, 0.1, 0.3, 0.7, 1.5, 4.0, 11.0)[value % 8])
         elif what == "flush":
             self.recorder.flush()
         elif what == "client full":
@@ -498,7 +498,7 @@ async def _device_session(
     root: Path, steps: list[Step], options: DeviceOptions, *, has_voice: bool, early: int
 ) -> None:
     ends = DeviceEnds(root, options, "on", has_voice=has_voice)
-    async with joined(ends):
+    async with run_harness(ends):
         for number, (what, value) in enumerate(steps):
             if number == early:
                 ends.send_from_upstream({"type": "session.created", "session": {}})
@@ -530,7 +530,7 @@ def test_nothing_before_consent_is_recorded_and_nothing_stays_when_it_is_withdra
 async def _consenting_session(root: Path, steps: list[Step], at: int, withdrawn_after: int | None) -> None:
     ends = DeviceEnds(root, DeviceOptions(PCM16_16K, PCMU), "consent", has_voice=False)
     said_before, withdrawn_at = b"", None if withdrawn_after is None else at + withdrawn_after
-    async with joined(ends):
+    async with run_harness(ends):
         for number, (what, value) in enumerate(steps):
             if number == 2:
                 ends.send_from_upstream(
@@ -641,7 +641,7 @@ def test_a_realtime_clients_session_is_recorded_as_it_was(
 @in_virtual_time
 async def _realtime_session(root: Path, steps: list[Step], early: int, **kinds: bool) -> None:
     ends = RealtimeEnds(root, "on", **kinds)
-    async with joined(ends):
+    async with run_harness(ends):
         for number, (what, value) in enumerate(steps):
             if number == early:
                 ends.send_from_upstream({"type": "session.created", "session": {"type": "realtime"}})

@@ -20,8 +20,8 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.tts.stream import STALL_TIMEOUT_S as VOICE_STALL_S
 from relay.transport.read_limiter import BURST_MESSAGES
-from tests.support.runtime_stage import ListRecorder, RuntimeStage, running
-from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
+from tests.support.runtime_stage import DeviceRuntimeHarness, ListRecorder, running_device
+from tests.support.virtual_time import VirtualTimeLoop, advance_time, in_virtual_time
 
 SPEECH_STARTED = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
 
@@ -40,7 +40,7 @@ def words(response: int, item: int, text: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def appended(stage: RuntimeStage) -> bytes:
+def appended(stage: DeviceRuntimeHarness) -> bytes:
     """The audio that the upstream was sent."""
     return b"".join(base64.b64decode(event["audio"]) for event in stage.upstream_requests() if "audio" in event)
 
@@ -78,7 +78,7 @@ _steps = st.lists(
 class Model:
     """What must come of the steps: every whole sample goes on, in order, unless it is discarded."""
 
-    def __init__(self, stage: RuntimeStage, rate_hz: int) -> None:
+    def __init__(self, stage: DeviceRuntimeHarness, rate_hz: int) -> None:
         self._stage = stage
         self._up = Transcoder(AudioFormat("pcm16", rate_hz), AudioFormat("pcm16", 24_000))  # type: ignore[arg-type]
         self._said = b""
@@ -115,7 +115,7 @@ class Model:
 @settings(max_examples=150, deadline=None)
 def test_random_sessions_agree_with_the_model(steps: list[tuple[str, Any]], rate_hz: int) -> None:
     async def play() -> None:
-        async with running(rate_hz) as stage:
+        async with running_device(rate_hz) as stage:
             stage.ready()
             model = Model(stage, rate_hz)
             for kind, what in steps:
@@ -131,7 +131,7 @@ def test_random_sessions_agree_with_the_model(steps: list[tuple[str, Any]], rate
                     case "client":
                         stage.send_from_client(what)
                     case _:
-                        await pass_time(what)
+                        await advance_time(what)
             model.check()
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -144,7 +144,7 @@ def test_a_client_hears_every_part_whole_and_converted_as_one_stream(
     deltas: list[tuple[int, bytes]], rate_hz: int
 ) -> None:
     async def play() -> None:
-        async with running(rate_hz) as stage:
+        async with running_device(rate_hz) as stage:
             stage.ready()
             parts: dict[int, bytes] = {1: b"", 2: b""}
             for item, pcm in sorted(deltas, key=lambda one: one[0]):
@@ -158,7 +158,7 @@ def test_a_client_hears_every_part_whole_and_converted_as_one_stream(
                     stage.send_from_upstream({"type": "response.output_audio.done", **done})
                 down = Transcoder(AudioFormat("pcm16", 24_000), AudioFormat("pcm16", rate_hz))  # type: ignore[arg-type]
                 expected += bytes(down.feed(pcm)) + down.flush() if pcm else b""
-            await pass_time(60)
+            await advance_time(60)
             if len([pcm for pcm in parts.values() if pcm]) == 1 or rate_hz == 24_000:
                 assert stage.sent_audio() == expected
 
@@ -171,7 +171,7 @@ def test_a_client_hears_every_part_whole_and_converted_as_one_stream(
 
 @in_virtual_time
 async def test_audio_before_the_session_is_ready_is_held_and_keeps_its_place() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.send_audio(b"\1\1" * 480)
         stage.send_from_client({"type": "text", "text": "typed in between"})
         stage.send_audio(b"\2\2" * 480)
@@ -186,7 +186,7 @@ async def test_audio_before_the_session_is_ready_is_held_and_keeps_its_place() -
 
 @in_virtual_time
 async def test_frames_too_short_for_a_message_of_their_own_are_gathered_in_order() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         said = bytes(range(256)) * 20
 
@@ -217,7 +217,7 @@ async def test_frames_too_short_for_a_message_of_their_own_are_gathered_in_order
 @pytest.mark.parametrize("lengths", [(961, 960), (960, 40, 40, 41), (960, *[94] * 5)])
 @in_virtual_time
 async def test_a_hello_that_is_refused_while_the_user_speaks_loses_nothing(lengths: tuple[int, ...]) -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         said = bytes(range(256)) * 20
         stage.send_from_client('{"type":"hello","v":1,"instructions":"Be brief."}')
@@ -234,7 +234,7 @@ async def test_a_hello_that_is_refused_while_the_user_speaks_loses_nothing(lengt
 
 @in_virtual_time
 async def test_audio_that_an_upstream_does_not_read_is_dropped_and_told_once() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
         stage.upstream.pause_writing()
@@ -257,7 +257,7 @@ async def test_audio_that_an_upstream_does_not_read_is_dropped_and_told_once() -
 
 @in_virtual_time
 async def test_a_part_is_announced_before_its_first_audio_and_recorded_after_its_edge() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream(delta(1, 1, bytes(4800)), delta(1, 1, bytes(4800)))
         kinds = [one["type"] if kind == "client text" else kind for kind, raw in stage.sent for one in [_json(raw)]]
@@ -273,7 +273,7 @@ async def test_a_part_is_announced_before_its_first_audio_and_recorded_after_its
 
 @in_virtual_time
 async def test_audio_of_a_response_that_was_given_up_is_recorded_and_goes_no_further() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(4800)))
         stage.send_from_upstream(SPEECH_STARTED, delta(1, 1, b"\1\1" * 100))
@@ -284,7 +284,7 @@ async def test_audio_of_a_response_that_was_given_up_is_recorded_and_goes_no_fur
 
 @in_virtual_time
 async def test_audio_that_comes_after_the_end_of_the_session_goes_nowhere() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream(delta(1, 1, bytes(480)))
         stage.send_from_client({"type": "bye"})
@@ -298,7 +298,7 @@ async def test_audio_that_comes_after_the_end_of_the_session_goes_nowhere() -> N
 
 @in_virtual_time
 async def test_audio_that_is_not_base64_is_counted_and_left_out() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream({**delta(1, 1, b""), "delta": "????"}, delta(1, 1, bytes(480)))
         assert stage.sent_audio() == bytes(480)
@@ -307,7 +307,7 @@ async def test_audio_that_is_not_base64_is_counted_and_left_out() -> None:
 
 @in_virtual_time
 async def test_a_very_long_delta_is_taken_apart() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         pcm = bytes(range(256)) * 1000
         stage.send_from_upstream(delta(1, 1, pcm))
@@ -329,9 +329,9 @@ async def test_the_observer_sees_every_event_with_its_time_and_its_commands() ->
     def observe(event: Any, now: float, commands: Any) -> None:
         seen.append((type(event).__name__, now, len(commands)))
 
-    async with running(observer=observe) as stage:
+    async with running_device(observer=observe) as stage:
         stage.ready()
-        await pass_time(1.5)
+        await advance_time(1.5)
         stage.send_from_client({"type": "interrupt"})
         stage.send_audio(bytes(960))
         assert seen == [
@@ -341,7 +341,7 @@ async def test_the_observer_sees_every_event_with_its_time_and_its_commands() ->
 
 @in_virtual_time
 async def test_what_happens_during_an_event_waits_for_its_end() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream(delta(1, 1, bytes(4800)))
         stage.send_from_upstream(SPEECH_STARTED)
@@ -352,25 +352,25 @@ async def test_what_happens_during_an_event_waits_for_its_end() -> None:
 
 @in_virtual_time
 async def test_a_deadline_brings_a_tick() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         stage.send_from_client({"type": "text", "text": "hello"})
-        await pass_time(STALL_TIMEOUT_S - 1)
+        await advance_time(STALL_TIMEOUT_S - 1)
         assert not [one for one in stage.messages() if one["type"] == "error"]
-        await pass_time(1.1)
+        await advance_time(1.1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
 
 
 @in_virtual_time
 async def test_audio_alone_keeps_a_response_from_being_given_up() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
         for _ in range(5):
-            await pass_time(STALL_TIMEOUT_S - 1)
+            await advance_time(STALL_TIMEOUT_S - 1)
             stage.send_from_upstream(delta(1, 1, bytes(480)))
         assert not [one for one in stage.messages() if one["type"] == "error"]
-        await pass_time(STALL_TIMEOUT_S + 0.1)
+        await advance_time(STALL_TIMEOUT_S + 0.1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
 
 
@@ -384,12 +384,12 @@ class SilentVoice:
 
 @in_virtual_time
 async def test_a_voice_that_says_nothing_is_given_up_though_the_upstream_has_only_sent_words() -> None:
-    async with running(speech=TtsOptions(), connect_tts=lambda _: SilentVoice()) as stage:
+    async with running_device(speech=TtsOptions(), connect_tts=lambda _: SilentVoice()) as stage:
         stage.ready()
         stage.runtime.dispatch(ev.TtsConnected())
         text = words(1, 1, "Hello. And ") | {"type": "response.output_text.delta"}
         stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, text)
-        await pass_time(VOICE_STALL_S + 0.1)
+        await advance_time(VOICE_STALL_S + 0.1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["voice_failed"]
 
 
@@ -397,7 +397,7 @@ async def test_a_voice_that_says_nothing_is_given_up_though_the_upstream_has_onl
 async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
 
         def fail(event: ev.Event, now: float) -> list[cmd.Command]:
@@ -425,14 +425,14 @@ class Failing(ListRecorder):
 async def test_a_failure_of_ours_at_audio_ends_the_session_and_is_told(
     line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running(recorder=Failing()) as stage:
+    async with running_device(recorder=Failing()) as stage:
         stage.ready()
         if line == "uplink":
             stage.send_audio(bytes(960))
         else:
             others = BURST_MESSAGES if line == "downlink after a burst" else 0
             stage.send_from_upstream(*[{"type": "rate_limits.updated"}] * others, delta(1, 1, bytes(960)))
-            await pass_time(1)
+            await advance_time(1)
         assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["internal_error"]
         assert ("client close", b"1011") in stage.sent
         assert f"a bug in the {line.split()[0]}" in caplog.text
@@ -452,7 +452,7 @@ async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None
     call = {
         "id": "i", "type": "function_call", "call_id": "c", "name": "slow", "arguments": "{}", "status": "completed",
     }  # fmt: skip
-    async with running(tools=Slow()) as stage:
+    async with running_device(tools=Slow()) as stage:
         stage.ready()
         stage.send_from_upstream(
             {"type": "response.created", "response": {"id": "resp_1"}},
@@ -462,6 +462,6 @@ async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None
         stage.send_audio(bytes(960))
         assert stage.sent[-1][0] == "upstream text", "the microphone does not wait for the tool"
         release.set()
-        await pass_time(0.1)
+        await advance_time(0.1)
         told = [one["status"] for one in stage.messages() if one["type"] == "tool"]
         assert told == ["started", "progress", "done"]

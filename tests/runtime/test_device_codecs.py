@@ -16,8 +16,8 @@ from relay.session.common.media_types import AudioDelta, PartKey
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from tests.runtime.test_device import appended, delta
-from tests.support.runtime_stage import RuntimeStage, running
-from tests.support.virtual_time import in_virtual_time, pass_time
+from tests.support.runtime_stage import DeviceRuntimeHarness, running_device
+from tests.support.virtual_time import advance_time, in_virtual_time
 
 MS_BYTES = 48
 
@@ -46,7 +46,7 @@ def spoken(samples: bytes) -> bytes:
 
 @in_virtual_time
 async def test_audio_in_text_goes_the_way_of_audio_and_is_charged_as_such() -> None:
-    async with running(client_codec=TextCodec()) as stage:
+    async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         frames = [bytes([number % 256]) * 10 * MS_BYTES for number in range(400)]
         stage.send_from_client(*map(spoken, frames))
@@ -58,7 +58,7 @@ async def test_audio_in_text_goes_the_way_of_audio_and_is_charged_as_such() -> N
 
 @in_virtual_time
 async def test_a_long_text_with_little_audio_is_charged_as_a_message_too() -> None:
-    async with running(client_codec=TextCodec()) as stage:
+    async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         stage.send_from_client(*[spoken(bytes(2 * MS_BYTES)) + b" " * 2000] * 400)
         assert [message["code"] for message in stage.messages()] == ["too_fast"]
@@ -67,7 +67,7 @@ async def test_a_long_text_with_little_audio_is_charged_as_a_message_too() -> No
 
 @in_virtual_time
 async def test_a_short_frame_is_sent_before_what_follows_it() -> None:
-    async with running(client_codec=TextCodec()) as stage:
+    async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         stage.send_from_client(spoken(bytes(200 * MS_BYTES)), spoken(b"\1\2" * 20), '{"type":"commit"}')
         assert [event["type"].rpartition(".")[2] for event in stage.upstream_requests()] == [
@@ -80,7 +80,7 @@ async def test_a_short_frame_is_sent_before_what_follows_it() -> None:
 
 @in_virtual_time
 async def test_a_text_that_means_nothing_is_charged_as_a_message() -> None:
-    async with running(client_codec=TextCodec()) as stage:
+    async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         stage.send_from_client(*["?"] * 400)
         assert [message["code"] for message in stage.messages()] == ["too_fast"]
@@ -88,7 +88,7 @@ async def test_a_text_that_means_nothing_is_charged_as_a_message() -> None:
 
 @in_virtual_time
 async def test_binary_messages_are_faults_where_they_are_no_audio() -> None:
-    async with running(client_codec=TextCodec()) as stage:
+    async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         stage.send_audio(bytes(960))
         [fault] = stage.messages()
@@ -97,12 +97,12 @@ async def test_binary_messages_are_faults_where_they_are_no_audio() -> None:
 
 @in_virtual_time
 async def test_audio_for_the_client_as_text_at_once_and_from_the_queue() -> None:
-    async with running(client_codec=TextCodec()) as stage:
+    async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         pcm = bytes(range(240)) * 400  # 2 s, of which one may be ahead
         stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
         stage.send_from_upstream(*(delta(1, 1, pcm[start : start + 4800]) for start in range(0, len(pcm), 4800)))
-        await pass_time(3)
+        await advance_time(3)
         kinds = [next(iter(message)) for message in stage.messages()]
         assert kinds == ["of", "mark"] * (len(kinds) // 2)
         sent = [base64.b64decode(message["audio"]) for message in stage.messages() if "audio" in message]
@@ -125,7 +125,7 @@ class SparseCodec(OpenAIUpstreamCodec):
 
 @in_virtual_time
 async def test_what_the_upstream_has_no_message_for_is_not_sent() -> None:
-    async with running(upstream_codec=SparseCodec()) as stage:
+    async with running_device(upstream_codec=SparseCodec()) as stage:
         stage.ready()
         stage.send_audio(bytes(200 * MS_BYTES))
         stage.send_from_client('{"type":"commit"}', '{"type":"clear"}')
@@ -134,7 +134,7 @@ async def test_what_the_upstream_has_no_message_for_is_not_sent() -> None:
 
 @in_virtual_time
 async def test_a_message_of_the_upstreams_may_be_several_events() -> None:
-    async with running(upstream_codec=SparseCodec()) as stage:
+    async with running_device(upstream_codec=SparseCodec()) as stage:
         stage.ready()
         stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, b"\1\2" * 480))
         assert stage.sent_audio() == b"\1\2" * 960
@@ -156,7 +156,7 @@ class SilentCodec(OpenAIUpstreamCodec):
 
 @in_virtual_time
 async def test_an_upstream_that_waits_for_its_settings_and_takes_them_once() -> None:
-    async with running(upstream_codec=SilentCodec()) as stage:
+    async with running_device(upstream_codec=SilentCodec()) as stage:
         assert [event["type"] for event in stage.upstream_requests()] == ["session.update"]
         stage.send_from_upstream({"type": "session.updated", "session": {}})
         stage.send_from_client('{"type":"hello","instructions":"Be brief."}', '{"type":"clear"}')
@@ -171,20 +171,20 @@ async def test_an_upstream_that_waits_for_its_settings_and_takes_them_once() -> 
 
 @in_virtual_time
 async def test_an_upstream_may_send_its_messages_as_binary() -> None:
-    async with running() as stage:
+    async with running_device() as stage:
         stage.ready()
         created = {"type": "response.created", "response": {"id": "resp_1"}}
         stage.send_from_upstream(created, delta(1, 1, b"\1\2" * 480), kind=WSMsgType.BINARY)
         assert stage.sent_audio() == b"\1\2" * 480
 
 
-def speak(stage: RuntimeStage) -> None:
+def speak(stage: DeviceRuntimeHarness) -> None:
     stage.send_from_upstream(
         {"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(2000 * MS_BYTES))
     )
 
 
-def nothing(_: RuntimeStage) -> None:
+def nothing(_: DeviceRuntimeHarness) -> None:
     """What goes wrong, goes wrong by itself."""
 
 
@@ -203,8 +203,8 @@ def nothing(_: RuntimeStage) -> None:
 @in_virtual_time
 async def test_a_codec_that_raises_ends_its_session_with_one_line_in_the_log(
     broken: tuple[str, ...],
-    before: Callable[[RuntimeStage], None],
-    when: Callable[[RuntimeStage], None],
+    before: Callable[[DeviceRuntimeHarness], None],
+    when: Callable[[DeviceRuntimeHarness], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     is_broken = False
@@ -216,12 +216,12 @@ async def test_a_codec_that_raises_ends_its_session_with_one_line_in_the_log(
     for name in broken:
         codec, method = (upstream_codec, name.partition("_")[0]) if "upstream" in name else (client_codec, name)
         setattr(codec, method, breakable(getattr(codec, method)))
-    async with running(client_codec=client_codec, upstream_codec=upstream_codec) as stage:
+    async with running_device(client_codec=client_codec, upstream_codec=upstream_codec) as stage:
         stage.ready()
         before(stage)
         is_broken = True
         when(stage)
-        await pass_time(3)
+        await advance_time(3)
         assert {"client close", "client cut"} & {kind for kind, _ in stage.sent}
     assert "upstream close" in {kind for kind, _ in stage.sent}
     assert [record.exc_info is not None for record in caplog.records] == [True]

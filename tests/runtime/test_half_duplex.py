@@ -1,7 +1,7 @@
 """Half duplex: the client has played everything, and the room is silent."""
 
 from relay.runtime.timers import ECHO_TAIL_MS, PlayoutEndTimer
-from tests.support.virtual_time import in_virtual_time, pass_time
+from tests.support.virtual_time import advance_time, in_virtual_time
 
 
 class Client:
@@ -20,11 +20,11 @@ class Client:
 async def test_it_is_reported_once_after_the_audio_and_its_echo() -> None:
     client = Client()
     client.wait.start(500)
-    await pass_time((500 + ECHO_TAIL_MS) / 1000 - 0.01)
+    await advance_time((500 + ECHO_TAIL_MS) / 1000 - 0.01)
     assert client.reports == 0
-    await pass_time(0.02)
+    await advance_time(0.02)
     assert client.reports == 1
-    await pass_time(10)
+    await advance_time(10)
     assert client.reports == 1
 
 
@@ -33,10 +33,10 @@ async def test_a_client_that_plays_late_is_waited_for() -> None:
     client = Client()
     client.wait.start(500)
     client.unplayed_ms = 300
-    await pass_time(0.75)
+    await advance_time(0.75)
     assert client.reports == 0
     client.unplayed_ms = 0
-    await pass_time((300 + ECHO_TAIL_MS) / 1000)
+    await advance_time((300 + ECHO_TAIL_MS) / 1000)
     assert client.reports == 1
 
 
@@ -45,11 +45,11 @@ async def test_while_more_is_to_be_sent_nothing_is_reported_until_its_end() -> N
     client = Client()
     client.wait.start(100)
     client.unplayed_ms = None
-    await pass_time(5)
+    await advance_time(5)
     assert client.reports == 0
     client.unplayed_ms = 0
     client.wait.start(0)
-    await pass_time(ECHO_TAIL_MS / 1000 + 0.01)
+    await advance_time(ECHO_TAIL_MS / 1000 + 0.01)
     assert client.reports == 1
 
 
@@ -58,9 +58,9 @@ async def test_a_new_wait_takes_the_place_of_the_one_before() -> None:
     client = Client()
     client.wait.start(100)
     client.wait.start(1000)
-    await pass_time(1.0)
+    await advance_time(1.0)
     assert client.reports == 0
-    await pass_time(0.3)
+    await advance_time(0.3)
     assert client.reports == 1
 
 
@@ -69,5 +69,5 @@ async def test_a_wait_that_was_stopped_reports_nothing() -> None:
     client = Client()
     client.wait.start(100)
     client.wait.stop()
-    await pass_time(5)
+    await advance_time(5)
     assert client.reports == 0

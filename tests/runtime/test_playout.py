@@ -11,15 +11,15 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.playback import JITTER_BUFFER_MS, MAX_PLAYBACK_PARTS
 from relay.session.device.playout_pacing import CHUNK_MS, MIN_HEADROOM_MS
-from tests.support.playout_stage import PlayoutStage, sent_bytes
-from tests.support.virtual_time import in_virtual_time, pass_time
+from tests.support.playout_stage import PlayoutHarness, sent_bytes
+from tests.support.virtual_time import advance_time, in_virtual_time
 
 # -- pacing -----------------------------------------------------------------------------------------------------------
 
 
 @in_virtual_time
 async def test_without_a_bound_everything_goes_out_at_once() -> None:
-    stage = PlayoutStage(max_ahead_ms=None)
+    stage = PlayoutHarness(max_ahead_ms=None)
     pcm = stage.item("item_1", 20_000)
     assert stage.audio == pcm
     assert stage.sequence() == ["audioStart item_1", "audio", "audioEnd item_1"]
@@ -27,12 +27,12 @@ async def test_without_a_bound_everything_goes_out_at_once() -> None:
 
 @in_virtual_time
 async def test_with_a_bound_only_so_much_is_ahead_and_the_client_never_runs_dry() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     pcm = stage.item("item_1", 5000)
     assert stage.sent_ms() == 1000
     assert stage.sequence() == ["audioStart item_1", "audio"]
     while stage.sent_ms() < 5000:
-        await pass_time(0.01)
+        await advance_time(0.01)
         played_ms = stage.loop.time() * 1000 - JITTER_BUFFER_MS
         assert played_ms < stage.sent_ms() <= max(played_ms, 0) + 1000 + 1e-6
     assert stage.audio == pcm
@@ -42,10 +42,10 @@ async def test_with_a_bound_only_so_much_is_ahead_and_the_client_never_runs_dry(
 
 @in_virtual_time
 async def test_paced_audio_goes_out_in_pieces_one_wake_up_each() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 3000)
     sent_before = len(stage.socket.sent)
-    await pass_time(2.0)
+    await advance_time(2.0)
     pieces = [message for _, message in stage.socket.sent[sent_before:] if isinstance(message, bytes)]
     assert len(pieces) <= 2000 / CHUNK_MS
     assert {len(piece) % 2 for piece in pieces} == {0}
@@ -54,11 +54,11 @@ async def test_paced_audio_goes_out_in_pieces_one_wake_up_each() -> None:
 @pytest.mark.parametrize("max_ahead_ms", [0, MIN_AHEAD_MS, 150, 250])
 @in_virtual_time
 async def test_with_the_smallest_bounds_the_client_still_hears_all_without_a_gap(max_ahead_ms: int) -> None:
-    stage = PlayoutStage(max_ahead_ms=max_ahead_ms)
+    stage = PlayoutHarness(max_ahead_ms=max_ahead_ms)
     pcm = stage.item("item_1", 2000)
     limit_ms = max(max_ahead_ms, MIN_HEADROOM_MS)
     while stage.loop.time() < 2.2 and stage.sent_ms() < 2000:
-        await pass_time(0.001)
+        await advance_time(0.001)
         played_ms = stage.loop.time() * 1000 - JITTER_BUFFER_MS
         assert played_ms < stage.sent_ms() <= max(played_ms, 0) + limit_ms + 1e-6
     assert stage.audio == pcm
@@ -66,25 +66,25 @@ async def test_with_the_smallest_bounds_the_client_still_hears_all_without_a_gap
 
 @in_virtual_time
 async def test_a_client_that_has_run_dry_fills_its_buffer_anew() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 500)
-    await pass_time(10.0)
+    await advance_time(10.0)
     stage.item("item_2", 2000)
     assert stage.sent_ms() == 1500
-    await pass_time(JITTER_BUFFER_MS / 1000)
+    await advance_time(JITTER_BUFFER_MS / 1000)
     assert stage.sent_ms() == 1500
-    await pass_time(0.202)
+    await advance_time(0.202)
     assert stage.sent_ms() == pytest.approx(1700, abs=2)
 
 
 @in_virtual_time
 async def test_an_acknowledgement_moves_the_pacing() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 5000)
-    await pass_time(1.1)
+    await advance_time(1.1)
     stage.playout.sync("item_1", 300)  # the estimate says 1000: this client plays late
     before_ms = stage.sent_ms()
-    await pass_time(0.6)
+    await advance_time(0.6)
     assert stage.sent_ms() == before_ms
     stage.playout.sync("item_1", 1900)  # and now it has gained
     assert stage.sent_ms() == 2900
@@ -92,20 +92,20 @@ async def test_an_acknowledgement_moves_the_pacing() -> None:
 
 @in_virtual_time
 async def test_pacing_goes_on_in_time_after_an_acknowledgement_from_far_behind() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 9000)
-    await pass_time(4.1)
+    await advance_time(4.1)
     stage.playout.sync("item_1", 0)
-    await pass_time(0.3)
+    await advance_time(0.3)
     stage.playout.sync("item_1", 4300)
     for _ in range(20):
-        await pass_time(0.1)
+        await advance_time(0.1)
         assert stage.sent_ms() > (stage.loop.time() - 4.4) * 1000 + 4300 + 850
 
 
 @in_virtual_time
 async def test_acknowledgements_of_other_items_change_nothing() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 3000)
     stage.playout.sync("item_x", 2000)
     assert stage.sent_ms() == 1000
@@ -113,7 +113,7 @@ async def test_acknowledgements_of_other_items_change_nothing() -> None:
 
 @in_virtual_time
 async def test_positions_count_within_their_item() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 600)
     stage.item("item_2", 3000)
     assert stage.sent_ms() == 1000
@@ -126,11 +126,11 @@ async def test_positions_count_within_their_item() -> None:
 
 @in_virtual_time
 async def test_messages_overtake_audio_and_audio_stays_in_sequence() -> None:
-    stage = PlayoutStage(max_ahead_ms=400)
+    stage = PlayoutHarness(max_ahead_ms=400)
     first, second = stage.item("item_1", 1000), stage.item("item_2", 1000)
     stage.playout.send_now(cmd.SendTextDelta("hello"))
     assert stage.sequence() == ["audioStart item_1", "audio", "textDelta"]
-    await pass_time(3.0)
+    await advance_time(3.0)
     assert stage.sequence() == [
         "audioStart item_1",
         "audio",
@@ -146,7 +146,7 @@ async def test_messages_overtake_audio_and_audio_stays_in_sequence() -> None:
 
 @in_virtual_time
 async def test_an_end_may_come_after_the_next_ones_beginning() -> None:
-    stage = PlayoutStage(PCM16_16K, max_ahead_ms=None)
+    stage = PlayoutHarness(PCM16_16K, max_ahead_ms=None)
     stage.start("item_1")
     stage.play("item_1", 100)
     stage.start("item_2")
@@ -162,22 +162,22 @@ async def test_an_end_may_come_after_the_next_ones_beginning() -> None:
 
 @in_virtual_time
 async def test_the_first_byte_of_each_item_is_told_once() -> None:
-    stage = PlayoutStage(max_ahead_ms=400)
+    stage = PlayoutHarness(max_ahead_ms=400)
     stage.item("item_1", 600)
     stage.item("item_2", 600)
     assert stage.events == [ev.FirstAudioSent("item_1")]
-    await pass_time(2.0)
+    await advance_time(2.0)
     assert stage.events == [ev.FirstAudioSent("item_1"), ev.FirstAudioSent("item_2")]
 
 
 @in_virtual_time
 async def test_all_audio_that_goes_to_the_socket_is_recorded_at_its_time() -> None:
-    stage = PlayoutStage(PCM16_16K, max_ahead_ms=400)
+    stage = PlayoutHarness(PCM16_16K, max_ahead_ms=400)
     stage.item("item_1", 1000)
-    await pass_time(0.3)
+    await advance_time(0.3)
     stage.clear()
     stage.item("item_2", 300)
-    await pass_time(1.0)
+    await advance_time(1.0)
     sent = [(at, message) for at, message in stage.socket.sent if isinstance(message, bytes)]
     assert len({at for at, _ in sent}) > 2
     assert stage.recorded == sent
@@ -185,13 +185,13 @@ async def test_all_audio_that_goes_to_the_socket_is_recorded_at_its_time() -> No
 
 @in_virtual_time
 async def test_audio_that_would_fit_does_not_overtake_audio_that_waits() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.start("item_1")
     pcm = stage.play("item_1", 1200)
-    await pass_time(0.15)
+    await advance_time(0.15)
     assert stage.sent_ms() == 1000, "50 ms were played: less than a piece may go"
     pcm += stage.play("item_1", 20)
-    await pass_time(1.0)
+    await advance_time(1.0)
     assert stage.audio == pcm
 
 
@@ -200,11 +200,11 @@ async def test_audio_that_would_fit_does_not_overtake_audio_that_waits() -> None
 
 @in_virtual_time
 async def test_what_is_cleared_is_accounted_for_part_by_part() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 500)
     stage.item("item_2", 2000)
     stage.item("item_3", 700)
-    await pass_time(0.6)
+    await advance_time(0.6)
     clips = stage.clear()
     sent_ms = int(stage.sent_ms())
     assert [clip.item_id for clip in clips] == ["item_2", "item_3"], "item_1 was played to its end"
@@ -215,11 +215,11 @@ async def test_what_is_cleared_is_accounted_for_part_by_part() -> None:
 
 @in_virtual_time
 async def test_nothing_goes_out_after_a_clear() -> None:
-    stage = PlayoutStage(max_ahead_ms=400)
+    stage = PlayoutHarness(max_ahead_ms=400)
     stage.item("item_1", 5000)
     stage.clear()
     sent = list(stage.socket.sent)
-    await pass_time(10.0)
+    await advance_time(10.0)
     stage.socket.set_writable(writable=True)
     assert stage.socket.sent == sent
     assert stage.clear() == ()
@@ -227,15 +227,15 @@ async def test_nothing_goes_out_after_a_clear() -> None:
 
 @in_virtual_time
 async def test_what_comes_after_a_clear_starts_at_once() -> None:
-    stage = PlayoutStage(max_ahead_ms=400)
+    stage = PlayoutHarness(max_ahead_ms=400)
     stage.item("item_1", 5000)
-    await pass_time(0.3)
+    await advance_time(0.3)
     stage.clear()
     before_ms = stage.sent_ms()
     stage.item("item_2", 300)
     assert stage.sent_ms() == before_ms + 300
     assert stage.sequence()[-3:] == ["audioStart item_2", "audio", "audioEnd item_2"]
-    await pass_time(0.25)
+    await advance_time(0.25)
     [clip] = stage.clear()
     assert (clip.item_id, clip.sent_ms) == ("item_2", 300)
     assert clip.estimated_played_ms == pytest.approx(250 - JITTER_BUFFER_MS, abs=1)
@@ -243,25 +243,25 @@ async def test_what_comes_after_a_clear_starts_at_once() -> None:
 
 @in_virtual_time
 async def test_a_client_that_has_just_begun_has_heard_nothing_yet() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.start("item_1")
     stage.play("item_1", 800)
-    await pass_time(JITTER_BUFFER_MS / 2000)
+    await advance_time(JITTER_BUFFER_MS / 2000)
     assert stage.clear() == (SentAudio("item_1", 0, 800, 0),)
 
 
 @in_virtual_time
 async def test_an_unfinished_part_is_listed_even_if_all_that_came_of_it_was_played() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.start("item_1")
     stage.play("item_1", 200)
-    await pass_time(5.0)
+    await advance_time(5.0)
     assert stage.clear() == (SentAudio("item_1", 0, 200, 200),)
 
 
 @in_virtual_time
 async def test_the_parts_of_an_item_are_told_apart() -> None:
-    stage = PlayoutStage(max_ahead_ms=300)
+    stage = PlayoutHarness(max_ahead_ms=300)
     for part in (0, 1):
         stage.start("item_1", part)
         stage.play("item_1", 200, part)
@@ -271,11 +271,11 @@ async def test_the_parts_of_an_item_are_told_apart() -> None:
 
 @in_virtual_time
 async def test_an_acknowledgement_counts_for_the_estimate() -> None:
-    stage = PlayoutStage(max_ahead_ms=1000)
+    stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 3000)
-    await pass_time(0.5)
+    await advance_time(0.5)
     stage.playout.sync("item_1", 250)
-    await pass_time(0.1)
+    await advance_time(0.1)
     [clip] = stage.clear()
     assert clip.estimated_played_ms == pytest.approx(350, abs=1)
 
@@ -285,36 +285,36 @@ async def test_an_acknowledgement_counts_for_the_estimate() -> None:
 
 @in_virtual_time
 async def test_audio_waits_while_the_socket_is_full_and_goes_on_afterwards() -> None:
-    stage = PlayoutStage(max_ahead_ms=None)
+    stage = PlayoutHarness(max_ahead_ms=None)
     stage.start("item_1")
     first = stage.play("item_1", 100)
     stage.socket.set_writable(writable=False)
     second = stage.play("item_1", 100)
     stage.end("item_1", 200)
     assert stage.audio == first
-    await pass_time(MAX_STALL_S - 1)
+    await advance_time(MAX_STALL_S - 1)
     stage.socket.set_writable(writable=True)
     assert stage.audio == first + second
     assert stage.sequence() == ["audioStart item_1", "audio", "audioEnd item_1"]
-    await pass_time(2 * MAX_STALL_S)
+    await advance_time(2 * MAX_STALL_S)
     assert stage.events == [ev.FirstAudioSent("item_1")]
 
 
 @in_virtual_time
 async def test_a_client_that_does_not_read_for_long_is_stuck() -> None:
-    stage = PlayoutStage()
+    stage = PlayoutHarness()
     stage.socket.unsent_bytes = 70_000
     stage.socket.set_writable(writable=False)
     stage.socket.set_writable(writable=False)
-    await pass_time(MAX_STALL_S - 0.1)
+    await advance_time(MAX_STALL_S - 0.1)
     assert stage.events == []
-    await pass_time(0.2)
+    await advance_time(0.2)
     assert stage.events == [ev.ClientBackpressure(70_000)]
 
 
 @in_virtual_time
 async def test_a_client_that_lets_messages_pile_up_is_stuck_at_once() -> None:
-    stage = PlayoutStage()
+    stage = PlayoutHarness()
     stage.socket.set_writable(writable=False)
     stage.playout.send_now(cmd.SendTextDelta("one"))
     stage.socket.unsent_bytes = MAX_UNSENT_BYTES + 1
@@ -324,14 +324,14 @@ async def test_a_client_that_lets_messages_pile_up_is_stuck_at_once() -> None:
 
 @in_virtual_time
 async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_item() -> None:
-    stage = PlayoutStage(PCMU, max_ahead_ms=1000)
+    stage = PlayoutHarness(PCMU, max_ahead_ms=1000)
     stage.start("item_1")
     chunks = [stage.play("item_1", 10_000) for _ in range(MAX_QUEUED_MS // 10_000 + 3)]
     overflows = [event for event in stage.events if isinstance(event, ev.PlayoutOverflow)]
     assert [event.item_id for event in overflows] == ["item_1"]
     assert overflows[0].dropped_ms > 0
     stage.end("item_1")
-    await pass_time(600)
+    await advance_time(600)
     assert len(stage.audio) <= MAX_QUEUED_MS * 8 + 1000 * 8
     assert stage.audio.endswith(b"".join(chunks[-20:])), "the newest is kept"
     assert stage.sequence()[-1] == "audioEnd item_1"
@@ -339,7 +339,7 @@ async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_i
 
 @in_virtual_time
 async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to_end() -> None:
-    stage = PlayoutStage(max_ahead_ms=20)
+    stage = PlayoutHarness(max_ahead_ms=20)
     n_items = MAX_QUEUED_ENTRIES // 3 + 500
     for number in range(n_items):
         stage.start(f"item_{number}")
@@ -348,14 +348,14 @@ async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to
         assert stage.playout.n_queued <= MAX_QUEUED_ENTRIES
     overflows = [event for event in stage.events if isinstance(event, ev.PlayoutOverflow)]
     assert overflows
-    await pass_time(60)
+    await advance_time(60)
     told = [line for line in stage.sequence() if line != "audio"]
     assert told == [f"{kind} item_{number}" for number in range(n_items) for kind in ("audioStart", "audioEnd")]
 
 
 @in_virtual_time
 async def test_what_is_known_of_items_that_a_client_plays_without_end_is_bounded() -> None:
-    stage = PlayoutStage(max_ahead_ms=None)
+    stage = PlayoutHarness(max_ahead_ms=None)
     for number in range(1000):
         stage.item(f"item_{number}", 1000)
     assert [clip.item_id for clip in stage.clear()] == [
@@ -365,13 +365,13 @@ async def test_what_is_known_of_items_that_a_client_plays_without_end_is_bounded
 
 @in_virtual_time
 async def test_audio_that_went_out_does_not_count_for_the_bound() -> None:
-    stage = PlayoutStage(max_ahead_ms=500, max_queued_ms=3000)
+    stage = PlayoutHarness(max_ahead_ms=500, max_queued_ms=3000)
     stage.start("item_1")
     pcm = stage.play("item_1", 2000)
     for _ in range(20):
-        await pass_time(1.0)
+        await advance_time(1.0)
         pcm += stage.play("item_1", 1000)
-    await pass_time(10)
+    await advance_time(10)
     assert stage.audio == pcm
     assert stage.events == [ev.FirstAudioSent("item_1")]
 
@@ -382,9 +382,9 @@ async def test_audio_that_went_out_does_not_count_for_the_bound() -> None:
 @pytest.mark.parametrize("output", [PCM16_8K, PCM16_16K, PCM16_48K], ids=str)
 @in_virtual_time
 async def test_resampled_audio_is_as_long_as_it_was_and_its_tail_comes_before_its_end(output: AudioFormat) -> None:
-    stage = PlayoutStage(output, max_ahead_ms=500)
+    stage = PlayoutHarness(output, max_ahead_ms=500)
     stage.item("item_1", 1230)
-    await pass_time(5.0)
+    await advance_time(5.0)
     assert stage.sent_ms() == pytest.approx(1230, abs=2)
     assert stage.sequence() == ["audioStart item_1", "audio", "audioEnd item_1"]
     assert stage.socket.sent[-1][1] == {"type": "audioEnd", "itemId": "item_1", "totalMs": 1230}
@@ -392,7 +392,7 @@ async def test_resampled_audio_is_as_long_as_it_was_and_its_tail_comes_before_it
 
 @in_virtual_time
 async def test_nothing_of_a_cleared_item_sounds_in_the_next() -> None:
-    once, twice = PlayoutStage(PCM16_16K, None), PlayoutStage(PCM16_16K, None)
+    once, twice = PlayoutHarness(PCM16_16K, None), PlayoutHarness(PCM16_16K, None)
     twice.start("item_1")
     twice.play("item_1", 100)
     twice.clear()
@@ -405,7 +405,7 @@ async def test_nothing_of_a_cleared_item_sounds_in_the_next() -> None:
 
 @in_virtual_time
 async def test_new_options_are_in_force_from_there_on() -> None:
-    stage = PlayoutStage(PCM16_24K, max_ahead_ms=1000)
+    stage = PlayoutHarness(PCM16_24K, max_ahead_ms=1000)
     stage.options = DeviceOptions(PCM16_24K, PCMU, None)
     stage.playout.apply_options(stage.options)
     pcm = stage.item("item_1", 5000)
@@ -418,13 +418,13 @@ async def test_new_options_are_in_force_from_there_on() -> None:
 
 @in_virtual_time
 async def test_closing_stops_everything_and_closes_the_socket() -> None:
-    stage = PlayoutStage(max_ahead_ms=400)
+    stage = PlayoutHarness(max_ahead_ms=400)
     stage.item("item_1", 5000)
     stage.socket.is_writable = False
     stage.socket.on_writable(False)
     stage.playout.close(1001, "restarting")
     sent = list(stage.socket.sent)
-    await pass_time(20.0)
+    await advance_time(20.0)
     assert stage.socket.closed == (1001, "restarting")
     assert stage.socket.sent == sent
     assert stage.events == [ev.FirstAudioSent("item_1")]
@@ -435,43 +435,43 @@ async def test_closing_stops_everything_and_closes_the_socket() -> None:
 
 @in_virtual_time
 async def test_a_half_duplex_device_is_told_to_be_silent_until_the_room_is() -> None:
-    stage = PlayoutStage(max_ahead_ms=400, half_duplex=True)
+    stage = PlayoutHarness(max_ahead_ms=400, half_duplex=True)
     stage.item("item_1", 1000)
-    await pass_time((1000 + JITTER_BUFFER_MS + ECHO_TAIL_MS) / 1000 - 0.05)
+    await advance_time((1000 + JITTER_BUFFER_MS + ECHO_TAIL_MS) / 1000 - 0.05)
     assert ev.PlayoutFinished() not in stage.events
-    await pass_time(0.1)
+    await advance_time(0.1)
     assert stage.events[-1] == ev.PlayoutFinished()
 
 
 @in_virtual_time
 async def test_between_two_items_nothing_has_been_played_out() -> None:
-    stage = PlayoutStage(half_duplex=True)
+    stage = PlayoutHarness(half_duplex=True)
     stage.item("item_1", 200)
-    await pass_time(0.3)
+    await advance_time(0.3)
     stage.start("item_2")
     stage.play("item_2", 600)
-    await pass_time(5.0)
+    await advance_time(5.0)
     assert ev.PlayoutFinished() not in stage.events, "the model has not ended it"
     stage.end("item_2", 600)
-    await pass_time(0.3)
+    await advance_time(0.3)
     assert stage.events[-1] == ev.PlayoutFinished()
 
 
 @in_virtual_time
 async def test_a_device_that_plays_late_is_waited_for() -> None:
-    stage = PlayoutStage(half_duplex=True)
+    stage = PlayoutHarness(half_duplex=True)
     stage.item("item_1", 600)
-    await pass_time(0.7)
+    await advance_time(0.7)
     stage.playout.sync("item_1", 100)
-    await pass_time(0.3)
+    await advance_time(0.3)
     assert ev.PlayoutFinished() not in stage.events
-    await pass_time(0.5)
+    await advance_time(0.5)
     assert stage.events[-1] == ev.PlayoutFinished()
 
 
 @in_virtual_time
 async def test_nobody_is_told_where_both_may_speak_at_once() -> None:
-    stage = PlayoutStage()
+    stage = PlayoutHarness()
     stage.item("item_1", 200)
-    await pass_time(2.0)
+    await advance_time(2.0)
     assert stage.events == [ev.FirstAudioSent("item_1")]

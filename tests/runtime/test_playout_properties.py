@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
 from relay.session.device import events as ev
-from tests.support.playout_stage import PlayoutStage, sent_bytes
-from tests.support.virtual_time import in_virtual_time, pass_time
+from tests.support.playout_stage import PlayoutHarness, sent_bytes
+from tests.support.virtual_time import advance_time, in_virtual_time
 
 STEPS = st.lists(
     st.tuples(
@@ -33,7 +33,7 @@ def test_the_account_of_a_clear_is_what_the_socket_was_given(
 
 @in_virtual_time
 async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, output: AudioFormat) -> None:
-    stage = PlayoutStage(output, max_ahead_ms)
+    stage = PlayoutHarness(output, max_ahead_ms)
     number, begun, ended = 0, False, False
     for what, value in steps:
         item = f"item_{number}"
@@ -48,7 +48,7 @@ async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, ou
             stage.end(item)
             ended = True
         elif what == "time":
-            await pass_time(value * 0.15)
+            await advance_time(value * 0.15)
         elif what == "sync":
             stage.playout.sync(item, value * 200)
         elif what == "full":
@@ -61,7 +61,7 @@ async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, ou
             number, begun, ended = number + 1, False, False
     before = dict(sent_bytes(stage))
     stage.clear()
-    await pass_time(60)
+    await advance_time(60)
     assert sent_bytes(stage) == before
 
 
@@ -72,7 +72,7 @@ class NumberedAudio:
     """Audio in which every ms holds its own number, and what must be true of those that the client was sent."""
 
     def __init__(self, max_ahead_ms: int, max_queued_ms: int) -> None:
-        self.stage = PlayoutStage(PCMU, max_ahead_ms, max_queued_ms=max_queued_ms)
+        self.stage = PlayoutHarness(PCMU, max_ahead_ms, max_queued_ms=max_queued_ms)
         self.max_ahead_ms, self.max_queued_ms = max_ahead_ms, max_queued_ms
         self.item, self.is_begun, self.is_ended = 0, False, False
         self.items: list[int] = []
@@ -198,7 +198,7 @@ async def _play_numbered(steps: list[tuple[str, int]], max_ahead_ms: int, max_qu
             case "end":
                 audio.end()
             case "time":
-                await pass_time(value * 0.15)
+                await advance_time(value * 0.15)
             case "sync":
                 audio.sync(value * 200)
             case "full":
@@ -206,7 +206,7 @@ async def _play_numbered(steps: list[tuple[str, int]], max_ahead_ms: int, max_qu
             case "clear":
                 audio.clear()
     audio.stage.socket.set_writable(writable=True)
-    await pass_time(60)
+    await advance_time(60)
     audio.check_order()
     audio.check_headroom()
     audio.check_nothing_lost()

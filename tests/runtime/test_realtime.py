@@ -16,8 +16,8 @@ from relay.session.device import events as ev
 from relay.transport.read_limiter import BURST_MESSAGES
 from relay.transport.websocket import LONG_MESSAGE_BYTES
 from tests.support.realtime_stage import CLOCK, call_item, response_created, response_done
-from tests.support.runtime_stage import RealtimeRuntimeStage, realtime_running
-from tests.support.virtual_time import VirtualTimeLoop, in_virtual_time, pass_time
+from tests.support.runtime_stage import RealtimeRuntimeHarness, running_realtime
+from tests.support.virtual_time import VirtualTimeLoop, advance_time, in_virtual_time
 
 Obj = dict[str, Any]
 AUDIO_KIND = "response.output_audio.delta"
@@ -95,7 +95,7 @@ class Model:
     No append is empty: an early one has no place in the audio, and may change places with an event beside it.
     """
 
-    def __init__(self, stage: RealtimeRuntimeStage) -> None:
+    def __init__(self, stage: RealtimeRuntimeHarness) -> None:
         self.stage = stage
         self.is_ready = False
         self.up: list[bytes | Obj] = []
@@ -123,7 +123,7 @@ class Model:
                 (stage.upstream.resume_writing if what else stage.upstream.pause_writing)()
                 assert stage.client_transport.is_paused is not what
             case "wait":
-                await pass_time(what)
+                await advance_time(what)
             case "ready" if not self.is_ready:
                 stage.ready()
                 self.is_ready = True
@@ -187,7 +187,7 @@ def check_sent(sent: list[bytes], expected: list[bytes | Obj]) -> None:
 @settings(max_examples=150, deadline=None)
 def test_random_sessions_agree_with_the_model(steps: list[tuple[str, Any]]) -> None:
     async def play() -> None:
-        async with realtime_running(CLOCK) as stage:
+        async with running_realtime(CLOCK) as stage:
             model = Model(stage)
             for kind, what in [*steps, ("ready", None)]:
                 await model.step(kind, what)
@@ -202,7 +202,7 @@ def test_random_sessions_agree_with_the_model(steps: list[tuple[str, Any]]) -> N
 
 @in_virtual_time
 async def test_canonical_appends_pass_byte_for_byte_in_order_and_are_counted_and_recorded() -> None:
-    async with realtime_running() as stage:
+    async with running_realtime() as stage:
         stage.ready()
         appends = [append(b"\1\2" * 480), append(b"\3\4" * 10, "spaced"), append(b""), append(b"\5", "with an id")]
         stage.send_from_client(*appends)
@@ -213,7 +213,7 @@ async def test_canonical_appends_pass_byte_for_byte_in_order_and_are_counted_and
 
 @in_virtual_time
 async def test_an_append_of_another_shape_is_an_event_and_keeps_its_place() -> None:
-    async with realtime_running() as stage:
+    async with running_realtime() as stage:
         stage.ready()
         other = {"audio": "AAAA", "type": "input_audio_buffer.append", "event_id": "e"}
         stage.send_from_client(append(b"\1\1"), other, append(b"\2\2"))
@@ -227,7 +227,7 @@ async def test_an_append_of_another_shape_is_an_event_and_keeps_its_place() -> N
 @pytest.mark.parametrize("tools", [(), (CLOCK,)], ids=["nothing to configure", "configured first"])
 @in_virtual_time
 async def test_early_appends_and_events_keep_their_order(tools: Any) -> None:
-    async with realtime_running(*tools) as stage:
+    async with running_realtime(*tools) as stage:
         said = [append(b"\1\1"), append(b"\2\2"), frame(COMMIT), append(b"\3\3"), frame(COMMIT), frame(COMMIT)]
         said.append(append(b"\4\4"))
         stage.send_from_client(*said)
@@ -241,7 +241,7 @@ async def test_early_appends_and_events_keep_their_order(tools: Any) -> None:
 @pytest.mark.parametrize("is_early", [True, False])
 @in_virtual_time
 async def test_an_append_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_own(is_early: bool) -> None:
-    async with realtime_running() as stage:
+    async with running_realtime() as stage:
         if not is_early:
             stage.ready()
         raw = append(bytes(range(256)) * 300)
@@ -256,13 +256,13 @@ async def test_an_append_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_o
 
 @in_virtual_time
 async def test_early_audio_beyond_ten_seconds_is_dropped_oldest_first_and_told() -> None:
-    async with realtime_running() as stage:
+    async with running_realtime() as stage:
         second_bytes = 48_000
         seconds = [append(bytes([number]) * second_bytes) for number in range(13)]
         assert MAX_HELD_MS == 10_000
         for raw in seconds[:11]:
             stage.send_from_client(raw)
-            await pass_time(1)
+            await advance_time(1)
         stage.send_from_client(COMMIT, *seconds[11:])
         stage.ready()
         assert stage.texts("upstream") == [*seconds[3:11], frame(COMMIT), *seconds[11:]]
@@ -278,7 +278,7 @@ async def test_early_audio_beyond_ten_seconds_is_dropped_oldest_first_and_told()
 @pytest.mark.parametrize("shape", ["compact", "spaced", "type last"])
 @in_virtual_time
 async def test_deltas_pass_byte_for_byte_while_nothing_is_hidden_and_are_recorded(shape: str) -> None:
-    async with realtime_running(CLOCK) as stage:
+    async with running_realtime(CLOCK) as stage:
         stage.ready()
         deltas = [audio_delta(1, 2, bytes(4800)), *(delta(1, 2, "hé", kind) for kind in TEXT_KINDS)]
         raws = [frame(event, shape) for event in deltas]
@@ -294,7 +294,7 @@ async def test_deltas_pass_byte_for_byte_while_nothing_is_hidden_and_are_recorde
 
 @in_virtual_time
 async def test_deltas_before_the_configuration_is_taken_wait_with_the_events_around_them() -> None:
-    async with realtime_running(CLOCK) as stage:
+    async with running_realtime(CLOCK) as stage:
         raws = [frame(audio_delta(1, 0, bytes(960))), frame(delta(1, 0, "words", TEXT_KINDS[0]), "type last")]
         stage.send_from_upstream(
             {"type": "session.created", "session": {}}, response_created("resp_1"), *raws, response_done("resp_1")
@@ -307,12 +307,12 @@ async def test_deltas_before_the_configuration_is_taken_wait_with_the_events_aro
 
 @in_virtual_time
 async def test_deltas_that_wait_for_their_turn_are_for_nobody_once_the_session_has_ended() -> None:
-    async with realtime_running(CLOCK) as stage:
+    async with running_realtime(CLOCK) as stage:
         stage.ready()
         raws = [frame(audio_delta(1, 0, bytes([number]))) for number in range(BURST_MESSAGES + 10)]
         stage.send_from_upstream(*raws)
         stage.runtime.dispatch(ev.KeyRevoked())
-        await pass_time(1)
+        await advance_time(1)
         assert [entry[1].raw for entry in stage.recorder.all("frame")] == stage.texts("client")[:-1]
         assert stage.texts("client")[:-1] == raws[: len(stage.texts("client")) - 1]
         assert len(stage.texts("client")) <= BURST_MESSAGES + 1
@@ -320,7 +320,7 @@ async def test_deltas_that_wait_for_their_turn_are_for_nobody_once_the_session_h
 
 @in_virtual_time
 async def test_deltas_are_renumbered_by_position_while_an_output_before_them_is_hidden() -> None:
-    async with realtime_running(CLOCK) as stage:
+    async with running_realtime(CLOCK) as stage:
         stage.ready()
         raw, words = frame(audio_delta(1, 1, b"\1\2" * 480)), frame(delta(1, 1, "words", TEXT_KINDS[0]))
         stage.send_from_upstream(response_created("resp_1"), server_call(1, 0), raw, words)
@@ -337,7 +337,7 @@ async def test_deltas_are_renumbered_by_position_while_an_output_before_them_is_
 
 @in_virtual_time
 async def test_a_delta_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_own() -> None:
-    async with realtime_running(CLOCK) as stage:
+    async with running_realtime(CLOCK) as stage:
         stage.ready()
         raw = frame(audio_delta(1, 1, bytes(range(256)) * 300))
         stage.send_from_upstream(raw, server_call(1, 0), raw)
@@ -348,7 +348,7 @@ async def test_a_delta_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_own
 
 @in_virtual_time
 async def test_a_delta_that_is_no_json_goes_on_as_it_came_even_while_an_output_is_hidden() -> None:
-    async with realtime_running(CLOCK) as stage:
+    async with running_realtime(CLOCK) as stage:
         stage.ready()
         raws = [frame(delta(1, 1, "words", TEXT_KINDS[0]))[:-1], frame(audio_delta(1, 1, bytes(10)))[:-1] + b",}"]
         stage.send_from_upstream(server_call(1, 0), *raws)
@@ -361,53 +361,53 @@ async def test_a_delta_that_is_no_json_goes_on_as_it_came_even_while_an_output_i
 
 @in_virtual_time
 async def test_a_client_that_does_not_read_holds_the_upstream_back() -> None:
-    async with realtime_running() as stage:
+    async with running_realtime() as stage:
         stage.ready()
         stage.client.pause_writing()
         assert (stage.upstream_transport.is_paused, stage.client_transport.is_paused) == (True, False)
         raw = frame(audio_delta(1, 0, bytes(100)))
         stage.send_from_upstream(raw)
         assert stage.texts("client") == [raw], "what had been read already is not lost"
-        await pass_time(MAX_STALL_S - 0.1)
+        await advance_time(MAX_STALL_S - 0.1)
         stage.client.resume_writing()
         assert not stage.upstream_transport.is_paused
-        await pass_time(MAX_STALL_S)
+        await advance_time(MAX_STALL_S)
         assert stage.client.is_open
 
 
 @in_virtual_time
 async def test_an_upstream_that_does_not_read_holds_the_client_back() -> None:
-    async with realtime_running() as stage:
+    async with running_realtime() as stage:
         stage.ready()
         stage.upstream.pause_writing()
         assert (stage.upstream_transport.is_paused, stage.client_transport.is_paused) == (False, True)
         stage.send_from_client(append(b"\1\1"))
         assert stage.texts("upstream") == [append(b"\1\1")], "what had been read already is not lost"
-        await pass_time(MAX_STALL_S - 0.1)
+        await advance_time(MAX_STALL_S - 0.1)
         stage.upstream.resume_writing()
         assert not stage.client_transport.is_paused
-        await pass_time(MAX_STALL_S)
+        await advance_time(MAX_STALL_S)
         assert stage.messages() == []
 
 
 @in_virtual_time
 async def test_a_client_that_reads_nothing_for_ten_seconds_is_cut_off() -> None:
-    async with realtime_running() as stage:
+    async with running_realtime() as stage:
         stage.ready()
         stage.client.pause_writing()
-        await pass_time(MAX_STALL_S - 0.1)
+        await advance_time(MAX_STALL_S - 0.1)
         assert stage.sent == []
-        await pass_time(0.2)
+        await advance_time(0.2)
         assert stage.sent == [("client close", b"4003"), ("upstream close", b"1000"), ("client cut", b"")]
         assert stage.recorder.all("event")[-1][1] == "ClientBackpressure"
 
 
 @in_virtual_time
 async def test_an_upstream_that_reads_nothing_for_ten_seconds_is_given_up() -> None:
-    async with realtime_running() as stage:
+    async with running_realtime() as stage:
         stage.ready()
         stage.upstream.pause_writing()
-        await pass_time(MAX_STALL_S + 0.1)
+        await advance_time(MAX_STALL_S + 0.1)
         assert [one["error"]["code"] for one in stage.messages()] == ["upstream_stalled"]
         assert stage.sent[1:] == [("client close", b"1011"), ("upstream close", b"1000")]
         stage.send_from_client(append(b"\1\1"))

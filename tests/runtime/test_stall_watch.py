@@ -2,7 +2,7 @@
 
 from relay.runtime.timers import MAX_STALL_S, MAX_UNSENT_BYTES, StallWatch
 from tests.support.playout_stage import FakeSocket
-from tests.support.virtual_time import in_virtual_time, pass_time
+from tests.support.virtual_time import advance_time, in_virtual_time
 
 
 class Watched:
@@ -19,9 +19,9 @@ async def test_a_full_socket_is_reported_after_a_while_with_what_is_unsent_by_th
     watched = Watched()
     watched.watch.set_writable(False)
     watched.socket.unsent_bytes = 70_000
-    await pass_time(MAX_STALL_S - 0.1)
+    await advance_time(MAX_STALL_S - 0.1)
     assert watched.reports == []
-    await pass_time(0.2)
+    await advance_time(0.2)
     assert watched.reports == [70_000]
 
 
@@ -29,13 +29,13 @@ async def test_a_full_socket_is_reported_after_a_while_with_what_is_unsent_by_th
 async def test_a_client_that_reads_again_in_time_is_not_reported() -> None:
     watched = Watched()
     watched.watch.set_writable(False)
-    await pass_time(MAX_STALL_S - 0.1)
+    await advance_time(MAX_STALL_S - 0.1)
     watched.watch.set_writable(True)
-    await pass_time(0.2)
+    await advance_time(0.2)
     watched.watch.set_writable(False)
-    await pass_time(MAX_STALL_S - 0.1)
+    await advance_time(MAX_STALL_S - 0.1)
     assert watched.reports == []
-    await pass_time(0.2)
+    await advance_time(0.2)
     assert len(watched.reports) == 1
 
 
@@ -43,9 +43,9 @@ async def test_a_client_that_reads_again_in_time_is_not_reported() -> None:
 async def test_word_that_the_socket_is_full_still_does_not_lengthen_the_wait() -> None:
     watched = Watched()
     watched.watch.set_writable(False)
-    await pass_time(MAX_STALL_S - 0.1)
+    await advance_time(MAX_STALL_S - 0.1)
     watched.watch.set_writable(False)
-    await pass_time(0.2)
+    await advance_time(0.2)
     assert len(watched.reports) == 1
 
 
@@ -65,5 +65,5 @@ async def test_a_watch_that_was_stopped_reports_nothing() -> None:
     watched = Watched()
     watched.watch.set_writable(False)
     watched.watch.stop()
-    await pass_time(2 * MAX_STALL_S)
+    await advance_time(2 * MAX_STALL_S)
     assert watched.reports == []

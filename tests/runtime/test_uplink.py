@@ -22,7 +22,7 @@ from relay.transport.upstream import UpstreamConnection
 from relay.transport.websocket import WebSocketConnection
 
 
-class Stage:
+class UplinkHarness:
     """An uplink whose gate is open, and what it sent."""
 
     def __init__(self, input_: AudioFormat = PCM16_24K, output: AudioFormat = PCM16_24K) -> None:
@@ -42,7 +42,7 @@ class Stage:
     def _append(self, message: object) -> None:
         self.appends.append(base64.b64decode(json.loads(bytes(message))["audio"]))  # type: ignore[call-overload]
 
-    def say(self, *messages: bytes) -> bytes:
+    def send(self, *messages: bytes) -> bytes:
         """What the upstream is sent for these messages."""
         self.appends.clear()
         for message in messages:
@@ -51,21 +51,21 @@ class Stage:
 
 
 async def test_an_odd_byte_waits_for_the_other_half_of_its_sample() -> None:
-    stage = Stage()
-    assert stage.say(bytes(961)) == bytes(960)
-    assert stage.say(b"\x02" * 961) == b"\x00" + b"\x02" * 961
+    stage = UplinkHarness()
+    assert stage.send(bytes(961)) == bytes(960)
+    assert stage.send(b"\x02" * 961) == b"\x00" + b"\x02" * 961
     assert stage.ledger.input_bytes == 961 + 961
 
 
 async def test_g711_has_no_halves() -> None:
-    assert Stage(PCMU).say(b"\x01" * 161) == b"\x01" * 161
+    assert UplinkHarness(PCMU).send(b"\x01" * 161) == b"\x01" * 161
 
 
 @given(pcm=st.binary(max_size=4000), cuts=st.lists(st.integers(0, 4000), max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_any_chunking_of_the_microphone_gives_the_same_whole_samples(pcm: bytes, cuts: list[int]) -> None:
-    async def play() -> Stage:
-        stage = Stage()
+    async def play() -> UplinkHarness:
+        stage = UplinkHarness()
         edges = [0, *sorted(min(cut, len(pcm)) for cut in cuts), len(pcm)]
         for start, end in pairwise(edges):
             stage.uplink.receive(pcm[start:end])
@@ -79,7 +79,7 @@ def test_any_chunking_of_the_microphone_gives_the_same_whole_samples(pcm: bytes,
 
 @pytest.mark.parametrize("fmt", [PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, PCMA], ids=str)
 async def test_a_second_of_the_microphone_is_a_second_for_the_upstream(fmt: AudioFormat) -> None:
-    sent_bytes = len(Stage(fmt).say(*[bytes(20 * fmt.bytes_per_ms)] * 50))
+    sent_bytes = len(UplinkHarness(fmt).send(*[bytes(20 * fmt.bytes_per_ms)] * 50))
     sent_ms = sent_bytes / DeviceOptions(fmt, fmt).upstream_input.bytes_per_ms
     assert 1000 - 5 <= sent_ms <= 1000
 
@@ -87,31 +87,31 @@ async def test_a_second_of_the_microphone_is_a_second_for_the_upstream(fmt: Audi
 @pytest.mark.parametrize("fmt", [PCM16_24K, PCMU, PCMA], ids=str)
 async def test_a_format_that_the_upstream_takes_is_not_converted(fmt: AudioFormat) -> None:
     said = bytes(range(200)) * 5
-    assert Stage(fmt, PCM16_16K).say(said) == said
+    assert UplinkHarness(fmt, PCM16_16K).send(said) == said
 
 
 @pytest.mark.parametrize("fmt", [PCM16_16K, PCM16_48K, PCMU], ids=str)
 async def test_short_frames_are_gathered_to_ten_ms(fmt: AudioFormat) -> None:
-    stage, ten_ms = Stage(fmt), 10 * fmt.bytes_per_ms
-    stage.say(*[b"\x07"] * (ten_ms - 1))
+    stage, ten_ms = UplinkHarness(fmt), 10 * fmt.bytes_per_ms
+    stage.send(*[b"\x07"] * (ten_ms - 1))
     assert stage.ledger.input_bytes == 0
-    stage.say(b"\x07")
+    stage.send(b"\x07")
     assert stage.ledger.input_bytes == ten_ms
 
 
 async def test_options_that_leave_a_format_as_it_is_leave_its_audio_as_it_is() -> None:
     said = bytes(range(256)) * 20
-    plain, asked = Stage(PCM16_16K), Stage(PCM16_16K)
-    expected = plain.say(said[:9], said[9:2000], said[2000:4000])
-    heard = asked.say(said[:9])
+    plain, asked = UplinkHarness(PCM16_16K), UplinkHarness(PCM16_16K)
+    expected = plain.send(said[:9], said[9:2000], said[2000:4000])
+    heard = asked.send(said[:9])
     asked.uplink.apply_options(DeviceOptions(PCM16_16K, PCM16_48K))
-    heard += asked.say(said[9:2000])
+    heard += asked.send(said[9:2000])
     asked.uplink.apply_options(DeviceOptions(PCM16_16K, PCM16_24K, half_duplex=True))
-    assert heard + asked.say(said[2000:4000]) == expected
+    assert heard + asked.send(said[2000:4000]) == expected
 
 
 async def test_new_options_start_afresh() -> None:
-    stage = Stage(PCM16_16K)
-    stage.say(b"\x01")
+    stage = UplinkHarness(PCM16_16K)
+    stage.send(b"\x01")
     stage.uplink.apply_options(DeviceOptions(PCM16_24K, PCM16_24K))
-    assert stage.say(b"\x02\x03" * 480) == b"\x02\x03" * 480
+    assert stage.send(b"\x02\x03" * 480) == b"\x02\x03" * 480

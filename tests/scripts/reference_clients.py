@@ -38,7 +38,7 @@ def command(name: str) -> list[str]:
 
 
 @dataclass
-class Ran:
+class ClientRun:
     """What a client left behind."""
 
     code: int
@@ -47,7 +47,7 @@ class Ran:
     played: bytes
 
 
-class Running:
+class RunningClient:
     """One client at work."""
 
     def __init__(self, process: asyncio.subprocess.Process, microphone: Path, speaker: Path) -> None:
@@ -60,16 +60,16 @@ class Running:
         with self._microphone.open("ab") as file:
             file.write(pcm)
 
-    async def end(self) -> Ran:
+    async def end(self) -> ClientRun:
         """Wait until it ends by itself."""
         async with asyncio.timeout(TIMEOUT_S):
             printed, complained = await self.process.communicate()
         assert self.process.returncode is not None
-        return Ran(self.process.returncode, printed.decode(), complained.decode(), self._speaker.read_bytes())
+        return ClientRun(self.process.returncode, printed.decode(), complained.decode(), self._speaker.read_bytes())
 
 
 @contextlib.asynccontextmanager
-async def client(name: str, url: str, microphone: bytes, folder: Path, key: str = "") -> AsyncIterator[Running]:
+async def client(name: str, url: str, microphone: bytes, folder: Path, key: str = "") -> AsyncIterator[RunningClient]:
     """Start a client that hears `microphone`."""
     heard, said = folder / f"{name}-microphone.pcm", folder / f"{name}-speaker.pcm"
     heard.write_bytes(microphone)
@@ -84,14 +84,14 @@ async def client(name: str, url: str, microphone: bytes, folder: Path, key: str 
         env=environment | ({"RELAY_KEY": key} if key else {}),
     )
     try:
-        yield Running(process, heard, said)
+        yield RunningClient(process, heard, said)
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
 
 
-async def run(name: str, url: str, microphone: bytes, folder: Path, key: str = "") -> Ran:
+async def run(name: str, url: str, microphone: bytes, folder: Path, key: str = "") -> ClientRun:
     """One client from its start to its end."""
     async with client(name, url, microphone, folder, key) as running:
         return await running.end()

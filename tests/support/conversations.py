@@ -19,26 +19,26 @@ SAMPLES = ROOT / "recordings" / "samples"
 FRAME_MS = 20
 
 
-class Talker:
+class SpeakingDevice:
     """A device: streams what it is told to say and silence in between, plays in real time and acknowledges."""
 
     def __init__(self, client: DeviceClient, sound: AudioFormat) -> None:
         self.client = client
-        self.sound = sound
+        self.audio_format = sound
         self._frames: asyncio.Queue[bytes] = asyncio.Queue()
         self._player = VirtualPlayer(sound.bytes_per_ms)
         self._seen = [0, 0]
         self._quiet = asyncio.Event()
         self._task = asyncio.create_task(self._stream())
 
-    async def say(self, name: str) -> None:
-        pcm = await asyncio.to_thread(read_audio, SAMPLES / f"{name}.flac", self.sound.rate_hz)
-        raw = encode(pcm, self.sound)
-        step = self.sound.frame_bytes(FRAME_MS)
+    async def speak_sample(self, name: str) -> None:
+        pcm = await asyncio.to_thread(read_audio, SAMPLES / f"{name}.flac", self.audio_format.rate_hz)
+        raw = encode(pcm, self.audio_format)
+        step = self.audio_format.frame_bytes(FRAME_MS)
         for start in range(0, len(raw) - step, step):
             self._frames.put_nowait(raw[start : start + step])
 
-    async def said(self) -> None:
+    async def speech_sent(self) -> None:
         """All of it went out."""
         await self._frames.join()
 
@@ -46,11 +46,11 @@ class Talker:
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    async def end_of_turn(self) -> None:
+    async def turn_ended(self) -> None:
         while (await self.client.expect("AIResponseEnd", timeout_s=30))["more"]:
             pass
 
-    async def heard(self) -> None:
+    async def playback_done(self) -> None:
         """What came has been played."""
         async with asyncio.timeout(30):
             self._quiet.clear()
@@ -58,7 +58,7 @@ class Talker:
 
     async def _stream(self) -> None:
         loop = asyncio.get_running_loop()
-        quiet = self.sound.silence(self.sound.frame_bytes(FRAME_MS))
+        quiet = self.audio_format.silence(self.audio_format.frame_bytes(FRAME_MS))
         due = loop.time()
         while True:
             due += FRAME_MS / 1000
@@ -89,55 +89,55 @@ class Talker:
             self._quiet.set()
 
 
-async def plain_turn(talker: Talker) -> None:
-    await talker.say("hello")
-    await talker.end_of_turn()  # it leaves before all is played: the recording is to be small
+async def plain_turn(talker: SpeakingDevice) -> None:
+    await talker.speak_sample("hello")
+    await talker.turn_ended()  # it leaves before all is played: the recording is to be small
 
 
-async def two_tools(talker: Talker) -> None:
-    await talker.say("dice-and-time")
-    await talker.end_of_turn()
-    await talker.heard()
+async def two_tools(talker: SpeakingDevice) -> None:
+    await talker.speak_sample("dice-and-time")
+    await talker.turn_ended()
+    await talker.playback_done()
 
 
-async def barge_in(talker: Talker) -> None:
-    await talker.say("tell-a-story")
+async def barge_in(talker: SpeakingDevice) -> None:
+    await talker.speak_sample("tell-a-story")
     await talker.client.expect("audioStart", timeout_s=30)
-    await talker.client.expect_audio(2000 * talker.sound.bytes_per_ms)
-    await talker.say("stop")
+    await talker.client.expect_audio(2000 * talker.audio_format.bytes_per_ms)
+    await talker.speak_sample("stop")
     await talker.client.expect("interrupted", timeout_s=30)
     await talker.client.expect("audioStart", timeout_s=30)
-    await talker.end_of_turn()
-    await talker.heard()
+    await talker.turn_ended()
+    await talker.playback_done()
 
 
-async def manual_turn(talker: Talker) -> None:
-    await talker.say("roll-two-dice")
-    await talker.said()
+async def manual_turn(talker: SpeakingDevice) -> None:
+    await talker.speak_sample("roll-two-dice")
+    await talker.speech_sent()
     await talker.client.send(type="commit")
-    await talker.end_of_turn()
-    await talker.heard()
+    await talker.turn_ended()
+    await talker.playback_done()
 
 
-async def fault_in_the_middle(talker: Talker) -> None:
-    await talker.say("hello")
+async def fault_in_the_middle(talker: SpeakingDevice) -> None:
+    await talker.speak_sample("hello")
     await talker.client.expect("audioStart", timeout_s=30)
     await talker.client.connection.send("{")
     await talker.client.send(type="playback", itemId="never", playedMs=1)
     await talker.client.connection.send('{"type": "dance"}')
     await talker.client.expect("AIResponseEnd", timeout_s=30)
-    await talker.heard()
+    await talker.playback_done()
 
 
-async def another_voice(talker: Talker) -> None:
-    await talker.say("hello")
-    await talker.end_of_turn()
+async def another_voice(talker: SpeakingDevice) -> None:
+    await talker.speak_sample("hello")
+    await talker.turn_ended()
     await talker.client.expect("audioEnd", timeout_s=30)
-    await talker.say("stop")  # into what is still heard of it
+    await talker.speak_sample("stop")  # into what is still heard of it
     await talker.client.expect("interrupted", timeout_s=30)
 
 
-Conversation = Callable[[Talker], Awaitable[None]]
+Conversation = Callable[[SpeakingDevice], Awaitable[None]]
 CONVERSATIONS: dict[str, tuple[Conversation, AudioFormat, str]] = {
     "plain-turn-16k": (plain_turn, AudioFormat("pcm16", 16_000), "server_vad"),
     "two-tools-pcmu": (two_tools, AudioFormat("pcmu", 8000), "server_vad"),
@@ -149,11 +149,11 @@ CONVERSATIONS: dict[str, tuple[Conversation, AudioFormat, str]] = {
 
 
 @asynccontextmanager
-async def talking(client: DeviceClient, sound: AudioFormat, turn: str) -> AsyncIterator[Talker]:
+async def speaking_device(client: DeviceClient, sound: AudioFormat, turn: str) -> AsyncIterator[SpeakingDevice]:
     form = {"format": sound.encoding, "rate": sound.rate_hz}
     await client.send(type="hello", v=1, input=form, output=form, turn=turn, consent=True)
     await client.expect("ready")
-    talker = Talker(client, sound)
+    talker = SpeakingDevice(client, sound)
     try:
         yield talker
     finally:
@@ -165,7 +165,7 @@ async def hold_conversation(name: str, url: str) -> str:
     conversation, sound, turn = CONVERSATIONS[name]
     async with await DeviceClient.connect(url) as client:
         session_id: str = (await client.expect("AIConnected", timeout_s=30))["sessionId"]
-        async with talking(client, sound, turn) as talker:
+        async with speaking_device(client, sound, turn) as talker:
             await conversation(talker)
             await client.send(type="bye")
             await client.wait_closed()

@@ -22,7 +22,7 @@ async def main(root: Path) -> None:
     session = ReplayedSession(beginning)
     recorder = RecordingService(root, "on").open(beginning, loop.time)
     assert recorder is not None
-    said, delta = microphone_audio(20), model_audio(40, "item_1")
+    frame, delta = microphone_audio(20), model_audio(40, "item_1")
     samples, part = decode_audio(delta.audio), (delta.item_id, delta.content_index)
 
     def feed(event: ev.Event) -> None:
@@ -32,8 +32,8 @@ async def main(root: Path) -> None:
 
     def feed_audio() -> None:
         now = loop.time()
-        session.receive_input(len(said))
-        recorder.record_input(said, now)
+        session.receive_input(len(frame))
+        recorder.record_input(frame, now)
         session.accept_output(part, len(samples), now)
         recorder.record_output(delta, samples, now, discarded=False)
         print(now, flush=True)

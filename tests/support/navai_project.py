@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-TWINS = Path(__file__).parent.parent / "endpoints" / "navai_twins"
+TWINS_FOLDER = Path(__file__).parent.parent / "endpoints" / "navai_twins"
 
 _SCAN = {
     "dist/index": "fn_root_dist",
@@ -31,7 +31,7 @@ _AGENTS = {
 }
 
 
-def write(path: Path, text: str) -> None:
+def write_file(path: Path, text: str) -> None:
     """A file that only its owner may change, in folders of the same kind, whatever the umask."""
     for folder in reversed([one for one in path.parents if not one.exists()]):
         folder.mkdir(mode=0o755)
@@ -49,16 +49,16 @@ def make_project(base: Path, name: str) -> Path:
     root = base / name
     if name == "main":
         folder = root / "src" / "ai" / "functions-modules"
-        for file in sorted(TWINS.iterdir()):
+        for file in sorted(TWINS_FOLDER.iterdir()):
             if file.is_file():
-                write(folder / file.name, file.read_text())
-        write(folder / "i_broken.py", "def broken(\n")
+                write_file(folder / file.name, file.read_text())
+        write_file(folder / "i_broken.py", "def broken(\n")
     for path, function in {"scan": _SCAN, "agents": _AGENTS}.get(name, {}).items():
-        write(root / f"{path}.py", _function(function))
+        write_file(root / f"{path}.py", _function(function))
     if name == "scan":
-        write(root / "src/ai/functions-modules/UPPER.PY", _function("fn_upper_ext"))
-        write(root / "src/ai/functions-modules/data.json", "{}")
+        write_file(root / "src/ai/functions-modules/UPPER.PY", _function("fn_upper_ext"))
+        write_file(root / "src/ai/functions-modules/data.json", "{}")
     if name == "agents":
         config = '__all__ = ["agent"]\nagent = {"key": "food", "name": "Food", "isPrimary": False}\n'
-        write(root / "src/ai/food/agent.config.py", config)
+        write_file(root / "src/ai/food/agent.config.py", config)
     return root

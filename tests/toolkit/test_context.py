@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from relay.toolkit.context import MAX_PROGRESS_CHARS, MAX_PROGRESS_REPORTS, ProgressRelay, ToolContext
+from relay.toolkit.context import MAX_PROGRESS_CHARS, MAX_PROGRESS_REPORTS, ProgressReporter, ToolContext
 
 
 async def one_turn() -> None:
@@ -26,7 +26,7 @@ def test_a_context_is_frozen_and_progress_without_a_listener_goes_nowhere() -> N
 
 async def test_a_report_from_a_thread_arrives_on_the_loops_thread() -> None:
     heard: list[tuple[str, str]] = []
-    relay = ProgressRelay(lambda text: heard.append((text, threading.current_thread().name)))
+    relay = ProgressReporter(lambda text: heard.append((text, threading.current_thread().name)))
     thread = threading.Thread(target=relay.report, args=("halfway",))
     thread.start()
     thread.join()
@@ -37,7 +37,7 @@ async def test_a_report_from_a_thread_arrives_on_the_loops_thread() -> None:
 
 async def test_of_several_reports_in_one_turn_the_latest_is_told() -> None:
     heard: list[str] = []
-    relay = ProgressRelay(heard.append)
+    relay = ProgressReporter(heard.append)
     for text in ("one", "two", "three"):
         relay.report(text)
     await one_turn()
@@ -48,7 +48,7 @@ async def test_of_several_reports_in_one_turn_the_latest_is_told() -> None:
 
 async def test_a_long_text_is_cut_and_after_many_reports_no_more_are_told() -> None:
     heard: list[str] = []
-    relay = ProgressRelay(heard.append)
+    relay = ProgressReporter(heard.append)
     for number in range(MAX_PROGRESS_REPORTS + 50):
         relay.report(f"{number} " + "x" * 10_000)
         await one_turn()
@@ -58,7 +58,7 @@ async def test_a_long_text_is_cut_and_after_many_reports_no_more_are_told() -> N
 
 async def test_after_close_nothing_is_told_not_even_what_was_under_way() -> None:
     heard: list[str] = []
-    relay = ProgressRelay(heard.append)
+    relay = ProgressReporter(heard.append)
     relay.report("before")
     relay.close()
     relay.report("after")
@@ -70,7 +70,7 @@ async def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture)
     def fail(text: str) -> None:
         raise RuntimeError("the session is gone")
 
-    ProgressRelay(fail).report("halfway")
+    ProgressReporter(fail).report("halfway")
     await one_turn()
     assert "the listener for a tool's progress failed" in caplog.text
     assert "the session is gone" in caplog.text
@@ -79,8 +79,8 @@ async def test_a_listener_that_fails_is_logged(caplog: pytest.LogCaptureFixture)
 def test_a_report_after_the_end_of_the_loop_is_dropped() -> None:
     heard: list[str] = []
 
-    async def open_relay() -> ProgressRelay:
-        return ProgressRelay(heard.append)
+    async def open_relay() -> ProgressReporter:
+        return ProgressReporter(heard.append)
 
     asyncio.run(open_relay()).report("too late")
     assert heard == []

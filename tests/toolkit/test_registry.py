@@ -9,7 +9,7 @@ import pytest
 import relay
 from relay import ToolContext, tool
 from relay.errors import ToolError
-from relay.toolkit.registry import Tool, ToolOptions, ToolRegistry, options_of
+from relay.toolkit.registry import Tool, ToolOptions, ToolRegistry, get_tool_options
 
 
 def weather(city: str) -> str:
@@ -36,7 +36,7 @@ def test_a_bare_decorator_leaves_the_function_as_it_was() -> None:
         return 2 * x
 
     assert double(4) == 8
-    assert options_of(double) == ToolOptions()
+    assert get_tool_options(double) == ToolOptions()
 
 
 def test_options_reach_the_tool() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
-class Loaded(random.Random):
+class FixedRandom(random.Random):
     """Dice that fall as told."""
 
     def __init__(self, *rolls: int) -> None:
@@ -22,7 +22,7 @@ class Loaded(random.Random):
 
 
 def test_all_that_is_told(dice: Any) -> None:
-    assert dice._roll(2, 6, Loaded(3, 5)) == {
+    assert dice._roll(2, 6, FixedRandom(3, 5)) == {
         "rolls": [3, 5],
         "total": 8,
         "sides": 6,
@@ -43,7 +43,7 @@ def test_all_that_is_told(dice: Any) -> None:
     ],
 )
 def test_how_a_roll_is_spoken(dice: Any, rolls: tuple[int, ...], summary: str) -> None:
-    assert dice._roll(len(rolls), 100, Loaded(*rolls))["summary"] == summary
+    assert dice._roll(len(rolls), 100, FixedRandom(*rolls))["summary"] == summary
 
 
 @settings(deadline=None)

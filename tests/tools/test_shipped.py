@@ -9,10 +9,10 @@ import pytest
 from relay import ToolContext
 from relay.toolkit.loading.library import LoadResult
 from relay.toolkit.registry import ToolRegistry
-from relay.toolkit.running.runner import ToolCall, ToolResult, ToolRunner
+from relay.toolkit.running.runner import ToolCall, ToolOutcome, ToolRunner
 
 
-async def call(shipped: LoadResult, name: str, **arguments: Any) -> ToolResult:
+async def call(shipped: LoadResult, name: str, **arguments: Any) -> ToolOutcome:
     runner = ToolRunner(ToolRegistry(shipped.tools))
     return await runner.run(ToolCall("c1", name, json.dumps(arguments)), ToolContext(session_id="s1"))
 

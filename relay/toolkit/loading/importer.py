@@ -21,69 +21,69 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from relay.toolkit.loading.search_paths import SourceFile
-from relay.toolkit.loading.trust import distrust
+from relay.toolkit.loading.trust import untrusted_reason
 
 
-def forget(root: Path) -> None:
+def reset_package(root: Path) -> None:
     """Makes the package of a root anew, without what was loaded from it before."""
-    name = _package_of(root)
+    name = _package_name(root)
     for old in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
         del sys.modules[old]
     _add_package(name, root)
-    _FINDER.guard(root)
+    _finder.guard(root)
 
 
 @contextmanager
-def refused_imports() -> Iterator[list[str]]:
+def collect_refused_imports() -> Iterator[list[str]]:
     """What this thread's imports are refused meanwhile, a clause each: also where a tool catches the ImportError."""
-    clauses: list[str] = []
-    _refused.clauses = clauses
+    reasons: list[str] = []
+    _thread_state.clauses = reasons
     try:
-        yield clauses
+        yield reasons
     finally:
-        del _refused.clauses
+        del _thread_state.clauses
 
 
-def load(file: SourceFile) -> ModuleType:
+def import_file(file: SourceFile) -> ModuleType:
     """The module of a file, run once; raises whatever the file raises, SystemExit too."""
     if file.path.suffix != ".py":
         raise ImportError(f'Unknown file extension "{file.path.suffix}"; Python modules end in ".py"')
-    name = _name_of(file)
+    name = _module_name(file)
     if name in sys.modules:  # a file before this one imported it
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file.path, loader=_Loader(name, str(file.path)))
+    spec = importlib.util.spec_from_file_location(name, file.path, loader=_UncachedLoader(name, str(file.path)))
     assert spec is not None
-    return _run(spec, name)
+    return _execute_module(spec, name)
 
 
-def _name_of(file: SourceFile) -> str:
+def _module_name(file: SourceFile) -> str:
     """The module's name; makes the packages on the way to it."""
-    name, folder = _package_of(file.root), file.root
+    name, folder = _package_name(file.root), file.root
     for part in file.path.relative_to(file.root).parts[:-1]:
-        name, folder = f"{name}.{_plain(part)}", folder / part
+        name, folder = f"{name}.{_module_name_part(part)}", folder / part
         if name not in sys.modules:
             _add_package(name, folder)
-    return f"{name}.{_plain(file.path.stem)}"
+    return f"{name}.{_module_name_part(file.path.stem)}"
 
 
-def _plain(part: str) -> str:
+def _module_name_part(part: str) -> str:
     """A part of a module's name: a dot in it would be taken for a package."""
     return part if "." not in part else f"{re.sub(r'[.]', '_', part)}_{hashlib.sha256(part.encode()).hexdigest()[:6]}"
 
 
-def _package_of(root: Path) -> str:
+def _package_name(root: Path) -> str:
     return f"_relay_tools_{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:12]}"
 
 
 def _add_package(name: str, folder: Path) -> None:
     init = folder / "__init__.py"
     if init.is_file() and "." in name:
-        _check(init)
+        _check_trusted(init)
         spec = importlib.util.spec_from_file_location(
-            name, init, loader=_Loader(name, str(init)), submodule_search_locations=[str(folder)]
+            name, init, loader=_UncachedLoader(name, str(init)), submodule_search_locations=[str(folder)]
         )
         assert spec is not None
-        _run(spec, name)
+        _execute_module(spec, name)
         return
     spec = importlib.util.spec_from_loader(name, loader=None, is_package=True)
     assert spec is not None
@@ -91,7 +91,7 @@ def _add_package(name: str, folder: Path) -> None:
     sys.modules[name] = importlib.util.module_from_spec(spec)
 
 
-class _Loader(SourceFileLoader):
+class _UncachedLoader(SourceFileLoader):
     """Reads the source every time: bytecode, known by its second and size, could be that of the file before."""
 
     def get_code(self, fullname: str) -> CodeType:
@@ -119,30 +119,30 @@ class _GuardedFinder(MetaPathFinder):
         if spec is None:
             return None
         places = [spec.origin] if spec.has_location and spec.origin else spec.submodule_search_locations or ()
-        is_ours = [_check(Path(place).absolute()) for place in places]
+        is_ours = [_check_trusted(Path(place).absolute()) for place in places]
         if any(is_ours) and spec.origin and type(spec.loader) is SourceFileLoader:
-            spec.loader, spec.cached = _Loader(fullname, spec.origin), None
+            spec.loader, spec.cached = _UncachedLoader(fullname, spec.origin), None
         return spec if any(is_ours) else None
 
 
-_FINDER = _GuardedFinder()
-_refused = threading.local()
+_finder = _GuardedFinder()
+_thread_state = threading.local()
 
 
-def _check(path: Path) -> bool:
+def _check_trusted(path: Path) -> bool:
     """Whether a path lies below a guarded folder. Raises ImportError if it may not be run."""
     both = (path, path.resolve())
-    found = [root for root in _FINDER.roots if any(one.is_relative_to(root) for one in both)]
+    found = [root for root in _finder.roots if any(one.is_relative_to(root) for one in both)]
     root = min(found, key=lambda root: len(root.parts), default=None)  # the outermost
-    why = distrust(path, root) if root is not None else None
+    why = untrusted_reason(path, root) if root is not None else None
     if why is not None:
-        if hasattr(_refused, "clauses"):
-            _refused.clauses.append(why)
+        if hasattr(_thread_state, "clauses"):
+            _thread_state.clauses.append(why)
         raise ImportError(why)
     return root is not None
 
 
-def _run(spec: ModuleSpec, name: str) -> ModuleType:
+def _execute_module(spec: ModuleSpec, name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses and pickle look there

@@ -4,26 +4,26 @@ import re
 import unicodedata
 
 MAX_NAME_CHARS = 64
-NAMELESS = "fn"
+FALLBACK_NAME = "fn"
 
-_HUMP = re.compile(r"([a-z0-9])([A-Z])")
-_FOREIGN = re.compile(r"[^A-Za-z0-9]+")
+_CAMEL_CASE_BOUNDARY = re.compile(r"([a-z0-9])([A-Z])")
+_NOT_ALPHANUMERIC = re.compile(r"[^A-Za-z0-9]+")
 # Punctuation comes before digits, digits before letters (Unicode Collation Algorithm, root order).
 _PUNCTUATION = "_-,;:!?.'\"()[]{}@*/\\&#%`^+<=>|~$"
 
 
-def normal_name(name: str) -> str:
+def to_tool_name(name: str) -> str:
     """A name in lower snake case with nothing but ASCII letters, digits and "_"; "fn" where nothing is left."""
-    words = _FOREIGN.sub("_", _HUMP.sub(r"\1_\2", name)).strip("_").lower()
-    return words[:MAX_NAME_CHARS].rstrip("_") or NAMELESS
+    words = _NOT_ALPHANUMERIC.sub("_", _CAMEL_CASE_BOUNDARY.sub(r"\1_\2", name)).strip("_").lower()
+    return words[:MAX_NAME_CHARS].rstrip("_") or FALLBACK_NAME
 
 
-def reading_order(text: str) -> tuple[list[tuple[int, int | str]], str]:
+def collation_key(text: str) -> tuple[list[tuple[int, int | str]], str]:
     """Sorts as a reader would: without regard to case and accents, which only decide between equals."""
-    return [_rank(char) for char in unicodedata.normalize("NFKD", text.casefold())], text.swapcase()
+    return [_char_key(char) for char in unicodedata.normalize("NFKD", text.casefold())], text.swapcase()
 
 
-def _rank(char: str) -> tuple[int, int | str]:
+def _char_key(char: str) -> tuple[int, int | str]:
     if unicodedata.combining(char):
         return (0, 0)
     if char in _PUNCTUATION:

@@ -19,9 +19,9 @@ from relay.errors import ToolError
 from relay.toolkit.context import ToolContext
 from relay.toolkit.loading.names import MAX_NAME_CHARS
 from relay.toolkit.mcp.config import McpServerConfig
-from relay.toolkit.mcp.stderr_log import StderrLines, logged_stderr
+from relay.toolkit.mcp.stderr_log import StderrFormatter, stderr_to_log
 from relay.toolkit.registry import Tool, ToolOptions, ToolRegistry
-from relay.toolkit.schema.signature import Bound, parse_arguments
+from relay.toolkit.schema.signature import BoundArguments, parse_arguments
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mcp.types import CallToolResult
     from mcp.types import Tool as McpTool
 
-FIRST_DELAY_S, MAX_DELAY_S = 1.0, 60.0
+INITIAL_RETRY_DELAY_S, MAX_RETRY_DELAY_S = 1.0, 60.0
 CONNECT_TIMEOUT_S, STREAM_TIMEOUT_S = 10.0, 300.0
 HEARTBEAT_S = 15.0
 HEARTBEAT_TIMEOUT_S = 10.0
@@ -39,20 +39,20 @@ MAX_TOOLS = 128
 MAX_SCHEMA_CHARS = 65_536
 MAX_DESCRIPTION_CHARS = 1024
 
-_ODD = re.compile(r"[^A-Za-z0-9_-]")
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_-]")
 
 log = logging.getLogger(__name__)
 
 
-class GivenSchema:
+class ExternalSchema:
     """Arguments described by somebody else, who also checks them; here they only have to be a JSON object."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.parameters = {"type": "object", "properties": {}, **schema}
 
-    def bind(self, text: str, context: ToolContext) -> Bound:
+    def bind(self, text: str, context: ToolContext) -> BoundArguments:
         arguments = parse_arguments(text)
-        return Bound((arguments,), {}, arguments)
+        return BoundArguments((arguments,), {}, arguments)
 
 
 class McpServer:
@@ -63,23 +63,23 @@ class McpServer:
         config: McpServerConfig,
         registry: ToolRegistry,
         *,
-        first_delay_s: float = FIRST_DELAY_S,
+        retry_delay_s: float = INITIAL_RETRY_DELAY_S,
         redact: Callable[[str], str] = str,
     ) -> None:
         """`redact` takes the relay's secrets out of what the server writes to its standard error."""
         self.config = config
         self._redact = redact
-        self.listed = asyncio.Event()
+        self.tools_listed = asyncio.Event()
         """Set once the tools are known."""
         self.connected = asyncio.Event()
         """Set while calls can be made."""
         self._registry = registry
-        self._first_delay_s = first_delay_s
+        self._retry_delay_s = retry_delay_s
         self._client: Client | None = None
-        self._calls = 0
-        self._news = asyncio.Event()
+        self._n_running_calls = 0
+        self._wakeup = asyncio.Event()
         self._stop = asyncio.Event()
-        self._listing: list[Any] | None = None
+        self._listed_tools: list[Any] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class McpServer:
     async def stop(self) -> None:
         """Disconnect, in bounded time; a command that was started is ended."""
         self._stop.set()
-        self._news.set()
+        self._wakeup.set()
         if self._task is not None:
             # The connection ends where it began: in its task, and only a task that hangs is cancelled.
             await asyncio.wait({self._task}, timeout=STOP_TIMEOUT_S)
@@ -99,43 +99,43 @@ class McpServer:
     # -- the connection -----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        delay_s = self._first_delay_s
+        delay_s = self._retry_delay_s
         while not self._stop.is_set():
             try:
-                async with _connected(self.config, self._redact) as client:
-                    await self._list(client)
-                    delay_s, self._client = self._first_delay_s, client
-                    self.listed.set()
+                async with _connect(self.config, self._redact) as client:
+                    await self._refresh_tools(client)
+                    delay_s, self._client = self._retry_delay_s, client
+                    self.tools_listed.set()
                     self.connected.set()
                     await self._watch(client)
             except Exception as error:  # whatever the server or the SDK does costs this server alone
-                log.warning("MCP server %s: %s; trying again in %g s", self.config.name, _reason(error), delay_s)
+                log.warning("MCP server %s: %s; trying again in %g s", self.config.name, _error_text(error), delay_s)
             finally:
                 self._client = None
                 self.connected.clear()
             if not self._stop.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wait_for_news(), delay_s)
-                delay_s = min(delay_s * 2, MAX_DELAY_S)
+                    await asyncio.wait_for(self._wait_for_wakeup(), delay_s)
+                delay_s = min(delay_s * 2, MAX_RETRY_DELAY_S)
 
     async def _watch(self, client: "Client") -> None:
         """Returns when the server is to be left; raises when it has broken."""
         while not self._stop.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wait_for_news(), HEARTBEAT_S)
+                await asyncio.wait_for(self._wait_for_wakeup(), HEARTBEAT_S)
             if self._stop.is_set():
                 return
             try:
-                await asyncio.wait_for(self._list(client), HEARTBEAT_TIMEOUT_S)
+                await asyncio.wait_for(self._refresh_tools(client), HEARTBEAT_TIMEOUT_S)
             except TimeoutError:
-                if not self._calls:  # else it may be busy with them
+                if not self._n_running_calls:  # else it may be busy with them
                     raise
 
-    async def _wait_for_news(self) -> None:
-        await self._news.wait()
-        self._news.clear()
+    async def _wait_for_wakeup(self) -> None:
+        await self._wakeup.wait()
+        self._wakeup.clear()
 
-    async def _list(self, client: "Client") -> None:
+    async def _refresh_tools(self, client: "Client") -> None:
         found: list[McpTool] = []
         cursor = None
         while len(found) < MAX_TOOLS:
@@ -144,16 +144,18 @@ class McpServer:
             cursor = page.next_cursor
             if not cursor:
                 break
-        if found == self._listing:
+        if found == self._listed_tools:
             return
-        self._listing = found
+        self._listed_tools = found
         warnings: list[str] = []
-        tools = [tool for one in self._wanted(found, warnings) if (tool := self._tool(one, warnings)) is not None]
+        tools = [
+            tool for one in self._select_tools(found, warnings) if (tool := self._build_tool(one, warnings)) is not None
+        ]
         self._registry.assign(f"mcp {self.config.name}", tools, warnings)
 
     # -- its tools ----------------------------------------------------------------------------------------------------
 
-    def _wanted(self, found: list["McpTool"], warnings: list[str]) -> list["McpTool"]:
+    def _select_tools(self, found: list["McpTool"], warnings: list[str]) -> list["McpTool"]:
         if self.config.tools is None:
             if len(found) > MAX_TOOLS:
                 warnings.append(f"MCP server {self.config.name} has more than {MAX_TOOLS} tools; the first are taken.")
@@ -164,36 +166,36 @@ class McpServer:
             warnings.append(f"MCP server {self.config.name} has no tool {', '.join(missing)}.")
         return [one for one in found if one.name in self.config.tools]
 
-    def _tool(self, found: "McpTool", warnings: list[str]) -> Tool | None:
+    def _build_tool(self, found: "McpTool", warnings: list[str]) -> Tool | None:
         config = self.config
         prefix = f"{config.name}_" if config.prefix is None else config.prefix
-        name = _ODD.sub("_", f"{prefix}{found.name}")[:MAX_NAME_CHARS]
+        name = _NOT_ALLOWED.sub("_", f"{prefix}{found.name}")[:MAX_NAME_CHARS]
         if len(json.dumps(found.input_schema)) > MAX_SCHEMA_CHARS:
             warnings.append(f"Ignored {found.name} of MCP server {config.name}: its schema is too big.")
             return None
-        return Tool.described(
+        return Tool.from_signature(
             ToolOptions(timeout_s=config.timeout_s),
             name,
-            partial(self._call, found.name),
-            GivenSchema(found.input_schema),
+            partial(self._call_tool, found.name),
+            ExternalSchema(found.input_schema),
             source=f"mcp:{config.name}#{found.name}",
             description=(found.description or found.title or name)[:MAX_DESCRIPTION_CHARS],
             is_async=True,
         )
 
-    async def _call(self, name: str, arguments: dict[str, Any]) -> object:
+    async def _call_tool(self, name: str, arguments: dict[str, Any]) -> object:
         client = self._client
         if client is None:
             raise ToolError(f"The server {self.config.name} cannot be reached now; try again in a moment.")
-        self._calls += 1
+        self._n_running_calls += 1
         try:
             result = await client.call_tool(name, arguments, read_timeout_seconds=self.config.timeout_s)
         except Exception as error:
-            self._news.set()  # is it still there?
-            raise ToolError(f"The server {self.config.name} failed: {_reason(error)}") from error
+            self._wakeup.set()  # is it still there?
+            raise ToolError(f"The server {self.config.name} failed: {_error_text(error)}") from error
         finally:
-            self._calls -= 1
-        return value_of(result)
+            self._n_running_calls -= 1
+        return result_value(result)
 
 
 class McpServers:
@@ -222,14 +224,14 @@ class McpServers:
         for server in self.servers:
             server.start()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*(one.listed.wait() for one in self.servers)), wait_s)
+            await asyncio.wait_for(asyncio.gather(*(one.tools_listed.wait() for one in self.servers)), wait_s)
 
     async def stop(self) -> None:
         """Disconnect from all."""
         await asyncio.gather(*(server.stop() for server in self.servers))
 
 
-def value_of(result: "CallToolResult") -> object:
+def result_value(result: "CallToolResult") -> object:
     """What a tool of a server returned: its structured content, else its text. Raises ToolError for its error."""
     texts = [one.text if one.type == "text" else f"[{one.type}]" for one in result.content]
     text = "\n".join(texts)
@@ -244,7 +246,7 @@ def value_of(result: "CallToolResult") -> object:
 
 
 @contextlib.asynccontextmanager
-async def _connected(config: McpServerConfig, redact: Callable[[str], str]) -> AsyncIterator["Client"]:
+async def _connect(config: McpServerConfig, redact: Callable[[str], str]) -> AsyncIterator["Client"]:
     import httpx2
     from mcp import Client, StdioServerParameters
     from mcp.client.stdio import stdio_client
@@ -255,7 +257,7 @@ async def _connected(config: McpServerConfig, redact: Callable[[str], str]) -> A
         environment = child_environment(os.environ, TLS_VARIABLES) | config.env
         server = StdioServerParameters(command=config.command, args=list(config.args), env=environment, cwd=config.cwd)
         async with (
-            logged_stderr(StderrLines(config.name, config.env.values(), redact)) as stderr,
+            stderr_to_log(StderrFormatter(config.name, config.env.values(), redact)) as stderr,
             Client(stdio_client(server, stderr), read_timeout_seconds=config.timeout_s) as client,
         ):
             yield client
@@ -274,7 +276,7 @@ async def _refuse_redirect(response: "httpx2.Response") -> None:
         raise ToolError(f"it redirects elsewhere ({response.status_code}); set the URL it really has")
 
 
-def _reason(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """The first thing that went wrong, of the groups of errors that the SDK raises."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

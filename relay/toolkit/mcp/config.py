@@ -56,13 +56,13 @@ class McpServerConfig(BaseModel):
         return (*self._variables, *named, *(word for value in named for word in value.split()))
 
     @model_validator(mode="after")
-    def _one_way_in(self) -> "McpServerConfig":
+    def _check_transport(self) -> "McpServerConfig":
         if (self.command is None) == (self.url is None):
             raise ValueError('give either "command" or "url"')
         return self
 
 
-def read_config(path: Path, environment: Mapping[str, str]) -> tuple[McpServerConfig, ...]:
+def read_mcp_config(path: Path, environment: Mapping[str, str]) -> tuple[McpServerConfig, ...]:
     """The servers of a file. Raises ConfigError with every mistake, and never a value of `env` or `headers`."""
     try:
         content = json.loads(path.read_text())
@@ -74,13 +74,13 @@ def read_config(path: Path, environment: Mapping[str, str]) -> tuple[McpServerCo
     if not isinstance(servers, dict) or len(servers) > MAX_SERVERS:
         raise ConfigError(f'RELAY_MCP_SERVERS: {path} must hold {{"mcpServers": {{name: …}}}}, {MAX_SERVERS} at most.')
     mistakes: list[str] = []
-    found = [_server(name, entry, environment, mistakes) for name, entry in servers.items()]
+    found = [_parse_server(name, entry, environment, mistakes) for name, entry in servers.items()]
     if mistakes:
         raise ConfigError(f"RELAY_MCP_SERVERS: {path} is wrong:\n" + "\n".join(f"  {one}" for one in mistakes))
     return tuple(one for one in found if one is not None)
 
 
-def _server(name: str, entry: Any, environment: Mapping[str, str], mistakes: list[str]) -> McpServerConfig | None:
+def _parse_server(name: str, entry: Any, environment: Mapping[str, str], mistakes: list[str]) -> McpServerConfig | None:
     if not isinstance(entry, dict):
         mistakes.append(f"{name}: must be an object")
         return None
@@ -88,7 +88,7 @@ def _server(name: str, entry: Any, environment: Mapping[str, str], mistakes: lis
     for part in ("env", "headers"):
         if isinstance(entry.get(part), dict):
             filled[part] = {
-                key: _filled(value, environment, f"{name}.{part}.{key}", mistakes, variables)
+                key: _substitute_variables(value, environment, f"{name}.{part}.{key}", mistakes, variables)
                 for key, value in entry[part].items()
             }
     try:
@@ -102,7 +102,9 @@ def _server(name: str, entry: Any, environment: Mapping[str, str], mistakes: lis
         return None
 
 
-def _filled(value: Any, environment: Mapping[str, str], where: str, mistakes: list[str], variables: list[str]) -> Any:
+def _substitute_variables(
+    value: Any, environment: Mapping[str, str], where: str, mistakes: list[str], variables: list[str]
+) -> Any:
     """`value` with its variables filled in; those that not every child may see are added to `variables`."""
 
     def variable(found: re.Match[str]) -> str:

@@ -9,37 +9,40 @@ import json
 from typing import Any
 
 from relay.toolkit.context import ToolContext
-from relay.toolkit.loading.class_tools import CONSTRUCTOR, ClassSignature
-from relay.toolkit.schema.signature import Binder, Bound, Signature
+from relay.toolkit.loading.class_tools import CONSTRUCTOR_ARGS, MethodSignature
+from relay.toolkit.schema.signature import BoundArguments, FunctionSignature, ToolSignature
 from relay.toolkit.schema.validation_errors import InvalidArguments, check_arguments
 
 
-def bind_payload(signature: Binder, payload: object, context: ToolContext) -> Bound:
+def bind_payload(signature: ToolSignature, payload: object, context: ToolContext) -> BoundArguments:
     """The call that a payload means; what is no object or array counts as `{}`. Raises InvalidArguments."""
     given: dict[str, Any] | list[Any] = payload if isinstance(payload, dict | list) else {}
     check_arguments(given)
-    if isinstance(signature, ClassSignature):
+    if isinstance(signature, MethodSignature):
         return _bind_class(signature, given, context)
-    if isinstance(signature, Signature):
+    if isinstance(signature, FunctionSignature):
         return _bind(signature, given, given, context)
     return signature.bind(json.dumps(given if isinstance(given, dict) else {}), context)
 
 
-def _bind_class(signature: ClassSignature, given: dict[str, Any] | list[Any], context: ToolContext) -> Bound:
+def _bind_class(signature: MethodSignature, given: dict[str, Any] | list[Any], context: ToolContext) -> BoundArguments:
     named = given if isinstance(given, dict) else {}
-    constructor = signature.bind_constructor(named.get(CONSTRUCTOR), context)
+    constructor = signature.bind_constructor(named.get(CONSTRUCTOR_ARGS), context)
     values = named.get("methodArgs")
     if isinstance(values, list):
-        method = signature.method.bind_values(values, context)
+        method = signature.method.bind_positional(values, context)
     else:
-        rest = {key: value for key, value in named.items() if key != CONSTRUCTOR}
+        rest = {key: value for key, value in named.items() if key != CONSTRUCTOR_ARGS}
         method = _bind(signature.method, given, rest, context)
-    return signature.join(constructor, method, named)
+    return signature.combine(constructor, method, named)
 
 
 def _bind(
-    signature: Signature, given: dict[str, Any] | list[Any], by_name: dict[str, Any] | list[Any], context: ToolContext
-) -> Bound:
+    signature: FunctionSignature,
+    given: dict[str, Any] | list[Any],
+    by_name: dict[str, Any] | list[Any],
+    context: ToolContext,
+) -> BoundArguments:
     """`given` is the whole payload, `by_name` what of it may be meant by name."""
     complaint: InvalidArguments | None = None
     if isinstance(by_name, dict) and by_name:
@@ -49,7 +52,7 @@ def _bind(
             complaint = error
     values, is_whole = _values(given)
     try:
-        return signature.bind_values(values, context)
+        return signature.bind_positional(values, context)
     except InvalidArguments:
         if is_whole and complaint is not None:
             raise complaint from None

@@ -19,8 +19,8 @@ from relay.errors import RelayError
 
 log = logging.getLogger(__name__)
 
-Status = Literal["done", "failed", "timeout", "cancelled"]
-Failure = Literal[
+OutputStatus = Literal["done", "failed", "timeout", "cancelled"]
+FailureCode = Literal[
     "unknown_tool",
     "invalid_json",
     "invalid_arguments",
@@ -37,9 +37,13 @@ Failure = Literal[
 MAX_MESSAGE_CHARS = 1_000
 MIN_RESULT_BYTES = 1_024
 
-_STATUS: dict[Failure, Status] = {"timeout": "timeout", "cancelled": "cancelled", "shutdown": "cancelled"}
+_STATUS_BY_CODE: dict[FailureCode, OutputStatus] = {
+    "timeout": "timeout",
+    "cancelled": "cancelled",
+    "shutdown": "cancelled",
+}
 # Where the same model, asking again with better arguments or a little later, may well get an answer.
-_RETRYABLE: frozenset[Failure] = frozenset({"invalid_json", "invalid_arguments", "busy", "timeout"})
+_RETRYABLE_CODES: frozenset[FailureCode] = frozenset({"invalid_json", "invalid_arguments", "busy", "timeout"})
 _PATH = re.compile(r"(?<![\w/:.…])(?:[A-Za-z]:)?(?:[/\\][\w.@+~-]+){2,}[/\\]?")
 _SLASH = re.compile(r"[/\\]")
 
@@ -56,72 +60,90 @@ class ClientResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ToolOutput:
     """What came of a call: the model's string, and how it ended.
 
-    `code` and `message` say why there is no result; `for_client` is what the client gets instead of `output`.
+    `code` and `message` say why there is no result; `client_output` is what the client gets instead of `output`.
     """
 
     output: str
-    status: Status
-    code: Failure | None = None
+    status: OutputStatus
+    code: FailureCode | None = None
     message: str = ""
-    for_client: str | None = None
+    client_output: str | None = None
 
 
-def failure(code: Failure, message: str, bare: str | None = None) -> Reply:
-    """The output of a call that has no result; `bare` is the message for readers to whom the type says nothing."""
-    body = {"ok": False, "error": code, "message": _cut(message, MAX_MESSAGE_CHARS), "retryable": code in _RETRYABLE}
+def failure_output(code: FailureCode, message: str, http_message: str | None = None) -> ToolOutput:
+    """The output of a call that has no result; `http_message` is the message for readers to whom the type says
+    nothing.
+    """
+    body = {
+        "ok": False,
+        "error": code,
+        "message": _truncate(message, MAX_MESSAGE_CHARS),
+        "retryable": code in _RETRYABLE_CODES,
+    }
     output = _valid_text(json.dumps(body, ensure_ascii=False))
-    return Reply(output, _STATUS.get(code, "failed"), code, _valid_text(message if bare is None else bare))
+    return ToolOutput(
+        output,
+        _STATUS_BY_CODE.get(code, "failed"),
+        code,
+        _valid_text(message if http_message is None else http_message),
+    )
 
 
-def result(value: object, max_bytes: int) -> Reply:
+def encode_result(value: object, max_bytes: int) -> ToolOutput:
     """The output for what a tool returned; a value that JSON cannot hold is a failure."""
     if isinstance(value, ClientResult):
-        shown = result(value.value, max_bytes)
-        return shown if shown.code else Reply(_fit(_valid_text(value.note), max_bytes), "done", for_client=shown.output)
+        shown = encode_result(value.value, max_bytes)
+        return (
+            shown
+            if shown.code
+            else ToolOutput(_truncate_to_bytes(_valid_text(value.note), max_bytes), "done", client_output=shown.output)
+        )
     try:
         text = (
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+            value
+            if isinstance(value, str)
+            else json.dumps(value, ensure_ascii=False, allow_nan=False, default=_to_jsonable)
         )
     except (TypeError, ValueError, RecursionError) as error:  # pydantic's serialisation error is a ValueError
-        return failure(
-            "unserialisable", f"The tool returned a {type(value).__name__} that is no JSON: {_text_of(error)}"
+        return failure_output(
+            "unserialisable", f"The tool returned a {type(value).__name__} that is no JSON: {_error_text(error)}"
         )
-    return Reply(_fit(_valid_text(text), max_bytes), "done")
+    return ToolOutput(_truncate_to_bytes(_valid_text(text), max_bytes), "done")
 
 
-def json_result(value: object, max_bytes: int) -> Reply:
+def encode_http_result(value: object, max_bytes: int) -> ToolOutput:
     """The result as JSON for HTTP: NaN and infinities are null; what is too big or no JSON is a failure."""
     if isinstance(value, ClientResult):
         value = value.value
     try:
-        raw = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+        raw = orjson.dumps(value, default=_to_jsonable, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError, RecursionError) as error:
-        text = f"The function returned a {type(value).__name__} that is no JSON: {_text_of(error)}"
-        return failure("unserialisable", text)
+        text = f"The function returned a {type(value).__name__} that is no JSON: {_error_text(error)}"
+        return failure_output("unserialisable", text)
     if len(raw) > max_bytes:
         text = f"The result has {len(raw)} bytes, {max_bytes} are allowed."
-        return failure("unserialisable", text)
-    return Reply(raw.decode(), "done")
+        return failure_output("unserialisable", text)
+    return ToolOutput(raw.decode(), "done")
 
 
-def raised(name: str, error: BaseException) -> Reply:
+def exception_output(name: str, error: BaseException) -> ToolOutput:
     """The output for what a tool raised: type and message; the traceback goes to the log only.
 
     A ToolError is a refusal in the tool's own words, meant to be read, so it stands alone and is no fault.
     """
-    message = _text_of(error)
+    message = _error_text(error)
     if isinstance(error, RelayError):
         log.info("tool %s refused: %s", name, message)
-        return failure("refused", message or "The tool refused.")
+        return failure_output("refused", message or "The tool refused.")
     log.error("tool %s failed", name, exc_info=error)
     kind = type(error).__name__
-    return failure("exception", f"{kind}: {message}" if message else kind, bare=message or kind)
+    return failure_output("exception", f"{kind}: {message}" if message else kind, http_message=message or kind)
 
 
-def _plain(value: object) -> object:
+def _to_jsonable(value: object) -> object:
     """What JSON does not know: models, dataclasses, dates, enums, sets, decimals."""
     if isinstance(value, Iterator):
         raise TypeError(f"a {type(value).__name__} may never end; return a list")
@@ -133,7 +155,7 @@ def _plain(value: object) -> object:
     return plain
 
 
-def _fit(text: str, max_bytes: int) -> str:
+def _truncate_to_bytes(text: str, max_bytes: int) -> str:
     """Cuts at a whole character and says so; the note is within the bound."""
     if len(text) * 4 <= max_bytes:
         return text
@@ -144,7 +166,7 @@ def _fit(text: str, max_bytes: int) -> str:
     return raw[: max_bytes - len(note.encode())].decode(errors="ignore") + note
 
 
-def _cut(text: str, max_chars: int) -> str:
+def _truncate(text: str, max_chars: int) -> str:
     return text if len(text) <= max_chars else f"{text[: max_chars - 1]}…"
 
 
@@ -153,13 +175,13 @@ def _valid_text(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _text_of(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     try:
-        return _cut(str(error), MAX_MESSAGE_CHARS)
+        return _truncate(str(error), MAX_MESSAGE_CHARS)
     except Exception:
         return "its message cannot be read"
 
 
-def without_paths(text: str) -> str:
+def shorten_paths(text: str) -> str:
     """`text` with each absolute path of two or more parts cut to its last one: `/srv/app/x.py` becomes `…/x.py`."""
     return _PATH.sub(lambda found: f"…/{[part for part in _SLASH.split(found[0]) if part][-1]}", text)

@@ -15,22 +15,29 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
-from relay.toolkit.context import ProgressRelay, ToolContext
+from relay.toolkit.context import ProgressReporter, ToolContext
 from relay.toolkit.registry import Audience, Tool, ToolRegistry
 from relay.toolkit.running.navai_payload import bind_payload
-from relay.toolkit.running.results import MIN_RESULT_BYTES, Reply, failure, json_result, raised, result
+from relay.toolkit.running.results import (
+    MIN_RESULT_BYTES,
+    ToolOutput,
+    encode_http_result,
+    encode_result,
+    exception_output,
+    failure_output,
+)
 from relay.toolkit.running.threads import DaemonThreads
-from relay.toolkit.schema.signature import Bound
+from relay.toolkit.schema.signature import BoundArguments
 from relay.toolkit.schema.validation_errors import InvalidArguments
 
 log = logging.getLogger(__name__)
 
-MAX_NAMES_SHOWN = 100
+MAX_LISTED_NAMES = 100
 
-Begin = Callable[[], Reply | Awaitable[object]]
-Encode = Callable[[object], Reply]
+StartCall = Callable[[], ToolOutput | Awaitable[object]]
+EncodeResult = Callable[[object], ToolOutput]
 
-_STOPPED: dict[str, str] = {"cancelled": "The call was cancelled.", "shutdown": "The server is shutting down."}
+_STOP_MESSAGES: dict[str, str] = {"cancelled": "The call was cancelled.", "shutdown": "The server is shutting down."}
 StopReason = Literal["cancelled", "shutdown"]
 
 
@@ -38,7 +45,7 @@ MAX_HTTP_RESULT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class NavaiPayload:
     """Arguments as a NAVAI frontend sends them; see `relay.toolkit.running.navai_payload`."""
 
     value: object
@@ -50,11 +57,11 @@ class ToolCall:
 
     call_id: str
     name: str
-    arguments: str | Payload
+    arguments: str | NavaiPayload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ToolResult(Reply):
+class ToolOutcome(ToolOutput):
     """How a call ended, and how long it took; `arguments` None where they did not fit."""
 
     ms: int
@@ -85,9 +92,9 @@ class ToolRunner:
         self._threads = DaemonThreads(max_threads)
         self._max_tasks = max_tasks
         self._max_result_bytes = max_result_bytes
-        self._stops: dict[tuple[str, str], asyncio.Future[StopReason]] = {}
+        self._stop_requests: dict[tuple[str, str], asyncio.Future[StopReason]] = {}
         """The calls under way; a result here ends one early."""
-        self._tasks: set[asyncio.Task[Reply]] = set()
+        self._tasks: set[asyncio.Task[ToolOutput]] = set()
         self._running: Counter[str] = Counter()
         self._redact = redact
         self._closed = False
@@ -95,7 +102,7 @@ class ToolRunner:
     @property
     def threads_in_use(self) -> int:
         """Threads that have not returned yet, those of calls that timed out included."""
-        return self._threads.running
+        return self._threads.slots_in_use
 
     async def run(
         self,
@@ -103,36 +110,36 @@ class ToolRunner:
         context: ToolContext,
         *,
         audience: Audience = "model",
-        offers: Callable[[str], bool] | None = None,
-    ) -> ToolResult:
+        is_offered: Callable[[str], bool] | None = None,
+    ) -> ToolOutcome:
         """Runs one call; every failure is an output, nothing is raised.
 
         The exception is the caller's own cancellation, which ends the tool and goes on upwards. A tool not
-        exposed to `audience`, or that `offers` refuses by its name, does not exist for the caller. The tool's
+        exposed to `audience`, or that `is_offered` refuses by its name, does not exist for the caller. The tool's
         context is `context` with the id of this call.
         """
         started = time.monotonic()
         context = replace(context, call_id=call.call_id)
         tool = self._registry.get(call.name)
-        if tool is None or audience not in tool.expose or (offers is not None and not offers(tool.name)):
-            reply, arguments = self._unknown(call.name, audience, offers), None
+        if tool is None or audience not in tool.expose or (is_offered is not None and not is_offered(tool.name)):
+            reply, arguments = self._unknown_tool_output(call.name, audience, is_offered), None
         else:
-            reply, arguments = await self._answer(tool, call, context, audience)
-        reply = self._without_secrets(reply, call.name)
+            reply, arguments = await self._run_tool(tool, call, context, audience)
+        reply = self._redact_secrets(reply, call.name)
         ms = round((time.monotonic() - started) * 1000)
         whose = f"of session {context.session_id}" if context.session_id else "over HTTP"
         log.info("tool %.64r %s: %s in %d ms", call.name, whose, reply.status, ms)
-        told = reply.output, reply.status, reply.code, reply.message, reply.for_client
-        return ToolResult(*told, ms=ms, arguments=arguments)
+        told = reply.output, reply.status, reply.code, reply.message, reply.client_output
+        return ToolOutcome(*told, ms=ms, arguments=arguments)
 
-    def _without_secrets(self, reply: Reply, name: str) -> Reply:
+    def _redact_secrets(self, reply: ToolOutput, name: str) -> ToolOutput:
         """Neither a client nor the model, which would say it aloud, is to learn a secret of the relay's from a tool."""
         output, message = self._redact(reply.output), self._redact(reply.message)
-        for_client = None if reply.for_client is None else self._redact(reply.for_client)
-        if (output, message, for_client) == (reply.output, reply.message, reply.for_client):
+        for_client = None if reply.client_output is None else self._redact(reply.client_output)
+        if (output, message, for_client) == (reply.output, reply.message, reply.client_output):
             return reply
         log.warning("the output of tool %.64r held a secret of the relay's, which was taken out", name)
-        return replace(reply, output=output, message=message, for_client=for_client)
+        return replace(reply, output=output, message=message, client_output=for_client)
 
     def cancel(self, session_id: str, call_id: str | None = None) -> int:
         """Ends the calls of a session, or one of them, with the status "cancelled"; returns how many.
@@ -140,17 +147,19 @@ class ToolRunner:
         `run` returns at the next turn of the loop. A thread cannot be ended: its result is dropped.
         """
         ended = 0
-        for (session, number), stop in self._stops.items():
+        for (session, number), stop in self._stop_requests.items():
             if session == session_id and call_id in (None, number):
-                _end(stop, "cancelled")
+                _request_stop(stop, "cancelled")
                 ended += 1
         return ended
 
     async def close(self, timeout_s: float) -> None:
         """Refuses new calls, ends the running ones, and gives their tools up to `timeout_s` to finish."""
         self._closed = True
-        for stop in self._stops.values():
-            _end(stop, "shutdown")  # each run then cancels its tool, once: a second time would break its clean-up
+        for stop in self._stop_requests.values():
+            _request_stop(
+                stop, "shutdown"
+            )  # each run then cancels its tool, once: a second time would break its clean-up
         waiting: set[asyncio.Future[Any]] = {*self._tasks, *self._threads.pending}
         if waiting:
             await asyncio.wait(waiting, timeout=timeout_s)
@@ -161,65 +170,67 @@ class ToolRunner:
         if self.threads_in_use:
             log.warning("%d tool threads have not returned and are left behind", self.threads_in_use)
 
-    async def _answer(
+    async def _run_tool(
         self, tool: Tool, call: ToolCall, context: ToolContext, audience: Audience
-    ) -> tuple[Reply, dict[str, Any] | None]:
-        encode: Encode = partial(result, max_bytes=self._max_result_bytes)
+    ) -> tuple[ToolOutput, dict[str, Any] | None]:
+        encode: EncodeResult = partial(encode_result, max_bytes=self._max_result_bytes)
         if audience == "http":
-            encode = partial(json_result, max_bytes=MAX_HTTP_RESULT_BYTES)
-        progress = ProgressRelay(context.on_progress)
+            encode = partial(encode_http_result, max_bytes=MAX_HTTP_RESULT_BYTES)
+        progress = ProgressReporter(context.on_progress)
         bound = _bind(tool, call.arguments, replace(context, on_progress=progress.report))
-        if isinstance(bound, Reply):
+        if isinstance(bound, ToolOutput):
             return bound, None
         key = (context.session_id, call.call_id)
         if self._closed:
-            return failure("shutdown", _STOPPED["shutdown"]), bound.arguments
-        if key in self._stops:
-            return failure("duplicate_call", "A call with this id is running already."), bound.arguments
+            return failure_output("shutdown", _STOP_MESSAGES["shutdown"]), bound.arguments
+        if key in self._stop_requests:
+            return failure_output("duplicate_call", "A call with this id is running already."), bound.arguments
         try:
-            return await self._carry_out(tool, partial(_begin, tool, bound, encode), encode, key), bound.arguments
+            return await self._run_bound(
+                tool, partial(_call_function, tool, bound, encode), encode, key
+            ), bound.arguments
         finally:
             progress.close()
 
-    async def _carry_out(self, tool: Tool, begin: Begin, encode: Encode, key: tuple[str, str]) -> Reply:
-        task = self._start(tool, begin, encode)
+    async def _run_bound(self, tool: Tool, begin: StartCall, encode: EncodeResult, key: tuple[str, str]) -> ToolOutput:
+        task = self._start_call(tool, begin, encode)
         if task is None:
-            return failure("busy", "Too many tools are running. Try again in a moment.")
-        stop = self._stops[key] = asyncio.get_running_loop().create_future()
+            return failure_output("busy", "Too many tools are running. Try again in a moment.")
+        stop = self._stop_requests[key] = asyncio.get_running_loop().create_future()
         either: set[asyncio.Future[Any]] = {task, stop}
         try:
             # Not asyncio.timeout: it would wait for a tool that swallows its cancellation.
             await asyncio.wait(either, timeout=tool.timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            del self._stops[key]
+            del self._stop_requests[key]
             finished = task.done()
             task.cancel()
         if finished and not task.cancelled():
             return task.result()
         if stop.done():
             reason = stop.result()
-            return failure(reason, _STOPPED[reason])
+            return failure_output(reason, _STOP_MESSAGES[reason])
         if finished:
-            return failure("cancelled", "The tool cancelled itself.")
+            return failure_output("cancelled", "The tool cancelled itself.")
         log.warning("tool %s gave no answer within %g s", tool.name, tool.timeout_s)
-        return failure("timeout", f"The tool gave no answer within {tool.timeout_s:g} seconds.")
+        return failure_output("timeout", f"The tool gave no answer within {tool.timeout_s:g} seconds.")
 
-    def _start(self, tool: Tool, begin: Begin, encode: Encode) -> asyncio.Task[Reply] | None:
+    def _start_call(self, tool: Tool, begin: StartCall, encode: EncodeResult) -> asyncio.Task[ToolOutput] | None:
         if len(self._tasks) >= self._max_tasks or self._running[tool.name] >= (tool.concurrency or math.inf):
             return None
-        thread: asyncio.Future[Reply | Awaitable[object]] | None = None
+        thread: asyncio.Future[ToolOutput | Awaitable[object]] | None = None
         if not tool.is_async:
             thread = self._threads.submit(begin, tool.name)
             if thread is None:
                 return None
-        work = _work(tool, begin if thread is None else thread, encode)
+        work = _await_output(tool, begin if thread is None else thread, encode)
         task = asyncio.get_running_loop().create_task(work, name=f"tool {tool.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        self._count(tool.name, {task} if thread is None else {task, thread})
+        self._count_running(tool.name, {task} if thread is None else {task, thread})
         return task
 
-    def _count(self, name: str, parts: set[asyncio.Future[Any]]) -> None:
+    def _count_running(self, name: str, parts: set[asyncio.Future[Any]]) -> None:
         """A call counts as running until all its parts have ended, a thread that was given up included."""
         self._running[name] += 1
         left = set(parts)
@@ -232,29 +243,31 @@ class ToolRunner:
         for part in parts:
             part.add_done_callback(ended)
 
-    def _unknown(self, name: str, audience: Audience, offers: Callable[[str], bool] | None) -> Reply:
-        known = [one.name for one in self._registry.exposed_to(audience) if offers is None or offers(one.name)]
-        names = ", ".join(known[:MAX_NAMES_SHOWN]) or "none"
-        return failure("unknown_tool", f'There is no tool "{name[:64]}". The tools are: {names}.')
+    def _unknown_tool_output(
+        self, name: str, audience: Audience, is_offered: Callable[[str], bool] | None
+    ) -> ToolOutput:
+        known = [one.name for one in self._registry.exposed_to(audience) if is_offered is None or is_offered(one.name)]
+        names = ", ".join(known[:MAX_LISTED_NAMES]) or "none"
+        return failure_output("unknown_tool", f'There is no tool "{name[:64]}". The tools are: {names}.')
 
 
-def _end(stop: asyncio.Future[StopReason], reason: StopReason) -> None:
+def _request_stop(stop: asyncio.Future[StopReason], reason: StopReason) -> None:
     if not stop.done():
         stop.set_result(reason)
 
 
-def _bind(tool: Tool, arguments: str | Payload, context: ToolContext) -> Bound | Reply:
+def _bind(tool: Tool, arguments: str | NavaiPayload, context: ToolContext) -> BoundArguments | ToolOutput:
     try:
-        if isinstance(arguments, Payload):
+        if isinstance(arguments, NavaiPayload):
             return bind_payload(tool.signature, arguments.value, context)
         return tool.signature.bind(arguments, context)
     except InvalidArguments as error:
-        return failure(error.code, str(error))
+        return failure_output(error.code, str(error))
     except BaseException as error:  # a validator is the tool's own code and may raise anything
-        return raised(tool.name, error)
+        return exception_output(tool.name, error)
 
 
-def _begin(tool: Tool, bound: Bound, encode: Encode) -> Reply | Awaitable[object]:
+def _call_function(tool: Tool, bound: BoundArguments, encode: EncodeResult) -> ToolOutput | Awaitable[object]:
     """Calls the function, in a thread or on the loop: gives the reply, or what is still to be awaited.
 
     Results are encoded here, so that a large one from a thread costs the loop nothing.
@@ -263,30 +276,30 @@ def _begin(tool: Tool, bound: Bound, encode: Encode) -> Reply | Awaitable[object
         value = tool.function(*bound.args, **bound.kwargs)
         return value if inspect.isawaitable(value) else encode(value)
     except BaseException as error:  # SystemExit in a tool is a failed tool, not the end of the server
-        return raised(tool.name, error)
+        return exception_output(tool.name, error)
 
 
-async def _work(tool: Tool, source: Any, encode: Encode) -> Reply:
+async def _await_output(tool: Tool, source: Any, encode: EncodeResult) -> ToolOutput:
     """The whole of one call as a task: `source` is the future of a thread, or the start of an async tool."""
     if isinstance(source, asyncio.Future):
         try:
             first = await asyncio.shield(source)
         except asyncio.CancelledError:
-            source.add_done_callback(partial(_drop_late, tool.name))
+            source.add_done_callback(partial(_discard_late_result, tool.name))
             raise
     else:
         first = source()
-    if isinstance(first, Reply):
+    if isinstance(first, ToolOutput):
         return first
     try:
         return encode(await first)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # asyncio lets SystemExit and KeyboardInterrupt of a task end the loop
-        return raised(tool.name, error)
+        return exception_output(tool.name, error)
 
 
-def _drop_late(name: str, thread: "asyncio.Future[Reply | Awaitable[object]]") -> None:
+def _discard_late_result(name: str, thread: "asyncio.Future[ToolOutput | Awaitable[object]]") -> None:
     """A thread returned after its call was given up: the call has had its one output."""
     log.info("tool %s returned late; the result is dropped", name)
     if not thread.cancelled() and inspect.iscoroutine(late := thread.result()):

@@ -23,14 +23,14 @@ class DaemonThreads:
         if max_threads < 1:
             raise ValueError("max_threads must be at least 1")
         self._max_threads = max_threads
-        self._running = 0
+        self._slots_in_use = 0
         self._lock = threading.Lock()
         self.pending: set[asyncio.Future[Any]] = set()
 
     @property
-    def running(self) -> int:
+    def slots_in_use(self) -> int:
         """How many slots are taken, those of abandoned calls included."""
-        return self._running
+        return self._slots_in_use
 
     def submit(self, function: Callable[[], T], name: str) -> asyncio.Future[T] | None:
         """Starts `function` with the caller's context variables; None at once where no slot is free.
@@ -38,7 +38,7 @@ class DaemonThreads:
         The future gets the function's value. The function must not raise: what to do with an exception is the
         caller's business, and a future refuses some of them.
         """
-        if not self._take():
+        if not self._acquire_slot():
             return None
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -48,32 +48,32 @@ class DaemonThreads:
             try:
                 value = context.run(function)
             finally:
-                self._give_back()
-            _post(loop, future, value)
+                self._release_slot()
+            _post_result(loop, future, value)
 
         try:
             threading.Thread(target=work, name=f"tool {name}", daemon=True).start()
         except RuntimeError:  # the system has no thread left
-            self._give_back()
+            self._release_slot()
             log.warning("no thread could be started for tool %s", name)
             return None
         self.pending.add(future)
         future.add_done_callback(self.pending.discard)
         return future
 
-    def _take(self) -> bool:
+    def _acquire_slot(self) -> bool:
         with self._lock:
-            if self._running >= self._max_threads:
+            if self._slots_in_use >= self._max_threads:
                 return False
-            self._running += 1
+            self._slots_in_use += 1
             return True
 
-    def _give_back(self) -> None:
+    def _release_slot(self) -> None:
         with self._lock:
-            self._running -= 1
+            self._slots_in_use -= 1
 
 
-def _post(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], value: T) -> None:
+def _post_result(loop: asyncio.AbstractEventLoop, future: asyncio.Future[T], value: T) -> None:
     def settle() -> None:
         if not future.done():
             future.set_result(value)

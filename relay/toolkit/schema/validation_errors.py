@@ -19,13 +19,13 @@ MAX_ARGUMENTS = 256
 MAX_VALUES = 2_048
 """Texts, numbers, lists and objects in all: checking more of them would hold up other sessions."""
 MAX_DEPTH = 64
-MAX_PROBLEMS = 8
-MAX_DESCRIBED = 1_000
+MAX_EXPLAINED_FIELDS = 8
+MAX_READ_ERRORS = 1_000
 """Each of them costs some microseconds, even if only the first eight are told."""
-MAX_SHOWN_CHARS = 60
+MAX_QUOTED_CHARS = 60
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
-_UNKNOWN_FIELD = {"extra_forbidden", "unexpected_keyword_argument"}
+_UNKNOWN_FIELD_TYPES = {"extra_forbidden", "unexpected_keyword_argument"}
 
 
 class InvalidArguments(ToolError):
@@ -36,23 +36,25 @@ class InvalidArguments(ToolError):
         self.code = code
 
 
-def describe_problems(error: pydantic.ValidationError, arguments: dict[str, Any], parameters: dict[str, Any]) -> str:
+def explain_validation_error(
+    error: pydantic.ValidationError, arguments: dict[str, Any], parameters: dict[str, Any]
+) -> str:
     """The sentences for one failed validation, at most eight of them; very many problems are counted only."""
-    if error.error_count() > MAX_DESCRIBED:
+    if error.error_count() > MAX_READ_ERRORS:
         known = ", ".join(parameters["properties"]) or "none"
         return f"The arguments have {error.error_count()} problems (the parameters are: {known})."
     by_field: dict[str, list[Any]] = {}
     for problem in error.errors(include_url=False, include_context=False):
-        by_field.setdefault(_path(problem["loc"], arguments, problem["type"]), []).append(problem)
-    first = islice(by_field.items(), MAX_PROBLEMS)
+        by_field.setdefault(_field_path(problem["loc"], arguments, problem["type"]), []).append(problem)
+    first = islice(by_field.items(), MAX_EXPLAINED_FIELDS)
     sentences = [_sentence(path, problems, parameters) for path, problems in first]
-    more = len(by_field) - MAX_PROBLEMS
+    more = len(by_field) - MAX_EXPLAINED_FIELDS
     if more > 0:
         sentences.append(f"There are {more} more problems of this kind.")
     return " ".join(sentences)
 
 
-def _path(location: Iterable[int | str], arguments: Any, kind: str) -> str:
+def _field_path(location: Iterable[int | str], arguments: Any, kind: str) -> str:
     """Where the problem is, in the sender's terms: pydantic's location also holds names of types."""
     steps = list(location)
     path, here = "", arguments
@@ -68,42 +70,42 @@ def _path(location: Iterable[int | str], arguments: Any, kind: str) -> str:
 
 def _sentence(path: str, problems: list[Any], parameters: dict[str, Any]) -> str:
     kind = problems[0]["type"]
-    name = f'"{_short(path)}"' if path else "The whole"
+    name = f'"{_quote_text(path)}"' if path else "The whole"
     if kind == "missing":
         return f"{name} is missing."
-    if kind in _UNKNOWN_FIELD and "." not in path:
+    if kind in _UNKNOWN_FIELD_TYPES and "." not in path:
         known = ", ".join(parameters["properties"]) or "none"
         return f"{name} is not a parameter (the parameters are: {known})."
-    if kind in _UNKNOWN_FIELD:
+    if kind in _UNKNOWN_FIELD_TYPES:
         return f"{name} is not a known field."
-    complaints = " or ".join(dict.fromkeys(_complaint(one["msg"]) for one in problems))
-    return f"{name} {complaints} (got {_show(problems[0]['input'])})."
+    complaints = " or ".join(dict.fromkeys(_requirement(one["msg"]) for one in problems))
+    return f"{name} {complaints} (got {_quote_value(problems[0]['input'])})."
 
 
-def _complaint(message: str) -> str:
+def _requirement(message: str) -> str:
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ").rstrip(".")
     if message.startswith("Input should "):
         return "must " + message.removeprefix("Input should ")
     return f"is refused: {message}"
 
 
-def _show(value: object) -> str:
+def _quote_value(value: object) -> str:
     if isinstance(value, str):
-        value = value[: MAX_SHOWN_CHARS + 1]
+        value = value[: MAX_QUOTED_CHARS + 1]
     shown = ""
     try:
         for piece in _ENCODER.iterencode(value):
             shown += piece
-            if len(shown) > MAX_SHOWN_CHARS:
+            if len(shown) > MAX_QUOTED_CHARS:
                 break
     except (TypeError, ValueError):
         return f"a value of type {type(value).__name__}"
-    return _short(shown)
+    return _quote_text(shown)
 
 
-def _short(text: str) -> str:
+def _quote_text(text: str) -> str:
     """The beginning of a foreign text, on one line."""
-    return escape_controls(text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…")
+    return escape_controls(text if len(text) <= MAX_QUOTED_CHARS else f"{text[:MAX_QUOTED_CHARS]}…")
 
 
 def check_length(text: str) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from relay.child_environment import python_command
-from scripts.benchmark.load import Load
-from scripts.benchmark.measure import _doubts
+from scripts.benchmark.load import LoadSpec
+from scripts.benchmark.measure import _find_doubts
 from scripts.benchmark.targets import find_haproxy
 
 GOOD = {"alive": 4, "up_delivered": 1.0, "down_delivered": 0.995, "late_ms": 2.0}
@@ -26,15 +26,15 @@ GOOD = {"alive": 4, "up_delivered": 1.0, "down_delivered": 0.995, "late_ms": 2.0
     ],
 )
 def test_a_figure_that_should_not_be_believed_says_so(change: dict, doubt: str) -> None:
-    load = Load("device", 4, 24_000, 1, 1)
-    assert _doubts(GOOD, load, 20.0, is_pinned=True) == []
-    assert _doubts(GOOD | change, load, 20.0, is_pinned=True) == [doubt]
+    load = LoadSpec("device", 4, 24_000, 1, 1)
+    assert _find_doubts(GOOD, load, 20.0, is_pinned=True) == []
+    assert _find_doubts(GOOD | change, load, 20.0, is_pinned=True) == [doubt]
 
 
 def test_a_load_at_its_own_limit_says_so() -> None:
-    load = Load("device", 4, 24_000, 1, 1)
-    assert _doubts(GOOD, load, 93.0, is_pinned=True) == ["the load took 93 % of its core"]
-    assert _doubts(GOOD, load, None, is_pinned=False) == ["one core for load and subject"]
+    load = LoadSpec("device", 4, 24_000, 1, 1)
+    assert _find_doubts(GOOD, load, 93.0, is_pinned=True) == ["the load took 93 % of its core"]
+    assert _find_doubts(GOOD, load, None, is_pinned=False) == ["one core for load and subject"]
 
 
 async def bench(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:

@@ -25,7 +25,7 @@ def test_cpu_time_is_counted() -> None:
 
 def test_clock_ticks_say_the_same_where_the_scheduler_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     fine = process.cpu_seconds(os.getpid())
-    monkeypatch.setattr(process, "_scheduled_s", lambda pid: None)
+    monkeypatch.setattr(process, "_schedstat_seconds", lambda pid: None)
     coarse = process.cpu_seconds(os.getpid())
     assert fine is not None
     assert coarse == pytest.approx(fine, rel=0.3, abs=0.5)
@@ -39,8 +39,8 @@ def test_children_belong_to_the_tree_and_to_its_memory() -> None:
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "1\n"
-        assert len(process.tree(child.pid)) == 2
-        assert len(process.tree(os.getpid())) >= 3
+        assert len(process.process_tree(child.pid)) == 2
+        assert len(process.process_tree(os.getpid())) >= 3
         both = process.memory_kib(child.pid)
         child.communicate("\n")
     assert own is not None
@@ -51,16 +51,16 @@ def test_children_belong_to_the_tree_and_to_its_memory() -> None:
 
 def test_where_there_is_no_proc_there_are_no_figures(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(process, "PROC", tmp_path)
-    assert process.tree(1) == [1]
+    assert process.process_tree(1) == [1]
     assert process.cpu_seconds(1) is None
     assert process.memory_kib(1) is None
 
 
 def test_load_and_subject_get_a_core_each_where_there_are_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 3, 4})
-    assert process.cores() == (3, 4)
+    assert process.choose_cores() == (3, 4)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
-    assert process.cores() is None
+    assert process.choose_cores() is None
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert process.cores() is None
-    process.pin(os.getpid(), None)
+    assert process.choose_cores() is None
+    process.pin_to_core(os.getpid(), None)

@@ -6,14 +6,14 @@ import sys
 import pytest
 
 from scripts.benchmark import targets as subjects
-from scripts.benchmark.targets import BenchError, running
+from scripts.benchmark.targets import BenchError, run_target
 
 
 async def test_a_subject_that_does_not_start_is_a_sentence_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('no such thing')"]
     monkeypatch.setattr(subjects, "_command", lambda *_: (command, {}))
     with pytest.raises(BenchError, match="relay did not start: no such thing"):
-        async with running("relay", 9, 1, None):
+        async with run_target("relay", 9, 1, None):
             pass
 
 
@@ -21,14 +21,14 @@ async def test_a_subject_that_does_not_listen_is_stopped(monkeypatch: pytest.Mon
     monkeypatch.setattr(subjects, "_command", lambda *_: ([sys.executable, "-c", "import signal; signal.pause()"], {}))
     monkeypatch.setattr(subjects, "START_TIMEOUT_S", 0.2)
     with pytest.raises(BenchError, match="did not listen within"):
-        async with running("relay", 9, 1, None):
+        async with run_target("relay", 9, 1, None):
             pass
 
 
 async def test_without_haproxy_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subjects, "find_haproxy", lambda: None)
     with pytest.raises(BenchError, match="apt-get install haproxy"):
-        async with running("haproxy", 9, 1, None):
+        async with run_target("haproxy", 9, 1, None):
             pass
 
 

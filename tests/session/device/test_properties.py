@@ -37,7 +37,7 @@ TO_UPSTREAM = cmd.UpstreamCommand
 TO_CLIENT = cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd
 
 
-class World:
+class ModelChecker:
     """One session, a clock, a playout that answers as the real one does, and the rules every command is held to."""
 
     def __init__(
@@ -268,7 +268,7 @@ class World:
 class Client:
     """Does what clients can do, sense or no sense."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ModelChecker) -> None:
         self.world = world
 
     def act(self, name: str, a: int, b: int) -> None:
@@ -361,7 +361,7 @@ class Client:
 class LikelyUpstream:
     """Behaves as the Realtime API does: one response at a time, answers to what it is asked, in likely order."""
 
-    def __init__(self, world: World, *, echoes: bool) -> None:
+    def __init__(self, world: ModelChecker, *, echoes: bool) -> None:
         self.world = world
         self.echoes = echoes
         self.introduced = False
@@ -552,7 +552,7 @@ STATUSES = ("completed", "cancelled", "incomplete", "failed")
 class HostileUpstream:
     """Says anything at any time, about ids that it may or may not have heard of."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: ModelChecker) -> None:
         self.world = world
         self.requests: list[str | None] = [None, "relay_x"]
         world.listeners.append(self.asked)
@@ -645,9 +645,9 @@ HELLOS = st.lists(
 """A client that says hello again and again; later ones are seldom early enough to count."""
 
 
-def world_of(turn: TurnDetection, options: DeviceOptions, limits: SessionLimits, *, likely: bool) -> World:
+def world_of(turn: TurnDetection, options: DeviceOptions, limits: SessionLimits, *, likely: bool) -> ModelChecker:
     config = SessionConfig(turn=turn, tools=(CLOCK,))
-    return World(config, options, one_response_at_a_time=likely, limits=limits)
+    return ModelChecker(config, options, one_response_at_a_time=likely, limits=limits)
 
 
 def play(ops: Sequence[Op], client: Client, upstream: LikelyUpstream | HostileUpstream) -> None:

@@ -3,11 +3,11 @@
 from relay.session.common.policy import RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.realtime_stage import CLOCK, DICE, GUARDED, LAMP, RealtimeStage
+from tests.support.realtime_stage import CLOCK, DICE, GUARDED, LAMP, RealtimeSessionHarness
 
 
 def test_what_the_client_says_before_the_session_is_ready_waits_in_order() -> None:
-    at = RealtimeStage(CLOCK)
+    at = RealtimeSessionHarness(CLOCK)
     at.client(type="session.update", event_id="u", session={"type": "realtime", "voice": "cedar"})
     at.client(type="response.create", event_id="r")
     assert at.take_upstream_events() == []
@@ -24,7 +24,7 @@ def test_what_the_client_says_before_the_session_is_ready_waits_in_order() -> No
 
 
 def test_a_server_configuration_that_is_refused_ends_the_session_and_never_runs_without_it() -> None:
-    at = RealtimeStage(policy=GUARDED)
+    at = RealtimeSessionHarness(policy=GUARDED)
     at.client(type="response.create")
     at.upstream(type="session.created", session={})
     [update] = at.take_upstream_events()
@@ -35,7 +35,9 @@ def test_a_server_configuration_that_is_refused_ends_the_session_and_never_runs_
 
 
 def test_a_tickets_session_is_in_force_from_the_start_and_shown_as_the_clients() -> None:
-    at = RealtimeStage(CLOCK, policy=GUARDED, initial={"type": "realtime", "instructions": "Be kind.", "tools": [LAMP]})
+    at = RealtimeSessionHarness(
+        CLOCK, policy=GUARDED, initial={"type": "realtime", "instructions": "Be kind.", "tools": [LAMP]}
+    )
     at.upstream(type="session.created", session={"id": "s"})
     [first] = at.take_upstream_events()
     assert first["session"]["instructions"] == "Be the museum.\n\nBe kind."
@@ -45,34 +47,36 @@ def test_a_tickets_session_is_in_force_from_the_start_and_shown_as_the_clients()
 
 
 def test_an_engine_that_learns_is_sent_the_examples() -> None:
-    at = RealtimeStage(CLOCK)
+    at = RealtimeSessionHarness(CLOCK)
     at.upstream(type="session.created", session={"engine": "relay-local"})
     assert at.take_upstream_events()[0]["session"]["tools"][0]["parameters"]["x-examples"] == ["what time is it"]
 
 
 def test_such_a_tool_of_a_client_secret_is_left_out_and_told_once_the_session_stands() -> None:
-    at = RealtimeStage(DICE, initial={"tools": [LAMP, LAMP | {"name": "dice"}]})
+    at = RealtimeSessionHarness(DICE, initial={"tools": [LAMP, LAMP | {"name": "dice"}]})
     at.upstream(type="session.created", session={})
     [first] = at.take_upstream_events()
     assert [tool["name"] for tool in first["session"]["tools"]] == ["lamp", "dice"]
     at.upstream(type="session.updated", session=first["session"])
     assert [event["type"] for event in at.client_events] == ["session.created", "error"]
     assert at.client_events[1]["error"]["param"] == "session.tools[1].name"
-    at = RealtimeStage(DICE, policy=RealtimePolicy(denied_fields="drop"), initial={"tools": [LAMP | {"name": "dice"}]})
+    at = RealtimeSessionHarness(
+        DICE, policy=RealtimePolicy(denied_fields="drop"), initial={"tools": [LAMP | {"name": "dice"}]}
+    )
     at.upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
     assert at.client_event_types() == ["session.created"], "nothing is said where the policy drops"
 
 
 def test_a_client_secret_that_its_policy_no_longer_allows_opens_nothing() -> None:
     secret = {"audio": {"output": {"voice": "alloy"}}}
-    at = RealtimeStage(policy=RealtimePolicy(voices=("cedar",)), initial=secret)
+    at = RealtimeSessionHarness(policy=RealtimePolicy(voices=("cedar",)), initial=secret)
     at.upstream(type="session.created", session={})
     assert at.take_upstream_events() == []
     assert at.take_client_events()[0]["error"]["code"] == "session_refused"
 
 
 def test_an_upstream_that_never_gets_ready_is_given_up() -> None:
-    at = RealtimeStage(CLOCK)
+    at = RealtimeSessionHarness(CLOCK)
     at.now = at.session.deadline or 0.0
     at.feed(ev.DeadlineReached())
     assert at.take_client_events()[0]["error"]["code"] == "upstream_timeout"

@@ -11,7 +11,7 @@ from tests.support.realtime_stage import (
     CREATE,
     DICE,
     LAMP,
-    RealtimeStage,
+    RealtimeSessionHarness,
     call_events,
     call_item,
     message_item,
@@ -235,7 +235,7 @@ def test_a_session_or_a_response_that_repeats_the_servers_share_is_shown_without
     ],
 )
 def test_events_that_nobody_has_seen_show_no_more_of_a_session_or_a_response(kind: str, part: str) -> None:
-    at = RealtimeStage(CLOCK, policy=WORDS)
+    at = RealtimeSessionHarness(CLOCK, policy=WORDS)
     at.upstream(type="session.created", session={})
     settings = at.upstream_events[0]["session"]
     at.upstream(type="session.updated", session=settings)

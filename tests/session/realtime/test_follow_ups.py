@@ -8,7 +8,7 @@ from tests.support.realtime_stage import (
     DICE,
     SPEECH,
     SPEECH_ENDS,
-    RealtimeStage,
+    RealtimeSessionHarness,
     call_item,
     message_item,
     response_created,
@@ -30,7 +30,7 @@ def test_several_calls_in_one_response_get_one_output_each_and_one_follow_up() -
 
 def test_a_response_with_thousands_of_calls_takes_linear_time() -> None:
     def done(n_calls: int) -> None:
-        stage = RealtimeStage(CLOCK).ready()
+        stage = RealtimeSessionHarness(CLOCK).ready()
         stage.upstream(type="response.created", response={"id": "r1", "output": []})
         calls = [
             {"id": f"i{number}", "type": "function_call", "call_id": f"c{number}", "name": "clock", "arguments": "{}"}

@@ -14,7 +14,7 @@ from tests.support.realtime_stage import (
     CLOCK,
     SPEECH,
     SPEECH_ENDS,
-    RealtimeStage,
+    RealtimeSessionHarness,
     call_item,
     message_item,
     response_created,
@@ -25,9 +25,9 @@ OVEN = ToolSpec("oven", "Watches.", {"type": "object", "properties": {}}, cancel
 GONE = [cmd.CancelAllTools(), cmd.CloseClient(1000, "they said goodbye"), cmd.CloseUpstream()]
 
 
-def asked(*calls: dict[str, Any], **session: Any) -> RealtimeStage:
+def asked(*calls: dict[str, Any], **session: Any) -> RealtimeSessionHarness:
     """The model has called `clock`, which asks for the end while it runs."""
-    at = RealtimeStage(CLOCK).ready(**session)
+    at = RealtimeSessionHarness(CLOCK).ready(**session)
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"), *calls))
     at.feed(ev.EndSessionRequested("c1", "they said goodbye"))
     return at
@@ -38,7 +38,7 @@ def audio(n_bytes: int) -> dict[str, Any]:
     return {"type": "response.output_audio.delta", "response_id": "r2", "item_id": "m", "delta": delta}
 
 
-def wait(at: RealtimeStage, seconds: float) -> None:
+def wait(at: RealtimeSessionHarness, seconds: float) -> None:
     at.now += seconds
     at.feed(ev.DeadlineReached())
 
@@ -106,7 +106,11 @@ def test_an_answer_that_the_client_owes_is_waited_for_but_not_for_ever() -> None
 
 
 def test_only_a_running_call_may_end_the_session() -> None:
-    at = RealtimeStage(CLOCK).ready().upstream(response_created("r1"), response_done("r1", call_item("c1", "clock")))
+    at = (
+        RealtimeSessionHarness(CLOCK)
+        .ready()
+        .upstream(response_created("r1"), response_done("r1", call_item("c1", "clock")))
+    )
     at.feed(ev.EndSessionRequested("c2", "forged"))
     at.tool_returns("c1").upstream(response_created("r2"), response_done("r2"))
     at.feed(ev.EndSessionRequested("c1", "too late"))
@@ -116,7 +120,7 @@ def test_only_a_running_call_may_end_the_session() -> None:
 
 @pytest.mark.parametrize("by", ["speech", "cancel"])
 def test_an_interruption_ends_the_calls_that_are_made_for_it(by: str) -> None:
-    at = RealtimeStage(CLOCK, OVEN).ready()
+    at = RealtimeSessionHarness(CLOCK, OVEN).ready()
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "oven"), call_item("c2", "clock")))
     if by == "speech":
         at.upstream(SPEECH)

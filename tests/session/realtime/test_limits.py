@@ -5,19 +5,19 @@ import pytest
 from relay.session.common.limits import SessionLimits
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.realtime_stage import RealtimeStage
+from tests.support.realtime_stage import RealtimeSessionHarness
 
 
-def staged(**limits: float) -> RealtimeStage:
-    return RealtimeStage(limits=SessionLimits(**limits)).ready()
+def staged(**limits: float) -> RealtimeSessionHarness:
+    return RealtimeSessionHarness(limits=SessionLimits(**limits)).ready()
 
 
-def tick_at(stage: RealtimeStage, now: float) -> None:
+def tick_at(stage: RealtimeSessionHarness, now: float) -> None:
     stage.now = now
     stage.feed(ev.DeadlineReached())
 
 
-def closes(stage: RealtimeStage) -> list[tuple[int, str]]:
+def closes(stage: RealtimeSessionHarness) -> list[tuple[int, str]]:
     return [(end.code, end.reason) for end in stage.end_commands if isinstance(end, cmd.CloseClient)]
 
 

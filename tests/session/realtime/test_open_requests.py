@@ -5,18 +5,25 @@ from typing import Any
 import pytest
 
 from relay.session.realtime.open_requests import MAX_OPEN_REQUESTS, OpenRequests
-from tests.support.realtime_stage import CLOCK, RealtimeStage, call_events, call_item, response_created, response_done
+from tests.support.realtime_stage import (
+    CLOCK,
+    RealtimeSessionHarness,
+    call_events,
+    call_item,
+    response_created,
+    response_done,
+)
 
 MARK = {"metadata": {"topic": "x"}}
 OUTSIDE = {"conversation": "none", "input": []}
 NO_VAD = {"input": {"turn_detection": None}}
 
 
-def asks(at: RealtimeStage, event_id: str, **response: Any) -> RealtimeStage:
+def asks(at: RealtimeSessionHarness, event_id: str, **response: Any) -> RealtimeSessionHarness:
     return at.client(type="response.create", event_id=event_id, response=response)
 
 
-def runs(at: RealtimeStage, response_id: str, **response: Any) -> int:
+def runs(at: RealtimeSessionHarness, response_id: str, **response: Any) -> int:
     """A response in which the model calls the server's tool: how many calls run."""
     before = len(at.tool_runs)
     call = call_item(f"call_{response_id}", "clock")
@@ -31,7 +38,7 @@ def runs(at: RealtimeStage, response_id: str, **response: Any) -> int:
 @pytest.mark.parametrize("mark", [MARK, {}])
 @pytest.mark.parametrize("inside_first", [True, False])
 def test_a_response_inside_is_never_taken_for_one_outside(mark: Any, inside_first: bool) -> None:
-    at = RealtimeStage(CLOCK).ready(audio=NO_VAD)
+    at = RealtimeSessionHarness(CLOCK).ready(audio=NO_VAD)
     wishes = [("in", mark), ("out", OUTSIDE | mark)]
     for event_id, wish in wishes if inside_first else wishes[::-1]:
         asks(at, event_id, **wish)
@@ -40,14 +47,14 @@ def test_a_response_inside_is_never_taken_for_one_outside(mark: Any, inside_firs
 
 
 def test_the_order_of_the_requests_tells_which_response_is_which() -> None:
-    at = RealtimeStage(CLOCK).ready()
+    at = RealtimeSessionHarness(CLOCK).ready()
     asks(asks(at, "in", **MARK), "out", **OUTSIDE, **MARK)
     assert [runs(at, "r1", **MARK), runs(at, "r2", **MARK)] == [1, 0]
     assert at.client_events[-1]["response"]["output"] == [call_item("call_r2", "clock")]
 
 
 def test_metadata_of_its_own_tells_one_outside() -> None:
-    at = RealtimeStage(CLOCK).ready()
+    at = RealtimeSessionHarness(CLOCK).ready()
     asks(at, "out", **OUTSIDE, **MARK)
     at.upstream(type="input_audio_buffer.speech_started", item_id="u", audio_start_ms=0)
     at.upstream(type="input_audio_buffer.speech_stopped", item_id="u", audio_end_ms=9)
@@ -55,14 +62,14 @@ def test_metadata_of_its_own_tells_one_outside() -> None:
 
 
 def test_one_outside_without_metadata_is_told_only_where_no_other_can_begin() -> None:
-    at = RealtimeStage(CLOCK).ready(audio=NO_VAD)
+    at = RealtimeSessionHarness(CLOCK).ready(audio=NO_VAD)
     assert runs(asks(at, "out", **OUTSIDE), "r1") == 0
-    at = RealtimeStage(CLOCK).ready()
+    at = RealtimeSessionHarness(CLOCK).ready()
     assert runs(asks(at, "out", **OUTSIDE), "r1") == 1, "it may answer what the user said"
 
 
 def test_one_outside_that_was_silently_refused_leaves_nothing_behind() -> None:
-    at = RealtimeStage(CLOCK).ready()
+    at = RealtimeSessionHarness(CLOCK).ready()
     asks(asks(at, "out", **OUTSIDE, **MARK), "in", **MARK)
     assert [runs(at, "r1", **MARK), runs(at, "r2", **MARK)] == [1, 1]
     assert "clock" not in str(at.client_events)
@@ -108,7 +115,7 @@ def test_a_refused_request_is_closed() -> None:
 
 
 def test_a_refusal_of_an_id_that_two_requests_have_leaves_no_doubt_that_shows_a_call() -> None:
-    at = RealtimeStage(CLOCK).ready(audio=NO_VAD)
+    at = RealtimeSessionHarness(CLOCK).ready(audio=NO_VAD)
     asks(asks(at, "x", **OUTSIDE), "x")
     error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no", "event_id": "x"}
     at.upstream(type="error", error=error)
@@ -118,7 +125,7 @@ def test_a_refusal_of_an_id_that_two_requests_have_leaves_no_doubt_that_shows_a_
 
 @pytest.mark.parametrize("value", [1, 1.5, True])
 def test_metadata_that_come_back_as_texts_are_the_same(value: Any) -> None:
-    at = RealtimeStage(CLOCK).ready(audio=NO_VAD)
+    at = RealtimeSessionHarness(CLOCK).ready(audio=NO_VAD)
     text = {"metadata": {"a": str(value)}}
     asks(asks(at, "out", **OUTSIDE, **text), "in", metadata={"a": value})
     assert runs(at, "r1", **text) == 1
@@ -126,7 +133,7 @@ def test_metadata_that_come_back_as_texts_are_the_same(value: Any) -> None:
 
 
 def test_one_inside_that_an_unasked_response_overtakes_is_still_to_come() -> None:
-    at = RealtimeStage(CLOCK).ready()
+    at = RealtimeSessionHarness(CLOCK).ready()
     asks(asks(at, "out", **OUTSIDE, **MARK), "in", **MARK)
     assert [runs(at, "vad"), runs(at, "r1", **MARK)] == [1, 1]
     assert "clock" not in str(at.client_events)
@@ -134,7 +141,7 @@ def test_one_inside_that_an_unasked_response_overtakes_is_still_to_come() -> Non
 
 def test_where_the_upstream_speaks_up_by_itself_one_outside_is_told_by_metadata_alone() -> None:
     idle = {"type": "server_vad", "create_response": False, "idle_timeout_ms": 5000}
-    at = RealtimeStage(CLOCK).ready(audio={"input": {"turn_detection": idle}})
+    at = RealtimeSessionHarness(CLOCK).ready(audio={"input": {"turn_detection": idle}})
     asks(at, "out", **OUTSIDE)
     assert runs(at, "r1") == 1
     assert "clock" not in str(at.client_events)

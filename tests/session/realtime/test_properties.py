@@ -14,7 +14,7 @@ from relay.session.device import events as ev
 from tests.support.realtime_stage import (
     CLOCK,
     DICE,
-    RealtimeStage,
+    RealtimeSessionHarness,
     call_events,
     call_item,
     output_added,
@@ -50,7 +50,7 @@ OUTPUTS = {
 class Model:
     """An upstream that keeps the protocol: one response at a time, creates answered in order, late as it likes."""
 
-    def __init__(self, stage: RealtimeStage) -> None:
+    def __init__(self, stage: RealtimeSessionHarness) -> None:
         self.stage = stage
         self.inbox: deque[Obj] = deque()
         self.active: str | None = None
@@ -164,11 +164,11 @@ class Model:
                 self.begin()
 
 
-class World:
+class ModelChecker:
     """A session, its model upstream, a client that answers its calls, and tools that return when they are told."""
 
     def __init__(self) -> None:
-        self.stage = RealtimeStage(CLOCK, DICE).ready()
+        self.stage = RealtimeSessionHarness(CLOCK, DICE).ready()
         self.model = Model(self.stage)
         self.asked: dict[str, Obj] = {}
         self.returned: set[str] = set()
@@ -288,7 +288,7 @@ _steps = st.lists(
 @settings(max_examples=500, deadline=None)
 @given(_steps)
 def test_any_interleaving(steps: list[tuple[str, int]]) -> None:
-    world = World()
+    world = ModelChecker()
     for op, n in steps:
         world.do(op, n)
     world.settle()
@@ -346,7 +346,7 @@ _event = st.builds(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), _event), max_size=20))
 def test_no_shape_of_any_event_breaks_a_session(policy: RealtimePolicy, events: list[tuple[bool, Obj]]) -> None:
-    stage = RealtimeStage(CLOCK, policy=policy).ready()
+    stage = RealtimeSessionHarness(CLOCK, policy=policy).ready()
     for from_client, event in events:
         if from_client:
             stage.client(event)

@@ -10,11 +10,11 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.endings import RealtimeEndingEvent
 from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEvent, RealtimeEvent, RealtimeServerEvent
-from tests.support.realtime_stage import CLOCK, CREATE, LAMP, RealtimeStage, stage
+from tests.support.realtime_stage import CLOCK, CREATE, LAMP, RealtimeSessionHarness, stage
 
 
 def test_without_tools_or_policy_the_relay_says_nothing_of_its_own() -> None:
-    at = RealtimeStage()
+    at = RealtimeSessionHarness()
     at.upstream(type="session.created", session={"type": "realtime", "instructions": "x", "tools": []})
     assert at.take_upstream_events() == []
     assert at.raw == [b'{"type": "session.created", "session": {"type": "realtime", "instructions": "x", "tools": []}}']

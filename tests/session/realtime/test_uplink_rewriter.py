@@ -10,7 +10,7 @@ from tests.support.realtime_stage import (
     DICE,
     GUARDED,
     LAMP,
-    RealtimeStage,
+    RealtimeSessionHarness,
     call_events,
     call_item,
     response_created,
@@ -87,7 +87,7 @@ def test_the_model_is_not_repeated_upwards_and_another_one_is_passed_on() -> Non
 
 def test_the_session_that_a_client_was_told_can_be_sent_back_whatever_its_model_is_called() -> None:
     named = "gpt-realtime-2025-08-28"
-    at = RealtimeStage(CLOCK, policy=RealtimePolicy(models=("gpt-realtime",)), model="gpt-realtime")
+    at = RealtimeSessionHarness(CLOCK, policy=RealtimePolicy(models=("gpt-realtime",)), model="gpt-realtime")
     at.ready(model=named, voice=None)
     at.client(type="session.update", event_id="u", session={"type": "realtime", "model": named, "include": None})
     assert [event["session"] for event in at.take_upstream_events()] == [{"type": "realtime", "include": None}]

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from relay.session.tts.sentences import MAX_SENTENCE_CHARS, SentenceSplitter
 from tests.support.doubling import assert_linear
-from tests.support.plain_sentences import PlainSplitter
+from tests.support.plain_sentences import ReferenceSplitter
 
 
 def split(text: str, step: int | None = None) -> list[str]:
@@ -96,7 +96,7 @@ PARTS = st.sampled_from(
 @given(st.lists(st.tuples(PARTS, st.integers(1, 90)), max_size=12), st.integers(1, 700))
 def test_it_gives_what_reading_everything_again_would_give(parts: list[tuple[str, int]], step: int) -> None:
     text = "".join(part * times for part, times in parts)
-    splitter, plain = SentenceSplitter(), PlainSplitter()
+    splitter, plain = SentenceSplitter(), ReferenceSplitter()
     for start in range(0, len(text), step):
         piece = text[start : start + step]
         assert splitter.feed(piece) == plain.feed(piece)
@@ -105,7 +105,7 @@ def test_it_gives_what_reading_everything_again_would_give(parts: list[tuple[str
 
 @given(st.text(alphabet='ab .!?\n。「」1I,"', max_size=900), st.integers(1, 50))
 def test_so_it_does_with_any_text(text: str, step: int) -> None:
-    splitter, plain = SentenceSplitter(), PlainSplitter()
+    splitter, plain = SentenceSplitter(), ReferenceSplitter()
     for start in range(0, len(text), step):
         piece = text[start : start + step]
         assert splitter.feed(piece) == plain.feed(piece)
@@ -124,4 +124,4 @@ def test_the_work_grows_with_the_text_alone(unit: str, step: int) -> None:
             splitter.feed(text[start : start + step])
         splitter.flush()
 
-    assert_linear(read, 4_000 if step == 1 else 16_000, most_ms=750)
+    assert_linear(read, 4_000 if step == 1 else 16_000, max_ms=750)

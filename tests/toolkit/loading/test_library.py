@@ -8,17 +8,17 @@ import pytest
 
 from relay import load_tools
 from relay.errors import ToolError
-from relay.toolkit.loading.library import ToolLibrary
+from relay.toolkit.loading.library import ToolLoader
 from relay.toolkit.loading.search_paths import ToolSources
 from relay.toolkit.registry import Tool, ToolRegistry
-from tests.support.navai_project import write
+from tests.support.navai_project import write_file
 
 ONE = "def one() -> int:\n    return 1\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(tmp_path / "tools" / "a.py", ONE)
+    write_file(tmp_path / "tools" / "a.py", ONE)
     return tmp_path / "tools"
 
 
@@ -26,14 +26,14 @@ def open_to(folder: Path, mode: int) -> None:
     folder.chmod(mode)
 
 
-def library(folder: Path, **more: float) -> ToolLibrary:
-    return ToolLibrary(ToolSources(folders=str(folder)), ToolRegistry(), **more)
+def library(folder: Path, **more: float) -> ToolLoader:
+    return ToolLoader(ToolSources(folders=str(folder)), ToolRegistry(), **more)
 
 
 async def test_modules_run_in_a_thread(folder: Path) -> None:
-    write(folder / "b.py", "import threading\nNAME = threading.current_thread().name\ndef name(): return NAME\n")
+    write_file(folder / "b.py", "import threading\nNAME = threading.current_thread().name\ndef name(): return NAME\n")
     tools = library(folder)
-    await tools.ensure()
+    await tools.ensure_loaded()
     name = tools.registry.get("name")
     assert name is not None
     assert name.function() == "tool loader" != threading.current_thread().name
@@ -45,8 +45,8 @@ async def test_loading_anew_exchanges_the_folders_tools_and_leaves_the_others(fo
     await tools.load()
     tools.registry.assign("mcp x", [other])
     old = tools.registry.get("one")
-    write(folder / "a.py", "def two() -> int:\n    return 2\n")
-    write(folder / "bad.py", "def x(:")
+    write_file(folder / "a.py", "def two() -> int:\n    return 2\n")
+    write_file(folder / "bad.py", "def x(:")
     await tools.load()
     assert tools.registry.names() == ("two", "other")
     assert tools.registry.warnings[0].startswith("Failed to load tools/bad.py")
@@ -58,9 +58,9 @@ async def test_a_failure_keeps_the_tools_and_the_next_call_tries_again(folder: P
     tools = library(folder)
     open_to(folder, 0o777)
     with pytest.raises(ToolError, match="written by everyone"):
-        await tools.ensure()
+        await tools.ensure_loaded()
     open_to(folder, 0o755)
-    await tools.ensure()
+    await tools.ensure_loaded()
     open_to(folder, 0o777)
     with pytest.raises(ToolError, match="written by everyone"):
         await tools.load()
@@ -71,7 +71,7 @@ async def test_a_module_that_does_not_return_is_waited_for_only_so_long(folder: 
     gate = threading.Event()
     threading.relay_test_gate = gate  # type: ignore[attr-defined]
     try:
-        write(folder / "b.py", "import threading\nthreading.relay_test_gate.wait(20)\n")
+        write_file(folder / "b.py", "import threading\nthreading.relay_test_gate.wait(20)\n")
         tools = library(folder, load_timeout_s=0.05)
         with pytest.raises(ToolError, match=r"have not loaded within 0\.05 s"):
             await tools.load()

@@ -7,18 +7,18 @@ from typing import Any
 import pytest
 
 from relay.toolkit.context import ToolContext
-from relay.toolkit.loading.module_exports import Exports
+from relay.toolkit.loading.module_exports import ExportCollector
 from relay.toolkit.registry import Tool
 from relay.toolkit.running.navai_payload import bind_payload
 
 CONTEXT = ToolContext(session_id="s1", identity="ann")
 
 
-def read(text: str) -> Exports:
+def read(text: str) -> ExportCollector:
     module = ModuleType("mine")
     exec(textwrap.dedent(text), module.__dict__)
-    exports = Exports()
-    exports.read(module, "tools/mine.py")
+    exports = ExportCollector()
+    exports.add_module(module, "tools/mine.py")
     return exports
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from relay.toolkit.loading.library import LoadResult, load_sources
 from relay.toolkit.loading.search_paths import ToolSources
-from tests.support.navai_project import write
+from tests.support.navai_project import write_file
 from tests.support.tool_folders import load_folder
 
 GOOD = "def good() -> str: return 'good'"
@@ -32,7 +32,7 @@ def _nothing_planted_runs() -> Iterator[None]:
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
     folder = tmp_path / "planted_mine"
-    write(folder / "good.py", GOOD)
+    write_file(folder / "good.py", GOOD)
     return folder
 
 
@@ -49,29 +49,29 @@ def refusal(result: LoadResult, source: str) -> str:
 
 
 def test_a_private_helper_that_everyone_may_write(tools: Path) -> None:
-    write(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
-    write(tools / "_helper.py", PLANTED)
+    write_file(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
+    write_file(tools / "_helper.py", PLANTED)
     (tools / "_helper.py").chmod(0o666)
     assert refusal(load_folder(tools), "planted_mine/asks.py") == (
         f"planted_mine/asks.py was not loaded: {tools}/_helper.py may be written by everyone on this machine "
         f"(mode 0666); correct that with `chmod o-w {tools}/_helper.py`."
     )
-    write(tools / "_helper.py", "VALUE = 1")  # which corrects its mode as well
+    write_file(tools / "_helper.py", "VALUE = 1")  # which corrects its mode as well
     assert names(load_folder(tools)) == ["asks", "good"]
 
 
 def test_what_a_helper_imports_in_its_turn(tools: Path) -> None:
-    write(tools / "asks.py", "from ._one import VALUE\ndef asks() -> int: return VALUE")
-    write(tools / "_one.py", "from ._lib.two import VALUE")
-    write(tools / "_lib" / "__init__.py", "")
-    write(tools / "_lib" / "two.py", PLANTED)
+    write_file(tools / "asks.py", "from ._one import VALUE\ndef asks() -> int: return VALUE")
+    write_file(tools / "_one.py", "from ._lib.two import VALUE")
+    write_file(tools / "_lib" / "__init__.py", "")
+    write_file(tools / "_lib" / "two.py", PLANTED)
     (tools / "_lib" / "two.py").chmod(0o646)
     assert "_lib/two.py may be written by everyone" in refusal(load_folder(tools), "planted_mine/asks.py")
 
 
 def test_a_package_s_init(tools: Path) -> None:
-    write(tools / "food" / "__init__.py", PLANTED)
-    write(tools / "food" / "menu.py", "def menu() -> str: return 'soup'")
+    write_file(tools / "food" / "__init__.py", PLANTED)
+    write_file(tools / "food" / "menu.py", "def menu() -> str: return 'soup'")
     (tools / "food" / "__init__.py").chmod(0o602)
     found = load_folder(tools)
     assert names(found) == ["good"]
@@ -79,8 +79,8 @@ def test_a_package_s_init(tools: Path) -> None:
 
 
 def test_a_folder_between_a_helper_and_the_root(tools: Path) -> None:
-    write(tools / "asks.py", "from ._lib.deep.one import VALUE\ndef asks() -> int: return VALUE")
-    write(tools / "_lib" / "deep" / "one.py", PLANTED)
+    write_file(tools / "asks.py", "from ._lib.deep.one import VALUE\ndef asks() -> int: return VALUE")
+    write_file(tools / "_lib" / "deep" / "one.py", PLANTED)
     (tools / "_lib").chmod(0o1777)  # sticky or not: everyone may add files
     told = refusal(load_folder(tools), "planted_mine/asks.py")
     assert f"`chmod o-w {tools}/_lib`" in told
@@ -88,21 +88,21 @@ def test_a_folder_between_a_helper_and_the_root(tools: Path) -> None:
 
 @pytest.mark.parametrize("name", ["_helper.py", "_helper"])
 def test_a_helper_or_a_folder_that_is_a_link_to_the_outside(tools: Path, name: str) -> None:
-    write(tools.parent / "outside" / "__init__.py", PLANTED)
-    write(tools.parent / "outside.py", PLANTED)
+    write_file(tools.parent / "outside" / "__init__.py", PLANTED)
+    write_file(tools.parent / "outside.py", PLANTED)
     (tools / name).symlink_to(tools.parent / name.replace("_helper", "outside"))
-    write(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
+    write_file(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
     assert f"is a link that leads out of {tools}" in refusal(load_folder(tools), "planted_mine/asks.py")
 
 
 def test_a_link_within_the_folder_is_followed_to_what_everyone_may_write(tools: Path) -> None:
-    write(tools / "_lib" / "real.py", PLANTED)
+    write_file(tools / "_lib" / "real.py", PLANTED)
     (tools / "_lib" / "real.py").chmod(0o666)
     (tools / "_helper.py").symlink_to("_lib/real.py")
-    write(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
+    write_file(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
     refusal(load_folder(tools), "planted_mine/asks.py")
     (tools / "_lib" / "real.py").chmod(0o644)
-    write(tools / "_lib" / "real.py", "VALUE = 1")
+    write_file(tools / "_lib" / "real.py", "VALUE = 1")
     assert names(load_folder(tools)) == ["asks", "good"]
 
 
@@ -111,9 +111,11 @@ def test_a_link_within_the_folder_is_followed_to_what_everyone_may_write(tools: 
 )
 def test_a_helper_by_the_import_path(tools: Path, entry: str, imported: str) -> None:
     folder = tools.parent / entry
-    write(tools / "asks.py", f"import sys\nsys.path.insert(0, {str(folder)!r})\nimport {imported}\ndef asks(): ...")
-    write(tools / "_unused.py", "")
-    write(tools / "planted_helper.py", PLANTED)
+    write_file(
+        tools / "asks.py", f"import sys\nsys.path.insert(0, {str(folder)!r})\nimport {imported}\ndef asks(): ..."
+    )
+    write_file(tools / "_unused.py", "")
+    write_file(tools / "planted_helper.py", PLANTED)
     (tools / "planted_helper.py").chmod(0o666)
     found = load_folder(tools)
     assert names(found) == ["good"]
@@ -124,8 +126,10 @@ def test_a_helper_by_the_import_path(tools: Path, entry: str, imported: str) -> 
 
 
 def test_a_tool_that_does_without_its_helper_loads_and_the_warning_stays(tools: Path) -> None:
-    write(tools / "other.py", "try:\n    from . import _h\nexcept ImportError:\n    pass\ndef other() -> int: return 0")
-    write(tools / "_h.py", PLANTED)
+    write_file(
+        tools / "other.py", "try:\n    from . import _h\nexcept ImportError:\n    pass\ndef other() -> int: return 0"
+    )
+    write_file(tools / "_h.py", PLANTED)
     (tools / "_h.py").chmod(0o666)
     found = load_folder(tools)
     assert names(found) == ["good", "other"]
@@ -134,8 +138,8 @@ def test_a_tool_that_does_without_its_helper_loads_and_the_warning_stays(tools: 
 
 
 def test_an_import_that_waits_for_the_call_is_refused_then(tools: Path) -> None:
-    write(tools / "late.py", "def late() -> int:\n    from ._h import VALUE\n    return VALUE")
-    write(tools / "_h.py", PLANTED)
+    write_file(tools / "late.py", "def late() -> int:\n    from ._h import VALUE\n    return VALUE")
+    write_file(tools / "_h.py", PLANTED)
     _, late = load_folder(tools).tools
     (tools / "_h.py").chmod(0o666)
     with pytest.raises(ImportError, match=r"_h\.py may be written by everyone"):
@@ -143,11 +147,11 @@ def test_an_import_that_waits_for_the_call_is_refused_then(tools: Path) -> None:
 
 
 def test_bytecode_that_somebody_put_there_is_not_read(tools: Path) -> None:
-    write(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
-    write(tools / "_helper.py", PLANTED)
+    write_file(tools / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
+    write_file(tools / "_helper.py", PLANTED)
     cached = Path(py_compile.compile(str(tools / "_helper.py")) or "")
     found = (tools / "_helper.py").stat()
-    write(tools / "_helper.py", "VALUE = 2".ljust(len(PLANTED)))  # as long, and as old
+    write_file(tools / "_helper.py", "VALUE = 2".ljust(len(PLANTED)))  # as long, and as old
     os.utime(tools / "_helper.py", ns=(found.st_atime_ns, found.st_mtime_ns))
     assert cached == Path(importlib.util.cache_from_source(str(tools / "_helper.py")))
     asks, _ = load_folder(tools).tools
@@ -155,8 +159,8 @@ def test_bytecode_that_somebody_put_there_is_not_read(tools: Path) -> None:
 
 
 def test_a_builtin_module_is_not_looked_for_in_the_folder(tools: Path) -> None:
-    write(tools / "_planted" / "_symtable.py", PLANTED)
-    write(
+    write_file(tools / "_planted" / "_symtable.py", PLANTED)
+    write_file(
         tools / "asks.py",
         f"import sys\nsys.path.insert(0, {str(tools / '_planted')!r})\nsys.modules.pop('_symtable', None)\n"
         "import _symtable\ndef asks() -> str: return str(_symtable.__spec__.origin)",
@@ -167,8 +171,8 @@ def test_a_builtin_module_is_not_looked_for_in_the_folder(tools: Path) -> None:
 
 def test_a_parent_folder_that_everyone_may_write_is_one_warning(tmp_path: Path) -> None:
     """A volume of a container, or a folder of a Windows host, is like that, and often nobody can change it."""
-    write(tmp_path / "open" / "mine" / "asks.py", "def asks(): ...")
-    write(tmp_path / "open" / "more" / "good.py", GOOD)
+    write_file(tmp_path / "open" / "mine" / "asks.py", "def asks(): ...")
+    write_file(tmp_path / "open" / "more" / "good.py", GOOD)
     (tmp_path / "open").chmod(0o777)
     sources = ToolSources(folders="open/mine,open/more", base_dir=tmp_path)
     found = load_sources(sources)
@@ -182,7 +186,7 @@ def test_a_parent_folder_that_everyone_may_write_is_one_warning(tmp_path: Path) 
 
 
 def test_a_link_in_a_folder_that_everyone_may_write(tmp_path: Path) -> None:
-    write(tmp_path / "real" / "good.py", GOOD)
+    write_file(tmp_path / "real" / "good.py", GOOD)
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "open" / "link").symlink_to(tmp_path / "real")
@@ -200,8 +204,8 @@ def test_files_that_are_refused_were_found_all_the_same(tools: Path) -> None:
 
 
 def test_by_navai_s_rules_files_that_are_refused_have_no_fallback(tmp_path: Path) -> None:
-    write(tmp_path / "src" / "mine" / "asks.py", PLANTED)
-    write(tmp_path / "src" / "ai" / "functions-modules" / "other.py", "def other(): ...")
+    write_file(tmp_path / "src" / "mine" / "asks.py", PLANTED)
+    write_file(tmp_path / "src" / "ai" / "functions-modules" / "other.py", "def other(): ...")
     (tmp_path / "src" / "mine").chmod(0o777)
     tmp_path.chmod(0o777)
     found = load_sources(ToolSources(navai_folders="mine", base_dir=tmp_path))
@@ -213,9 +217,9 @@ def test_by_navai_s_rules_files_that_are_refused_have_no_fallback(tmp_path: Path
 
 
 def test_by_navai_s_rules_it_is_the_same(tmp_path: Path) -> None:
-    write(tmp_path / "src" / "ai" / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
-    write(tmp_path / "src" / "ai" / "_helper.py", PLANTED)
-    write(tmp_path / "src" / "ai" / "good.py", GOOD)
+    write_file(tmp_path / "src" / "ai" / "asks.py", "from ._helper import VALUE\ndef asks() -> int: return VALUE")
+    write_file(tmp_path / "src" / "ai" / "_helper.py", PLANTED)
+    write_file(tmp_path / "src" / "ai" / "good.py", GOOD)
     (tmp_path / "src" / "ai" / "_helper.py").chmod(0o666)
     found = load_sources(ToolSources(navai_folders="ai", base_dir=tmp_path))
     assert "_helper.py may be written by everyone" in refusal(found, "src/ai/asks.py")

@@ -14,9 +14,9 @@ import pytest
 from relay import ToolContext
 from relay.errors import ConfigError
 from relay.toolkit.mcp.client import McpServer, McpServers
-from relay.toolkit.mcp.config import McpServerConfig, read_config
+from relay.toolkit.mcp.config import McpServerConfig, read_mcp_config
 from relay.toolkit.registry import ToolRegistry
-from relay.toolkit.running.runner import ToolCall, ToolResult, ToolRunner
+from relay.toolkit.running.runner import ToolCall, ToolOutcome, ToolRunner
 
 SERVER = Path(__file__).parents[2] / "support" / "mcp_server.py"
 PATIENCE_S = 30.0
@@ -40,12 +40,12 @@ async def mounted(config: McpServerConfig) -> AsyncIterator[tuple[ToolRunner, Mc
         await servers.stop()
 
 
-async def call(runner: ToolRunner, name: str, arguments: str = "{}") -> ToolResult:
+async def call(runner: ToolRunner, name: str, arguments: str = "{}") -> ToolOutcome:
     async with asyncio.timeout(PATIENCE_S):
         return await runner.run(ToolCall("c1", name, arguments), CONTEXT)
 
 
-def message_of(result: ToolResult) -> str:
+def message_of(result: ToolOutcome) -> str:
     return str(json.loads(result.output)["message"])
 
 
@@ -76,7 +76,7 @@ async def test_over_stdio(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_server_that_dies_is_started_again_and_its_tools_stay() -> None:
     async with mounted(stdio()) as (runner, server):
-        server._first_delay_s = 0.01
+        server._retry_delay_s = 0.01
         assert "Connection closed" in message_of(await call(runner, "wh_die"))
         async with asyncio.timeout(PATIENCE_S):
             while True:  # each try is an answer: refused until the loss is noticed, then the result
@@ -115,11 +115,11 @@ async def test_over_streamable_http() -> None:
     process = await asyncio.create_subprocess_exec(sys.executable, str(SERVER), str(port), stderr=-3, stdout=-3)
     config = McpServerConfig(name="net", url=f"http://127.0.0.1:{port}/mcp", headers={"X-Team": "a"})
     registry = ToolRegistry()
-    server = McpServer(config, registry, first_delay_s=0.1)
+    server = McpServer(config, registry, retry_delay_s=0.1)
     server.start()
     try:
         async with asyncio.timeout(PATIENCE_S):
-            await server.listed.wait()
+            await server.tools_listed.wait()
         runner = ToolRunner(registry)
         assert (await call(runner, "net_greet", '{"name": "Bob"}')).output == "Hello Bob!"
         process.kill()
@@ -139,7 +139,7 @@ async def test_over_streamable_http() -> None:
 def config_of(tmp_path: Path, content: Any, **environment: str) -> tuple[McpServerConfig, ...]:
     path = tmp_path / "mcp.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return read_config(path, environment)
+    return read_mcp_config(path, environment)
 
 
 def test_the_file(tmp_path: Path) -> None:
@@ -172,4 +172,4 @@ def test_a_file_that_is_wrong_is_named_with_its_mistake(tmp_path: Path, content:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        read_config(tmp_path / "no.json", {})
+        read_mcp_config(tmp_path / "no.json", {})

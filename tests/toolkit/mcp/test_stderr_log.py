@@ -10,9 +10,9 @@ from relay.toolkit.mcp.config import McpServerConfig
 from relay.toolkit.mcp.stderr_log import (
     MAX_LINE_CHARS,
     MAX_LINES_PER_MINUTE,
-    MAX_UNREAD_BYTES,
-    StderrLines,
-    logged_stderr,
+    MAX_READ_BYTES,
+    StderrFormatter,
+    stderr_to_log,
 )
 from relay.toolkit.registry import ToolRegistry
 
@@ -20,13 +20,13 @@ TOKEN = "t0ken-of-the-server-1"
 RELAY_KEY = "relay-key-0123456789"
 
 
-def lines() -> StderrLines:
-    return StderrLines("wh", [TOKEN, "short", TOKEN + "-longer"], lambda text: text.replace(RELAY_KEY, "[…]"))
+def lines() -> StderrFormatter:
+    return StderrFormatter("wh", [TOKEN, "short", TOKEN + "-longer"], lambda text: text.replace(RELAY_KEY, "[…]"))
 
 
 def test_values_of_its_configuration_and_secrets_of_the_relay_are_taken_out() -> None:
     said = f"using {TOKEN}-longer, {TOKEN} and {RELAY_KEY} in short".encode()
-    assert lines().take(said, 0.0) == ["MCP server wh: using […], […] and […] in short"]
+    assert lines().format_line(said, 0.0) == ["MCP server wh: using […], […] and […] in short"]
 
 
 @pytest.mark.parametrize(
@@ -39,33 +39,33 @@ def test_values_of_its_configuration_and_secrets_of_the_relay_are_taken_out() ->
     ],
 )
 def test_control_characters_are_escaped(raw: bytes, shown: str) -> None:
-    assert lines().take(raw + b"\n", 0.0) == [f"MCP server wh: {shown}"]
+    assert lines().format_line(raw + b"\n", 0.0) == [f"MCP server wh: {shown}"]
 
 
 def test_a_line_has_a_bound_and_a_secret_at_it_is_not_cut() -> None:
-    [line] = lines().take(b"x" * (MAX_LINE_CHARS - 5) + TOKEN.encode(), 0.0)
+    [line] = lines().format_line(b"x" * (MAX_LINE_CHARS - 5) + TOKEN.encode(), 0.0)
     assert len(line) == len("MCP server wh: ") + MAX_LINE_CHARS - 2
     assert TOKEN[:3] not in line
-    [line] = lines().take(b"x" * 10_000, 0.0)
+    [line] = lines().format_line(b"x" * 10_000, 0.0)
     assert len(line) == len("MCP server wh: ") + MAX_LINE_CHARS
 
 
 def test_a_minute_has_a_bound_and_the_next_one_tells_what_was_left_out() -> None:
     taken = lines()
-    told = [line for n in range(MAX_LINES_PER_MINUTE + 7) for line in taken.take(b"again", n / 100)]
+    told = [line for n in range(MAX_LINES_PER_MINUTE + 7) for line in taken.format_line(b"again", n / 100)]
     assert len(told) == MAX_LINES_PER_MINUTE
-    assert taken.take(b"more", 60.0) == ["MCP server wh: 7 more lines were left out", "MCP server wh: more"]
-    assert taken.end() == []
+    assert taken.format_line(b"more", 60.0) == ["MCP server wh: 7 more lines were left out", "MCP server wh: more"]
+    assert taken.flush() == []
 
 
 def test_empty_lines_are_not_told() -> None:
-    assert lines().take(b"  \n", 0.0) == []
+    assert lines().format_line(b"  \n", 0.0) == []
 
 
 async def test_of_an_endless_line_the_beginning_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    async with logged_stderr(lines()) as stderr:
-        await _write(stderr.fileno(), f"'a' * {3 * MAX_UNREAD_BYTES} + '{TOKEN}\\nend'")
+    async with stderr_to_log(lines()) as stderr:
+        await _write(stderr.fileno(), f"'a' * {3 * MAX_READ_BYTES} + '{TOKEN}\\nend'")
     assert [len(record.getMessage()) for record in caplog.records] == [15 + MAX_LINE_CHARS, 15 + 3]
     assert TOKEN not in caplog.text
 

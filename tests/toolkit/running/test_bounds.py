@@ -8,7 +8,7 @@ import pytest
 
 from relay.toolkit.context import ToolContext
 from relay.toolkit.running.navai_payload import bind_payload
-from relay.toolkit.schema.signature import describe
+from relay.toolkit.schema.signature import build_signature
 from relay.toolkit.schema.validation_errors import (
     MAX_ARGUMENT_CHARS,
     MAX_ARGUMENTS,
@@ -35,7 +35,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def complaint(function: Any, arguments: Any, way: str) -> str:
-    signature = describe(function, "f")
+    signature = build_signature(function, "f")
     with pytest.raises(InvalidArguments) as caught:
         bind_payload(signature, arguments, CONTEXT) if way == "payload" else signature.bind(
             json.dumps(arguments), CONTEXT
@@ -72,8 +72,8 @@ def test_the_refusal_names_the_bound(way: str, arguments: Any, told: str) -> Non
     "arguments", [{f"k{n}": n for n in range(MAX_ARGUMENTS)}, {"items": [1] * (MAX_VALUES - 1)}, nested(MAX_DEPTH)]
 )
 def test_up_to_the_bound_it_is_taken(arguments: dict[str, Any]) -> None:
-    assert describe(tool, "f").bind(json.dumps(arguments), CONTEXT).arguments == arguments
-    assert bind_payload(describe(tool, "f"), arguments, CONTEXT).arguments == arguments
+    assert build_signature(tool, "f").bind(json.dumps(arguments), CONTEXT).arguments == arguments
+    assert bind_payload(build_signature(tool, "f"), arguments, CONTEXT).arguments == arguments
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_up_to_the_bound_it_is_taken(arguments: dict[str, Any]) -> None:
 )
 def test_a_refusal_costs_little(arguments: Any) -> None:
     """No more than to read the longest text twice. Before there were bounds these took 15 to 120 ms each."""
-    signature = describe(strict, "f")
+    signature = build_signature(strict, "f")
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
     longest = json.dumps({f"k{n}": n for n in range(MAX_ARGUMENT_CHARS // 16)})
     assert max(len(text), len(longest)) <= MAX_ARGUMENT_CHARS

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from relay.errors import ToolError
-from relay.toolkit.running.results import Reply, failure, raised, result
+from relay.toolkit.running.results import ToolOutput, encode_result, exception_output, failure_output
 
 MAX = 16_384
 
@@ -57,7 +57,7 @@ Pair = collections.namedtuple("Pair", "a b")
     ids=repr,
 )
 def test_results_are_json_encoded_once(value: Any, output: str) -> None:
-    assert result(value, MAX) == Reply(output, "done")
+    assert encode_result(value, MAX) == ToolOutput(output, "done")
 
 
 def loop_of_lists() -> list[Any]:
@@ -90,7 +90,7 @@ def deep() -> list[Any]:
     ids=lambda value: type(value).__name__,
 )
 def test_a_value_that_json_cannot_hold_is_a_failure(value: Any) -> None:
-    reply = result(value, MAX)
+    reply = encode_result(value, MAX)
     body = json.loads(reply.output)
     assert reply.status == "failed"
     assert (body["ok"], body["error"], body["retryable"]) == (False, "unserialisable", False)
@@ -98,33 +98,37 @@ def test_a_value_that_json_cannot_hold_is_a_failure(value: Any) -> None:
 
 
 def test_a_large_result_is_cut_at_a_whole_character_with_a_note() -> None:
-    reply = result("ä" * 1_000_000, MAX)
+    reply = encode_result("ä" * 1_000_000, MAX)
     assert reply.status == "done"
     assert len(reply.output.encode()) in (MAX, MAX - 1)
     assert reply.output.endswith("ä… [cut: the result has 2000000 bytes, 16384 are allowed]")
 
 
 def test_a_result_of_just_the_bound_is_not_cut() -> None:
-    assert result("x" * MAX, MAX).output == "x" * MAX
-    assert result("é" * (MAX // 2), MAX).output == "é" * (MAX // 2)
+    assert encode_result("x" * MAX, MAX).output == "x" * MAX
+    assert encode_result("é" * (MAX // 2), MAX).output == "é" * (MAX // 2)
 
 
 @settings(deadline=None)
 @given(st.text(st.characters()) | st.integers().map(lambda n: "\ud800" * (n % 5_000)))
 def test_every_output_can_be_sent_and_is_within_the_bound(text: str) -> None:
-    for reply in (result(text * 40, 1_024), result({"text": text}, 1_024), failure("exception", text)):
+    for reply in (
+        encode_result(text * 40, 1_024),
+        encode_result({"text": text}, 1_024),
+        failure_output("exception", text),
+    ):
         assert len(reply.output.encode()) <= max(1_024, 6 * 1_000 + 100)
 
 
 def test_failures_say_whether_to_try_again() -> None:
-    assert json.loads(failure("timeout", "Too slow.").output) == {
+    assert json.loads(failure_output("timeout", "Too slow.").output) == {
         "ok": False,
         "error": "timeout",
         "message": "Too slow.",
         "retryable": True,
     }
     ends = {
-        code: failure(code, "").status
+        code: failure_output(code, "").status
         for code in ("timeout", "busy", "cancelled", "shutdown", "unknown_tool", "exception")
     }
     assert ends == {
@@ -135,7 +139,7 @@ def test_failures_say_whether_to_try_again() -> None:
         "unknown_tool": "failed",
         "exception": "failed",
     }
-    assert json.loads(failure("unknown_tool", "").output)["retryable"] is False
+    assert json.loads(failure_output("unknown_tool", "").output)["retryable"] is False
 
 
 def test_an_exception_is_its_type_and_message_and_the_traceback_goes_to_the_log(
@@ -144,7 +148,7 @@ def test_an_exception_is_its_type_and_message_and_the_traceback_goes_to_the_log(
     try:
         {"a": 1}["key"]
     except KeyError as error:
-        reply = raised("look_up", error)
+        reply = exception_output("look_up", error)
     assert json.loads(reply.output)["message"] == "KeyError: 'key'"
     assert "Traceback" not in reply.output
     assert "tool look_up failed" in caplog.text
@@ -152,7 +156,7 @@ def test_an_exception_is_its_type_and_message_and_the_traceback_goes_to_the_log(
 
 
 def test_a_tool_error_is_a_refusal_in_the_tools_own_words(caplog: pytest.LogCaptureFixture) -> None:
-    body = json.loads(raised("clock", ToolError("I do not know that city.")).output)
+    body = json.loads(exception_output("clock", ToolError("I do not know that city.")).output)
     assert (body["error"], body["message"]) == ("refused", "I do not know that city.")
     assert "Traceback" not in caplog.text
 
@@ -162,6 +166,6 @@ def test_a_message_that_is_long_or_cannot_be_read() -> None:
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    assert len(json.loads(raised("f", ValueError("x" * 100_000)).output)["message"]) == 1_000
-    assert json.loads(raised("f", Broken()).output)["message"] == "Broken: its message cannot be read"
-    assert json.loads(raised("f", SystemExit()).output)["message"] == "SystemExit"
+    assert len(json.loads(exception_output("f", ValueError("x" * 100_000)).output)["message"]) == 1_000
+    assert json.loads(exception_output("f", Broken()).output)["message"] == "Broken: its message cannot be read"
+    assert json.loads(exception_output("f", SystemExit()).output)["message"] == "SystemExit"

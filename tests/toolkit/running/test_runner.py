@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field
 
 from relay import ToolContext, ToolError, tool
 from relay.toolkit.registry import Audience, Tool, ToolRegistry
-from relay.toolkit.running.runner import ToolCall, ToolResult, ToolRunner
+from relay.toolkit.running.runner import ToolCall, ToolOutcome, ToolRunner
 
 CONTEXT = ToolContext(session_id="s1", identity="ann", language="en")
 PATIENCE_S = 20
@@ -37,12 +37,12 @@ async def call(
     call_id: str = "c1",
     context: ToolContext = CONTEXT,
     audience: Audience = "model",
-) -> ToolResult:
+) -> ToolOutcome:
     async with asyncio.timeout(PATIENCE_S):
         return await runner.run(ToolCall(call_id, name, arguments), context, audience=audience)
 
 
-def error_of(result: ToolResult) -> str:
+def error_of(result: ToolOutcome) -> str:
     body = json.loads(result.output)
     assert body["ok"] is False
     return str(body["error"])
@@ -71,7 +71,7 @@ async def greet(name: str, context: ToolContext) -> str:
 
 async def test_a_blocking_tool() -> None:
     result = await call(runner_of(add), "add", '{"a": 2, "b": "3"}')
-    assert result == ToolResult('{"sum": 5}', "done", ms=result.ms, arguments={"a": 2, "b": "3"})
+    assert result == ToolOutcome('{"sum": 5}', "done", ms=result.ms, arguments={"a": 2, "b": "3"})
     assert 0 <= result.ms < 10_000
 
 

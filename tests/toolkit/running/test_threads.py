@@ -32,12 +32,12 @@ async def test_a_slot_is_kept_until_the_function_returns() -> None:
     threads, release = DaemonThreads(2), threading.Event()
     waiting = [threads.submit(lambda: release.wait(PATIENCE_S), "wait") for _ in range(2)]
     assert threads.submit(lambda: True, "third") is None
-    assert threads.running == 2
+    assert threads.slots_in_use == 2
     release.set()
     for future in waiting:
         assert future is not None
         assert await future is True
-    assert threads.running == 0
+    assert threads.slots_in_use == 0
     last = threads.submit(lambda: "free again", "fourth")
     assert last is not None
     assert await last == "free again"
@@ -48,10 +48,10 @@ async def test_a_cancelled_future_drops_the_value_and_still_frees_the_slot() -> 
     future = threads.submit(lambda: release.wait(PATIENCE_S), "late")
     assert future is not None
     future.cancel()
-    assert threads.running == 1
+    assert threads.slots_in_use == 1
     release.set()
     join("tool late")
-    assert threads.running == 0
+    assert threads.slots_in_use == 0
     last = threads.submit(lambda: "free again", "last")
     assert last is not None
     assert await last == "free again"
@@ -68,7 +68,7 @@ def test_a_function_that_outlives_its_loop_harms_nobody(caplog: pytest.LogCaptur
     asyncio.run(leave_it())
     release.set()
     join("tool outlives")
-    assert threads.running == 0
+    assert threads.slots_in_use == 0
     assert "a tool returned after the end of the event loop" in caplog.text
 
 
@@ -80,7 +80,7 @@ async def test_where_no_thread_can_be_started_the_slot_is_free_again(monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
         assert threads.submit(lambda: 1, "never") is None
-    assert threads.running == 0
+    assert threads.slots_in_use == 0
     future = threads.submit(lambda: 1, "now")
     assert future is not None
     assert await future == 1

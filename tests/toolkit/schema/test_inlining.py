@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from relay.toolkit.schema.inlining import tidy_schema
+from relay.toolkit.schema.inlining import inline_refs
 
 
 def test_titles_go_but_a_property_of_that_name_stays() -> None:
@@ -11,7 +11,7 @@ def test_titles_go_but_a_property_of_that_name_stays() -> None:
         "type": "object",
         "properties": {"title": {"title": "Title", "type": "string", "default": {"title": "kept"}}},
     }
-    assert tidy_schema(schema) == {
+    assert inline_refs(schema) == {
         "type": "object",
         "properties": {"title": {"type": "string", "default": {"title": "kept"}}},
     }
@@ -26,7 +26,7 @@ def test_a_reference_becomes_what_it_refers_to_and_keeps_what_stands_beside_it()
         },
     }
     inner = {"anyOf": [{"type": "null"}, {"type": "integer"}]}
-    assert tidy_schema(schema) == {"properties": {"a": {"description": "mine", "items": inner}}}
+    assert inline_refs(schema) == {"properties": {"a": {"description": "mine", "items": inner}}}
 
 
 def test_only_types_that_contain_themselves_keep_their_definition() -> None:
@@ -38,7 +38,7 @@ def test_only_types_that_contain_themselves_keep_their_definition() -> None:
             "Pong": {"items": {"$ref": "#/$defs/Ping"}},
         },
     }
-    assert tidy_schema(schema) == {
+    assert inline_refs(schema) == {
         "properties": {"root": {"properties": {"one": {"$ref": "#/$defs/Ping"}}}},
         "$defs": {
             "Ping": {"additionalProperties": {"$ref": "#/$defs/Pong"}},
@@ -53,4 +53,4 @@ def test_a_discriminator_goes_with_the_definitions_it_points_at() -> None:
         "discriminator": {"propertyName": "kind", "mapping": {"cat": "#/$defs/Cat"}},
         "$defs": {"Cat": {"type": "object"}},
     }
-    assert tidy_schema(schema) == {"oneOf": [{"type": "object"}]}
+    assert inline_refs(schema) == {"oneOf": [{"type": "object"}]}

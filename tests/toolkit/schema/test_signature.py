@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, Strict
 from relay.errors import ToolError
 from relay.toolkit.context import ToolContext
 from relay.toolkit.registry import Tool
-from relay.toolkit.schema.signature import Bound, describe
+from relay.toolkit.schema.signature import BoundArguments, build_signature
 from relay.toolkit.schema.validation_errors import InvalidArguments
 
 CONTEXT = ToolContext(session_id="s1", call_id="c1")
@@ -62,18 +62,18 @@ def property_of(annotation: Any, default: Any = dataclasses.MISSING) -> Any:
     function.__annotations__["x"] = annotation
     if default is not dataclasses.MISSING:
         function.__defaults__ = (default,)
-    return describe(function, "f").parameters["properties"]["x"]
+    return build_signature(function, "f").parameters["properties"]["x"]
 
 
 def bind(function: Callable[..., Any], text: str) -> Any:
     """What the function returns for these arguments."""
-    bound = describe(function, "f").bind(text, CONTEXT)
+    bound = build_signature(function, "f").bind(text, CONTEXT)
     return function(*bound.args, **bound.kwargs)
 
 
 def complaint(function: Callable[..., Any], text: str) -> str:
     with pytest.raises(InvalidArguments) as caught:
-        describe(function, "f").bind(text, CONTEXT)
+        build_signature(function, "f").bind(text, CONTEXT)
     return str(caught.value)
 
 
@@ -86,7 +86,7 @@ def test_a_whole_signature() -> None:
         context: ToolContext,
     ) -> None: ...
 
-    assert describe(book, "book").parameters == {
+    assert build_signature(book, "book").parameters == {
         "type": "object",
         "properties": {
             "city": {"type": "string", "description": "Where to.", "examples": ["Rome", "Oslo"]},
@@ -102,7 +102,7 @@ def test_a_function_without_parameters() -> None:
     def ping() -> str:
         return "pong"
 
-    assert describe(ping, "ping").parameters == {
+    assert build_signature(ping, "ping").parameters == {
         "type": "object",
         "properties": {},
         "additionalProperties": False,
@@ -183,7 +183,7 @@ def test_a_default_that_json_cannot_hold_is_not_shown_but_used() -> None:
     def f(x: Any = missing) -> bool:
         return x is missing
 
-    assert describe(f, "f").parameters["properties"] == {"x": {}}
+    assert build_signature(f, "f").parameters["properties"] == {"x": {}}
     assert bind(f, "{}") is True
 
 
@@ -191,7 +191,7 @@ def test_field_as_the_default_of_a_parameter() -> None:
     def f(city: str = Field(description="Where to."), nights: int = Field(2, ge=1)) -> tuple[str, int]:
         return city, nights
 
-    parameters = describe(f, "f").parameters
+    parameters = build_signature(f, "f").parameters
     assert parameters["required"] == ["city"]
     assert parameters["properties"]["nights"] == {"type": "integer", "minimum": 1, "default": 2}
     assert bind(f, '{"city": "Oslo"}') == ("Oslo", 2)
@@ -208,7 +208,7 @@ def test_a_type_that_contains_itself_keeps_its_definition() -> None:
     def f(tree: Tree) -> str:
         return tree.children[0].name
 
-    parameters = describe(f, "f").parameters
+    parameters = build_signature(f, "f").parameters
     assert parameters["properties"]["tree"] == {"$ref": "#/$defs/Tree"}
     assert parameters["$defs"]["Tree"]["properties"]["children"]["items"] == {"$ref": "#/$defs/Tree"}
     assert bind(f, '{"tree": {"name": "a", "children": [{"name": "b"}]}}') == "b"
@@ -258,7 +258,7 @@ def test_the_context_is_never_in_the_schema_and_cannot_be_forged() -> None:
     ) -> Any:
         return [one.session_id for one in (a, b, c, d, e) if one]
 
-    assert describe(f, "f").parameters["properties"] == {}
+    assert build_signature(f, "f").parameters["properties"] == {}
     assert bind(f, "{}") == ["s1"] * 5
     assert complaint(f, '{"a": {"session_id": "s2"}}') == '"a" is not a parameter (the parameters are: none).'
 
@@ -277,7 +277,7 @@ def test_a_decorated_function_is_described_as_what_it_wraps() -> None:
 
 def refused(function: Callable[..., Any]) -> str:
     with pytest.raises(ToolError) as caught:
-        describe(function, "f")
+        build_signature(function, "f")
     return str(caught.value)
 
 
@@ -308,12 +308,12 @@ def test_any_number_of_values_is_a_list_and_further_names_are_allowed() -> None:
     def stars(**options: int) -> Any:
         return options
 
-    parameters = describe(star, "star").parameters
+    parameters = build_signature(star, "star").parameters
     assert parameters["properties"]["numbers"] == {"type": "array", "items": {"type": "integer"}}
     assert parameters["required"] == ["first"]
     assert bind(star, '{"first": "a", "numbers": [1, 2]}') == ("a", (1, 2))
     assert bind(star, '{"first": "a"}') == ("a", ())
-    assert describe(stars, "stars").parameters["additionalProperties"] is True
+    assert build_signature(stars, "stars").parameters["additionalProperties"] is True
     assert bind(stars, '{"x": 1, "y": 2}') == {"x": 1, "y": 2}
 
 
@@ -347,7 +347,7 @@ def test_parameters_are_described_by_the_docstring(text: str) -> None:
     def find(city: str, seats: Annotated[int, Field(description="Two to eight.")], more: str = "") -> None: ...
 
     find.__doc__ = text
-    properties = describe(find, "find").parameters["properties"]
+    properties = build_signature(find, "find").parameters["properties"]
     assert properties["city"]["description"] == "Where to look."
     assert properties["seats"]["description"] == "Two to eight."  # what the annotation says wins
     assert Tool.from_function(find).description == "Find a table."
@@ -378,10 +378,10 @@ def loose_and_typed(point: Point | list[Address], loose: Any) -> Any:
     return point, loose
 
 
-DESCRIBED = describe(loose_and_typed, "f")
+DESCRIBED = build_signature(loose_and_typed, "f")
 
 
-def bind_or_complain(text: str) -> Bound | str:
+def bind_or_complain(text: str) -> BoundArguments | str:
     try:
         return DESCRIBED.bind(text, CONTEXT)
     except InvalidArguments as error:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import AfterValidator, Field, Strict
 
 from relay.toolkit.context import ToolContext
-from relay.toolkit.schema.signature import describe
+from relay.toolkit.schema.signature import build_signature
 from relay.toolkit.schema.validation_errors import MAX_ARGUMENT_CHARS, InvalidArguments
 
 
@@ -20,7 +20,7 @@ class Point:
 
 def complaint(function: Callable[..., Any], text: str) -> InvalidArguments:
     with pytest.raises(InvalidArguments) as caught:
-        describe(function, "f").bind(text, ToolContext(session_id="s1"))
+        build_signature(function, "f").bind(text, ToolContext(session_id="s1"))
     return caught.value
 
 
