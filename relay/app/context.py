@@ -80,7 +80,9 @@ def _install_access(app: web.Application, settings: Settings) -> None:
     minted_bytes = round(settings.limits.client_secrets_max_mb * 1024 * 1024)
     app[LOGINS] = logins = AdminLogins(settings.access.ticket_keys)
     app[CLIENT_SECRETS] = client_secrets = ClientSecretIssuer(settings.access.ticket_keys, minted_bytes=minted_bytes)
-    app[AUTHENTICATOR] = Authenticator(settings, Policies.load(settings.access.policies), client_secrets, logins)
+    app[AUTHENTICATOR] = Authenticator(
+        settings, Policies.load(settings.access.policies, settings.name_of("access.policies")), client_secrets, logins
+    )
     app[SESSION_LIMITER] = SessionLimiter(settings)
     app[PAID_ROUTE_QUOTA] = PaidRouteQuota(
         settings.limits.provider_secrets_per_minute, settings.limits.speech_per_minute
@@ -178,7 +180,7 @@ def reload_access(app: web.Application) -> None:
     """Read keys and policies again; sessions of revoked keys end. A mistake is logged, and changes nothing."""
     try:
         reread = app[SETTINGS].reread()
-        policies = Policies.load(reread.access.policies)
+        policies = Policies.load(reread.access.policies, reread.name_of("access.policies"))
     except ConfigError as error:
         _log.error("SIGHUP: keys and policies are as before: %s", error)
         return

@@ -137,7 +137,7 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows knows no SIGHUP
         loop.add_signal_handler(signal.SIGHUP, reload)
-    tls = settings.server.tls_context()
+    tls = settings.server.tls_context(settings.name_of)
     runner = RelayRunner(app)
     await runner.setup()
     try:

@@ -63,7 +63,8 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
             credential = azure_credential(settings)
             assert credential is not None
             yield await _check_azure_pages(AzureSessionClient(settings.azure.resource, credential, provider))
-        by_policy = Policies.load(settings.access.policies).external_voices()
+        policies = Policies.load(settings.access.policies, settings.name_of("access.policies"))
+        by_policy = policies.external_voices()
         voices = ExternalVoices.from_settings(navai, settings, by_policy)
         if voices.options is not None and voices.configured_ids:
             async for finding in _check_elevenlabs(voices.options, voices, provider):

@@ -32,7 +32,7 @@ def policies(
         say(key_identity(sys.stdin.readline().strip() if key == "-" else key))
         return
     settings = Settings.load()
-    known = Policies.load(settings.access.policies)
+    known = Policies.load(settings.access.policies, settings.name_of("access.policies"))
     ExternalVoices.from_settings(
         settings.navai_options(), settings, known.external_voices()
     )  # as the start checks them

@@ -1,6 +1,6 @@
-"""The one reader of the environment: the process's variables, over `.env`, over nothing else.
+"""The one reader of the environment: the variables of the process, and those of `.env` below them.
 
-Whatever needs a variable gets an `Environment`, or a value from one. An empty or blank value is unset.
+Everything else gets an `Environment`, or a value from one. An empty or blank value is unset.
 """
 
 import os
@@ -16,9 +16,9 @@ from relay.errors import ConfigError
 
 DOTENV = Path(".env")
 PREFIXES = ("RELAY_", "OPENAI_", "AZURE_OPENAI_", "ELEVENLABS_", "NAVAI_")
-"""Names that begin like this are the relay's settings, or meant to be."""
+"""Prefixes of the relay's settings."""
 SHARED_PREFIXES = ("OPENAI_", "AZURE_OPENAI_", "ELEVENLABS_")
-"""Of these, other programs have names of their own: only what looks like a typing mistake is reported."""
+"""Prefixes that other programs use as well: only probable typing mistakes are reported."""
 TYPO_SIMILARITY = 0.85
 
 OTHER_NAMES = {
@@ -41,7 +41,7 @@ OTHER_NAMES = {
     "NAVAI_REALTIME_MODEL": "NAVAI's frontends",
     "NAVAI_ROUTES_FILE": "NAVAI's frontends",
 }
-"""Names that are no settings and are never reported, with who reads them."""
+"""Names that are not settings of the relay and are never reported, with their readers."""
 
 RETIRED_NAMES = ("RELAY_TICK_MS",)
 
@@ -50,8 +50,8 @@ RETIRED_NAMES = ("RELAY_TICK_MS",)
 class Environment:
     """The variables as they were read at one moment.
 
-    `options` are values from the command line, by the variable that they replace, each with the option's name.
-    `dotenv` has what `path`, the `.env` file, sets by itself.
+    `options` are values from the command line, each with the option's name, by the variable that they replace.
+    `dotenv` has the variables of the `.env` file at `path` alone.
     """
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -85,7 +85,7 @@ class Environment:
         return None
 
     def unknown(self, known: Iterable[str]) -> str | None:
-        """One warning about all names that look like settings and are none; never a value."""
+        """One warning about all names that look like settings and are not in `known`; without their values."""
         known = [*known]
         reports = []
         for name in sorted(self.values):
@@ -102,14 +102,14 @@ class Environment:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The prefix of a name in any case, empty if it has none of ours, and the rest."""
+    """Split a name into its prefix, in upper case and empty if it is not one of ours, and the rest."""
     upper = name.upper()
     prefix = next((prefix for prefix in PREFIXES if upper.startswith(prefix)), "")
     return prefix, upper.removeprefix(prefix)
 
 
 def nearest_name(name: str, known: Iterable[str], similarity: float) -> str | None:
-    """The known name that is most like `name`: one of the same prefix, else one that differs in the prefix alone."""
+    """The most similar known name of the same prefix, else one that differs only in its prefix."""
     prefix, rest = split_name(name)
     names = {split_name(candidate): candidate for candidate in known}
     alike = get_close_matches(rest, [other for start, other in names if start == prefix], 1, similarity)

@@ -40,8 +40,9 @@ class IgnoredValue(Exception):
 class Variable:
     """The environment variable of a setting.
 
-    `example` is the value in `.env.example` where that is not the default. `default` describes in words what happens
-    without a value. `parse` reads a lenient value from the name and the text; it may raise IgnoredValue.
+    `example` is the value in `.env.example` where that is not the default. `default` is a text for the documentation
+    where the default of the field is not. `parse` reads a lenient value from the name and the text; it may raise
+    IgnoredValue.
     """
 
     name: str
@@ -84,7 +85,7 @@ class SettingsGroup(BaseModel):
 
     @classmethod
     def unknown_keyword(cls, keyword: str) -> str:
-        """Say that there is no such keyword, with the nearest one that there is."""
+        """The mistake of an unknown keyword, with the nearest known one."""
         nearest = get_close_matches(keyword, cls.model_fields, 1)
         hint = f"did you mean {cls.path(nearest[0])}?" if nearest else f"known are {', '.join(cls.model_fields)}"
         return f"{cls.path(keyword)}: is not a setting; {hint}"

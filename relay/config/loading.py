@@ -27,12 +27,12 @@ class SettingsReader:
         values = {} if overrides is None else {name: getattr(overrides, name) for name in overrides.model_fields_set}
         for name, variable in model.variables().items():
             path = model.path(name)
-            found = self.environment.find(variable.names)
-            self.names[path] = path if name in values else found[0] if found else variable.name
-            if found is None or name in values:
+            match = self.environment.find(variable.names)
+            self.names[path] = path if name in values else match[0] if match else variable.name
+            if match is None or name in values:
                 continue
             try:
-                values[name] = variable.parse(*found) if variable.parse else found[1]
+                values[name] = variable.parse(*match) if variable.parse else match[1]
             except IgnoredValue as ignored:
                 self.warnings.append(str(ignored))
         try:

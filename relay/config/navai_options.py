@@ -1,7 +1,7 @@
-"""The options of the NAVAI backend: what its routes take from whoever mounts them, or from the settings.
+"""The options of the NAVAI backend, from the application that mounts its routes, or from the settings.
 
-An empty or blank value is unset. What makes no sense stops the start (ConfigError) in the words that NAVAI documents;
-what can be ignored is a sentence in `warnings`.
+An empty or blank value is unset. A wrong value stops the start with a ConfigError, in the words that NAVAI documents. A
+value that can be ignored is a sentence in `warnings`.
 """
 
 from collections.abc import Mapping
@@ -79,10 +79,10 @@ class NavaiGroups(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NavaiOptions:
-    """All options of the NAVAI routes; times in seconds. Raises ConfigError for what makes no sense.
+    """All options of the NAVAI routes; times in seconds. Raises ConfigError for wrong values.
 
-    `allow_api_key_from_request`: a request may bring a key of its own. The backend's key wins all the same; it is
-    the fallback where there is none, and without either this must be set. `warnings` belong into the start's log.
+    `allow_api_key_from_request`: a request may bring a key of its own, which is used where the backend has none. It must
+    be set where the backend has no key. `warnings` are for the log of the start.
     """
 
     paths: NavaiPaths = field(default_factory=NavaiPaths)

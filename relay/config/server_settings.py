@@ -46,8 +46,8 @@ class ServerSettings(SettingsGroup):
         """Whether only this machine can reach the listener."""
         return is_loopback_host(self.host)
 
-    def tls_context(self) -> ssl.SSLContext | None:
-        """The listener's TLS, if it has any. Raises ConfigError for files that are no certificate and key."""
+    def tls_context(self, name_of: NameOf) -> ssl.SSLContext | None:
+        """The listener's TLS, if it has any. Raises ConfigError for files that are not a certificate and its key."""
         if self.tls_cert is None or self.tls_key is None:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -55,8 +55,8 @@ class ServerSettings(SettingsGroup):
             context.load_cert_chain(self.tls_cert, self.tls_key)
         except OSError as error:
             reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-            text = f"TLS_CERT={self.tls_cert}, TLS_KEY={self.tls_key}: {reason or 'no certificate and key'}"
-            raise ConfigError(text) from error
+            files = f"{name_of('server.tls_cert')}={self.tls_cert}, {name_of('server.tls_key')}={self.tls_key}"
+            raise ConfigError(f"{files}: {reason or 'not a certificate and its key'}") from error
         context.set_alpn_protocols(["http/1.1"])
         return context
 

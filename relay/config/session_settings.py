@@ -198,11 +198,11 @@ class TtsSettings(SettingsGroup):
 
     @property
     def is_local(self) -> bool:
-        """Whether a local engine stands in for ElevenLabs; it needs no key, and has a voice for every name."""
+        """Whether a local engine replaces ElevenLabs; it needs no key, and has a voice for every name."""
         return is_url(self.base_url, HTTP_SCHEMES) and is_loopback_host(urlsplit(self.base_url).hostname or "")
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """Report what ElevenLabs needs, in NAVAI's words."""
+        """Report missing credentials of ElevenLabs in NAVAI's words, and a wrong URL."""
         if self.provider == "elevenlabs" and not self.is_local:
             if self.api_key is None:
                 yield f"{name_of('tts.api_key')}: Missing elevenLabsApiKey in NavaiVoiceBackendOptions."
@@ -228,7 +228,7 @@ class ToolSettings(SettingsGroup):
     navai_folders: OptionalText = setting(
         "NAVAI_FUNCTIONS_FOLDERS",
         None,
-        "Once set, this alone says what is loaded, by the rules of NAVAI's backend: everything lies below `src`.",
+        "Once set, only this decides what is loaded, by the rules of NAVAI's backend: everything is below `src`.",
     )
     navai_agents: OptionalText = setting(
         "NAVAI_AGENTS_FOLDERS", None, "The folders directly below those of `NAVAI_FUNCTIONS_FOLDERS` that are loaded."

@@ -1,4 +1,4 @@
-"""Settings: everything that the relay can be told, in groups, typed, with one report of all mistakes.
+"""All settings of the relay, in typed groups, with one report of all mistakes.
 
 `Settings(...)` takes values in Python; `Settings.load(...)` reads the environment and `.env`. An empty value is unset.
 """
@@ -142,7 +142,7 @@ class Settings(SettingsGroup):
             yield (
                 f"{name_of('server.host')}={server.host} can be reached from other machines. Set "
                 f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to let "
-                "everybody in who can reach it"
+                "in everybody who can reach it"
             )
         if self.session.voice.startswith(ELEVENLABS_PREFIX):
             yield (
@@ -183,7 +183,7 @@ class Settings(SettingsGroup):
                 yield f"{name} has no effect any more and can be removed"
         if self.tools.navai_folders is not None and "folders" in self.tools.model_fields_set:
             folders, navai_folders = self.name_of("tools.folders"), self.name_of("tools.navai_folders")
-            yield f"{folders} is not used: {navai_folders} is set and alone says which tools are loaded"
+            yield f"{folders} is not used: {navai_folders} is set, and only that decides which tools are loaded"
 
     def _access_warnings(self) -> Iterator[str]:
         server, access, name_of = self.server, self.access, self.name_of

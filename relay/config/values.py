@@ -1,4 +1,4 @@
-"""The types of settings' values: how texts of the environment become values, and what is refused."""
+"""Types of the values of settings, which also read the texts of the environment."""
 
 import re
 from pathlib import Path
