@@ -17,15 +17,15 @@ async def run_local(host: str, port: int, *, fault: str, workers: int | None, lo
         if fault:
             say(f"it misbehaves: {fault}", err=True)
 
-    await serve(host, port, on_ready=tell_ready, workers=workers, faults=fault, longest_s=longest_s)
+    await serve(host, port, on_ready=tell_ready, workers=workers, faults=fault, max_session_s=longest_s)
 
 
 def list_faults() -> None:
     """Print every fault, how it is written and what it does."""
-    from relay.testing.faults import KINDS
+    from relay.testing.faults import FAULT_KINDS
 
-    for name, kind in KINDS.items():
-        value = f"={kind.default or 'VALUE'}" if kind.value else ""
+    for name, kind in FAULT_KINDS.items():
+        value = f"={kind.default or 'VALUE'}" if kind.value_type else ""
         point = "" if kind.point else "@POINT"
         say(f"{name + value + point:32} {kind.help}")
     say("")

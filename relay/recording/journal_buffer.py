@@ -182,8 +182,8 @@ class JournalBuffer:
     """
 
     __slots__ = (
-        "_gap", "_has_begun", "_max_bytes", "_n_bytes", "_name", "_new_batch_builder", "_on_flush_due", "_records", "_times",
-        "_total_bytes", "_writer", "has_skipped_audio", "is_open", "stores_sent_audio",
+        "_gap", "_has_begun", "_max_bytes", "_n_bytes", "_name", "_new_batch_builder", "_on_flush_due", "_records",
+        "_times", "_total_bytes", "_writer", "has_skipped_audio", "is_open", "stores_sent_audio",
     )  # fmt: skip
 
     def __init__(
@@ -194,7 +194,7 @@ class JournalBuffer:
         new_batch_builder: BatchBuilderFactory,
         on_flush_due: Callable[[], None],
     ) -> None:
-        """`name`: the recording, for the log. `max_bytes`: all that may be handed over. `on_flush_due`: flush it now."""
+        """`name` is the recording's, for the log. At most `max_bytes` are handed over."""
         self.is_open = False
         self.has_skipped_audio = False
         """Whether audio came while it was not open."""

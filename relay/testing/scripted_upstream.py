@@ -32,7 +32,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from relay.json_types import JsonObject
-from relay.testing.faults import FaultSpec, FaultyLine, Misbehaviour, door_of, parse_faults
+from relay.testing.faults import FaultInjector, FaultScript, FaultSpec, handshake_fault, parse_faults
 
 EXPECT_TIMEOUT_S = 10.0
 MAX_KEPT_EVENTS = 10_000
@@ -75,12 +75,12 @@ class ScriptedSession:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.connection = connection
-        self._line = FaultyLine(Misbehaviour(faults), self._send, self.close, connection.transport.abort, sleep)
+        self._injector = FaultInjector(FaultScript(faults), self._send, self.close, connection.transport.abort, sleep)
         self.seen: list[JsonObject] = []
         self.audio = bytearray()
         self.closed = asyncio.Event()
-        self._taken = 0
-        self._news = asyncio.Condition()
+        self._n_expected = 0
+        self._changed = asyncio.Condition()
         self._numbers = itertools.count(1)
 
     @property
@@ -92,11 +92,11 @@ class ScriptedSession:
     async def emit(self, *events: JsonObject) -> None:
         """Send events; an `event_id` is added where there is none."""
         for event in events:
-            await self._line.send({"event_id": f"event_{next(self._numbers)}"} | event)
+            await self._injector.send({"event_id": f"event_{next(self._numbers)}"} | event)
 
     async def misbehave(self, faults: str) -> None:
         """Faults from now on, as `relay.testing.faults` writes them; one without a point strikes at once."""
-        await self._line.add(parse_faults(faults))
+        await self._injector.add_faults(parse_faults(faults))
 
     async def emit_raw(self, text: str | bytes) -> None:
         """Send a message as it is, however wrong."""
@@ -104,21 +104,21 @@ class ScriptedSession:
 
     async def expect(self, kind: str, timeout_s: float = EXPECT_TIMEOUT_S) -> JsonObject:
         """The next event of that type; those of other types before it stay in `seen`, and are not waited for again."""
-        async with asyncio.timeout(timeout_s), self._news:
+        async with asyncio.timeout(timeout_s), self._changed:
             while True:
-                while self._taken < len(self.seen):
-                    event = self.seen[self._taken]
-                    self._taken += 1
+                while self._n_expected < len(self.seen):
+                    event = self.seen[self._n_expected]
+                    self._n_expected += 1
                     if event.get("type") == kind:
                         return event
                 if self.closed.is_set():
                     raise AssertionError(f"the relay hung up before it sent {kind}; it sent {self.types()}")
-                await self._news.wait()
+                await self._changed.wait()
 
     async def expect_audio(self, n_bytes: int, timeout_s: float = EXPECT_TIMEOUT_S) -> bytes:
         """Wait until that much audio has been appended in all, and return it."""
-        async with asyncio.timeout(timeout_s), self._news:
-            await self._news.wait_for(lambda: len(self.audio) >= n_bytes or self.closed.is_set())
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(lambda: len(self.audio) >= n_bytes or self.closed.is_set())
         return bytes(self.audio)
 
     def types(self) -> list[str]:
@@ -206,19 +206,19 @@ class ScriptedSession:
         try:
             async for message in self.connection:
                 event: JsonObject = orjson.loads(message)
-                async with self._news:
+                async with self._changed:
                     if event.get("type") == "input_audio_buffer.append":
                         self.audio += base64.b64decode(event["audio"])
                     elif len(self.seen) < MAX_KEPT_EVENTS:
                         self.seen.append(event)
-                    self._news.notify_all()
+                    self._changed.notify_all()
         except ConnectionClosed:
             pass  # how it ended stands in `connection.close_code`
         finally:
-            await self._line.stop()
-            async with self._news:
+            await self._injector.stop()
+            async with self._changed:
                 self.closed.set()
-                self._news.notify_all()
+                self._changed.notify_all()
 
 
 class ScriptedUpstream:
@@ -256,7 +256,7 @@ class ScriptedUpstream:
 
     async def __aenter__(self) -> Self:
         self._server = await serve(
-            self._handle, "127.0.0.1", 0, process_request=self._door, max_size=None, compression=None
+            self._handle, "127.0.0.1", 0, process_request=self._process_request, max_size=None, compression=None
         )
         return self
 
@@ -265,9 +265,9 @@ class ScriptedUpstream:
             self._server.close()
             await self._server.wait_closed()
 
-    async def _door(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         self.handshakes += 1
-        door = door_of(self._faults, self.handshakes)
+        door = handshake_fault(self._faults, self.handshakes)
         await self._sleep(door.delay_s)
         if door.status is None:
             answer = None if self._refuse is None else self._refuse(connection, request)

@@ -23,7 +23,7 @@ WAIT_S = 30.0
 
 
 @dataclass
-class Account:
+class SessionReport:
     """What became of one honest session; `faults` says what it has to complain of."""
 
     heard_at_s: list[float] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Account:
     faults: list[str] = field(default_factory=list)
 
 
-class Honest(ABC):
+class HonestClient(ABC):
     """One session: a numbered frame every `interval_s`, each expected back; in the end the words of the answer."""
 
     GREETING = ""
@@ -47,9 +47,9 @@ class Honest(ABC):
         self._heard_bytes = 0
         self._ended = asyncio.Event()
         self._text = ""
-        self.account = Account()
+        self.report = SessionReport()
 
-    async def run(self, start_s: float, leaving: asyncio.Event) -> Account:
+    async def run(self, start_s: float, leaving: asyncio.Event) -> SessionReport:
         """Begin after `start_s`, talk until it is time for `leaving`, leave."""
         await asyncio.sleep(start_s)
         try:
@@ -62,10 +62,10 @@ class Honest(ABC):
                 close_timeout=WAIT_S,
             ) as connection:
                 n_sent = await self._talk(connection, leaving)
-            self._look_back(n_sent, connection.close_code)
+            self._check_outcome(n_sent, connection.close_code)
         except (OSError, ConnectionClosed, TimeoutError) as error:
-            self.account.faults.append(f"{type(error).__name__}: {error}")
-        return self.account
+            self.report.faults.append(f"{type(error).__name__}: {error}")
+        return self.report
 
     async def _talk(self, connection: ClientConnection, leaving: asyncio.Event) -> int:
         loop = asyncio.get_running_loop()
@@ -93,20 +93,20 @@ class Honest(ABC):
         """A frame of audio as it is sent."""
 
     @abstractmethod
-    def take(self, message: str | bytes, now: float) -> None:
+    def handle(self, message: str | bytes, now: float) -> None:
         """Something was received."""
 
-    def whole_answer(self, n_sent: int) -> dict[str, tuple[object, object]]:
+    def outcome(self, n_sent: int) -> dict[str, tuple[object, object]]:
         """What was found and what was wanted."""
         return {
-            "frames": (len(self.account.latencies_s), n_sent),
+            "frames": (len(self.report.latencies_s), n_sent),
             "bytes": (self._heard_bytes, n_sent * FRAME_BYTES),
             "words": (self._text.strip(), WORDS),
         }
 
-    def _look_back(self, n_sent: int, close_code: int | None) -> None:
-        whole = self.whole_answer(n_sent) | {"close": (close_code, 1000)}
-        self.account.faults += [
+    def _check_outcome(self, n_sent: int, close_code: int | None) -> None:
+        whole = self.outcome(n_sent) | {"close": (close_code, 1000)}
+        self.report.faults += [
             f"{name}: {found} for {wanted}" for name, (found, wanted) in whole.items() if found != wanted
         ]
 
@@ -114,9 +114,9 @@ class Honest(ABC):
         loop = asyncio.get_running_loop()
         try:
             async for message in connection:
-                self.take(message, loop.time())
+                self.handle(message, loop.time())
         except ConnectionClosed as closed:
-            self.account.faults.append(f"closed: {closed}")
+            self.report.faults.append(f"closed: {closed}")
         self._ended.set()
 
     def _hear(self, pcm: bytes, now: float) -> None:
@@ -124,12 +124,12 @@ class Honest(ABC):
         self._heard_bytes += len(pcm)
         while len(self._heard) >= FRAME_BYTES:
             [number] = struct.unpack_from("<I", self._heard)
-            self.account.heard_at_s.append(now)
-            self.account.latencies_s.append(now - self._sent_at.pop(number))
+            self.report.heard_at_s.append(now)
+            self.report.latencies_s.append(now - self._sent_at.pop(number))
             del self._heard[:FRAME_BYTES]
 
 
-class HonestDevice(Honest):
+class HonestDevice(HonestClient):
     """A client of the device protocol."""
 
     GREETING = '{"type":"hello","v":1,"maxAheadMs":null}'
@@ -144,14 +144,14 @@ class HonestDevice(Honest):
         """A binary message."""
         return pcm
 
-    def take(self, message: str | bytes, now: float) -> None:
+    def handle(self, message: str | bytes, now: float) -> None:
         """Sound, or a message about it."""
         if isinstance(message, bytes):
             self._hear(message, now)
             return
         told = orjson.loads(message)
         if told["type"] == "error":
-            self.account.faults.append(told["message"])
+            self.report.faults.append(told["message"])
         elif told["type"] == "textDelta":
             self._text += told["text"]
         elif told["type"] == "audioEnd":
@@ -162,12 +162,12 @@ class HonestDevice(Honest):
         if len(self._ends) == 2:
             self._ended.set()
 
-    def whole_answer(self, n_sent: int) -> dict[str, tuple[object, object]]:
+    def outcome(self, n_sent: int) -> dict[str, tuple[object, object]]:
         """Also how long the sound was said to be."""
-        return super().whole_answer(n_sent) | {"ms": (self._total_ms, n_sent * FRAME_BYTES // 48)}
+        return super().outcome(n_sent) | {"ms": (self._total_ms, n_sent * FRAME_BYTES // 48)}
 
 
-class HonestRealtime(Honest):
+class HonestRealtime(HonestClient):
     """A client of `/v1/realtime`."""
 
     def message(self, pcm: bytes) -> str:
@@ -175,7 +175,7 @@ class HonestRealtime(Honest):
         audio = base64.b64encode(pcm).decode()
         return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
 
-    def take(self, message: str | bytes, now: float) -> None:
+    def handle(self, message: str | bytes, now: float) -> None:
         """An event of the model's."""
         event: dict[str, Any] = orjson.loads(message)
         match event["type"]:
@@ -184,7 +184,7 @@ class HonestRealtime(Honest):
             case "response.output_audio_transcript.delta":
                 self._text += event["delta"]
             case "error":
-                self.account.faults.append(event["error"]["message"])
+                self.report.faults.append(event["error"]["message"])
             case "response.done":
                 self._ended.set()
 
@@ -192,7 +192,7 @@ class HonestRealtime(Honest):
 class Crowd:
     """Many honest sessions at once."""
 
-    def __init__(self, sessions: Sequence[Honest]) -> None:
+    def __init__(self, sessions: Sequence[HonestClient]) -> None:
         self._sessions = sessions
 
     @asynccontextmanager
@@ -210,14 +210,14 @@ class Crowd:
     @property
     def faults(self) -> list[str]:
         """What they have to complain of."""
-        return [fault for one in self._sessions for fault in one.account.faults]
+        return [fault for one in self._sessions for fault in one.report.faults]
 
     def latencies_s(self, since: float, until: float) -> list[float]:
         """There and back, of the frames that were heard in a time."""
         return [
             latency_s
             for one in self._sessions
-            for heard_at, latency_s in zip(one.account.heard_at_s, one.account.latencies_s, strict=True)
+            for heard_at, latency_s in zip(one.report.heard_at_s, one.report.latencies_s, strict=True)
             if since <= heard_at < until
         ]
 

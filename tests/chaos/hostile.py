@@ -25,7 +25,7 @@ PAUSE_S = 0.25
 SPEECH = b"\x01\x00" * 2400
 
 
-class Enemy:
+class HostileClient:
     """One connection on which every byte is the enemy's own."""
 
     def __init__(self, client: RawClient) -> None:
@@ -47,7 +47,7 @@ class Enemy:
             await self.client.writer.drain()
             await asyncio.sleep(1)
 
-    def say(self, *messages: object) -> None:
+    def send_json(self, *messages: object) -> None:
         self.client.send(*(text(json.dumps(message)) for message in messages))
 
     async def ready(self) -> None:
@@ -71,26 +71,26 @@ class Enemy:
         self.transport.abort()
 
 
-Way = Callable[[Enemy], Awaitable[None]]
+AttackBehavior = Callable[[HostileClient], Awaitable[None]]
 
 
-def flooding(chunk: bytes) -> Way:
+def flooding(chunk: bytes) -> AttackBehavior:
     return lambda enemy: enemy.flood(chunk)
 
 
-def sending(*frames: bytes) -> Way:
+def sending(*frames: bytes) -> AttackBehavior:
     """Send once, then listen to what the relay says to it."""
 
-    async def send(enemy: Enemy) -> None:
+    async def send(enemy: HostileClient) -> None:
         enemy.client.send(*frames)
         await asyncio.Event().wait()
 
     return send
 
 
-async def does_not_read(enemy: Enemy) -> None:
+async def does_not_read(enemy: HostileClient) -> None:
     """Ask for more sound at once than may wait, go on talking, and take none of it."""
-    enemy.say({"type": "hello", "v": 1, "maxAheadMs": None})
+    enemy.send_json({"type": "hello", "v": 1, "maxAheadMs": None})
     enemy.transport.pause_reading()
     enemy.client.send(binary(LOTS + SPEECH))
     while True:
@@ -98,9 +98,9 @@ async def does_not_read(enemy: Enemy) -> None:
         await asyncio.sleep(0.1)
 
 
-async def reads_a_drip(enemy: Enemy) -> None:
+async def reads_a_drip(enemy: HostileClient) -> None:
     """The same, with a client that takes a little now and then."""
-    enemy.say({"type": "hello", "v": 1, "maxAheadMs": None})
+    enemy.send_json({"type": "hello", "v": 1, "maxAheadMs": None})
     enemy.client.send(binary(LOTS + SPEECH))
     while True:
         enemy.transport.pause_reading()
@@ -109,13 +109,13 @@ async def reads_a_drip(enemy: Enemy) -> None:
         await asyncio.sleep(0)
 
 
-async def half_open(enemy: Enemy) -> None:
+async def half_open(enemy: HostileClient) -> None:
     """Be there for the kernel alone."""
     enemy.transport.pause_reading()
     await asyncio.Event().wait()
 
 
-async def vanishes(enemy: Enemy) -> None:
+async def vanishes(enemy: HostileClient) -> None:
     """Leave in the middle of a message."""
     await enemy.ready()
     enemy.client.writer.write(masked(binary(bytes(60_000)))[:1000])
@@ -123,42 +123,42 @@ async def vanishes(enemy: Enemy) -> None:
     enemy.transport.abort()
 
 
-async def resets(enemy: Enemy) -> None:
+async def resets(enemy: HostileClient) -> None:
     await enemy.ready()
     enemy.client.send(binary(SPEECH))
     enemy.reset()
 
 
-async def storms_hellos(enemy: Enemy) -> None:
+async def storms_hellos(enemy: HostileClient) -> None:
     number = 0
     while True:
         number += 1
-        enemy.say({"type": "hello", "v": 1, "voice": f"voice_{number}", **DOOR})
+        enemy.send_json({"type": "hello", "v": 1, "voice": f"voice_{number}", **DOOR})
         await enemy.client.writer.drain()
         await asyncio.sleep(0)
 
 
-async def never_answers(enemy: Enemy) -> None:
+async def never_answers(enemy: HostileClient) -> None:
     """Bring a tool, have it called, and say nothing."""
-    enemy.say(DOOR)
+    enemy.send_json(DOOR)
     await enemy.ready()
     while True:
         enemy.client.send(binary(CALL + b"d" + SPEECH))
         await asyncio.sleep(0.1)
 
 
-async def answers_wrongly(enemy: Enemy) -> None:
+async def answers_wrongly(enemy: HostileClient) -> None:
     await enemy.ready()
     while True:
-        enemy.say({"type": "toolResult", "callId": f"call_{os.urandom(4).hex()}", "output": 1})
+        enemy.send_json({"type": "toolResult", "callId": f"call_{os.urandom(4).hex()}", "output": 1})
         await asyncio.sleep(0.02)
 
 
-async def drips(enemy: Enemy) -> None:
+async def drips(enemy: HostileClient) -> None:
     await enemy.drip(masked(text(json.dumps({"type": "clear"}))) * 100)
 
 
-WAYS: dict[str, tuple[Way, set[str]]] = {
+ATTACKS: dict[str, tuple[AttackBehavior, set[str]]] = {
     "does not read": (does_not_read, {"cut"}),
     "reads a drip": (reads_a_drip, {"cut"}),
     "half open": (half_open, {"cut"}),
@@ -194,7 +194,7 @@ async def misbehave(name: str, port: int, until: float) -> str:
     """One connection; how it ended."""
     loop = asyncio.get_running_loop()
     client = await RawClient.open(port)
-    enemy = Enemy(client)
+    enemy = HostileClient(client)
     try:
         if name in BEFORE_THE_HANDSHAKE:
             return await _before_the_handshake(name, enemy, until)
@@ -202,7 +202,7 @@ async def misbehave(name: str, port: int, until: float) -> str:
         head = await client.head()
         if not head.startswith(b"HTTP/1.1 101 "):
             return head[9:12].decode()
-        way = asyncio.ensure_future(WAYS[name][0](enemy))
+        way = asyncio.ensure_future(ATTACKS[name][0](enemy))
         listening = asyncio.ensure_future(enemy.listen())
         await asyncio.wait({way, listening}, timeout=until - loop.time(), return_when=asyncio.FIRST_COMPLETED)
         if way.done() and way.exception() is not None and not listening.done():
@@ -216,7 +216,7 @@ async def misbehave(name: str, port: int, until: float) -> str:
         client.writer.transport.abort()
 
 
-async def _before_the_handshake(name: str, enemy: Enemy, until: float) -> str:
+async def _before_the_handshake(name: str, enemy: HostileClient, until: float) -> str:
     loop = asyncio.get_running_loop()
     with contextlib.suppress(TimeoutError, ConnectionError):
         async with asyncio.timeout_at(until):
@@ -247,7 +247,7 @@ async def work(names: list[str], port: int, seconds: float, seen: dict[str, Coun
 
 
 async def main(port: int, n_workers: int, seconds: float) -> dict[str, dict[str, int]]:
-    ways = [*WAYS, *BEFORE_THE_HANDSHAKE]
+    ways = [*ATTACKS, *BEFORE_THE_HANDSHAKE]
     seen: dict[str, Counter[str]] = {}
     await asyncio.gather(*(work(ways[n::n_workers], port, seconds, seen) for n in range(n_workers)))
     return {name: dict(ends) for name, ends in seen.items()}

@@ -12,8 +12,8 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.chaos.inputs import HONEST_KEY, HOSTILE_KEY, WayIn
 from tests.chaos.one_hostile import open_session
-from tests.chaos.relay_process import RelayProcess, Work, relay_process
-from tests.chaos.upstream import TurningModel, model_end
+from tests.chaos.relay_process import RelayProcess, WorkSample, relay_process
+from tests.chaos.upstream import HostileUpstreamSession, fake_upstream
 from tests.support.raw_websocket import TIMEOUT_S, RawClient
 
 LOOK_EVERY_S = 0.001
@@ -28,13 +28,13 @@ SETTINGS = {
 
 
 @dataclass
-class Subject:
+class MeasuredRelay:
     """A relay, and those of its sessions' upstreams that do as they are told."""
 
     relay: RelayProcess
     turned: asyncio.Queue[ServerConnection] = field(default_factory=asyncio.Queue)
 
-    async def work_for(self, way_in: WayIn, payload: bytes) -> Work:
+    async def work_for(self, way_in: WayIn, payload: bytes) -> WorkSample:
         """What the relay computes for one input."""
         async with self.sending_end(way_in) as writer:
             await self.relay.quiet()
@@ -98,7 +98,7 @@ async def _read(reader: asyncio.StreamReader) -> None:
 
 
 @asynccontextmanager
-async def voice_end() -> AsyncIterator[str]:
+async def fake_tts() -> AsyncIterator[str]:
     """An external voice that listens and says nothing; its HTTP address."""
 
     async def listen(connection: ServerConnection) -> None:
@@ -111,13 +111,13 @@ async def voice_end() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def subject(log_path: Path, **settings: str) -> AsyncIterator[Subject]:
+async def measured_relay(log_path: Path, **settings: str) -> AsyncIterator[MeasuredRelay]:
     """A relay that looks at its clock every millisecond, and writes its log to a file."""
     turned: asyncio.Queue[ServerConnection] = asyncio.Queue()
     with log_path.open("wb") as log:
         async with (
-            voice_end() as voices,
-            model_end(lambda connection: TurningModel(connection, turned.put)) as upstream_url,
+            fake_tts() as voices,
+            fake_upstream(lambda connection: HostileUpstreamSession(connection, turned.put)) as upstream_url,
             relay_process(
                 upstream_url,
                 look_every_s=LOOK_EVERY_S,
@@ -127,4 +127,4 @@ async def subject(log_path: Path, **settings: str) -> AsyncIterator[Subject]:
                 **settings,
             ) as relay,
         ):
-            yield Subject(relay, turned)
+            yield MeasuredRelay(relay, turned)

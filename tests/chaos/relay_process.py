@@ -24,7 +24,7 @@ OURS = ("RELAY_", "OPENAI_", "AZURE_", "ELEVENLABS_", "NAVAI_")
 
 
 @dataclass(frozen=True)
-class Holding:
+class Resources:
     """What the relay's process holds at one moment."""
 
     tasks: int
@@ -34,7 +34,7 @@ class Holding:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkSample:
     """What the relay's process has computed since the last time it was asked."""
 
     sessions: int
@@ -81,17 +81,17 @@ class RelayProcess:
         rollup = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
         return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
 
-    async def holding(self) -> Holding:
+    async def resources(self) -> Resources:
         """What it holds now, after a collection of garbage."""
         told = await self._ask(b"held")
         descriptors = len(os.listdir(f"/proc/{self._process.pid}/fd"))  # noqa: PTH208  # names alone, no paths
-        return Holding(told["tasks"], told["sessions"], descriptors, self.pss_kib())
+        return Resources(told["tasks"], told["sessions"], descriptors, self.pss_kib())
 
-    async def work(self) -> Work:
+    async def work(self) -> WorkSample:
         """What it has computed since this was last asked; nothing is collected for it."""
-        return Work(**await self._ask(b"work"))
+        return WorkSample(**await self._ask(b"work"))
 
-    async def quiet(self, timeout_s: float = 5.0) -> Work:
+    async def quiet(self, timeout_s: float = 5.0) -> WorkSample:
         """Wait until it has nothing to do; what it has computed since `work` was last asked."""
         until = time.monotonic() + timeout_s
         parts, n_quiet = [await self.work()], 0
@@ -100,7 +100,7 @@ class RelayProcess:
             parts.append(await self.work())
             n_quiet = n_quiet + 1 if parts[-1].cpu_s < QUIET_S / 4 else 0
         waits_s = [wait_s for part in parts for wait_s in part.waits_s]
-        return Work(parts[-1].sessions, sum(part.cpu_s for part in parts), waits_s, parts[-1].every_s)
+        return WorkSample(parts[-1].sessions, sum(part.cpu_s for part in parts), waits_s, parts[-1].every_s)
 
     async def _ask(self, what: bytes) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -110,12 +110,12 @@ class RelayProcess:
             told: dict[str, Any] = json.loads(await self._process.stdout.readline())
         return told
 
-    async def settled(self, start: Holding, timeout_s: float) -> Holding:
+    async def settled(self, start: Resources, timeout_s: float) -> Resources:
         """What it holds once no session is left and all else is as at the `start`, or when the time is up."""
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while True:
-            now = await self.holding()
+            now = await self.resources()
             done = (now.tasks, now.sessions, now.descriptors) == (start.tasks, start.sessions, start.descriptors)
             if done or loop.time() > until:
                 return now
@@ -159,7 +159,7 @@ async def relay_process(
 # -- the relay's own end ----------------------------------------------------------------------------------------------
 
 
-class Waits:
+class LoopDelays:
     """Looks at the clock every `every_s`, and notes how late it comes to it for work of this process alone.
 
     What the machine does meanwhile is left out: nobody can be later because of the relay than it has computed. All of
@@ -216,7 +216,7 @@ async def _run(look_every_s: float) -> None:
     print(runner.addresses[0][1], flush=True)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    waits = Waits(loop, look_every_s)
+    waits = LoopDelays(loop, look_every_s)
     loop.add_signal_handler(15, stop.set)
 
     def answer() -> None:

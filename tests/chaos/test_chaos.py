@@ -12,9 +12,9 @@ from enum import Enum
 import pytest
 
 from tests.chaos.honest import Crowd, HonestDevice, percentile
-from tests.chaos.hostile import BEFORE_THE_HANDSHAKE, WAYS, Attack
+from tests.chaos.hostile import ATTACKS, BEFORE_THE_HANDSHAKE, Attack
 from tests.chaos.relay_process import RelayProcess, relay_process
-from tests.chaos.upstream import model_end
+from tests.chaos.upstream import fake_upstream
 
 WAIT_MARGIN_S = 0.01
 """What a frame may wait longer for work of the relay at the 99th percentile than in peace: processor time, so that it
@@ -34,7 +34,7 @@ STARTING_S, SETTLING_S = 5.0, 1.0
 """For the honest sessions to begin in, and between two stretches for what the one before has left."""
 
 
-class Weather(Enum):
+class AttackPhase(Enum):
     """What goes on beside the honest sessions."""
 
     PEACE = "peace"
@@ -53,10 +53,10 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Measurement:
     """What the honest sessions met with for a while."""
 
-    weather: Weather
+    weather: AttackPhase
     p50_s: float
     p99_s: float
     wait_p99_s: float
@@ -69,7 +69,7 @@ class Stretch:
 
 
 @dataclass
-class Battlefield:
+class ChaosRun:
     """A relay with honest sessions that talk all the time, and another one, to be attacked in its place."""
 
     relay: RelayProcess
@@ -79,14 +79,14 @@ class Battlefield:
     seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     peak_kib: int = 0
 
-    async def stretch(self, weather: Weather) -> Stretch:
+    async def stretch(self, weather: AttackPhase) -> Measurement:
         """How the honest sessions fare for a while."""
         loop, relay, seconds = asyncio.get_running_loop(), self.relay, self.size.seconds
         attack = None
-        if weather is not Weather.PEACE:
-            target = relay if weather is Weather.ATTACK else self.other
+        if weather is not AttackPhase.PEACE:
+            target = relay if weather is AttackPhase.ATTACK else self.other
             attack = await Attack.begin(target.port, self.size.hostile, seconds)
-        await relay.holding()
+        await relay.resources()
         began = loop.time()
         while loop.time() < began + seconds:
             await asyncio.sleep(0.25)
@@ -94,11 +94,11 @@ class Battlefield:
         ended, work = loop.time(), await relay.work()
         if attack is not None:
             for name, ends in (await attack.end()).items():
-                if weather is Weather.ATTACK:
+                if weather is AttackPhase.ATTACK:
                     self.seen.update({(name, end): n for end, n in ends.items()})
         latencies_s = self.crowd.latencies_s(began, ended)
         p50_s, p99_s = percentile(latencies_s, 0.5), percentile(latencies_s, 0.99)
-        return Stretch(weather, p50_s, p99_s, percentile(work.waits_s, 0.99), work.cpu_s / (ended - began))
+        return Measurement(weather, p50_s, p99_s, percentile(work.waits_s, 0.99), work.cpu_s / (ended - began))
 
 
 def devices(relay: RelayProcess, n_devices: int) -> Crowd:
@@ -108,21 +108,21 @@ def devices(relay: RelayProcess, n_devices: int) -> Crowd:
 async def chaos(size: Size) -> None:
     settings = {"RELAY_PING_INTERVAL_S": "2", "RELAY_PONG_TIMEOUT_S": "2"}
     async with (
-        model_end() as model,
-        model_end() as other_model,
+        fake_upstream() as model,
+        fake_upstream() as other_model,
         relay_process(model, **settings) as relay,
         relay_process(other_model, **settings) as other,
     ):
         async with devices(relay, size.honest).talking(0.5):
             pass  # imports and caches are not what is measured
-        start = await relay.settled(await relay.holding(), 5.0)
+        start = await relay.settled(await relay.resources(), 5.0)
         assert start.sessions == 0
 
         crowd = devices(relay, size.honest)
-        battle = Battlefield(relay, other, crowd, size)
+        battle = ChaosRun(relay, other, crowd, size)
         stretches = []
         async with crowd.talking(STARTING_S):
-            for weather in [*Weather] * size.rounds:
+            for weather in [*AttackPhase] * size.rounds:
                 await asyncio.sleep(SETTLING_S)
                 stretches.append(await battle.stretch(weather))
                 print(stretches[-1])
@@ -131,13 +131,13 @@ async def chaos(size: Size) -> None:
     print(f"memory {start.pss_kib} KiB, {battle.peak_kib} at most, {end.pss_kib} in the end")
     print(dict(battle.seen))
     assert crowd.faults == [], "every honest session has its whole answer"
-    in_peace, attacked, elsewhere = ([one for one in stretches if one.weather is kind] for kind in Weather)
+    in_peace, attacked, elsewhere = ([one for one in stretches if one.weather is kind] for kind in AttackPhase)
     assert max(one.wait_p99_s for one in attacked) <= max(one.wait_p99_s for one in in_peace) + WAIT_MARGIN_S
     worst_s = max(one.p99_s for one in elsewhere)
     assert min(one.p99_s for one in attacked) <= MARGIN_TIMES * worst_s + MARGIN_S
     assert max(one.cores for one in attacked) <= max(one.cores for one in in_peace) + size.hostile * HOSTILE_CPU
-    assert {name for name, _ in battle.seen} == {*WAYS, *BEFORE_THE_HANDSHAKE}
-    for name, (_, ends) in WAYS.items():
+    assert {name for name, _ in battle.seen} == {*ATTACKS, *BEFORE_THE_HANDSHAKE}
+    for name, (_, ends) in ATTACKS.items():
         seen = {end for way, end in battle.seen if way == name}
         assert ends & seen, f"{name}: {seen}"
     assert battle.peak_kib - start.pss_kib <= size.honest * HONEST_KIB + size.hostile * HOSTILE_KIB

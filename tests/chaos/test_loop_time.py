@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.chaos.inputs import COMPRESSED_BODY, HOSTILE_INPUTS, LARGE_EVENTS, HostileInput
-from tests.chaos.one_input import Subject, subject
+from tests.chaos.one_input import MeasuredRelay, measured_relay
 
 REPEATS = 3
 LONGEST_S = 0.015
@@ -29,19 +29,21 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Subject]:
-    async with subject(tmp_path_factory.mktemp("relay") / "log") as one:
+async def relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MeasuredRelay]:
+    async with measured_relay(tmp_path_factory.mktemp("relay") / "log") as one:
         yield one
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def recording_relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Subject]:
+async def recording_relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MeasuredRelay]:
     folder: Path = tmp_path_factory.mktemp("recording_relay")
-    async with subject(folder / "log", RELAY_RECORD="on", RELAY_RECORDINGS_DIR=str(folder / "recordings")) as one:
+    async with measured_relay(
+        folder / "log", RELAY_RECORD="on", RELAY_RECORDINGS_DIR=str(folder / "recordings")
+    ) as one:
         yield one
 
 
-async def longest_s(relay: Subject, given: HostileInput, enough_s: float) -> float:
+async def longest_s(relay: MeasuredRelay, given: HostileInput, enough_s: float) -> float:
     """The longest time for which the loop was kept, in the best of up to three repeats."""
     best_s, payload = float("inf"), given.payload()
     for _ in range(REPEATS):
@@ -53,14 +55,14 @@ async def longest_s(relay: Subject, given: HostileInput, enough_s: float) -> flo
 
 
 @pytest.mark.parametrize("given", HOSTILE_INPUTS, ids=lambda given: given.name)
-async def test_one_hostile_input_does_not_keep_the_loop(relay: Subject, given: HostileInput) -> None:
+async def test_one_hostile_input_does_not_keep_the_loop(relay: MeasuredRelay, given: HostileInput) -> None:
     bound_s = LONG_MESSAGE_S if len(given.payload()) > LONG_MESSAGE_BYTES else LONGEST_S
     assert await longest_s(relay, given, bound_s) <= bound_s
 
 
 @pytest.mark.parametrize("given", LARGE_EVENTS, ids=lambda given: given.name)
 async def test_a_large_event_keeps_the_loop_hardly_longer_when_it_is_recorded(
-    relay: Subject, recording_relay: Subject, given: HostileInput
+    relay: MeasuredRelay, recording_relay: MeasuredRelay, given: HostileInput
 ) -> None:
     unrecorded_s = await longest_s(relay, given, LARGE_EVENT_S)
     assert unrecorded_s <= LARGE_EVENT_S
@@ -68,7 +70,7 @@ async def test_a_large_event_keeps_the_loop_hardly_longer_when_it_is_recorded(
     assert await longest_s(recording_relay, given, bound_s) <= bound_s
 
 
-async def test_a_compressed_body_costs_next_to_nothing(relay: Subject) -> None:
+async def test_a_compressed_body_costs_next_to_nothing(relay: MeasuredRelay) -> None:
     body = COMPRESSED_BODY.payload()
     costs_s = [(await relay.work_for(COMPRESSED_BODY.way_in, body)).cpu_s for _ in range(REPEATS)]
     print(f"{COMPRESSED_BODY.name}: {min(costs_s) * 1000:.1f} ms in all")

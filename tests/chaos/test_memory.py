@@ -12,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from tests.chaos.relay_process import RelayProcess, relay_process
-from tests.chaos.upstream import model_end
+from tests.chaos.upstream import fake_upstream
 
 SENT_BYTES = 96 * 1024 * 1024
 TALK_S = 8.0
@@ -109,7 +109,7 @@ async def peak_kib(relay: RelayProcess, *, reads: bool) -> int:
             client.transport.pause_reading()
         reading = asyncio.create_task(_read(client, reads=reads))
         async with asyncio.timeout(60):
-            while not reading.done() and (await relay.holding()).sessions:
+            while not reading.done() and (await relay.resources()).sessions:
                 most = max(most, relay.pss_kib())
                 await asyncio.wait({reading}, timeout=0.05)
         client.transport.abort()
@@ -143,11 +143,11 @@ async def _read(client, *, reads: bool) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.long
 async def test_a_session_stays_within_its_memory(says: Callable[[], Events], most_kib: int, reads: bool) -> None:
     async with (
-        model_end(lambda connection: Talkative(connection, says())) as upstream_url,
+        fake_upstream(lambda connection: Talkative(connection, says())) as upstream_url,
         relay_process(upstream_url, RELAY_LOG_LEVEL="error") as relay,
     ):
         peak = await peak_kib(relay, reads=reads)
         print(f"{says.__name__}, {'read' if reads else 'not read'}: {peak} KiB")
-        start = await relay.settled(await relay.holding(), 0)
+        start = await relay.settled(await relay.resources(), 0)
     assert start.sessions == 0
     assert peak <= most_kib

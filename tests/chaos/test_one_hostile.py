@@ -21,9 +21,9 @@ import pytest_asyncio
 from tests.chaos.honest import Crowd, HonestDevice, HonestRealtime, percentile
 from tests.chaos.inputs import COMPRESSED_BODY, HONEST_KEY, HOSTILE_INPUTS, HostileInput
 from tests.chaos.one_hostile import OneHostile, Outcome, one_hostile
-from tests.chaos.one_input import SETTINGS, voice_end
+from tests.chaos.one_input import SETTINGS, fake_tts
 from tests.chaos.relay_process import RelayProcess, relay_process
-from tests.chaos.upstream import TurningModel, model_end
+from tests.chaos.upstream import HostileUpstreamSession, fake_upstream
 
 N_DEVICES = N_REALTIME = 25
 INTERVAL_S = 0.1
@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 
 @dataclass(frozen=True)
-class Stretch:
+class Measurement:
     """What the honest sessions met with for a while."""
 
     p99_s: float
@@ -59,7 +59,7 @@ class Report:
 
     rows: list[str] = field(default_factory=list)
 
-    def add(self, given: HostileInput, rounds: list[tuple[Stretch, Stretch]]) -> None:
+    def add(self, given: HostileInput, rounds: list[tuple[Measurement, Measurement]]) -> None:
         """The row of one kind: medians of its rounds."""
         peace, attack = zip(*rounds, strict=True)
         way = [1000 * median(one.p99_s for one in kind) for kind in (peace, attack)]
@@ -78,20 +78,20 @@ class Report:
         return "\n".join(["", first, second, *self.rows])
 
 
-def worse_by(rounds: list[tuple[Stretch, Stretch]], figure: str) -> float:
+def worse_by(rounds: list[tuple[Measurement, Measurement]], figure: str) -> float:
     """By how much the attack is worse than the peace before it, in the middle one of the rounds."""
     return median(getattr(attack, figure) - getattr(peace, figure) for peace, attack in rounds)
 
 
 @dataclass
-class Town:
+class TalkingRelay:
     """Honest sessions that talk all the time, and one hostile client that may attack their relay."""
 
     relay: RelayProcess
     crowd: Crowd
     hostile: OneHostile
 
-    async def stretch(self, given: HostileInput | None) -> Stretch:
+    async def stretch(self, given: HostileInput | None) -> Measurement:
         """How the honest sessions fare for a while, in peace or under attack."""
         loop = asyncio.get_running_loop()
         await self._settle()
@@ -104,9 +104,9 @@ class Town:
             outcome = await self.hostile.attack(given, STRETCH_S)
         work, ended = await self.relay.work(), loop.time()
         latencies_s = self.crowd.latencies_s(began, ended) or [ended - began]  # nobody heard anything for so long
-        return Stretch(percentile(latencies_s, 0.99), work.wait_s(0.99), work.cpu_s / (ended - began), outcome)
+        return Measurement(percentile(latencies_s, 0.99), work.wait_s(0.99), work.cpu_s / (ended - began), outcome)
 
-    async def rounds(self, given: HostileInput) -> list[tuple[Stretch, Stretch]]:
+    async def rounds(self, given: HostileInput) -> list[tuple[Measurement, Measurement]]:
         """Peace and attack in turn."""
         await self.hostile.attack(given, 0)
         return [(await self.stretch(None), await self.stretch(given)) for _ in range(ROUNDS)]
@@ -121,13 +121,13 @@ class Town:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TalkingRelay]:
     async with AsyncExitStack() as stack:
         handing, handed = (stack.enter_context(one) for one in socket.socketpair())
         log = stack.enter_context((tmp_path_factory.mktemp("town") / "log").open("wb"))
-        voices = await stack.enter_async_context(voice_end())
+        voices = await stack.enter_async_context(fake_tts())
         upstream_url = await stack.enter_async_context(
-            model_end(lambda connection: TurningModel(connection, lambda line: hostile.take_over(line)))
+            fake_upstream(lambda connection: HostileUpstreamSession(connection, lambda line: hostile.take_over(line)))
         )
         settings = SETTINGS | {"ELEVENLABS_BASE_URL": voices}
         relay = await stack.enter_async_context(relay_process(upstream_url, log=log, **settings))
@@ -140,7 +140,7 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
             ]
         )
         async with crowd.talking(STARTING_S):
-            yield Town(relay, crowd, hostile)
+            yield TalkingRelay(relay, crowd, hostile)
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def report() -> Iterator[Report]:
 
 @pytest.mark.parametrize("given", HOSTILE_INPUTS, ids=lambda given: given.name)
 async def test_one_that_is_hostile_does_not_disturb_fifty_that_talk(
-    town: Town, report: Report, given: HostileInput
+    town: TalkingRelay, report: Report, given: HostileInput
 ) -> None:
     n_faults = len(town.crowd.faults)
     rounds = await town.rounds(given)

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.chaos.honest import Crowd, HonestRealtime
 from tests.chaos.inputs import HONEST_KEY, LARGE_EVENTS, HostileInput
-from tests.chaos.one_input import Subject, Writer, send, subject
+from tests.chaos.one_input import MeasuredRelay, Writer, measured_relay, send
 
 ROUNDS = 7
 INTERVAL_S = 0.005
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 class Neighbours:
     """A relay and one honest session, whose frames are timed."""
 
-    subject: Subject
+    subject: MeasuredRelay
     talking: Crowd
 
     async def slowest_s(self, writer: Writer, payload: bytes) -> float:
@@ -48,7 +48,7 @@ async def neighbours(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         both = []
         for settings in ({}, recording):
-            one = await stack.enter_async_context(subject(folder / f"log_{len(both)}", **settings))
+            one = await stack.enter_async_context(measured_relay(folder / f"log_{len(both)}", **settings))
             url = f"ws://127.0.0.1:{one.relay.port}/v1/realtime?model=m"
             crowd = Crowd([HonestRealtime(url, HONEST_KEY, INTERVAL_S)])
             await stack.enter_async_context(crowd.talking(0.2))

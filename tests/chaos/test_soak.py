@@ -8,8 +8,8 @@ import orjson
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.chaos.relay_process import Holding, RelayProcess, relay_process
-from tests.chaos.upstream import BARGE, CALL, END, model_end
+from tests.chaos.relay_process import RelayProcess, Resources, relay_process
+from tests.chaos.upstream import BARGE, CALL, END, fake_upstream
 
 SOAK_S = float(os.environ.get("RELAY_TEST_SOAK_S", "600"))
 AT_ONCE = 40
@@ -94,7 +94,7 @@ class Visitor:
                         return told
 
 
-async def soak(relay: RelayProcess, start: Holding, seconds: float, seed: int) -> tuple[list[Visitor], Holding]:
+async def soak(relay: RelayProcess, start: Resources, seconds: float, seed: int) -> tuple[list[Visitor], Resources]:
     """Let visitors come and go, and see what is left when they are gone."""
     until = asyncio.get_running_loop().time() + seconds
     visitors = [Visitor(relay.url, seed + number) for number in range(AT_ONCE)]
@@ -105,8 +105,8 @@ async def soak(relay: RelayProcess, start: Holding, seconds: float, seed: int) -
 @pytest.mark.long
 async def test_two_hours_of_talk_leave_nothing_behind() -> None:
     """Ten minutes at the wall's clock (`RELAY_TEST_SOAK_S`): turns, barge-ins, tools, typed turns, reconnects."""
-    async with model_end() as upstream_url, relay_process(upstream_url) as relay:
-        before = await relay.holding()
+    async with fake_upstream() as upstream_url, relay_process(upstream_url) as relay:
+        before = await relay.resources()
         visitors, first = await soak(relay, before, SOAK_S / 4, 1)
         holdings = [first]
         for quarter in range(1, 4):

@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.honest import Crowd, HonestDevice, HonestRealtime
 from tests.chaos.inputs import HONEST_KEY, MESSAGE_BYTES, WayIn
 from tests.chaos.one_hostile import end_of, open_session
-from tests.chaos.one_input import subject
+from tests.chaos.one_input import measured_relay
 from tests.chaos.relay_process import RelayProcess
 from tests.support.raw_websocket import RawClient, binary, continuation, masked
 
@@ -73,11 +73,11 @@ async def peak_pss_kib(relay: RelayProcess, meanwhile: "asyncio.Future[list[str]
 async def test_unfinished_messages_of_thirty_clients_have_one_bound(
     tmp_path: Path, slices: Callable[[], Iterator[bytes]]
 ) -> None:
-    async with subject(tmp_path / "log") as one:
+    async with measured_relay(tmp_path / "log") as one:
         relay, crowd = one.relay, Crowd([HonestDevice(one.relay.url, HONEST_KEY), _realtime(one.relay)])
         async with crowd.talking(0.2):
             clients = [await open_session(relay.port, WayIn.REALTIME) for _ in range(N_CLIENTS)]
-            before_kib = (await relay.holding()).pss_kib
+            before_kib = (await relay.resources()).pss_kib
             fates = asyncio.gather(*(fate_of(client, slices()) for client in clients))
             peak_kib = await peak_pss_kib(relay, fates)
             for client in clients:

@@ -24,7 +24,7 @@ _SECOND = base64.b64encode(bytes(48_000))
 Obj = dict[str, Any]
 
 
-class ModelSession:
+class UpstreamSession:
     """One connection of the relay."""
 
     def __init__(self, connection: ServerConnection) -> None:
@@ -35,20 +35,20 @@ class ModelSession:
     async def run(self) -> None:
         """Introduce itself, and answer until the relay hangs up."""
         try:
-            await self.tell({"type": "session.created", "session": {"type": "realtime"}})
+            await self.send({"type": "session.created", "session": {"type": "realtime"}})
             async for message in self._connection:
                 await self._take(orjson.loads(message))
         except ConnectionClosed:
             pass
 
-    async def tell(self, *events: Obj) -> None:
+    async def send(self, *events: Obj) -> None:
         for event in events:
             head = {"type": event["type"], "event_id": f"event_{next(self._numbers)}"}
             await self._connection.send(orjson.dumps(head | event).decode(), text=True)
 
     async def configure(self, session: Obj) -> None:
         """Take a configuration as it is."""
-        await self.tell({"type": "session.updated", "session": session})
+        await self.send({"type": "session.updated", "session": session})
 
     async def _take(self, event: Obj) -> None:
         match event["type"]:
@@ -58,14 +58,14 @@ class ModelSession:
                 await self._hear(base64.b64decode(event["audio"]))
             case "conversation.item.create" if event["item"]["type"] == "message":
                 item = event["item"] | {"id": f"item_{next(self._numbers)}"}
-                await self.tell({"type": "conversation.item.added", "previous_item_id": None, "item": item})
+                await self.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
             case "response.create" if self._response:
                 code = "conversation_already_has_active_response"
                 error = {"code": code, "message": "one at a time", "event_id": event["event_id"]}
-                await self.tell({"type": "error", "error": error})
+                await self.send({"type": "error", "error": error})
             case "response.create":
                 await self._begin(event["response"].get("metadata"))
-                await self.speak(_SECOND[:12800])
+                await self.send_audio(_SECOND[:12800])
                 await self._end()
 
     async def _hear(self, pcm: bytes) -> None:
@@ -83,32 +83,32 @@ class ModelSession:
             await self._done([call | {"call_id": f"call_{number}", "name": name}])
         elif mark == BARGE:
             user = f"item_{next(self._numbers)}"
-            await self.tell({"type": "input_audio_buffer.speech_started", "item_id": user, "audio_start_ms": 0})
+            await self.send({"type": "input_audio_buffer.speech_started", "item_id": user, "audio_start_ms": 0})
             await self._done([], "cancelled")
-            await self.tell(
+            await self.send(
                 {"type": "input_audio_buffer.speech_stopped", "item_id": user, "audio_end_ms": 10},
                 {"type": "input_audio_buffer.committed", "item_id": user, "previous_item_id": None},
             )
             await self._begin(None)
         else:
             for _ in range(LOTS_S if mark == LOTS else 0):
-                await self.speak(_SECOND)
+                await self.send_audio(_SECOND)
                 await asyncio.sleep(0)  # others are served meanwhile
             if mark != LOTS:
-                await self.speak(base64.b64encode(pcm))
+                await self.send_audio(base64.b64encode(pcm))
 
-    async def speak(self, sound: bytes) -> None:
+    async def send_audio(self, audio_base64: bytes) -> None:
         """Sound, in base64, of the response under way, which begins if there is none."""
         if not self._response:
             await self._begin(None)
         part = {"response_id": self._response, "item_id": self._item, "output_index": 0, "content_index": 0}
-        await self.tell({"type": "response.output_audio.delta", **part, "delta": sound.decode()})
+        await self.send({"type": "response.output_audio.delta", **part, "delta": audio_base64.decode()})
 
     async def _begin(self, metadata: Obj | None) -> None:
         number = next(self._numbers)
         self._response, self._item = f"resp_{number}", f"item_{number}"
         item = {"id": self._item, "type": "message", "role": "assistant", "content": [], "status": "in_progress"}
-        await self.tell(
+        await self.send(
             {"type": "response.created", "response": {"id": self._response, "metadata": metadata, "output": []}},
             {"type": "conversation.item.added", "previous_item_id": None, "item": item},
         )
@@ -118,8 +118,8 @@ class ModelSession:
             return
         part = {"response_id": self._response, "item_id": self._item, "output_index": 0, "content_index": 0}
         for word in WORDS.split(" "):
-            await self.tell({"type": "response.output_audio_transcript.delta", **part, "delta": f"{word} "})
-        await self.tell(
+            await self.send({"type": "response.output_audio_transcript.delta", **part, "delta": f"{word} "})
+        await self.send(
             {"type": "response.output_audio.done", **part},
             {"type": "response.output_audio_transcript.done", **part, "transcript": WORDS},
         )
@@ -130,13 +130,13 @@ class ModelSession:
             usage = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
             response = {"id": self._response, "status": status, "output": output, "usage": usage}
             self._response = ""
-            await self.tell({"type": "response.done", "response": response})
+            await self.send({"type": "response.done", "response": response})
 
 
 HOSTILE = "hostile"
 
 
-class TurningModel(ModelSession):
+class HostileUpstreamSession(UpstreamSession):
     """A model's end like the others until it is configured; then `turn` has the connection, in sessions that ask for
     the model `HOSTILE` or have it in their instructions."""
 
@@ -153,7 +153,7 @@ class TurningModel(ModelSession):
 
 
 @asynccontextmanager
-async def model_end(session: Callable[[ServerConnection], Any] = ModelSession) -> AsyncIterator[str]:
+async def fake_upstream(session: Callable[[ServerConnection], Any] = UpstreamSession) -> AsyncIterator[str]:
     """The URL of such an end; `session` makes what answers one connection."""
     connections: set[ServerConnection] = set()
 

@@ -13,7 +13,7 @@ import numpy as np
 from relay.app.toolbox import tool_specs
 from relay.local_engine.nlu.grammar import Grammar
 from relay.local_engine.speech import tts_flite as flite
-from relay.local_engine.speech.recognizer import Heard, Recogniser
+from relay.local_engine.speech.recognizer import RecognitionResult, Recognizer
 from relay.toolkit.registry import ToolRegistry
 from tests.support.tool_folders import load_folder
 
@@ -85,7 +85,7 @@ def said(sentence: str, voice: str, noise_db: float | None = None) -> bytes:
     return samples.clip(-32768, 32767).astype("<i2").tobytes()
 
 
-def heard(recogniser: Recogniser, pcm: bytes, sound: str | None = None) -> Heard:
+def heard(recogniser: Recognizer, pcm: bytes, sound: str | None = None) -> RecognitionResult:
     """What the recogniser makes of it; `sound` is what it knows of the microphone."""
     recogniser.start(sound)
     for start in range(0, len(pcm), 1024):
@@ -93,24 +93,24 @@ def heard(recogniser: Recogniser, pcm: bytes, sound: str | None = None) -> Heard
     return finished(recogniser.finish())
 
 
-def finished(work: Generator[None, None, Heard]) -> Heard:
+def finished(work: Generator[None, None, RecognitionResult]) -> RecognitionResult:
     """The result of a generator."""
     while True:
         try:
             next(work)
         except StopIteration as end:
-            result: Heard = end.value
+            result: RecognitionResult = end.value
             return result
 
 
 def understood(
-    recogniser: Recogniser, voice: str, sentences: tuple[str, ...] | list[str], noise_db: float | None = None
+    recogniser: Recognizer, voice: str, sentences: tuple[str, ...] | list[str], noise_db: float | None = None
 ) -> Iterator[bool]:
     """Whether each sentence was understood as meant, all over one microphone."""
     sound = None
     for sentence in sentences:
         result = heard(recogniser, said(sentence, voice, noise_db), sound)
-        sound = recogniser.sound
+        sound = recogniser.cepstral_mean
         meant = recogniser.grammar.parse(sentence, strict=True)
         yield result.text is not None and recogniser.grammar.parse(result.text, strict=True) == meant
 
@@ -126,10 +126,10 @@ class Row:
     missed: tuple[str, ...]
 
 
-def measure(recogniser: Recogniser, voice: str, noise_db: float | None) -> Row:
+def measure(recogniser: Recognizer, voice: str, noise_db: float | None) -> Row:
     """All sentences by one voice."""
     right = list(understood(recogniser, voice, KNOWN, noise_db))
-    sound = recogniser.sound
+    sound = recogniser.cepstral_mean
     refused = [heard(recogniser, said(sentence, voice, noise_db), sound).text is None for sentence in UNKNOWN]
     missed = tuple(sentence for sentence, ok in zip(KNOWN + UNKNOWN, [*right, *refused], strict=True) if not ok)
     return Row(voice, noise_db, sum(right) / len(right), sum(refused) / len(refused), missed)
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="*", default=[20.0], help="dB under the voice, beside clean")
     parser.add_argument("--missed", action="store_true", help="also print what went wrong")
     arguments = parser.parse_args()
-    recogniser = Recogniser(shipped_grammar())
+    recogniser = Recognizer(shipped_grammar())
     print(f"{len(KNOWN)} sentences of the shipped tools, {len(UNKNOWN)} unknown ones\n")
     print("| noise | voice | understood | unknown refused |\n|---|---|---|---|")
     for noise_db in (None, *arguments.noise):

@@ -33,7 +33,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass
-class Seen:
+class Latencies:
     """What all users saw; ms."""
 
     started: list[float] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Cost:
 class User:
     """One client with a microphone that never stops."""
 
-    def __init__(self, socket: websockets.ClientConnection, seen: Seen, number: int) -> None:
+    def __init__(self, socket: websockets.ClientConnection, seen: Latencies, number: int) -> None:
         self._socket, self._seen = socket, seen
         self._numbers = count(number)
         self._sent_at: list[float] = []
@@ -162,14 +162,14 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def crowd(port: int, users: int, seconds: float) -> Seen:
+async def crowd(port: int, users: int, seconds: float) -> Latencies:
     """So many users at once, and what they saw."""
-    seen = Seen()
+    seen = Latencies()
     await asyncio.gather(*(_user(port, seen, number, seconds) for number in range(users)))
     return seen
 
 
-async def _user(port: int, seen: Seen, number: int, seconds: float) -> None:
+async def _user(port: int, seen: Latencies, number: int, seconds: float) -> None:
     url = f"ws://127.0.0.1:{port}/v1/realtime?model=relay-local"
     session: dict[str, Any] = {"type": "realtime", "tools": TOOLS}
     session["audio"] = {"input": {"transcription": {"model": "local"}}, "output": {"voice": _VOICES[number % 4]}}
@@ -187,7 +187,7 @@ def at(values: list[float], percent: int) -> float:
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-def table(seen: Seen) -> str:
+def table(seen: Latencies) -> str:
     """The figures as a Markdown table."""
     rows = [
         ("speech_started behind its audio", seen.started),

@@ -15,7 +15,7 @@ from openai.types.realtime import RealtimeServerEvent
 from pydantic import BaseModel
 
 from audio.files import read_audio
-from relay.local_engine.realtime.commands import Effect, Hush, Recognise, Send, Speak
+from relay.local_engine.realtime.commands import CancelSpeech, EngineCommand, SendEvent, Synthesize, TranscribeTurn
 from relay.local_engine.realtime.conversation import Conversation
 from relay.local_engine.server import create_engine_app
 
@@ -77,72 +77,74 @@ def _unknown_keys(value: Any, path: str) -> Iterable[str]:
             yield from _unknown_keys(entry, path)
 
 
-class Paper:
+class EngineHarness:
     """A conversation without ears and voice: the test says what they report; every event is checked strictly."""
 
     def __init__(self, *, kind: str = "realtime", **session: Any) -> None:
         counter = itertools.count(1)
-        self.conversation = Conversation("relay-local", lambda name: f"{name}_{next(counter)}", kind=kind)
+        self.conversation = Conversation("relay-local", lambda name: f"{name}_{next(counter)}", session_type=kind)
         self.sent: list[dict[str, Any]] = []
-        self.asked: list[Effect] = []
-        self.take(self.conversation.start())
+        self.commands: list[EngineCommand] = []
+        self.record(self.conversation.start())
         if session:
-            self.client("session.update", session={"type": "realtime", **session})
+            self.client_sends("session.update", session={"type": "realtime", **session})
 
-    def take(self, effects: list[Effect]) -> list[dict[str, Any]]:
+    def record(self, commands: list[EngineCommand]) -> list[dict[str, Any]]:
         """Note what happened; returns the new events."""
-        events = [effect.event for effect in effects if isinstance(effect, Send)]
+        events = [effect.event for effect in commands if isinstance(effect, SendEvent)]
         for event in events:
             check_strictly(event)
         self.sent += events
-        self.asked += [effect for effect in effects if not isinstance(effect, Send)]
+        self.commands += [effect for effect in commands if not isinstance(effect, SendEvent)]
         return events
 
-    def client(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
+    def client_sends(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
         """The client sends an event; returns the answers."""
-        return self.take(self.conversation.receive(json.dumps({"type": kind, **fields})))
+        return self.record(self.conversation.receive(json.dumps({"type": kind, **fields})))
 
-    def says(
+    def user_says(
         self, text: str | None, start_ms: int = 0, end_ms: int = 2000, failure: str | None = None
     ) -> list[dict[str, Any]]:
         """The user speaks a whole turn that is recognised as `text`; `failure` says why it is not."""
-        events = self.take(self.conversation.speech_started(start_ms))
-        events += self.take(self.conversation.speech_stopped(end_ms))
-        [task] = [effect for effect in self.asked if isinstance(effect, Recognise)][-1:]
-        return events + self.take(self.conversation.recognised(task.item_id, text, failure=failure))
+        events = self.record(self.conversation.on_speech_started(start_ms))
+        events += self.record(self.conversation.on_speech_stopped(end_ms))
+        [task] = [effect for effect in self.commands if isinstance(effect, TranscribeTurn)][-1:]
+        return events + self.record(self.conversation.on_transcript(task.item_id, text, failure=failure))
 
-    def types(self, text: str) -> list[dict[str, Any]]:
+    def user_types(self, text: str) -> list[dict[str, Any]]:
         """The user types a turn and the client asks for an answer."""
         content = [{"type": "input_text", "text": text}]
-        events = self.client("conversation.item.create", item={"type": "message", "role": "user", "content": content})
-        return events + self.client("response.create")
+        events = self.client_sends(
+            "conversation.item.create", item={"type": "message", "role": "user", "content": content}
+        )
+        return events + self.client_sends("response.create")
 
-    def returns(self, call_id: str, output: str) -> None:
+    def tool_returns(self, call_id: str, output: str) -> None:
         """A tool's output arrives."""
-        self.client(
+        self.client_sends(
             "conversation.item.create", item={"type": "function_call_output", "call_id": call_id, "output": output}
         )
 
     @property
-    def to_speak(self) -> Speak:
+    def last_synthesis(self) -> Synthesize:
         """The last request to speak."""
-        return [effect for effect in self.asked if isinstance(effect, Speak)][-1]
+        return [effect for effect in self.commands if isinstance(effect, Synthesize)][-1]
 
     @property
-    def hushed(self) -> list[str]:
+    def cancelled_speech(self) -> list[str]:
         """The responses that were told to stop."""
-        return [effect.response_id for effect in self.asked if isinstance(effect, Hush)]
+        return [effect.response_id for effect in self.commands if isinstance(effect, CancelSpeech)]
 
-    def speaks(self, sentences: int | None = None, ms: int = 1000) -> list[dict[str, Any]]:
+    def assistant_speaks(self, sentences: int | None = None, ms: int = 1000) -> list[dict[str, Any]]:
         """The voice delivers so many sentences of `ms` each (None: all, and that it is done)."""
-        task = self.to_speak
+        task = self.last_synthesis
         bytes_per_ms = 48 if task.output["format"]["type"] == "audio/pcm" else 8
         events: list[dict[str, Any]] = []
         for sentence in task.sentences[:sentences]:
             sound = bytes(ms * bytes_per_ms)
-            events += self.take(self.conversation.sound(task.response_id, sentence, sound))
+            events += self.record(self.conversation.on_sentence_audio(task.response_id, sentence, sound))
         if sentences is None:
-            events += self.take(self.conversation.spoken(task.response_id))
+            events += self.record(self.conversation.on_speech_done(task.response_id))
         return events
 
 
@@ -157,7 +159,7 @@ def last(events: Iterable[dict[str, Any]], kind: str) -> dict[str, Any]:
     return [event for event in events if event["type"] == kind][-1]
 
 
-class Wire:
+class EngineClient:
     """A client of a running engine over a real socket; every event that comes is checked strictly."""
 
     def __init__(self, socket: websockets.ClientConnection) -> None:
@@ -168,7 +170,7 @@ class Wire:
         """Send an event."""
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
-    async def until(self, kind: str) -> dict[str, Any]:
+    async def wait_for(self, kind: str) -> dict[str, Any]:
         """The next event of that type; those before it are kept in `events`."""
         async with asyncio.timeout(20):
             while True:
@@ -184,7 +186,7 @@ class Wire:
             audio = pybase64.b64encode(pcm[start : start + chunk_bytes]).decode()
             await self.send("input_audio_buffer.append", audio=audio)
 
-    async def play(self, sample: str, silence_ms: int = 800) -> None:
+    async def play_sample(self, sample: str, silence_ms: int = 800) -> None:
         """Say a sample, and then be silent until the turn is over."""
         await self.append(read_audio(SAMPLES / f"{sample}.flac", 24_000) + bytes(48 * silence_ms))
 
@@ -210,14 +212,14 @@ async def serving(app: web.Application) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def connected(port: int, **session: Any) -> AsyncIterator[Wire]:
+async def connected(port: int, **session: Any) -> AsyncIterator[EngineClient]:
     """A client that has seen session.created and, if settings are given, session.updated."""
     url = f"ws://127.0.0.1:{port}/v1/realtime?model=relay-local"
     # A client that leaves in mid story has not read the close frame yet: no use in waiting for it.
     async with websockets.connect(url, max_size=None, close_timeout=0.5) as socket:
-        wire = Wire(socket)
-        await wire.until("session.created")
+        wire = EngineClient(socket)
+        await wire.wait_for("session.created")
         if session:
             await wire.send("session.update", session={"type": "realtime", **session})
-            await wire.until("session.updated")
+            await wire.wait_for("session.updated")
         yield wire

@@ -111,10 +111,10 @@ async def test_the_same_call_twice_through_the_engine():
 async def test_a_control_message_makes_a_session_misbehave_from_then_on():
     async with running_engine() as port, connected(port, **TEXT) as wire:
         await wire.send("response.create")
-        await wire.until("response.done")
+        await wire.wait_for("response.done")
         await wire.send("relay.fault", fault="drop=1011@response.created")
         await wire.send("response.create")
-        await wire.until("response.created")
+        await wire.wait_for("response.created")
         await wire.socket.wait_closed()
         assert wire.socket.close_code == 1011
 
@@ -122,7 +122,7 @@ async def test_a_control_message_makes_a_session_misbehave_from_then_on():
 async def test_a_wrong_control_message_is_an_error_event():
     async with running_engine() as port, connected(port) as wire:
         await wire.send("relay.fault", fault="explode", event_id="f1")
-        error = (await wire.until("error"))["error"]
+        error = (await wire.wait_for("error"))["error"]
         assert (error["param"], error["event_id"]) == ("fault", "f1")
         assert "There is no fault 'explode'" in error["message"]
 
@@ -138,8 +138,8 @@ async def test_wrong_faults_are_told_before_anything_starts():
 
 
 async def test_a_session_ends_when_its_time_is_over():
-    async with running_engine(longest_s=0.3) as port, connected(port) as wire:
+    async with running_engine(max_session_s=0.3) as port, connected(port) as wire:
         assert wire.events[0]["session"]["expires_at"] > 1_700_000_000
-        assert (await wire.until("error"))["error"]["code"] == "session_expired"
+        assert (await wire.wait_for("error"))["error"]["code"] == "session_expired"
         await wire.socket.wait_closed()
         assert (wire.socket.close_code, "maximum duration" in (wire.socket.close_reason or "")) == (1001, True)

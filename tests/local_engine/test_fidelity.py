@@ -6,11 +6,11 @@ from typing import Any, get_args
 import pytest
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 
-from relay.local_engine.realtime.commands import AwaitSpeech, HangUp
+from relay.local_engine.realtime.commands import CloseConnection, SetIdleTimer
 from relay.local_engine.realtime.conversation import _HANDLERS
-from relay.local_engine.realtime.input_turns import InputTape
-from relay.local_engine.realtime.items import MOST_SHELF_BYTES, AudioShelf
-from tests.local_engine.engine_stage import TOOLS, Paper, last, types_of
+from relay.local_engine.realtime.input_turns import InputRingBuffer
+from relay.local_engine.realtime.items import MAX_CACHED_AUDIO_BYTES, ItemAudioCache
+from tests.local_engine.engine_stage import TOOLS, EngineHarness, last, types_of
 
 MANUAL = {"input": {"turn_detection": None}}
 TRANSCRIBED = {"input": {"transcription": {"model": "any"}}}
@@ -55,22 +55,22 @@ def error_of(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 def everything() -> list[dict[str, Any]]:
     """A session in which every event that applies is sent at least once."""
-    paper = Paper(tools=TOOLS, audio=TRANSCRIBED)
-    paper.client("input_audio_buffer.append", audio=appended(2000))
-    paper.says("roll two dice")
-    paper.says("hello")
-    item_id = last(paper.speaks(), "response.output_item.done")["item"]["id"]
-    paper.client("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=100)
-    paper.client("conversation.item.retrieve", item_id=item_id)
-    paper.client("conversation.item.delete", item_id=item_id)
-    paper.client("input_audio_buffer.clear")
-    paper.client("response.cancel")
-    paper.client("response.create", response={"output_modalities": ["text"]})
-    paper.take(paper.conversation.speech_started(3000))
-    paper.says(None, failure="gone")
-    paper.speaks()
-    paper.client("session.update", session={"type": "realtime", "audio": IDLE})
-    paper.take(paper.conversation.still_silent())
+    paper = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
+    paper.client_sends("input_audio_buffer.append", audio=appended(2000))
+    paper.user_says("roll two dice")
+    paper.user_says("hello")
+    item_id = last(paper.assistant_speaks(), "response.output_item.done")["item"]["id"]
+    paper.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=100)
+    paper.client_sends("conversation.item.retrieve", item_id=item_id)
+    paper.client_sends("conversation.item.delete", item_id=item_id)
+    paper.client_sends("input_audio_buffer.clear")
+    paper.client_sends("response.cancel")
+    paper.client_sends("response.create", response={"output_modalities": ["text"]})
+    paper.record(paper.conversation.on_speech_started(3000))
+    paper.user_says(None, failure="gone")
+    paper.assistant_speaks()
+    paper.client_sends("session.update", session={"type": "realtime", "audio": IDLE})
+    paper.record(paper.conversation.on_idle_timeout())
     return paper.sent
 
 
@@ -178,70 +178,70 @@ def nulls(value: Any) -> set[str]:
     ],
 )
 def test_an_error_has_openais_code_and_names_the_field(kind: str, fields: dict[str, Any], code: str, param: str | None):
-    paper = Paper()
-    error = error_of(paper.client(kind, event_id="mine", **fields))
+    paper = EngineHarness()
+    error = error_of(paper.client_sends(kind, event_id="mine", **fields))
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
     assert error["event_id"] == "mine"
-    assert types_of(paper.client("session.update", session={"type": "realtime"})) == ["session.updated"]
+    assert types_of(paper.client_sends("session.update", session={"type": "realtime"})) == ["session.updated"]
 
 
 # -- audio that comes back ---------------------------------------------------------------------------------------------
 
 
 def test_a_retrieved_turn_has_its_sound():
-    paper = Paper(audio=MANUAL)
+    paper = EngineHarness(audio=MANUAL)
     pcm = bytes(range(240)) * 40
-    paper.client("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
-    item_id = paper.client("input_audio_buffer.commit")[0]["item_id"]
-    item = paper.client("conversation.item.retrieve", item_id=item_id)[0]["item"]
+    paper.client_sends("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
+    item_id = paper.client_sends("input_audio_buffer.commit")[0]["item_id"]
+    item = paper.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]
     assert base64.b64decode(item["content"][0]["audio"]) == pcm
 
 
 def test_a_retrieved_turn_of_turn_detection_has_its_stretch_of_the_stream():
-    paper = Paper()
-    paper.client("input_audio_buffer.append", audio=appended(1000))
+    paper = EngineHarness()
+    paper.client_sends("input_audio_buffer.append", audio=appended(1000))
     sound = b"\x01\x02" * 24 * 500
-    paper.take(paper.conversation.speech_started(1000))
-    paper.client("input_audio_buffer.append", audio=base64.b64encode(sound).decode())
-    item_id = paper.take(paper.conversation.speech_stopped(1500))[0]["item_id"]
-    item = paper.client("conversation.item.retrieve", item_id=item_id)[0]["item"]
+    paper.record(paper.conversation.on_speech_started(1000))
+    paper.client_sends("input_audio_buffer.append", audio=base64.b64encode(sound).decode())
+    item_id = paper.record(paper.conversation.on_speech_stopped(1500))[0]["item_id"]
+    item = paper.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]
     assert base64.b64decode(item["content"][0]["audio"]) == sound
 
 
 def test_a_retrieved_answer_has_its_sound_as_far_as_it_was_heard():
-    paper = Paper()
-    paper.says("hello")
-    item_id = last(paper.speaks(), "response.output_item.done")["item"]["id"]
-    whole = paper.client("conversation.item.retrieve", item_id=item_id)[0]["item"]["content"][0]
+    paper = EngineHarness()
+    paper.user_says("hello")
+    item_id = last(paper.assistant_speaks(), "response.output_item.done")["item"]["id"]
+    whole = paper.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]["content"][0]
     assert len(base64.b64decode(whole["audio"])) == 3000 * 48
-    paper.client("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1500)
-    cut = paper.client("conversation.item.retrieve", item_id=item_id)[0]["item"]["content"][0]
+    paper.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1500)
+    cut = paper.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]["content"][0]
     assert len(base64.b64decode(cut["audio"])) == 1500 * 48
 
 
 def test_the_shelf_has_a_bound():
-    shelf = AudioShelf()
+    shelf = ItemAudioCache()
     for number in range(4):
-        shelf.add(f"item_{number}", bytes(MOST_SHELF_BYTES // 3))
-    assert [len(shelf.get(f"item_{number}")) for number in (0, 3)] == [0, MOST_SHELF_BYTES // 3]
-    shelf.drop("item_3")
+        shelf.append(f"item_{number}", bytes(MAX_CACHED_AUDIO_BYTES // 3))
+    assert [len(shelf.get(f"item_{number}")) for number in (0, 3)] == [0, MAX_CACHED_AUDIO_BYTES // 3]
+    shelf.discard("item_3")
     assert shelf.get("item_3") == b""
 
 
 def test_the_tape_keeps_what_a_prefix_needs_and_no_more():
-    tape = InputTape()
+    tape = InputRingBuffer()
     for _ in range(100):
-        tape.feed(bytes(4800), 48, keep=False)
-    assert (tape.position_ms, len(tape.between(0, 10_000))) == (10_000, 6000 * 48)
+        tape.append(bytes(4800), 48, in_turn=False)
+    assert (tape.position_ms, len(tape.slice_ms(0, 10_000))) == (10_000, 6000 * 48)
 
 
 # -- an answer's surroundings ------------------------------------------------------------------------------
 
 
 def test_a_response_begins_with_its_rate_limits():
-    paper = Paper(output_modalities=["text"])
-    paper.types("hello")
-    events = paper.client("response.create")
+    paper = EngineHarness(output_modalities=["text"])
+    paper.user_types("hello")
+    events = paper.client_sends("response.create")
     assert [event["type"] for event in events][:2] == ["response.created", "rate_limits.updated"]
     limits = {limit["name"]: limit["remaining"] for limit in events[1]["rate_limits"]}
     assert limits["requests"] == 10_000 - 2
@@ -249,7 +249,7 @@ def test_a_response_begins_with_its_rate_limits():
 
 
 def test_arguments_come_in_several_deltas():
-    events = Paper(tools=TOOLS).says("convert five miles to kilometers")
+    events = EngineHarness(tools=TOOLS).user_says("convert five miles to kilometers")
     deltas = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
     done = last(events, "response.function_call_arguments.done")
     assert len(deltas) > 1
@@ -257,12 +257,12 @@ def test_arguments_come_in_several_deltas():
 
 
 def test_a_user_who_says_nothing_is_asked():
-    paper = Paper(audio=IDLE)
-    paper.client("input_audio_buffer.append", audio=appended(9000))
-    paper.says("hello", start_ms=1000, end_ms=2000)
-    paper.speaks(ms=1000)
-    assert paper.asked[-1] == AwaitSpeech(3000 + 6000)
-    events = paper.take(paper.conversation.still_silent())
+    paper = EngineHarness(audio=IDLE)
+    paper.client_sends("input_audio_buffer.append", audio=appended(9000))
+    paper.user_says("hello", start_ms=1000, end_ms=2000)
+    paper.assistant_speaks(ms=1000)
+    assert paper.commands[-1] == SetIdleTimer(3000 + 6000)
+    events = paper.record(paper.conversation.on_idle_timeout())
     assert types_of(events)[:5] == [
         "input_audio_buffer.timeout_triggered",
         "input_audio_buffer.committed",
@@ -271,31 +271,31 @@ def test_a_user_who_says_nothing_is_asked():
         "response.created",
     ]
     assert (events[0]["audio_start_ms"], events[0]["audio_end_ms"]) == (3000, 9000)
-    assert paper.to_speak.sentences[0] == "Are you still there?"
+    assert paper.last_synthesis.sentences[0] == "Are you still there?"
 
 
 def test_who_speaks_is_not_asked():
-    paper = Paper(audio=IDLE)
-    paper.says("hello")
-    paper.speaks()
-    paper.take(paper.conversation.speech_started(5000))
-    assert paper.asked[-1] == AwaitSpeech(None)
-    assert paper.take(paper.conversation.still_silent()) == []
+    paper = EngineHarness(audio=IDLE)
+    paper.user_says("hello")
+    paper.assistant_speaks()
+    paper.record(paper.conversation.on_speech_started(5000))
+    assert paper.commands[-1] == SetIdleTimer(None)
+    assert paper.record(paper.conversation.on_idle_timeout()) == []
 
 
 def test_a_session_that_expires():
-    paper = Paper()
-    error = error_of(paper.take(paper.conversation.expired(60)))
+    paper = EngineHarness()
+    error = error_of(paper.record(paper.conversation.on_session_expired(60)))
     assert (error["code"], error["message"]) == (
         "session_expired",
         "Your session hit the maximum duration of 60 minutes.",
     )
-    assert paper.asked[-1] == HangUp(1001, error["message"])
+    assert paper.commands[-1] == CloseConnection(1001, error["message"])
 
 
 def test_speech_that_is_lost_ends_as_a_turn_without_words():
-    paper = Paper(audio=TRANSCRIBED)
-    events = paper.says(None, failure="the recogniser ended")
+    paper = EngineHarness(audio=TRANSCRIBED)
+    events = paper.user_says(None, failure="the recogniser ended")
     assert types_of(events)[1:7] == [
         "input_audio_buffer.speech_stopped",
         "input_audio_buffer.committed",
@@ -304,19 +304,19 @@ def test_speech_that_is_lost_ends_as_a_turn_without_words():
         "conversation.item.input_audio_transcription.failed",
         "response.created",
     ]
-    assert "did not understand" in paper.to_speak.sentences[0]
+    assert "did not understand" in paper.last_synthesis.sentences[0]
 
 
 def test_words_that_come_while_the_user_speaks_again_wait_for_that_turn():
-    paper = Paper(audio=TRANSCRIBED, tools=TOOLS)
-    paper.take(paper.conversation.speech_started(0))
-    paper.take(paper.conversation.speech_stopped(1000))
+    paper = EngineHarness(audio=TRANSCRIBED, tools=TOOLS)
+    paper.record(paper.conversation.on_speech_started(0))
+    paper.record(paper.conversation.on_speech_stopped(1000))
     first = last(paper.sent, "input_audio_buffer.committed")["item_id"]
-    paper.take(paper.conversation.speech_started(1500))
-    assert "response.created" not in types_of(paper.take(paper.conversation.recognised(first, "roll two dice")))
-    paper.take(paper.conversation.speech_stopped(2500))
+    paper.record(paper.conversation.on_speech_started(1500))
+    assert "response.created" not in types_of(paper.record(paper.conversation.on_transcript(first, "roll two dice")))
+    paper.record(paper.conversation.on_speech_stopped(2500))
     second = last(paper.sent, "input_audio_buffer.committed")["item_id"]
-    events = paper.take(paper.conversation.recognised(second, "what time is it in paris"))
+    events = paper.record(paper.conversation.on_transcript(second, "what time is it in paris"))
     assert types_of(events).count("response.created") == 1
     [call] = last(events, "response.done")["response"]["output"]
     assert call["name"] == "current_time"
@@ -326,25 +326,25 @@ def test_words_that_come_while_the_user_speaks_again_wait_for_that_turn():
 
 
 def test_a_transcription_session_transcribes_and_answers_nothing():
-    paper = Paper(kind="transcription")
+    paper = EngineHarness(kind="transcription")
     session = paper.sent[0]["session"]
     assert (session["type"], "tools" in session, "output" in session["audio"]) == ("transcription", False, False)
-    events = paper.says("hello")
+    events = paper.user_says("hello")
     assert types_of(events)[-1] == "conversation.item.input_audio_transcription.completed"
-    assert "transcription session" in error_of(paper.client("response.create"))["message"]
+    assert "transcription session" in error_of(paper.client_sends("response.create"))["message"]
     audio = {"input": {"turn_detection": None, "format": {"type": "audio/pcmu"}}}
-    [updated] = paper.client("session.update", session={"type": "transcription", "audio": audio})
+    [updated] = paper.client_sends("session.update", session={"type": "transcription", "audio": audio})
     assert updated["session"]["audio"]["input"]["format"] == {"type": "audio/pcmu"}
 
 
 @pytest.mark.parametrize("kind", ["realtime", "transcription"])
 def test_the_type_of_a_session_cannot_change(kind: str):
     other = "transcription" if kind == "realtime" else "realtime"
-    error = error_of(Paper(kind=kind).client("session.update", session={"type": other}))
+    error = error_of(EngineHarness(kind=kind).client_sends("session.update", session={"type": other}))
     assert error["param"] == "session.type"
 
 
 def test_a_transcription_session_has_no_voice():
     session = {"type": "transcription", "audio": {"output": {}}}
-    error = error_of(Paper(kind="transcription").client("session.update", session=session))
+    error = error_of(EngineHarness(kind="transcription").client_sends("session.update", session=session))
     assert (error["code"], error["param"]) == ("unknown_parameter", "session.audio.output")

@@ -34,8 +34,8 @@ async def ended(process: Process) -> int:
 async def test_sigterm_ends_it_even_with_a_client_in_mid_story():
     process, port = await started()
     async with connected(port, audio={"output": {"voice": "alloy"}}) as wire:
-        await wire.play("tell-a-story")
-        await wire.until("response.output_audio.delta")
+        await wire.play_sample("tell-a-story")
+        await wire.wait_for("response.output_audio.delta")
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
     assert process.stdout is not None

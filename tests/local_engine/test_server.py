@@ -15,8 +15,8 @@ from audio.files import read_audio
 from relay.errors import ConfigError
 from relay.local_engine import server
 from relay.local_engine.realtime import outgoing
-from relay.local_engine.server import LARGEST_MESSAGE_BYTES, create_engine_app
-from tests.local_engine.engine_stage import SAMPLES, TOOLS, Wire, connected, running_engine, types_of
+from relay.local_engine.server import MAX_MESSAGE_BYTES, create_engine_app
+from tests.local_engine.engine_stage import SAMPLES, TOOLS, EngineClient, connected, running_engine, types_of
 
 QUICK = {"audio": {"output": {"voice": "alloy"}}}
 HEARING = {"audio": {"input": {"transcription": {"model": "local"}}}}
@@ -45,10 +45,10 @@ HEARING = {"audio": {"input": {"transcription": {"model": "local"}}}}
 )
 async def test_samples_are_understood(sample: str, transcript: str, calls: list[tuple[str, dict[str, Any]]]):
     async with running_engine() as port, connected(port, tools=TOOLS, **HEARING) as wire:
-        await wire.play(sample)
-        completed = await wire.until("conversation.item.input_audio_transcription.completed")
+        await wire.play_sample(sample)
+        completed = await wire.wait_for("conversation.item.input_audio_transcription.completed")
         assert completed["transcript"] == transcript
-        done = (await wire.until("response.done"))["response"]
+        done = (await wire.wait_for("response.done"))["response"]
         assert done["status"] == "completed"
         made = [item for item in done["output"] if item["type"] == "function_call"]
         assert [(item["name"], json.loads(item["arguments"])) for item in made] == calls
@@ -94,27 +94,27 @@ async def test_a_whole_turn_with_a_tool_through_the_official_sdk():
 
 async def test_the_user_interrupts_the_story():
     async with running_engine(pace=4) as port, connected(port, **HEARING) as wire:
-        await wire.play("tell-a-story")
-        first = await wire.until("response.output_audio.delta")
-        await wire.play("stop")
-        await wire.until("input_audio_buffer.speech_started")
-        done = (await wire.until("response.done"))["response"]
+        await wire.play_sample("tell-a-story")
+        first = await wire.wait_for("response.output_audio.delta")
+        await wire.play_sample("stop")
+        await wire.wait_for("input_audio_buffer.speech_started")
+        done = (await wire.wait_for("response.done"))["response"]
         assert (done["id"], done["status"]) == (first["response_id"], "cancelled")
         assert done["status_details"]["reason"] == "turn_detected"
         seen = len(wire.events)
         await wire.send("conversation.item.truncate", item_id=first["item_id"], content_index=0, audio_end_ms=1500)
-        await wire.until("conversation.item.truncated")
-        answer = (await wire.until("response.done"))["response"]
+        await wire.wait_for("conversation.item.truncated")
+        answer = (await wire.wait_for("response.done"))["response"]
         assert answer["output"][0]["content"][0]["transcript"] == "Okay."
         assert not [e for e in wire.events[seen:] if e.get("response_id") == done["id"]]
 
 
 async def test_the_story_starts_at_once_and_lasts_over_a_minute():
     async with running_engine() as port, connected(port, **QUICK) as wire:
-        await wire.play("tell-a-story")
-        created = await wire.until("response.created")
-        await wire.until("response.output_audio.delta")
-        done = await wire.until("response.done")
+        await wire.play_sample("tell-a-story")
+        created = await wire.wait_for("response.created")
+        await wire.wait_for("response.output_audio.delta")
+        done = await wire.wait_for("response.done")
         sound = [event["delta"] for event in wire.events if event["type"] == "response.output_audio.delta"]
         assert sum(len(pybase64.b64decode(delta)) for delta in sound) > 60_000 * 48
         assert done["response"]["id"] == created["response"]["id"]
@@ -124,10 +124,10 @@ async def test_the_story_starts_at_once_and_lasts_over_a_minute():
 async def test_a_long_answer_is_made_little_by_little():
     async with running_engine(pace=4) as port, connected(port) as wire:
         start = asyncio.get_running_loop().time()
-        await wire.play("tell-a-story")
-        await wire.until("response.output_audio.delta")
+        await wire.play_sample("tell-a-story")
+        await wire.wait_for("response.output_audio.delta")
         await wire.send("response.cancel")
-        done = (await wire.until("response.done"))["response"]
+        done = (await wire.wait_for("response.done"))["response"]
         assert done["status"] == "cancelled"
         made_s = done["usage"]["output_token_details"]["audio_tokens"] / 20
         assert made_s < 16 + 4 * (asyncio.get_running_loop().time() - start)
@@ -137,7 +137,7 @@ async def test_a_long_answer_is_made_little_by_little():
 async def test_telephone_formats_come_back(kind: str):
     async with running_engine() as port, connected(port, audio={"output": {"format": {"type": kind}}}) as wire:
         await wire.send("response.create")
-        done = (await wire.until("response.done"))["response"]
+        done = (await wire.wait_for("response.done"))["response"]
         sound = [event["delta"] for event in wire.events if event["type"] == "response.output_audio.delta"]
         made_ms = sum(len(pybase64.b64decode(delta)) for delta in sound) / 8
         assert made_ms == pytest.approx(done["usage"]["output_token_details"]["audio_tokens"] * 50, abs=60)
@@ -149,7 +149,7 @@ async def test_push_to_talk():
         await wire.append(read_audio(SAMPLES / "roll-two-dice.flac", 24_000))
         await wire.send("input_audio_buffer.commit")
         await wire.send("response.create")
-        done = (await wire.until("response.done"))["response"]
+        done = (await wire.wait_for("response.done"))["response"]
         assert done["output"][0]["name"] == "roll_dice"
         assert "input_audio_buffer.speech_started" not in types_of(wire.events)
 
@@ -160,13 +160,13 @@ async def test_audio_in_an_item():
     async with running_engine() as port, connected(port, tools=TOOLS) as wire:
         await wire.send("conversation.item.create", item=item)
         await wire.send("response.create")
-        assert (await wire.until("response.done"))["response"]["output"][0]["name"] == "roll_dice"
+        assert (await wire.wait_for("response.done"))["response"]["output"][0]["name"] == "roll_dice"
 
 
 async def test_two_sessions_do_not_hear_each_other():
     async with running_engine() as port, connected(port, tools=TOOLS) as one, connected(port, tools=TOOLS) as two:
-        await asyncio.gather(one.play("roll-two-dice"), two.play("time-in-tokyo"))
-        first, second = await asyncio.gather(one.until("response.done"), two.until("response.done"))
+        await asyncio.gather(one.play_sample("roll-two-dice"), two.play_sample("time-in-tokyo"))
+        first, second = await asyncio.gather(one.wait_for("response.done"), two.wait_for("response.done"))
         assert first["response"]["output"][0]["name"] == "roll_dice"
         assert second["response"]["output"][0]["name"] == "current_time"
 
@@ -175,17 +175,17 @@ async def test_rubbish_gets_errors_and_the_session_goes_on():
     async with running_engine() as port, connected(port) as wire:
         for message in ("{", "[]", b"\xff\x00", '{"type":"nothing","event_id":"e1"}', '{"type":"session.update"}'):
             await wire.socket.send(message)
-        faults = [(await wire.until("error"))["error"] for _ in range(5)]
+        faults = [(await wire.wait_for("error"))["error"] for _ in range(5)]
         assert {fault["type"] for fault in faults} == {"invalid_request_error"}
         assert faults[3]["event_id"] == "e1"
         await wire.send("response.create")
-        await wire.until("response.done")
+        await wire.wait_for("response.done")
 
 
 async def test_a_message_over_the_bound_closes_the_connection():
     async with running_engine() as port, connected(port) as wire:
         with contextlib.suppress(websockets.ConnectionClosed):
-            await wire.socket.send("x" * (LARGEST_MESSAGE_BYTES + 1))
+            await wire.socket.send("x" * (MAX_MESSAGE_BYTES + 1))
         await wire.socket.wait_closed()
         assert wire.socket.close_code == 1009
 
@@ -198,15 +198,15 @@ async def test_a_long_append_leaves_others_in_peace():
         await busy.socket.send(hour)
         await busy.send("session.update", session={"type": "realtime"})
         await other.send("response.create")
-        await other.until("response.done")
+        await other.wait_for("response.done")
         assert "session.updated" not in types_of(busy.events)
 
 
 async def test_a_client_that_leaves_in_mid_sentence_leaves_nothing_behind():
     async with running_engine() as port:
         async with connected(port) as wire:
-            await wire.play("tell-a-story")
-            await wire.until("response.output_audio.delta")
+            await wire.play_sample("tell-a-story")
+            await wire.wait_for("response.output_audio.delta")
             await wire.append(read_audio(SAMPLES / "hello.flac", 24_000))
         async with aiohttp.ClientSession() as http, asyncio.timeout(5):
             while (await health(http, port))["sessions"]:
@@ -214,7 +214,7 @@ async def test_a_client_that_leaves_in_mid_sentence_leaves_nothing_behind():
 
 
 async def test_a_client_that_asks_and_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(outgoing, "MOST_UNSENT_BYTES", 200_000)
+    monkeypatch.setattr(outgoing, "MAX_UNSENT_BYTES", 200_000)
     message = {
         "type": "message",
         "role": "user",
@@ -228,7 +228,7 @@ async def test_a_client_that_asks_and_never_reads_is_cut_off(monkeypatch: pytest
             await ask_forever(wire)
 
 
-async def ask_forever(wire: Wire) -> None:
+async def ask_forever(wire: EngineClient) -> None:
     while True:
         await wire.send("conversation.item.retrieve", item_id="long")
 
@@ -251,7 +251,7 @@ async def test_foreign_pages_are_refused():
             await websockets.connect(url, origin=websockets.Origin("https://evil.example"))
         assert caught.value.response.status_code == 403
         async with websockets.connect(url, origin=websockets.Origin("http://localhost:3000")) as socket:
-            await Wire(socket).until("session.created")
+            await EngineClient(socket).wait_for("session.created")
 
 
 async def test_the_subprotocol_of_browsers_is_answered_without_the_key():

@@ -54,7 +54,7 @@ class ScriptedResponse:
     chunks: "asyncio.Queue[bytes | None] | None" = None  # a body that is sent as it is put, None for its end
 
     @classmethod
-    def from_pair(cls, reply: Obj) -> "Script":
+    def from_pair(cls, reply: Obj) -> "ScriptedResponse":
         """The script of a recorded pair's `upstream_reply`."""
         body = reply["text"].encode() if "text" in reply else None
         if "base64" in reply:

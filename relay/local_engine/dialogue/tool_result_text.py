@@ -7,11 +7,11 @@ import orjson
 
 from relay.local_engine.nlu.text_normalization import name_to_words
 
-_SPEAKING_KEYS = ("spoken", "summary", "text", "message", "answer", "description")
+_TEXT_KEYS = ("spoken", "summary", "text", "message", "answer", "description")
 _REASON_KEYS = ("message", "error", "reason", "detail")
-_MOST_CHARS = 600
-_MOST_ENTRIES = 6
-_DEEPEST = 3
+_MAX_CHARS = 600
+_MAX_ENTRIES = 6
+_MAX_DEPTH = 3
 
 
 def output_sentences(name: str, output: str) -> list[str]:
@@ -21,16 +21,16 @@ def output_sentences(name: str, output: str) -> list[str]:
         value = orjson.loads(output)
     except orjson.JSONDecodeError:
         value = output
-    reason = _failure(value)
+    reason = _failure_reason(value)
     if reason is not None:
-        return [f"I am sorry, {title} did not work: {_clipped(reason).rstrip('.')}."]
-    text = _own_words(value)
+        return [f"I am sorry, {title} did not work: {_clip(reason).rstrip('.')}."]
+    text = _find_text(value)
     if text is None:
-        text = f"The {title} says: {_said(value, 0) or 'nothing'}."
-    return [part for part in re.split(r"(?<=[.!?])\s+", _clipped(text).strip()) if part]
+        text = f"The {title} says: {_describe(value, 0) or 'nothing'}."
+    return [part for part in re.split(r"(?<=[.!?])\s+", _clip(text).strip()) if part]
 
 
-def _failure(value: Any) -> str | None:
+def _failure_reason(value: Any) -> str | None:
     """The reason, if the output says that the tool failed."""
     if not isinstance(value, dict):
         return None
@@ -46,22 +46,22 @@ def _failure(value: Any) -> str | None:
     return "it gave no reason"
 
 
-def _own_words(value: Any) -> str | None:
+def _find_text(value: Any) -> str | None:
     """The sentence that the output brings along."""
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, dict):
-        for key in _SPEAKING_KEYS:
+        for key in _TEXT_KEYS:
             text = value.get(key)
             if isinstance(text, str) and text.strip():
                 return text.strip()
         for key in ("result", "data", "value", "output"):
-            if isinstance(value.get(key), dict) and (inner := _own_words(value[key])):
+            if isinstance(value.get(key), dict) and (inner := _find_text(value[key])):
                 return inner
     return None
 
 
-def _said(value: Any, depth: int) -> str:
+def _describe(value: Any, depth: int) -> str:
     match value:
         case None:
             return "nothing"
@@ -73,15 +73,15 @@ def _said(value: Any, depth: int) -> str:
             return f"{value:.6g}"
         case str():
             return value.replace(":", " ").replace("_", " ").strip()
-    if depth >= _DEEPEST:
+    if depth >= _MAX_DEPTH:
         return "more"
     if isinstance(value, dict):
-        entries = [f"{' '.join(name_to_words(str(key)))} {_said(entry, depth + 1)}" for key, entry in value.items()]
+        entries = [f"{' '.join(name_to_words(str(key)))} {_describe(entry, depth + 1)}" for key, entry in value.items()]
     else:
-        entries = [_said(entry, depth + 1) for entry in value]
-    more = len(entries) - _MOST_ENTRIES
-    return ", ".join([*entries[:_MOST_ENTRIES], *([f"and {more} more"] if more > 0 else [])])
+        entries = [_describe(entry, depth + 1) for entry in value]
+    more = len(entries) - _MAX_ENTRIES
+    return ", ".join([*entries[:_MAX_ENTRIES], *([f"and {more} more"] if more > 0 else [])])
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= _MOST_CHARS else text[:_MOST_CHARS].rsplit(" ", 1)[0] + " and so on."
+def _clip(text: str) -> str:
+    return text if len(text) <= _MAX_CHARS else text[:_MAX_CHARS].rsplit(" ", 1)[0] + " and so on."

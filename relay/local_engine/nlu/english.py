@@ -1,4 +1,4 @@
-"""The English that the engine speaks and understands: words, phrases and spellings, from `english.toml`."""
+"""The English that the engine speaks and understands: words, phrases and spellings, from `english_lexicon.toml`."""
 
 import tomllib
 from importlib.resources import files
@@ -8,7 +8,7 @@ _DATA: dict[str, Any] = tomllib.loads(files(__package__).joinpath("english.toml"
 
 CITIES: tuple[str, ...] = tuple(_DATA["cities"])
 UNIT_NAMES: tuple[str, ...] = tuple(_DATA["unit_names"])
-ALSO_SAID: dict[str, list[str]] = _DATA["also_said"]
+SYNONYMS: dict[str, list[str]] = _DATA["also_said"]
 SMALL_TALK: dict[str, list[str]] = _DATA["small_talk"]
 STORY: tuple[str, ...] = tuple(_DATA["story"])
 ANSWERS: dict[str, tuple[str, ...]] = {topic: tuple(texts) for topic, texts in _DATA["answers"].items()}

@@ -21,16 +21,16 @@ class Lexicon:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._cache: dict[str, tuple[str, ...]] = {}
 
-    def readings(self, word: str) -> tuple[str, ...]:
+    def pronunciations(self, word: str) -> tuple[str, ...]:
         """The pronunciations of one lower-case word: those listed, else one guess, else none."""
-        found = self._cache.get(word)
-        if found is None:
-            found = self._listed(word) or guess(word)
+        phones = self._cache.get(word)
+        if phones is None:
+            phones = self._look_up(word) or letter_to_sound(word)
             if len(self._cache) < 4096:
-                self._cache[word] = found
-        return found
+                self._cache[word] = phones
+        return phones
 
-    def _listed(self, word: str) -> tuple[str, ...]:
+    def _look_up(self, word: str) -> tuple[str, ...]:
         key = word.encode()
         low, high = 0, len(self._map)
         while low < high:
@@ -40,11 +40,11 @@ class Lexicon:
                 low = self._next(middle)
             else:
                 high = line
-        found: list[str] = []
+        readings: list[str] = []
         while low < len(self._map) and _word_of(self._line(low)) == key:
-            found.append(self._line(low).partition(b" ")[2].decode("ascii").strip())
+            readings.append(self._line(low).partition(b" ")[2].decode("ascii").strip())
             low = self._next(low)
-        return tuple(found)
+        return tuple(readings)
 
     def _line(self, start: int) -> bytes:
         return self._map[start : self._next(start)]
@@ -58,7 +58,7 @@ def _word_of(line: bytes) -> bytes:
     return line.split(b" ", 1)[0].split(b"(", 1)[0].strip()
 
 
-def guess(word: str) -> tuple[str, ...]:
+def letter_to_sound(word: str) -> tuple[str, ...]:
     """One pronunciation from the letters, or nothing if it has other characters than a-z."""
     if not _SPELLABLE.fullmatch(word):
         return ()
@@ -75,7 +75,7 @@ def guess(word: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def english() -> Lexicon:
+def english_lexicon() -> Lexicon:
     """The dictionary that comes with pocketsphinx."""
     from pocketsphinx import get_model_path
 

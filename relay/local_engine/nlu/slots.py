@@ -11,21 +11,21 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from relay.local_engine.nlu.english import ALSO_SAID, CITIES, UNIT_NAMES
-from relay.local_engine.nlu.text_normalization import TENS, UNITS, Word, integer_to_words, parse_number, spoken
-from relay.local_engine.nlu.word_lattice import NOTHING, Alt, Expression, Seq, optional
+from relay.local_engine.nlu.english import CITIES, SYNONYMS, UNIT_NAMES
+from relay.local_engine.nlu.text_normalization import TENS, UNITS, Word, integer_to_words, parse_number, spoken_words
+from relay.local_engine.nlu.word_lattice import EMPTY, Alt, Expression, Seq, optional
 
-Kind = Literal["integer", "number", "choice", "flag", "free", "unfillable"]
+SlotKind = Literal["integer", "number", "choice", "flag", "free", "unfillable"]
 
-_PLACE_NAMES = frozenset(("city", "cities", "town", "location", "place", "where", "destination", "origin"))
-_KINDS: dict[str, Kind] = {"integer": "integer", "number": "number", "boolean": "flag", "object": "unfillable"}
-_MOST_FREE_WORDS = 8
+_PLACE_WORDS = frozenset(("city", "cities", "town", "location", "place", "where", "destination", "origin"))
+_KINDS: dict[str, SlotKind] = {"integer": "integer", "number": "number", "boolean": "flag", "object": "unfillable"}
+_MAX_FREE_WORDS = 8
 _DEFAULT_RANGE = (0, 100)
 _SPOKEN_RANGE = (-9999, 9999)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class SlotChoice:
     """One value of a slot and the words that stand for it."""
 
     words: tuple[str, ...]
@@ -33,34 +33,34 @@ class Choice:
 
 
 _FLAG_WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
-_FLAG_CHOICES = tuple(Choice((word,), value) for word, value in _FLAG_WORDS.items())
+_FLAG_CHOICES = tuple(SlotChoice((word,), value) for word, value in _FLAG_WORDS.items())
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One parameter of a tool; `closed` means that only the choices count (an `enum`).
+    """One parameter of a tool; `is_closed` means that only the choices count (an `enum`).
 
     `minimum` and `maximum` are the schema's own; `spoken_range` is what the recogniser listens
     for, never infinite.
     """
 
     name: str
-    kind: Kind
+    kind: SlotKind
     required: bool
-    choices: tuple[Choice, ...] = ()
-    closed: bool = False
+    choices: tuple[SlotChoice, ...] = ()
+    is_closed: bool = False
     minimum: float = float("-inf")
     maximum: float = float("inf")
     spoken_range: tuple[float, float] = (0, 100)
     default: Any = None
-    as_list: bool = False
+    is_list: bool = False
 
     def read(self, words: Sequence[Word], start: int, text: str) -> Iterator[tuple[int, Any, float]]:
         """Every way to read this slot at `start`: (index after it, value, cost); guesses cost more."""
-        for end, value, cost in self._read_one(words, start, text):
-            yield end, [value] if self.as_list else value, cost
+        for end, value, cost in self._read_value(words, start, text):
+            yield end, [value] if self.is_list else value, cost
 
-    def _read_one(self, words: Sequence[Word], start: int, text: str) -> Iterator[tuple[int, Any, float]]:
+    def _read_value(self, words: Sequence[Word], start: int, text: str) -> Iterator[tuple[int, Any, float]]:
         if self.kind in ("integer", "number"):
             for end, value in parse_number([word.text for word in words[start : start + 16]]):
                 if self.minimum <= value <= self.maximum and (self.kind == "number" or value.is_integer()):
@@ -70,18 +70,18 @@ class Slot:
             end = start + len(choice.words)
             if tuple(word.text for word in words[start:end]) == choice.words:
                 yield end, choice.value, 0.0
-        if self.kind == "free" or (self.kind == "choice" and not self.closed):
-            for end in range(start + 1, min(start + _MOST_FREE_WORDS, len(words)) + 1):
+        if self.kind == "free" or (self.kind == "choice" and not self.is_closed):
+            for end in range(start + 1, min(start + _MAX_FREE_WORDS, len(words)) + 1):
                 yield end, text[words[start].start : words[end - 1].end], 2.0 + (end - start)
 
     @cached_property
-    def _by_first_word(self) -> dict[str, list[Choice]]:
-        table: dict[str, list[Choice]] = {}
+    def _by_first_word(self) -> dict[str, list[SlotChoice]]:
+        table: dict[str, list[SlotChoice]] = {}
         for choice in sorted(self.choices, key=lambda choice: -len(choice.words)):
             table.setdefault(choice.words[0], []).append(choice)
         return table
 
-    def fallback(self) -> Any:
+    def fallback_value(self) -> Any:
         """What a forced call gets if nothing was said: the default, the first choice or the minimum."""
         if self.default is not None:
             return self.default
@@ -90,32 +90,32 @@ class Slot:
             value = self.choices[0].value
         elif self.kind in ("integer", "number"):
             value = 1 if self.minimum <= 1 <= self.maximum else int(max(self.minimum, -(10**9)))
-        return [value] if self.as_list else value
+        return [value] if self.is_list else value
 
-    def sample(self) -> str:
+    def sample_text(self) -> str:
         """A value as one would say it in an example sentence."""
         if self.kind in ("integer", "number"):
-            value = next((n for n in (2, 5, 20) if self.minimum <= n <= self.maximum), self.fallback())
-            return " ".join(spoken(str(value)))
+            value = next((n for n in (2, 5, 20) if self.minimum <= n <= self.maximum), self.fallback_value())
+            return " ".join(spoken_words(str(value)))
         if self.choices:
             return str(self.choices[0].value) if self.kind != "flag" else "yes"
-        return " ".join(spoken(self.name)) or "something"
+        return " ".join(spoken_words(self.name)) or "something"
 
 
-def slots_of(parameters: Any, most_choices: int = 400) -> dict[str, Slot]:
+def slots_from_schema(parameters: Any, max_choices: int = 400) -> dict[str, Slot]:
     """The slots of a tool's `parameters` schema, by name; anything that is no object schema has none.
 
-    Of a property's known values the first `most_choices` are taken.
+    Of a property's known values the first `max_choices` are taken.
     """
     if not isinstance(parameters, dict) or not isinstance(parameters.get("properties"), dict):
         return {}
     required = parameters.get("required")
     names = set(required) if isinstance(required, list) and all(isinstance(n, str) for n in required) else set()
     properties = list(parameters["properties"].items())[:64]
-    return {name: _slot(name, schema, name in names, parameters, most_choices) for name, schema in properties}
+    return {name: _slot(name, schema, name in names, parameters, max_choices) for name, schema in properties}
 
 
-def _slot(name: str, schema: Any, required: bool, root: dict[str, Any], most_choices: int) -> Slot:
+def _slot(name: str, schema: Any, required: bool, root: dict[str, Any], max_choices: int) -> Slot:
     """One slot from one property's schema; `root` is where `$ref` points into."""
     schema = _resolved(schema, root)
     default = schema.get("default")
@@ -124,13 +124,13 @@ def _slot(name: str, schema: Any, required: bool, root: dict[str, Any], most_cho
         items = schema.get("items")
         if isinstance(items, dict) and items.get("type") == "array":
             items = {"type": "object"}  # lists of lists can't be said
-        inner = _slot(name, items, required, root, most_choices)
-        return replace(inner, default=default, as_list=True)
+        inner = _slot(name, items, required, root, max_choices)
+        return replace(inner, default=default, is_list=True)
     low, high = _bounds(schema)
     values, closed = _values(name, schema, kind)
     if values and kind not in ("integer", "number", "flag"):
         kind = "choice"
-    choices = _FLAG_CHOICES if kind == "flag" else tuple(_choices(name, values[:most_choices]))
+    choices = _FLAG_CHOICES if kind == "flag" else tuple(_choices(name, values[:max_choices]))
     return Slot(name, kind, required, choices, closed, low, high, _spoken_range(schema, low, high), default)
 
 
@@ -140,7 +140,7 @@ def spoken_numbers(low: float, high: float, fractions: bool) -> Expression:
     Small ranges are listed number by number, which keeps the recogniser from hearing anything outside.
     """
     low, high = max(low, _SPOKEN_RANGE[0]), min(high, _SPOKEN_RANGE[1])
-    sign = optional(Alt(("minus", "negative"))) if low < 0 else NOTHING
+    sign = optional(Alt(("minus", "negative"))) if low < 0 else EMPTY
     low, high = (0, max(high, -low)) if low < 0 else (low, high)
     if high <= 100:
         listed = [integer_to_words(value) for value in range(math.ceil(low), math.floor(high) + 1)]
@@ -151,7 +151,7 @@ def spoken_numbers(low: float, high: float, fractions: bool) -> Expression:
         whole = _large_numbers(high)
     digit = Alt(tuple(UNITS[:10]))
     fraction = Alt((Seq(("point", digit, optional(digit))), Seq(("and", "a", "half"))))
-    return Seq((sign, whole, optional(fraction) if fractions else NOTHING))
+    return Seq((sign, whole, optional(fraction) if fractions else EMPTY))
 
 
 def _large_numbers(high: float) -> Expression:
@@ -207,17 +207,17 @@ def _bounds(schema: dict[str, Any]) -> tuple[float, float]:
 def _spoken_range(schema: dict[str, Any], low: float, high: float) -> tuple[float, float]:
     """0 to 100 (fractional numbers: -999 to 999) where nothing is stated, widened to fit `examples`."""
     examples = schema.get("examples")
-    shown = [*(examples if isinstance(examples, list) else []), schema.get("default")]
-    numbers = [value for value in shown if isinstance(value, int | float) and not isinstance(value, bool)]
-    usual = (-999, 999) if schema.get("type") == "number" else _DEFAULT_RANGE
+    values = [*(examples if isinstance(examples, list) else []), schema.get("default")]
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    default_range = (-999, 999) if schema.get("type") == "number" else _DEFAULT_RANGE
     if low == float("-inf"):
-        low = min([*numbers, usual[0], high])
+        low = min([*numbers, default_range[0], high])
     if high == float("inf"):
-        high = max([*numbers, usual[1], low + usual[1]])
+        high = max([*numbers, default_range[1], low + default_range[1]])
     return low, high
 
 
-def _values(name: str, schema: dict[str, Any], kind: Kind) -> tuple[list[Any], bool]:
+def _values(name: str, schema: dict[str, Any], kind: SlotKind) -> tuple[list[Any], bool]:
     """The known values of a property and whether there are no others."""
     if isinstance(schema.get("enum"), list):
         return schema["enum"], True
@@ -227,23 +227,23 @@ def _values(name: str, schema: dict[str, Any], kind: Kind) -> tuple[list[Any], b
         return [], False
     examples = schema.get("examples")
     values = [value for value in examples if isinstance(value, str)] if isinstance(examples, list) else []
-    parts = set(spoken(name.replace("_", " ")))
-    if not values and parts & _PLACE_NAMES:
+    parts = set(spoken_words(name.replace("_", " ")))
+    if not values and parts & _PLACE_WORDS:
         values = list(CITIES)
     elif not values and parts & {"unit", "units"}:
         values = list(UNIT_NAMES)
     return values, False
 
 
-def _choices(name: str, values: list[Any]) -> Iterator[Choice]:
+def _choices(name: str, values: list[Any]) -> Iterator[SlotChoice]:
     is_unit = "unit" in name.lower()
     for value in values:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             continue
         text = str(value).replace("_", " ")
-        said = [text, *ALSO_SAID.get(text.lower(), ())]
+        forms = [text, *SYNONYMS.get(text.lower(), ())]
         if is_unit and len(text) > 4 and text.endswith("s") and not text.endswith(("us", "ss", "ches")):
-            said.append(text[:-1])
-        for form in said:
-            if words := tuple(spoken(form)):
-                yield Choice(words, value)
+            forms.append(text[:-1])
+        for form in forms:
+            if words := tuple(spoken_words(form)):
+                yield SlotChoice(words, value)

@@ -14,7 +14,7 @@ TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "nin
 
 _UNIT_VALUE = {word: value for value, word in enumerate(UNITS)} | {"oh": 0}
 _TENS_VALUE = {word: (index + 2) * 10 for index, word in enumerate(TENS)}
-_LARGEST_SPOKEN = 999_999
+_MAX_SPOKEN = 999_999
 _TOKEN = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?|[^\W\d_]+(?:['’][^\W\d_]+)*", re.UNICODE)
 
 
@@ -33,25 +33,25 @@ def fold(text: str) -> str:
     return "".join(char for char in decomposed if not unicodedata.combining(char)).lower()
 
 
-def words_of(text: str) -> list[Word]:
+def tokenize(text: str) -> list[Word]:
     """The spoken words of any text; a number in digits becomes several words with the same stretch."""
-    found: list[Word] = []
+    words: list[Word] = []
     for match in _TOKEN.finditer(text):
         token = match.group()
         start, end = match.span()
         if token[-1].isdecimal():
             # "one-2" and "10-20" hold a dash, not a minus.
             dash = token[0] == "-" and start > 0 and not text[start - 1].isspace()
-            spoken = number_to_words(token[1:] if dash else token)
+            token_words = number_to_words(token[1:] if dash else token)
         else:
-            spoken = [fold(token)]
-        found.extend(Word(word, start, end) for word in spoken)
-    return found
+            token_words = [fold(token)]
+        words.extend(Word(word, start, end) for word in token_words)
+    return words
 
 
-def spoken(text: str) -> list[str]:
+def spoken_words(text: str) -> list[str]:
     """The spoken words of a text, without their places."""
-    return [word.text for word in words_of(text)]
+    return [word.text for word in tokenize(text)]
 
 
 def stem(word: str) -> str:
@@ -62,7 +62,7 @@ def stem(word: str) -> str:
 def name_to_words(name: str) -> list[str]:
     """An identifier as words: "rollDice_v2" -> ["roll", "dice", "v", "two"]."""
     split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", " ", name)
-    return spoken(re.sub(r"[^0-9A-Za-z]+", " ", split))
+    return spoken_words(re.sub(r"[^0-9A-Za-z]+", " ", split))
 
 
 def number_to_words(literal: str) -> list[str]:
@@ -70,11 +70,11 @@ def number_to_words(literal: str) -> list[str]:
     literal = literal.replace(",", "").removeprefix("+")
     sign = ["minus"] if literal.startswith("-") else []
     whole, _, fraction = literal.removeprefix("-").partition(".")
-    value = int(whole) if len(whole) <= 7 else _LARGEST_SPOKEN + 1
-    said = integer_to_words(value) if value <= _LARGEST_SPOKEN else [UNITS[int(digit)] for digit in whole[:40]]
+    value = int(whole) if len(whole) <= 7 else _MAX_SPOKEN + 1
+    words = integer_to_words(value) if value <= _MAX_SPOKEN else [UNITS[int(digit)] for digit in whole[:40]]
     if fraction:
-        said = [*said, "point", *(UNITS[int(digit)] for digit in fraction[:20])]
-    return sign + said
+        words = [*words, "point", *(UNITS[int(digit)] for digit in fraction[:20])]
+    return sign + words
 
 
 def integer_to_words(value: int) -> list[str]:

@@ -23,62 +23,62 @@ class Alt:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Repeat:
     """`part`, once or several times with `link` between."""
 
     part: "Expression"
     link: "Expression"
 
 
-Expression = str | Seq | Alt | Again
+Expression = str | Seq | Alt | Repeat
 """A word, or one of the above."""
 
-NOTHING = Seq(())
+EMPTY = Seq(())
 
 
 def optional(part: Expression) -> Expression:
     """The part or nothing."""
-    return Alt((part, NOTHING))
+    return Alt((part, EMPTY))
 
 
-def size_of(expression: Expression) -> int:
+def count_words(expression: Expression) -> int:
     """How many words are written in an expression."""
     match expression:
         case str():
             return 1
         case Seq(parts) | Alt(parts):
-            return sum(size_of(part) for part in parts)
-        case Again(part, link):
-            return size_of(part) + size_of(link)
+            return sum(count_words(part) for part in parts)
+        case Repeat(part, link):
+            return count_words(part) + count_words(link)
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class WordLattice:
     """States 0..n_states-1, start 0; one end state. `arcs` are (from, to, word)."""
 
     n_states: int
-    final: int
+    final_state: int
     arcs: tuple[tuple[int, int, str], ...]
 
 
-def compile_network(expression: Expression) -> Network:
+def compile_lattice(expression: Expression) -> WordLattice:
     """The smallest deterministic network that accepts the same sentences (not the empty one)."""
     builder = _Nfa()
-    start, end = builder.state(), builder.state()
+    start, end = builder.add_state(), builder.add_state()
     builder.add(expression, start, end)
-    table, accepting = _deterministic(builder, start, end)
-    return _with_one_end(*_minimal(table, accepting))
+    table, accepting = _determinize(builder, start, end)
+    return _with_one_final_state(*_minimize(table, accepting))
 
 
 class _Nfa:
     """A network with empty arcs (Thompson's construction)."""
 
     def __init__(self) -> None:
-        self.empty: list[list[int]] = []
+        self.epsilon_arcs: list[list[int]] = []
         self.arcs: list[list[tuple[str, int]]] = []
 
-    def state(self) -> int:
-        self.empty.append([])
+    def add_state(self) -> int:
+        self.epsilon_arcs.append([])
         self.arcs.append([])
         return len(self.arcs) - 1
 
@@ -89,37 +89,37 @@ class _Nfa:
             case Seq(parts):
                 at = start
                 for part in parts:
-                    after = self.state()
+                    after = self.add_state()
                     self.add(part, at, after)
                     at = after
-                self.empty[at].append(end)
+                self.epsilon_arcs[at].append(end)
             case Alt(options):
                 for option in options:
                     self.add(option, start, end)
-            case Again(part, link):
-                first, last = self.state(), self.state()
-                self.empty[start].append(first)
+            case Repeat(part, link):
+                first, last = self.add_state(), self.add_state()
+                self.epsilon_arcs[start].append(first)
                 self.add(part, first, last)
                 self.add(link, last, first)
-                self.empty[last].append(end)
+                self.epsilon_arcs[last].append(end)
 
     def closure(self, states: Iterable[int]) -> frozenset[int]:
-        found, waiting = set(states), list(states)
+        closure, waiting = set(states), list(states)
         while waiting:
-            for state in self.empty[waiting.pop()]:
-                if state not in found:
-                    found.add(state)
+            for state in self.epsilon_arcs[waiting.pop()]:
+                if state not in closure:
+                    closure.add(state)
                     waiting.append(state)
-        return frozenset(found)
+        return frozenset(closure)
 
 
-_Table = list[dict[str, int]]
+_TransitionTable = list[dict[str, int]]
 
 
-def _deterministic(nfa: _Nfa, start: int, end: int) -> tuple[_Table, set[int]]:
+def _determinize(nfa: _Nfa, start: int, end: int) -> tuple[_TransitionTable, set[int]]:
     first = nfa.closure([start])
     numbers, waiting = {first: 0}, [first]
-    table: _Table = [{}]
+    table: _TransitionTable = [{}]
     accepting: set[int] = {0} if end in first else set()
     while waiting:
         states = waiting.pop()
@@ -139,7 +139,7 @@ def _deterministic(nfa: _Nfa, start: int, end: int) -> tuple[_Table, set[int]]:
     return table, accepting
 
 
-def _minimal(table: _Table, accepting: set[int]) -> tuple[_Table, set[int]]:
+def _minimize(table: _TransitionTable, accepting: set[int]) -> tuple[_TransitionTable, set[int]]:
     """Moore's refinement: states that agree on all that may follow become one."""
     block = [1 if state in accepting else 0 for state in range(len(table))]
     count = len(set(block))
@@ -153,13 +153,13 @@ def _minimal(table: _Table, accepting: set[int]) -> tuple[_Table, set[int]]:
         if len(numbers) == count:
             break
         count = len(numbers)
-    merged: _Table = [{} for _ in range(count)]
+    merged: _TransitionTable = [{} for _ in range(count)]
     for state, arcs in enumerate(table):
         merged[block[state]] = {word: block[target] for word, target in arcs.items()}
     return merged, {block[state] for state in accepting}
 
 
-def _with_one_end(table: _Table, accepting: set[int]) -> Network:
+def _with_one_final_state(table: _TransitionTable, accepting: set[int]) -> WordLattice:
     """State 0 stays the start (it is numbered first); arcs into accepting states also lead to the one end."""
     final = len(table)
     arcs: list[tuple[int, int, str]] = []
@@ -169,4 +169,4 @@ def _with_one_end(table: _Table, accepting: set[int]) -> Network:
                 arcs.append((state, final, word))
             if table[target]:
                 arcs.append((state, target, word))
-    return Network(final + 1, final, tuple(arcs))
+    return WordLattice(final + 1, final, tuple(arcs))

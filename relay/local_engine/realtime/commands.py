@@ -6,17 +6,17 @@ from relay.json_types import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
+class SendEvent:
     """An event for the client."""
 
     event: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
-class Configure:
+class ConfigureInput:
     """How to listen from now on: a wire format, `turn_detection` (None: the client says when), and for which tools.
 
-    `tools` is their JSON, as `grammar.grammar_of` takes it.
+    `tools` is their JSON, as `grammar.grammar_for_tools` takes it.
     """
 
     input_format: str
@@ -25,19 +25,19 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True)
-class Listen:
+class FeedAudio:
     """Audio of the user, in the input format."""
 
     audio: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class ClearInputBuffer:
     """The client cleared its input: drop what was heard since the last turn."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recognise:
+class TranscribeTurn:
     """Report by `recognised` what was said in the turn just ended, or (`audio` not None) in that clip."""
 
     item_id: str
@@ -45,7 +45,7 @@ class Recognise:
 
 
 @dataclass(frozen=True, slots=True)
-class Speak:
+class Synthesize:
     """Report by `sound` each sentence's audio in the output format, then `spoken`."""
 
     response_id: str
@@ -54,25 +54,35 @@ class Speak:
 
 
 @dataclass(frozen=True, slots=True)
-class Hush:
+class CancelSpeech:
     """Stop speaking for that response; late reports are ignored."""
 
     response_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class AwaitSpeech:
-    """Report by `still_silent` if the user has not spoken for so long; None: stop waiting."""
+class SetIdleTimer:
+    """Report by `on_idle_timeout` if the user has not spoken for so long; None: stop waiting."""
 
-    ms: int | None
+    timeout_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class HangUp:
+class CloseConnection:
     """Close the connection behind what was sent."""
 
     code: int
     reason: str
 
 
-Effect = AwaitSpeech | HangUp | Send | Configure | Listen | Forget | Recognise | Speak | Hush
+EngineCommand = (
+    SetIdleTimer
+    | CloseConnection
+    | SendEvent
+    | ConfigureInput
+    | FeedAudio
+    | ClearInputBuffer
+    | TranscribeTurn
+    | Synthesize
+    | CancelSpeech
+)

@@ -15,115 +15,119 @@ from audio.formats import REALTIME_FORMATS
 from relay.errors import ConfigError
 from relay.json_types import JsonObject, parse_json_object
 from relay.local_engine.realtime.commands import (
-    AwaitSpeech,
-    Configure,
-    Effect,
-    Forget,
-    HangUp,
-    Hush,
-    Listen,
-    Recognise,
-    Send,
-    Speak,
+    CancelSpeech,
+    ClearInputBuffer,
+    CloseConnection,
+    ConfigureInput,
+    EngineCommand,
+    FeedAudio,
+    SendEvent,
+    SetIdleTimer,
+    Synthesize,
+    TranscribeTurn,
 )
 from relay.local_engine.realtime.conversation import Conversation
-from relay.local_engine.realtime.outgoing import Outgoing
-from relay.local_engine.realtime.validation import Fault
-from relay.local_engine.speech.backend import Senses, SensesLost
-from relay.local_engine.speech.input_pipeline import Ears, Paused, Started, Stopped
-from relay.local_engine.speech.tts import pieces
+from relay.local_engine.realtime.outgoing import EventSender
+from relay.local_engine.realtime.validation import InvalidRequestError
+from relay.local_engine.speech.backend import SpeechBackend, SpeechBackendLost
+from relay.local_engine.speech.input_pipeline import InputPipeline, TurnPaused, TurnStarted, TurnStopped
+from relay.local_engine.speech.tts import split_for_synthesis
 from relay.protocols.openai.beta import BetaClientDialect
-from relay.testing.faults import FaultSpec, Misbehaviour, parse_faults
+from relay.testing.faults import FaultScript, FaultSpec, parse_faults
 
-MOST_UTTERANCES = 4
+MAX_PENDING_TRANSCRIPTS = 4
 """Of one session, on their way to words; further audio waits in the client's socket."""
 _UNPACED_MS = 8_000
-_LONGEST_CONTROL = 4096
-_LOST = "The recogniser ended unexpectedly; what was said in this turn is lost."
-_FAILED = "The recogniser failed; what was said in this turn is lost."
+_MAX_CONTROL_BYTES = 4096
+_BACKEND_LOST = "The recogniser ended unexpectedly; what was said in this turn is lost."
+_RECOGNITION_FAILED = "The recogniser failed; what was said in this turn is lost."
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass
-class Shared:
+class EngineContext:
     """What all sessions of a server use.
 
     `pace` is how many times faster than real time speech is generated after its first seconds; None is as fast as
     possible. A real model is not infinitely fast either, and only so can a response still be active when the user
-    interrupts it. `faults` are what every connection suffers from, `longest_s` is how long one may last.
+    interrupts it. `faults` are what every connection suffers from, `max_session_s` is how long one may last.
     """
 
-    senses: Senses
+    senses: SpeechBackend
     pace: float | None = 4.0
     faults: tuple[FaultSpec, ...] = ()
-    longest_s: float = 3600.0
+    max_session_s: float = 3600.0
     sockets: set[web.WebSocketResponse] = field(default_factory=set)
-    connections: int = 0
+    n_connections: int = 0
 
 
 @dataclass(frozen=True)
-class Terms:
+class ConnectParams:
     """What one client asked for when it connected."""
 
     model: str
-    kind: str = "realtime"
+    session_type: str = "realtime"
     is_beta: bool = False
     faults: tuple[FaultSpec, ...] = ()
 
 
-class Session:
+class EngineConnection:
     """Runs one connection from `session.created` to its close."""
 
-    def __init__(self, socket: web.WebSocketResponse, shared: Shared, terms: Terms, abort: Callable[[], None]) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, context: EngineContext, params: ConnectParams, abort: Callable[[], None]
+    ) -> None:
         """`abort` drops the connection at once."""
         self._socket = socket
-        self._shared = shared
-        expires_at = int(time.time() + shared.longest_s)
-        self._conversation = Conversation(terms.model, _new_id, kind=terms.kind, expires_at=expires_at)
-        self._beta = BetaClientDialect() if terms.is_beta else None
-        self._misbehaviour = Misbehaviour(terms.faults)
-        self._outgoing = Outgoing(socket, abort, self._misbehaviour, is_faulty=bool(terms.faults))
-        self._ears: Ears | None = None
-        self._to_hear = b""
-        self._recognising: set[asyncio.Task[None]] = set()
-        self._settings = Configure("audio/pcm", None, b"[]")
-        self._speaking: dict[str, asyncio.Task[None]] = {}
-        self._silence: asyncio.Task[None] | None = None
+        self._context = context
+        expires_at = int(time.time() + context.max_session_s)
+        self._conversation = Conversation(
+            params.model, _new_id, session_type=params.session_type, expires_at=expires_at
+        )
+        self._beta = BetaClientDialect() if params.is_beta else None
+        self._fault_script = FaultScript(params.faults)
+        self._sender = EventSender(socket, abort, self._fault_script, is_faulty=bool(params.faults))
+        self._input_pipeline: InputPipeline | None = None
+        self._pending_audio = b""
+        self._transcript_tasks: set[asyncio.Task[None]] = set()
+        self._input_config = ConfigureInput("audio/pcm", None, b"[]")
+        self._speech_tasks: dict[str, asyncio.Task[None]] = {}
+        self._idle_timer: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Serve until either side closes."""
         loop = asyncio.get_running_loop()
-        sender = loop.create_task(self._outgoing.run())
-        expiry = loop.create_task(self._expire())
+        sender = loop.create_task(self._sender.run())
+        expiry = loop.create_task(self._run_expiry_timer())
         try:
-            self._do(self._conversation.start())
+            self._execute(self._conversation.start())
             async for message in self._socket:
                 if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
                     await self._receive(message.data)
         finally:
-            tasks = [sender, expiry, *self._speaking.values(), *self._recognising]
-            tasks += [] if self._silence is None else [self._silence]
+            tasks = [sender, expiry, *self._speech_tasks.values(), *self._transcript_tasks]
+            tasks += [] if self._idle_timer is None else [self._idle_timer]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._outgoing.stop()
-            if self._ears is not None:
-                self._ears.close()
+            await self._sender.stop()
+            if self._input_pipeline is not None:
+                self._input_pipeline.close()
 
     async def _receive(self, message: str | bytes) -> None:
-        control = _control(message)
+        control = _control_event(message)
         if control is not None:
             await self._add_faults(control)
             return
         if self._beta is not None:
             event = parse_json_object(message)  # what is no event goes on as it is, and is refused
             message = message if event is None else orjson.dumps(self._beta.to_upstream(event)[0])
-        self._do(self._conversation.receive(message))
-        if self._to_hear:
-            audio, self._to_hear = self._to_hear, b""
-            await self._listen(audio)
-        await self._keep_up()
+        self._execute(self._conversation.receive(message))
+        if self._pending_audio:
+            audio, self._pending_audio = self._pending_audio, b""
+            await self._feed_audio(audio)
+        await self._limit_pending_transcripts()
 
     async def _add_faults(self, event: JsonObject) -> None:
         """The control message {"type": "relay.fault", "fault": "drop=1006"}: misbehave from now on."""
@@ -131,157 +135,161 @@ class Session:
             faults = parse_faults(str(event.get("fault", "")))
         except ConfigError as error:
             event_id = event.get("event_id")
-            fault = Fault(str(error), param="fault")
-            self._do(self._conversation.complain(fault, event_id if isinstance(event_id, str) else None))
+            fault = InvalidRequestError(str(error), param="fault")
+            self._execute(self._conversation.send_error(fault, event_id if isinstance(event_id, str) else None))
             return
-        await self._outgoing.add_faults(faults)
+        await self._sender.add_faults(faults)
 
-    def _do(self, effects: Sequence[Effect]) -> None:
+    def _execute(self, commands: Sequence[EngineCommand]) -> None:
         """Carry out effects in order; those that they lead to come right behind them."""
-        for effect in effects:
-            match effect:
-                case Send(event):
-                    self._tell(event)
-                case Configure():
-                    self._settings = effect
-                    self._configure()
-                case Listen(audio):
-                    self._to_hear = audio
-                case Forget():
-                    if self._ears is not None:
-                        self._ears.forget()
-                case Recognise():
-                    self._recognise(effect)
-                case Speak():
-                    self._speaking[effect.response_id] = asyncio.create_task(self._speak(effect))
-                case Hush(response_id):
-                    self._hush(response_id)
-                case AwaitSpeech(ms):
-                    self._await_speech(ms)
-                case HangUp():
-                    self._outgoing.hang_up(effect)
+        for command in commands:
+            match command:
+                case SendEvent(event):
+                    self._send(event)
+                case ConfigureInput():
+                    self._input_config = command
+                    self._configure_input()
+                case FeedAudio(audio):
+                    self._pending_audio = audio
+                case ClearInputBuffer():
+                    if self._input_pipeline is not None:
+                        self._input_pipeline.clear()
+                case TranscribeTurn():
+                    self._start_transcription(command)
+                case Synthesize():
+                    self._speech_tasks[command.response_id] = asyncio.create_task(self._synthesize(command))
+                case CancelSpeech(response_id):
+                    self._cancel_speech(response_id)
+                case SetIdleTimer(ms):
+                    self._set_idle_timer(ms)
+                case CloseConnection():
+                    self._sender.close_when_sent(command)
                 case _:
-                    assert_never(effect)
+                    assert_never(command)
 
     # -- ears ---------------------------------------------------------------------------------------------------------
 
-    def _hearing(self, audio: bytes = b"") -> Ears:
+    def _open_input_pipeline(self, audio: bytes = b"") -> InputPipeline:
         """The ears, made when they are first needed (a session that only types never has any); `audio` comes next."""
-        if self._ears is None:
-            sent_ms = REALTIME_FORMATS[self._settings.input_format].duration_ms(len(audio))
-            start_ms = self._conversation.position_ms - sent_ms
-            self._ears = Ears(self._shared.senses.listener(), start_ms)
-            self._configure()
-        return self._ears
+        if self._input_pipeline is None:
+            sent_ms = REALTIME_FORMATS[self._input_config.input_format].duration_ms(len(audio))
+            start_ms = self._conversation.input_position_ms - sent_ms
+            self._input_pipeline = InputPipeline(self._context.senses.new_recognizer(), start_ms)
+            self._configure_input()
+        return self._input_pipeline
 
-    def _configure(self) -> None:
-        settings = self._settings
-        if self._ears is not None:
-            self._ears.configure(settings.input_format, settings.turn_detection, settings.tools)
+    def _configure_input(self) -> None:
+        settings = self._input_config
+        if self._input_pipeline is not None:
+            self._input_pipeline.configure(settings.input_format, settings.turn_detection, settings.tools)
 
-    async def _listen(self, audio: bytes) -> None:
-        ears = self._hearing(audio)
-        for event in ears.hear(audio):
+    async def _feed_audio(self, audio: bytes) -> None:
+        pipeline = self._open_input_pipeline(audio)
+        for event in pipeline.feed(audio):
             match event:
-                case Started(start_ms):
-                    self._do(self._conversation.speech_started(start_ms))
-                case Paused():
-                    await ears.consider()
-                case Stopped(end_ms):
-                    self._do(self._conversation.speech_stopped(end_ms))
-                    await self._keep_up()
+                case TurnStarted(start_ms):
+                    self._execute(self._conversation.on_speech_started(start_ms))
+                case TurnPaused():
+                    await pipeline.query_endpoint()
+                case TurnStopped(end_ms):
+                    self._execute(self._conversation.on_speech_stopped(end_ms))
+                    await self._limit_pending_transcripts()
                 case None:
                     await asyncio.sleep(0)
 
-    def _recognise(self, task: Recognise) -> None:
-        ears = self._hearing()
-        words = ears.finish() if task.audio is None else ears.clip(task.audio)
-        waiting = asyncio.create_task(self._await_words(task.item_id, words))
-        self._recognising.add(waiting)
-        waiting.add_done_callback(self._recognising.discard)
+    def _start_transcription(self, command: TranscribeTurn) -> None:
+        pipeline = self._open_input_pipeline()
+        transcript = pipeline.end_turn() if command.audio is None else pipeline.transcribe_clip(command.audio)
+        task = asyncio.create_task(self._report_transcript(command.item_id, transcript))
+        self._transcript_tasks.add(task)
+        task.add_done_callback(self._transcript_tasks.discard)
 
-    async def _await_words(self, item_id: str, words: "asyncio.Future[str | None]") -> None:
+    async def _report_transcript(self, item_id: str, transcript: "asyncio.Future[str | None]") -> None:
         try:
-            text, failure = await words, None
-        except SensesLost:
-            text, failure = None, _LOST
+            text, failure = await transcript, None
+        except SpeechBackendLost:
+            text, failure = None, _BACKEND_LOST
         except Exception:
-            log.exception("a turn could not be recognised")
-            text, failure = None, _FAILED
-        self._do(self._conversation.recognised(item_id, text, failure=failure))
+            _log.exception("a turn could not be recognised")
+            text, failure = None, _RECOGNITION_FAILED
+        self._execute(self._conversation.on_transcript(item_id, text, failure=failure))
 
-    async def _keep_up(self) -> None:
+    async def _limit_pending_transcripts(self) -> None:
         """A client that sends turns faster than they are understood waits here."""
-        while len(self._recognising) >= MOST_UTTERANCES:
-            await asyncio.wait(self._recognising, return_when=asyncio.FIRST_COMPLETED)
+        while len(self._transcript_tasks) >= MAX_PENDING_TRANSCRIPTS:
+            await asyncio.wait(self._transcript_tasks, return_when=asyncio.FIRST_COMPLETED)
 
     # -- voice --------------------------------------------------------------------------------------------------------
 
-    async def _speak(self, task: Speak) -> None:
+    async def _synthesize(self, command: Synthesize) -> None:
         loop = asyncio.get_running_loop()
-        start, made_ms = loop.time(), 0.0
+        start, synthesized_ms = loop.time(), 0.0
         try:
-            for piece in pieces(task.sentences):
-                await self._keep_pace(start, made_ms)
-                audio = await self._shared.senses.speak(piece, task.output, is_first=made_ms == 0)
-                made_ms += len(audio) / REALTIME_FORMATS[task.output["format"]["type"]].bytes_per_ms
-                self._do(self._conversation.sound(task.response_id, piece, audio))
-            self._do(self._conversation.spoken(task.response_id))
+            for chunk in split_for_synthesis(command.sentences):
+                await self._wait_for_pace(start, synthesized_ms)
+                audio = await self._context.senses.synthesize(chunk, command.output, is_first=synthesized_ms == 0)
+                synthesized_ms += len(audio) / REALTIME_FORMATS[command.output["format"]["type"]].bytes_per_ms
+                self._execute(self._conversation.on_sentence_audio(command.response_id, chunk, audio))
+            self._execute(self._conversation.on_speech_done(command.response_id))
         except Exception as error:
             # The voice broke, or we did: the client must not wait for the rest.
-            log.exception("a response could not be spoken")
-            self._do(self._conversation.failed(task.response_id, f"the voice failed: {type(error).__name__}"))
+            _log.exception("a response could not be spoken")
+            self._execute(
+                self._conversation.on_speech_failed(
+                    command.response_id, f"the voice on_speech_failed: {type(error).__name__}"
+                )
+            )
         finally:
-            self._speaking.pop(task.response_id, None)
+            self._speech_tasks.pop(command.response_id, None)
 
-    async def _keep_pace(self, start: float, made_ms: float) -> None:
+    async def _wait_for_pace(self, start: float, synthesized_ms: float) -> None:
         """Wait while too much is made or unsent already."""
-        await self._outgoing.wait_for_room()
-        if self._shared.pace is not None and made_ms and not self._misbehaviour.is_hasty:
-            paced_ms = max(made_ms - _UNPACED_MS, 0)
-            ahead_s = paced_ms / 1000 / self._shared.pace - (asyncio.get_running_loop().time() - start)
+        await self._sender.drain()
+        if self._context.pace is not None and synthesized_ms and not self._fault_script.is_burst:
+            paced_ms = max(synthesized_ms - _UNPACED_MS, 0)
+            ahead_s = paced_ms / 1000 / self._context.pace - (asyncio.get_running_loop().time() - start)
             if ahead_s > 0:
                 await asyncio.sleep(ahead_s)
 
-    def _hush(self, response_id: str) -> None:
-        task = self._speaking.pop(response_id, None)
+    def _cancel_speech(self, response_id: str) -> None:
+        task = self._speech_tasks.pop(response_id, None)
         # A response that runs out of tokens hushes itself, from within its own task, which then ends anyway.
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
-    def _await_speech(self, ms: int | None) -> None:
-        if self._silence is not None and self._silence is not asyncio.current_task():
-            self._silence.cancel()
-        self._silence = None if ms is None else asyncio.create_task(self._break_silence(ms))
+    def _set_idle_timer(self, timeout_ms: int | None) -> None:
+        if self._idle_timer is not None and self._idle_timer is not asyncio.current_task():
+            self._idle_timer.cancel()
+        self._idle_timer = None if timeout_ms is None else asyncio.create_task(self._run_idle_timer(timeout_ms))
 
-    async def _break_silence(self, ms: int) -> None:
-        await asyncio.sleep(ms / 1000)
-        self._do(self._conversation.still_silent())
+    async def _run_idle_timer(self, timeout_ms: int) -> None:
+        await asyncio.sleep(timeout_ms / 1000)
+        self._execute(self._conversation.on_idle_timeout())
 
-    async def _expire(self) -> None:
-        await asyncio.sleep(self._shared.longest_s)
-        self._do(self._conversation.expired(max(round(self._shared.longest_s / 60), 1)))
+    async def _run_expiry_timer(self) -> None:
+        await asyncio.sleep(self._context.max_session_s)
+        self._execute(self._conversation.on_session_expired(max(round(self._context.max_session_s / 60), 1)))
 
     # -- what goes out ------------------------------------------------------------------------------------------------
 
-    def _tell(self, event: JsonObject) -> None:
+    def _send(self, event: JsonObject) -> None:
         if self._beta is None:
-            self._outgoing.post(event)
+            self._sender.enqueue(event)
             return
         for translated in self._beta.to_client(event):
-            self._outgoing.post(translated)
+            self._sender.enqueue(translated)
         if event["type"] == "session.created":  # GA does not tell of the conversation
             conversation = {"id": self._conversation.conversation_id, "object": "realtime.conversation"}
-            self._outgoing.post(
+            self._sender.enqueue(
                 {"type": "conversation.created", "event_id": _new_id("event"), "conversation": conversation}
             )
 
 
-def _control(message: str | bytes) -> JsonObject | None:
+def _control_event(message: str | bytes) -> JsonObject | None:
     """The message, if it is a control message of ours."""
-    if len(message) >= _LONGEST_CONTROL:
+    if len(message) >= _MAX_CONTROL_BYTES:
         return None
     raw = message.encode() if isinstance(message, str) else message
     event = parse_json_object(raw) if b"relay.fault" in raw else None

@@ -1,8 +1,8 @@
 """The conversation: client events in, effects out, in the orders that real clients rely on.
 
 Pure: there is no socket, clock or randomness here: ids come from an injected function, time is the count of audio
-milliseconds. Effects are carried out in order by the session (session.py): `Send` goes to the client, the others ask
-ears and voice to do something, whose results come back through the methods.
+milliseconds. Effects are carried out in order by the session (session.py): `SendEvent` goes to the client, the others
+ask ears and voice to do something, whose results come back through the methods.
 """
 
 from collections.abc import Callable
@@ -11,253 +11,281 @@ import orjson
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
-from relay.local_engine.realtime.commands import AwaitSpeech, Configure, Effect, Forget, HangUp, Listen, Recognise, Send
+from relay.local_engine.realtime.commands import (
+    ClearInputBuffer,
+    CloseConnection,
+    ConfigureInput,
+    EngineCommand,
+    FeedAudio,
+    SendEvent,
+    SetIdleTimer,
+    TranscribeTurn,
+)
 from relay.local_engine.realtime.input_turns import InputTurns
-from relay.local_engine.realtime.items import Items
+from relay.local_engine.realtime.items import ItemList
 from relay.local_engine.realtime.response import Response
-from relay.local_engine.realtime.response_manager import ResponseDesk
-from relay.local_engine.realtime.session_config import default_session, merge_session, response_settings, shown
-from relay.local_engine.realtime.validation import Fault, a_text, an_object, need, only
+from relay.local_engine.realtime.response_manager import ResponseManager
+from relay.local_engine.realtime.session_config import default_session, merge_session, response_settings, session_object
+from relay.local_engine.realtime.validation import (
+    InvalidRequestError,
+    check_object,
+    check_string,
+    reject_unknown_fields,
+    require_field,
+)
 
-_LONGEST_EVENT_ID = 512
+_MAX_EVENT_ID_CHARS = 512
 
 
 class Conversation:
     """One session's state. Every method returns the effects of what it was told."""
 
     def __init__(
-        self, model: str, new_id: Callable[[str], str], *, kind: str = "realtime", expires_at: int | None = None
+        self, model: str, new_id: Callable[[str], str], *, session_type: str = "realtime", expires_at: int | None = None
     ) -> None:
-        """`kind` is "realtime" or "transcription"; `expires_at` (Unix time in s) is only told, not kept."""
+        """`session_type` is "realtime" or "transcription"; `expires_at` (Unix time in s) is only told, not kept."""
         self._new_id = new_id
-        self._effects: list[Effect] = []
-        self._session = default_session(new_id("sess"), model, kind=kind, expires_at=expires_at)
-        self._items = Items(self._send, new_id)
-        self._recognising: dict[str, bool] = {}
+        self._commands: list[EngineCommand] = []
+        self._session = default_session(new_id("sess"), model, session_type=session_type, expires_at=expires_at)
+        self._items = ItemList(self._send, new_id)
+        self._pending_transcripts: dict[str, bool] = {}
         self._turns = InputTurns(self._items, self._send, new_id)
-        self._responses = ResponseDesk(self._items, self._send, self._effects.append, new_id, self._finished)
+        self._responses = ResponseManager(
+            self._items, self._send, self._commands.append, new_id, self._on_response_finished
+        )
         self.conversation_id = self._responses.conversation_id
-        self._owes_response = False
-        self._has_spoken = False
-        self._is_awaiting = False
+        self._is_response_pending = False
+        self._has_assistant_spoken = False
+        self._is_idle_timer_set = False
 
     @property
-    def position_ms(self) -> int:
+    def input_position_ms(self) -> int:
         """How much audio the client has sent."""
-        return round(self._turns.tape.position_ms)
+        return round(self._turns.ring_buffer.position_ms)
 
-    def complain(self, fault: Fault, event_id: str | None = None) -> list[Effect]:
+    def send_error(self, request_error: InvalidRequestError, event_id: str | None = None) -> list[EngineCommand]:
         """Answer something wrong with an error event."""
-        error = {"type": "invalid_request_error", "code": fault.code, "message": str(fault), "param": fault.param}
+        error = {
+            "type": "invalid_request_error",
+            "code": request_error.code,
+            "message": str(request_error),
+            "param": request_error.param,
+        }
         self._send({"type": "error", "error": error | {"event_id": event_id}})
-        return self._taken()
+        return self._take_commands()
 
     # -- what the client sends ----------------------------------------------------------------------------------------
 
-    def start(self) -> list[Effect]:
+    def start(self) -> list[EngineCommand]:
         """The connection is open."""
-        self._send({"type": "session.created", "session": shown(self._session)})
-        self._effects.append(self._configure())
-        return self._taken()
+        self._send({"type": "session.created", "session": session_object(self._session)})
+        self._commands.append(self._input_config())
+        return self._take_commands()
 
-    def receive(self, message: str | bytes) -> list[Effect]:
+    def receive(self, message: str | bytes) -> list[EngineCommand]:
         """One message of the client, whatever it holds; a wrong one is answered with an error event."""
         event_id: str | None = None
         try:
             try:
-                event = an_object(orjson.loads(message), "event")
+                event = check_object(orjson.loads(message), "event")
             except orjson.JSONDecodeError as error:
-                raise Fault(f"The message is not valid JSON: {error}", code="invalid_json") from error
+                raise InvalidRequestError(f"The message is not valid JSON: {error}", code="invalid_json") from error
             if isinstance(event.get("event_id"), str):
-                event_id = event["event_id"][:_LONGEST_EVENT_ID]
-            kind = a_text(need(event, "type"), "type", 200)
+                event_id = event["event_id"][:_MAX_EVENT_ID_CHARS]
+            kind = check_string(require_field(event, "type"), "type", 200)
             if kind not in _HANDLERS:
-                raise Fault(f"Invalid value: '{kind}'. Supported values are: {', '.join(_HANDLERS)}.", param="type")
+                raise InvalidRequestError(
+                    f"Invalid value: '{kind}'. Supported values are: {', '.join(_HANDLERS)}.", param="type"
+                )
             handler, *fields = _HANDLERS[kind]
-            only(event, ("type", "event_id", *fields), "")
+            reject_unknown_fields(event, ("type", "event_id", *fields), "")
             if event.get("event_id") is not None:
-                a_text(event["event_id"], "event_id", _LONGEST_EVENT_ID)
+                check_string(event["event_id"], "event_id", _MAX_EVENT_ID_CHARS)
             handler(self, event)
-        except Fault as fault:
-            return self.complain(fault, event_id)
-        return self._taken()
+        except InvalidRequestError as fault:
+            return self.send_error(fault, event_id)
+        return self._take_commands()
 
-    def _session_update(self, event: JsonObject) -> None:
-        self._session = merge_session(self._session, need(event, "session"), has_spoken=self._has_spoken)
-        self._send({"type": "session.updated", "session": shown(self._session)})
-        self._effects.append(self._configure())
+    def _update_session(self, event: JsonObject) -> None:
+        self._session = merge_session(
+            self._session, require_field(event, "session"), has_spoken=self._has_assistant_spoken
+        )
+        self._send({"type": "session.updated", "session": session_object(self._session)})
+        self._commands.append(self._input_config())
         if not self._turn_detection.get("idle_timeout_ms"):
-            self._await_speech(None)
+            self._set_idle_timer(None)
 
-    def _append(self, event: JsonObject) -> None:
-        audio = self._turns.append(event, self._input)
+    def _append_audio(self, event: JsonObject) -> None:
+        audio = self._turns.append(event, self._audio_input)
         if audio:
-            self._effects.append(Listen(audio))
+            self._commands.append(FeedAudio(audio))
 
-    def _commit(self, event: JsonObject) -> None:
-        self._recognise(self._turns.commit(), then_respond=False)
+    def _commit_audio(self, event: JsonObject) -> None:
+        self._transcribe(self._turns.commit(), create_response=False)
 
-    def _clear(self, event: JsonObject) -> None:
-        self._effects.append(Forget())
+    def _clear_audio(self, event: JsonObject) -> None:
+        self._commands.append(ClearInputBuffer())
         self._turns.clear()
 
-    def _output_clear(self, event: JsonObject) -> None:
-        raise Fault("A WebSocket session has no output audio buffer.", param="type")
+    def _clear_output(self, event: JsonObject) -> None:
+        raise InvalidRequestError("A WebSocket session has no output audio buffer.", param="type")
 
-    def _item_create(self, event: JsonObject) -> None:
+    def _create_item(self, event: JsonObject) -> None:
         record, audio = self._items.create(event)
         if audio:
-            record.audio_ms = round(len(audio) / REALTIME_FORMATS[self._input["format"]["type"]].bytes_per_ms)
-            self._items.shelf.add(record.id, audio)
-            self._recognise(record.id, then_respond=False, clip=audio)
+            record.audio_ms = round(len(audio) / REALTIME_FORMATS[self._audio_input["format"]["type"]].bytes_per_ms)
+            self._items.audio_cache.append(record.id, audio)
+            self._transcribe(record.id, create_response=False, audio=audio)
 
-    def _response_create(self, event: JsonObject) -> None:
+    def _create_response(self, event: JsonObject) -> None:
         if self._session["type"] == "transcription":
-            raise Fault("A transcription session creates no responses.", param="type")
+            raise InvalidRequestError("A transcription session creates no responses.", param="type")
         params = event.get("response")
-        self._start(response_settings(self._session, {} if params is None else params))
+        self._start_response(response_settings(self._session, {} if params is None else params))
 
-    def _response_cancel(self, event: JsonObject) -> None:
-        wanted = event.get("response_id")
-        response = self._responses.find(None if wanted is None else a_text(wanted, "response_id"))
+    def _cancel_response(self, event: JsonObject) -> None:
+        response_id = event.get("response_id")
+        response = self._responses.find(None if response_id is None else check_string(response_id, "response_id"))
         if response is None:
-            raise Fault("Cancellation failed: no active response found", code="response_cancel_not_active")
+            raise InvalidRequestError(
+                "Cancellation failed: no active response found", code="response_cancel_not_active"
+            )
         self._responses.cancel(response, "client_cancelled")
 
     # -- what ears, voice and clock report ----------------------------------------------------------------------------
 
-    def speech_started(self, start_ms: int) -> list[Effect]:
+    def on_speech_started(self, start_ms: int) -> list[EngineCommand]:
         """The user began to speak; `start_ms` is where the turn's audio begins."""
-        self._await_speech(None)
-        self._turns.started(start_ms)
+        self._set_idle_timer(None)
+        self._turns.on_speech_started(start_ms)
         if self._responses.active is not None and self._turn_detection.get("interrupt_response", False):
             self._responses.cancel(self._responses.active, "turn_detected")
-        return self._taken()
+        return self._take_commands()
 
-    def speech_stopped(self, end_ms: int) -> list[Effect]:
+    def on_speech_stopped(self, end_ms: int) -> list[EngineCommand]:
         """The user's turn is over: it becomes an item, and is recognised."""
-        item_id = self._turns.stopped(end_ms)
+        item_id = self._turns.on_speech_stopped(end_ms)
         if item_id is not None:
-            self._recognise(item_id, then_respond=bool(self._turn_detection.get("create_response", False)))
-        return self._taken()
+            self._transcribe(item_id, create_response=bool(self._turn_detection.get("create_response", False)))
+        return self._take_commands()
 
-    def recognised(self, item_id: str, text: str | None, *, failure: str | None = None) -> list[Effect]:
+    def on_transcript(self, item_id: str, text: str | None, *, failure: str | None = None) -> list[EngineCommand]:
         """What was said in an item: lower-case words, or None if the engine did not understand it.
 
         `failure` says why there is no telling.
         """
-        create_response = self._recognising.pop(item_id, False)
+        create_response = self._pending_transcripts.pop(item_id, False)
         record = self._items.get(item_id)
         if record is not None:
-            record.heard = text
-            if self._input["transcription"] is not None:
-                self._turns.transcribe(record, text, failure)
-        self._responses.deaf = bool(self._recognising)
-        self._responses.words_are_there()
+            record.transcript = text
+            if self._audio_input["transcription"] is not None:
+                self._turns.set_transcript(record, text, failure)
+        self._responses.is_recognizing = bool(self._pending_transcripts)
+        self._responses.on_transcript_ready()
         # A user who speaks again already is answered behind that turn, which is about both.
-        if create_response and record is not None and not self._turns.is_speaking:
+        if create_response and record is not None and not self._turns.is_user_speaking:
             if self._responses.active is None:
-                self._start(response_settings(self._session, {}))
+                self._start_response(response_settings(self._session, {}))
             else:
-                self._owes_response = True
-        return self._taken()
+                self._is_response_pending = True
+        return self._take_commands()
 
-    def still_silent(self) -> list[Effect]:
+    def on_idle_timeout(self) -> list[EngineCommand]:
         """The user has said nothing for `idle_timeout_ms` after the answer: the assistant takes the word."""
-        self._is_awaiting = False
+        self._is_idle_timer_set = False
         idle_ms = self._turn_detection.get("idle_timeout_ms")
-        if idle_ms and self._responses.active is None and not self._turns.is_speaking:
-            self._turns.idle(idle_ms)
-            self._start(response_settings(self._session, {}))
-        return self._taken()
+        if idle_ms and self._responses.active is None and not self._turns.is_user_speaking:
+            self._turns.on_idle_timeout(idle_ms)
+            self._start_response(response_settings(self._session, {}))
+        return self._take_commands()
 
-    def expired(self, minutes: int) -> list[Effect]:
+    def on_session_expired(self, minutes: int) -> list[EngineCommand]:
         """The session's time is over."""
         message = f"Your session hit the maximum duration of {minutes} minutes."
-        return [*self.complain(Fault(message, code="session_expired")), HangUp(1001, message)]
+        return [*self.send_error(InvalidRequestError(message, code="session_expired")), CloseConnection(1001, message)]
 
-    def sound(self, response_id: str, sentence: str, audio: bytes) -> list[Effect]:
+    def on_sentence_audio(self, response_id: str, sentence: str, audio: bytes) -> list[EngineCommand]:
         """One sentence of a response, synthesised."""
         response = self._responses.find(response_id)
         if response is not None:
-            self._has_spoken = True
-            self._responses.say(response, sentence, audio)
-        return self._taken()
+            self._has_assistant_spoken = True
+            self._responses.add_sentence(response, sentence, audio)
+        return self._take_commands()
 
-    def spoken(self, response_id: str) -> list[Effect]:
+    def on_speech_done(self, response_id: str) -> list[EngineCommand]:
         """All sentences of a response are synthesised."""
         response = self._responses.find(response_id)
         if response is not None:
-            self._responses.said_all(response)
-        return self._taken()
+            self._responses.complete(response)
+        return self._take_commands()
 
-    def failed(self, response_id: str, message: str) -> list[Effect]:
+    def on_speech_failed(self, response_id: str, message: str) -> list[EngineCommand]:
         """A response cannot be spoken."""
         response = self._responses.find(response_id)
         if response is not None:
             self._responses.finish(response, "failed", message)
-        return self._taken()
+        return self._take_commands()
 
     # -- small change -------------------------------------------------------------------------------------------------
 
     @property
-    def _input(self) -> JsonObject:
+    def _audio_input(self) -> JsonObject:
         return dict(self._session["audio"]["input"])
 
     @property
     def _turn_detection(self) -> JsonObject:
         """The rules of turns; a transcription session only listens."""
-        rules = dict(self._input["turn_detection"] or {})
+        rules = dict(self._audio_input["turn_detection"] or {})
         if self._session["type"] == "transcription":
             rules |= {"create_response": False, "idle_timeout_ms": None}
         return rules
 
-    def _start(self, settings: JsonObject) -> None:
+    def _start_response(self, settings: JsonObject) -> None:
         if settings["conversation"] != "none" and self._responses.active is None:
-            self._owes_response = False
-            self._await_speech(None)
+            self._is_response_pending = False
+            self._set_idle_timer(None)
         self._responses.create(settings)
 
-    def _finished(self, response: Response) -> None:
-        if self._responses.active is not None or self._turns.is_speaking:
+    def _on_response_finished(self, response: Response) -> None:
+        if self._responses.active is not None or self._turns.is_user_speaking:
             return
-        if self._owes_response:
-            self._start(response_settings(self._session, {}))
+        if self._is_response_pending:
+            self._start_response(response_settings(self._session, {}))
         elif response.in_conversation and (idle_ms := self._turn_detection.get("idle_timeout_ms")):
-            self._await_speech(response.audio_ms + idle_ms)
+            self._set_idle_timer(response.audio_ms + idle_ms)
 
-    def _await_speech(self, ms: int | None) -> None:
-        if ms is not None or self._is_awaiting:
-            self._is_awaiting = ms is not None
-            self._effects.append(AwaitSpeech(ms))
+    def _set_idle_timer(self, timeout_ms: int | None) -> None:
+        if timeout_ms is not None or self._is_idle_timer_set:
+            self._is_idle_timer_set = timeout_ms is not None
+            self._commands.append(SetIdleTimer(timeout_ms))
 
-    def _recognise(self, item_id: str, *, then_respond: bool, clip: bytes | None = None) -> None:
-        self._recognising[item_id] = then_respond
-        self._responses.deaf = True
-        self._effects.append(Recognise(item_id, clip))
+    def _transcribe(self, item_id: str, *, create_response: bool, audio: bytes | None = None) -> None:
+        self._pending_transcripts[item_id] = create_response
+        self._responses.is_recognizing = True
+        self._commands.append(TranscribeTurn(item_id, audio))
 
-    def _configure(self) -> Configure:
+    def _input_config(self) -> ConfigureInput:
         tools = orjson.dumps(self._session["tools"])
-        return Configure(self._input["format"]["type"], self._input["turn_detection"], tools)
+        return ConfigureInput(self._audio_input["format"]["type"], self._audio_input["turn_detection"], tools)
 
     def _send(self, event: JsonObject) -> None:
         kind = event.pop("type")
-        self._effects.append(Send({"type": kind, "event_id": self._new_id("event"), **event}))
+        self._commands.append(SendEvent({"type": kind, "event_id": self._new_id("event"), **event}))
 
-    def _taken(self) -> list[Effect]:
-        effects = self._effects.copy()
-        self._effects.clear()
-        return effects
+    def _take_commands(self) -> list[EngineCommand]:
+        commands = self._commands.copy()
+        self._commands.clear()
+        return commands
 
 
 _Handler = Callable[[Conversation, JsonObject], None]
 _HANDLERS: dict[str, tuple[_Handler, *tuple[str, ...]]] = {
-    "session.update": (Conversation._session_update, "session"),
-    "input_audio_buffer.append": (Conversation._append, "audio"),
-    "input_audio_buffer.commit": (Conversation._commit,),
-    "input_audio_buffer.clear": (Conversation._clear,),
-    "output_audio_buffer.clear": (Conversation._output_clear,),
-    "conversation.item.create": (Conversation._item_create, "item", "previous_item_id"),
+    "session.update": (Conversation._update_session, "session"),
+    "input_audio_buffer.append": (Conversation._append_audio, "audio"),
+    "input_audio_buffer.commit": (Conversation._commit_audio,),
+    "input_audio_buffer.clear": (Conversation._clear_audio,),
+    "output_audio_buffer.clear": (Conversation._clear_output,),
+    "conversation.item.create": (Conversation._create_item, "item", "previous_item_id"),
     "conversation.item.delete": (lambda self, event: self._items.delete(event), "item_id"),
     "conversation.item.retrieve": (lambda self, event: self._items.retrieve(event), "item_id"),
     "conversation.item.truncate": (
@@ -266,6 +294,6 @@ _HANDLERS: dict[str, tuple[_Handler, *tuple[str, ...]]] = {
         "content_index",
         "audio_end_ms",
     ),
-    "response.create": (Conversation._response_create, "response"),
-    "response.cancel": (Conversation._response_cancel, "response_id"),
+    "response.create": (Conversation._create_response, "response"),
+    "response.cancel": (Conversation._cancel_response, "response_id"),
 }

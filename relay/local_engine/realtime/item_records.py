@@ -6,18 +6,27 @@ from typing import Any
 import pybase64
 
 from relay.json_types import JsonObject
-from relay.local_engine.realtime.validation import Fault, a_list, a_text, an_id, an_object, need, one_of, only
+from relay.local_engine.realtime.validation import (
+    InvalidRequestError,
+    check_enum,
+    check_id,
+    check_list,
+    check_object,
+    check_string,
+    reject_unknown_fields,
+    require_field,
+)
 
-_PARTS = {
+_PART_TYPES = {
     "system": ("input_text",),
     "user": ("input_text", "input_audio", "input_image"),
     "assistant": ("output_text", "output_audio"),
 }
-_COMMON = ("id", "object", "type", "status")
-_FIELDS = {
-    "message": (*_COMMON, "role", "content"),
-    "function_call": (*_COMMON, "call_id", "name", "arguments"),
-    "function_call_output": (*_COMMON, "call_id", "output"),
+_COMMON_FIELDS = ("id", "object", "type", "status")
+_ITEM_FIELDS = {
+    "message": (*_COMMON_FIELDS, "role", "content"),
+    "function_call": (*_COMMON_FIELDS, "call_id", "name", "arguments"),
+    "function_call_output": (*_COMMON_FIELDS, "call_id", "output"),
 }
 _PART_FIELDS = {
     "input_text": ("type", "text"),
@@ -29,21 +38,21 @@ _PART_FIELDS = {
 
 
 @dataclass(slots=True)
-class Record:
+class ItemRecord:
     """One item: `item` is the wire object; the rest is what the engine knows about it.
 
-    `heard` is what was recognised in a user's audio (None: nothing that it understands). `spoken` are the sentences
-    of an assistant's audio with their lengths in ms. `answered` items were before a response already. `is_silence` is
-    for what stands in for a turn that did not come.
+    `transcript` is what was recognised in a user's audio (None: nothing that it understands). `spoken_sentences` are
+    the sentences of an assistant's audio with their lengths in ms. `is_answered` items were before a response already.
+    `is_silence` is for what stands in for a turn that did not come.
     """
 
     item: JsonObject
-    heard: str | None = None
+    transcript: str | None = None
     audio_ms: int = 0
     bytes_per_ms: int = 0
-    spoken: list[tuple[str, int]] = field(default_factory=list)
-    truncated_ms: int | None = None
-    answered: bool = False
+    spoken_sentences: list[tuple[str, int]] = field(default_factory=list)
+    truncated_at_ms: int | None = None
+    is_answered: bool = False
     is_silence: bool = False
 
     @property
@@ -56,19 +65,19 @@ class Record:
         """All text of a message, typed or heard."""
         parts = self.item.get("content", [])
         typed = [part.get("text") or "" for part in parts if "text" in part]
-        return " ".join([*typed, *([self.heard] if self.heard else [])]).strip()
+        return " ".join([*typed, *([self.transcript] if self.transcript else [])]).strip()
 
     @property
-    def size(self) -> int:
+    def n_chars(self) -> int:
         """Its weight in characters, for the bound and for the token count."""
         fields = sum(len(self.item.get(key) or "") for key in ("arguments", "output", "name"))
         parts = self.item.get("content", [])
         return fields + sum(len(part.get(key) or "") for part in parts for key in ("text", "transcript", "image_url"))
 
-    def cut_transcript(self) -> None:
+    def truncate_transcript(self) -> None:
         """Leave of what was spoken what was heard, if it was truncated."""
-        if self.truncated_ms is not None and self.item["content"]:
-            heard = heard_until(self.spoken, self.truncated_ms)
+        if self.truncated_at_ms is not None and self.item["content"]:
+            heard = text_until(self.spoken_sentences, self.truncated_at_ms)
             self.item["content"] = [self.item["content"][0] | {"transcript": heard}]
 
 
@@ -77,54 +86,54 @@ def new_item(item_id: str, kind: str, status: str, **members: Any) -> JsonObject
     return {"id": item_id, "object": "realtime.item", "type": kind, "status": status, **members}
 
 
-def client_item(value: Any, new_id: str, path: str = "item") -> tuple[Record, bytes]:
+def parse_client_item(value: Any, new_id: str, path: str = "item") -> tuple[ItemRecord, bytes]:
     """A client's item as a record, and the audio in it (maybe none); raises Fault for what can't be one."""
-    value = an_object(value, path)
-    kind = one_of(need(value, "type", f"{path}."), f"{path}.type", tuple(_FIELDS))
-    only(value, _FIELDS[kind], f"{path}.")
+    value = check_object(value, path)
+    kind = check_enum(require_field(value, "type", f"{path}."), f"{path}.type", tuple(_ITEM_FIELDS))
+    reject_unknown_fields(value, _ITEM_FIELDS[kind], f"{path}.")
     if value.get("object") is not None:
-        one_of(value["object"], f"{path}.object", ("realtime.item",))
+        check_enum(value["object"], f"{path}.object", ("realtime.item",))
     if value.get("status") is not None:
-        one_of(value["status"], f"{path}.status", ("completed", "incomplete", "in_progress"))
-    given_id = value.get("id")
-    item_id = new_id if given_id is None else an_id(given_id, f"{path}.id")
+        check_enum(value["status"], f"{path}.status", ("completed", "incomplete", "in_progress"))
+    client_id = value.get("id")
+    item_id = new_id if client_id is None else check_id(client_id, f"{path}.id")
     item = new_item(item_id, kind, "completed")
     audio = b""
     if kind == "message":
-        item["role"] = one_of(need(value, "role", f"{path}."), f"{path}.role", tuple(_PARTS))
-        parts = a_list(need(value, "content", f"{path}."), f"{path}.content", 100)
-        read = [_part(part, item["role"], f"{path}.content[{index}]") for index, part in enumerate(parts)]
+        item["role"] = check_enum(require_field(value, "role", f"{path}."), f"{path}.role", tuple(_PART_TYPES))
+        parts = check_list(require_field(value, "content", f"{path}."), f"{path}.content", 100)
+        read = [_parse_part(part, item["role"], f"{path}.content[{index}]") for index, part in enumerate(parts)]
         item["content"] = [part for part, _ in read]
         audio = b"".join(sound for _, sound in read)
     elif kind == "function_call":
-        item["name"] = a_text(need(value, "name", f"{path}."), f"{path}.name", 64, 1)
-        item["arguments"] = a_text(need(value, "arguments", f"{path}."), f"{path}.arguments")
+        item["name"] = check_string(require_field(value, "name", f"{path}."), f"{path}.name", 64, 1)
+        item["arguments"] = check_string(require_field(value, "arguments", f"{path}."), f"{path}.arguments")
         call_id = value.get("call_id")
-        item["call_id"] = an_id(f"call_{new_id[-20:]}" if call_id is None else call_id, f"{path}.call_id")
+        item["call_id"] = check_id(f"call_{new_id[-20:]}" if call_id is None else call_id, f"{path}.call_id")
     else:
-        item["call_id"] = an_id(need(value, "call_id", f"{path}."), f"{path}.call_id")
-        item["output"] = a_text(need(value, "output", f"{path}."), f"{path}.output")
-    return Record(item), audio
+        item["call_id"] = check_id(require_field(value, "call_id", f"{path}."), f"{path}.call_id")
+        item["output"] = check_string(require_field(value, "output", f"{path}."), f"{path}.output")
+    return ItemRecord(item), audio
 
 
-def _part(value: Any, role: str, path: str) -> tuple[JsonObject, bytes]:
-    value = an_object(value, path)
-    kind = one_of(need(value, "type", f"{path}."), f"{path}.type", _PARTS[role])
-    only(value, _PART_FIELDS[kind], f"{path}.")
+def _parse_part(value: Any, role: str, path: str) -> tuple[JsonObject, bytes]:
+    value = check_object(value, path)
+    kind = check_enum(require_field(value, "type", f"{path}."), f"{path}.type", _PART_TYPES[role])
+    reject_unknown_fields(value, _PART_FIELDS[kind], f"{path}.")
     if kind in ("input_text", "output_text"):
-        return {"type": kind, "text": a_text(need(value, "text", f"{path}."), f"{path}.text")}, b""
+        return {"type": kind, "text": check_string(require_field(value, "text", f"{path}."), f"{path}.text")}, b""
     if kind == "input_image":
         image: JsonObject = {
             "type": kind,
-            "image_url": a_text(need(value, "image_url", f"{path}."), f"{path}.image_url"),
+            "image_url": check_string(require_field(value, "image_url", f"{path}."), f"{path}.image_url"),
         }
         if value.get("detail") is not None:
-            image["detail"] = one_of(value["detail"], f"{path}.detail", ("auto", "low", "high"))
+            image["detail"] = check_enum(value["detail"], f"{path}.detail", ("auto", "low", "high"))
         return image, b""
     transcript = value.get("transcript")
     part: JsonObject = {
         "type": kind,
-        "transcript": None if transcript is None else a_text(transcript, f"{path}.transcript"),
+        "transcript": None if transcript is None else check_string(transcript, f"{path}.transcript"),
     }
     sound = value.get("audio")
     return part, decode_audio(sound, f"{path}.audio") if sound is not None and kind == "input_audio" else b""
@@ -133,22 +142,26 @@ def _part(value: Any, role: str, path: str) -> tuple[JsonObject, bytes]:
 def decode_audio(value: Any, param: str) -> bytes:
     """Base64 audio of a client."""
     if not isinstance(value, str):
-        raise Fault(f"Invalid type for '{param}': expected a string of base64.", code="invalid_type", param=param)
+        raise InvalidRequestError(
+            f"Invalid type for '{param}': expected a string of base64.", code="invalid_type", param=param
+        )
     try:
         return pybase64.b64decode(value, validate=True)
     except ValueError as error:
-        raise Fault(f"Invalid '{param}': the audio is not valid base64.", code="invalid_base64", param=param) from error
+        raise InvalidRequestError(
+            f"Invalid '{param}': the audio is not valid base64.", code="invalid_base64", param=param
+        ) from error
 
 
-def heard_until(spoken: list[tuple[str, int]], audio_ms: int) -> str:
+def text_until(sentences: list[tuple[str, int]], audio_ms: int) -> str:
     """The part of the sentences that was heard by `audio_ms`; within a sentence by the share of its words."""
-    heard: list[str] = []
-    for text, length_ms in spoken:
+    texts: list[str] = []
+    for text, length_ms in sentences:
         if audio_ms >= length_ms:
-            heard.append(text)
+            texts.append(text)
         else:
             words = text.split()
-            heard.extend(words[: len(words) * max(audio_ms, 0) // max(length_ms, 1)])
+            texts.extend(words[: len(words) * max(audio_ms, 0) // max(length_ms, 1)])
             break
         audio_ms -= length_ms
-    return " ".join(heard)
+    return " ".join(texts)

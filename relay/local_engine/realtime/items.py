@@ -6,104 +6,110 @@ from collections.abc import Callable, Iterator
 import pybase64
 
 from relay.json_types import JsonObject
-from relay.local_engine.realtime.item_records import Record, client_item
-from relay.local_engine.realtime.validation import Fault, Send, a_text, a_whole_number, need
+from relay.local_engine.realtime.item_records import ItemRecord, parse_client_item
+from relay.local_engine.realtime.validation import (
+    EventSink,
+    InvalidRequestError,
+    check_integer,
+    check_string,
+    require_field,
+)
 
-MOST_ITEMS = 1000
-LARGEST_TEXT_CHARS = 4_000_000
+MAX_ITEMS = 1000
+MAX_TOTAL_CHARS = 4_000_000
 """Of all items together. Over either bound the oldest items are forgotten, without an event."""
-MOST_SHELF_BYTES = 6 * 1024 * 1024
+MAX_CACHED_AUDIO_BYTES = 6 * 1024 * 1024
 """Of all items of a session together; over it the oldest items lose their sound, not their words."""
 
 
-class AudioShelf:
+class ItemAudioCache:
     """Audio by item id, in the format that the item had on the wire."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, bytearray] = OrderedDict()
+        self._audio_by_item: OrderedDict[str, bytearray] = OrderedDict()
         self._bytes = 0
 
-    def add(self, item_id: str, audio: bytes) -> None:
+    def append(self, item_id: str, audio: bytes) -> None:
         """Keep more of an item's audio."""
         if not audio:
             return
-        self._kept.setdefault(item_id, bytearray()).extend(audio)
+        self._audio_by_item.setdefault(item_id, bytearray()).extend(audio)
         self._bytes += len(audio)
-        while self._bytes > MOST_SHELF_BYTES:
-            _, oldest = self._kept.popitem(last=False)
+        while self._bytes > MAX_CACHED_AUDIO_BYTES:
+            _, oldest = self._audio_by_item.popitem(last=False)
             self._bytes -= len(oldest)
 
     def get(self, item_id: str) -> bytes:
         """An item's audio, empty if there is none (any more)."""
-        return bytes(self._kept.get(item_id, b""))
+        return bytes(self._audio_by_item.get(item_id, b""))
 
-    def cut(self, item_id: str, n_bytes: int) -> None:
+    def truncate(self, item_id: str, n_bytes: int) -> None:
         """Keep only the first `n_bytes` of an item."""
-        kept = self._kept.get(item_id)
+        kept = self._audio_by_item.get(item_id)
         if kept is not None and len(kept) > n_bytes:
             self._bytes -= len(kept) - n_bytes
             del kept[n_bytes:]
 
-    def drop(self, item_id: str) -> None:
+    def discard(self, item_id: str) -> None:
         """Forget an item's audio."""
-        self._bytes -= len(self._kept.pop(item_id, b""))
+        self._bytes -= len(self._audio_by_item.pop(item_id, b""))
 
 
-class Items:
+class ItemList:
     """The items in their order, with their audio; carries out `conversation.item.*`, or raises Fault."""
 
-    def __init__(self, send: Send, new_id: Callable[[str], str]) -> None:
-        self.shelf = AudioShelf()
+    def __init__(self, send: EventSink, new_id: Callable[[str], str]) -> None:
+        self.audio_cache = ItemAudioCache()
         self._send = send
         self._new_id = new_id
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, ItemRecord] = {}
         self._order: list[str] = []
         self._chars = 0
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[ItemRecord]:
         return (self._records[item_id] for item_id in self._order)
 
-    def get(self, item_id: str) -> Record | None:
+    def get(self, item_id: str) -> ItemRecord | None:
         """The record of an item, if it is there."""
         return self._records.get(item_id)
 
-    def add(self, record: Record, after: str | None = None) -> str | None:
+    def add(self, record: ItemRecord, after: str | None = None) -> str | None:
         """Put an item behind `after` ("root": first; None: last); returns the id of the one before it."""
         index = len(self._order)
         if after is not None:
             index = 0 if after == "root" else self._order.index(after) + 1
         self._records[record.id] = record
         self._order.insert(index, record.id)
-        self._chars += record.size
+        self._chars += record.n_chars
         previous = self._order[index - 1] if index else None
-        while len(self._order) > 1 and (len(self._order) > MOST_ITEMS or self._chars > LARGEST_TEXT_CHARS):
+        while len(self._order) > 1 and (len(self._order) > MAX_ITEMS or self._chars > MAX_TOTAL_CHARS):
             self._remove(self._order[0] if self._order[0] != record.id else self._order[1])
         return previous
 
-    def announce(self, record: Record, previous: str | None) -> None:
+    def announce(self, record: ItemRecord, previous: str | None) -> None:
         """Send an item that is complete from the start."""
         for kind in ("conversation.item.added", "conversation.item.done"):
             self._send({"type": kind, "previous_item_id": previous, "item": dict(record.item)})
 
-    def create(self, event: JsonObject) -> tuple[Record, bytes]:
+    def create(self, event: JsonObject) -> tuple[ItemRecord, bytes]:
         """Add the client's item; returns it and the audio that came with it (maybe none)."""
-        record, audio = client_item(need(event, "item"), self._new_id("item"))
+        record, audio = parse_client_item(require_field(event, "item"), self._new_id("item"))
         if record.id in self._records:
-            raise Fault(
+            raise InvalidRequestError(
                 f"Error adding item: an item with ID '{record.id}' already exists.",
                 code="item_create_duplicate_item_id",
                 param="item.id",
             )
         after = event.get("previous_item_id")
-        if after is not None and after != "root" and a_text(after, "previous_item_id") not in self._records:
-            raise Fault(
+        if after is not None and after != "root" and check_string(after, "previous_item_id") not in self._records:
+            raise InvalidRequestError(
                 f"Error adding item: the previous item with ID '{after[:200]}' does not exist.",
                 code="item_create_invalid_previous_item_id",
                 param="previous_item_id",
             )
         calls = (known.item["call_id"] for known in self if known.item["type"] == "function_call")
         if record.item["type"] == "function_call_output" and record.item["call_id"] not in calls:
-            raise Fault(
+            raise InvalidRequestError(
                 f"Tool call ID '{record.item['call_id']}' not found in conversation.",
                 code="invalid_tool_call_id",
                 param="item.call_id",
@@ -113,15 +119,15 @@ class Items:
 
     def delete(self, event: JsonObject) -> None:
         """Remove an item."""
-        item_id = self._known(event, "item_delete_invalid_item_id").id
+        item_id = self._require_item(event, "item_delete_invalid_item_id").id
         self._remove(item_id)
         self._send({"type": "conversation.item.deleted", "item_id": item_id})
 
     def retrieve(self, event: JsonObject) -> None:
         """Show an item with its audio, as far as that is still kept."""
-        record = self._known(event, "item_retrieve_invalid_item_id")
+        record = self._require_item(event, "item_retrieve_invalid_item_id")
         item = dict(record.item)
-        audio = self.shelf.get(record.id)
+        audio = self.audio_cache.get(record.id)
         if audio:
             sound = pybase64.b64encode(audio).decode()
             item["content"] = [
@@ -135,27 +141,29 @@ class Items:
 
         Cut at what exists if asked for more: a player's clock may be a little ahead.
         """
-        record = self._known(event, "item_truncate_invalid_item_id")
-        index = a_whole_number(need(event, "content_index"), "content_index", 0, 100)
-        end_ms = a_whole_number(need(event, "audio_end_ms"), "audio_end_ms", 0, 2**53)
+        record = self._require_item(event, "item_truncate_invalid_item_id")
+        index = check_integer(require_field(event, "content_index"), "content_index", 0, 100)
+        end_ms = check_integer(require_field(event, "audio_end_ms"), "audio_end_ms", 0, 2**53)
         if record.item.get("role") != "assistant" or not record.audio_ms:
-            raise Fault("Only an assistant's audio can be truncated.", code="item_truncate_invalid_item_id")
-        earlier = record.audio_ms if record.truncated_ms is None else record.truncated_ms
-        record.truncated_ms = min(end_ms, earlier)
-        self.shelf.cut(record.id, record.truncated_ms * record.bytes_per_ms)
-        record.cut_transcript()
+            raise InvalidRequestError(
+                "Only an assistant's audio can be truncated.", code="item_truncate_invalid_item_id"
+            )
+        earlier = record.audio_ms if record.truncated_at_ms is None else record.truncated_at_ms
+        record.truncated_at_ms = min(end_ms, earlier)
+        self.audio_cache.truncate(record.id, record.truncated_at_ms * record.bytes_per_ms)
+        record.truncate_transcript()
         place = {"item_id": record.id, "content_index": index}
-        self._send({"type": "conversation.item.truncated", **place, "audio_end_ms": record.truncated_ms})
+        self._send({"type": "conversation.item.truncated", **place, "audio_end_ms": record.truncated_at_ms})
 
-    def _known(self, event: JsonObject, code: str) -> Record:
-        item_id = a_text(need(event, "item_id"), "item_id")
+    def _require_item(self, event: JsonObject, code: str) -> ItemRecord:
+        item_id = check_string(require_field(event, "item_id"), "item_id")
         record = self.get(item_id)
         if record is None:
-            raise Fault(f"Item with item_id '{item_id[:200]}' not found.", code=code, param="item_id")
+            raise InvalidRequestError(f"Item with item_id '{item_id[:200]}' not found.", code=code, param="item_id")
         return record
 
     def _remove(self, item_id: str) -> None:
         record = self._records.pop(item_id)
         self._order.remove(item_id)
-        self._chars = max(self._chars - record.size, 0)
-        self.shelf.drop(item_id)
+        self._chars = max(self._chars - record.n_chars, 0)
+        self.audio_cache.discard(item_id)

@@ -9,58 +9,58 @@ from typing import Any
 import orjson
 from aiohttp import WSMsgType, web
 
-from relay.local_engine.realtime.commands import HangUp
-from relay.testing.faults import FaultSpec, FaultyLine, Misbehaviour
+from relay.local_engine.realtime.commands import CloseConnection
+from relay.testing.faults import FaultInjector, FaultScript, FaultSpec
 
-MOST_UNSENT_BYTES = 64 * 1024 * 1024
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""
-_PAUSE_UNSENT_BYTES = 4 * 1024 * 1024
+_PAUSE_AT_UNSENT_BYTES = 4 * 1024 * 1024
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
-class Outgoing:
+class EventSender:
     """The events of one connection that are not sent yet."""
 
     def __init__(
-        self, socket: web.WebSocketResponse, abort: Callable[[], None], misbehaviour: Misbehaviour, *, is_faulty: bool
+        self, socket: web.WebSocketResponse, abort: Callable[[], None], fault_script: FaultScript, *, is_faulty: bool
     ) -> None:
         """`abort` drops the connection at once; `is_faulty`: it misbehaves from the start."""
         self._socket = socket
         self._abort = abort
-        self._line = FaultyLine(misbehaviour, self._send, self._close, abort)
+        self._injector = FaultInjector(fault_script, self._send, self._close, abort)
         self._is_faulty = is_faulty
-        self._unsent: deque[bytes | HangUp] = deque()
+        self._unsent: deque[bytes | CloseConnection] = deque()
         self._unsent_bytes = 0
         self._wake = asyncio.Event()
-        self._sent_some = asyncio.Event()
+        self._progress = asyncio.Event()
 
-    def post(self, event: Mapping[str, Any]) -> None:
+    def enqueue(self, event: Mapping[str, Any]) -> None:
         """Send an event after all before it."""
         data = orjson.dumps(event)
         self._unsent.append(data)
         self._unsent_bytes += len(data)
         self._wake.set()
-        if self._unsent_bytes > MOST_UNSENT_BYTES:
-            log.warning("a client does not read what it asks for; its connection is dropped")
+        if self._unsent_bytes > MAX_UNSENT_BYTES:
+            _log.warning("a client does not read what it asks for; its connection is dropped")
             self._unsent.clear()
             self._abort()
 
-    def hang_up(self, effect: HangUp) -> None:
+    def close_when_sent(self, command: CloseConnection) -> None:
         """Close once all before it is sent."""
-        self._unsent.append(effect)
+        self._unsent.append(command)
         self._wake.set()
 
     async def add_faults(self, faults: Sequence[FaultSpec]) -> None:
         """Misbehave from now on."""
         self._is_faulty = True
-        await self._line.add(faults)
+        await self._injector.add_faults(faults)
 
-    async def wait_for_room(self) -> None:
+    async def drain(self) -> None:
         """Wait while the client has much to read."""
-        while self._unsent_bytes > _PAUSE_UNSENT_BYTES:
-            self._sent_some.clear()
-            await self._sent_some.wait()
+        while self._unsent_bytes > _PAUSE_AT_UNSENT_BYTES:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def run(self) -> None:
         """The only writer of the socket: keeps the order, and lets everything else go on while the client reads."""
@@ -69,19 +69,19 @@ class Outgoing:
             self._wake.clear()
             while self._unsent:
                 data = self._unsent.popleft()
-                if isinstance(data, HangUp):
+                if isinstance(data, CloseConnection):
                     await self._close(data.code, data.reason)
                     return
                 if self._is_faulty:
-                    await self._line.send(orjson.loads(data))
+                    await self._injector.send(orjson.loads(data))
                 else:
                     await self._socket.send_frame(data, WSMsgType.TEXT)
                 self._unsent_bytes -= len(data)
-                self._sent_some.set()
+                self._progress.set()
 
     async def stop(self) -> None:
         """Let no fault outlive the connection."""
-        await self._line.stop()
+        await self._injector.stop()
 
     async def _send(self, text: str) -> None:
         if not self._socket.closed:  # a client that has gone is no trouble

@@ -12,16 +12,16 @@ import pybase64
 
 from audio.formats import REALTIME_FORMATS
 from relay.json_types import JsonObject
-from relay.local_engine.realtime.item_records import Record, new_item
-from relay.local_engine.realtime.items import Items
-from relay.local_engine.realtime.validation import Send
+from relay.local_engine.realtime.item_records import ItemRecord, new_item
+from relay.local_engine.realtime.items import ItemList
+from relay.local_engine.realtime.validation import EventSink
 
 CHUNK_MS = 100
-_ARGUMENTS_CHUNK = 16  # characters: more than one delta, as clients must expect
+_ARGUMENTS_CHUNK_CHARS = 16  # characters: more than one delta, as clients must expect
 _CHARS_PER_TOKEN = 4
 _AUDIO_MS_PER_TOKEN = 50
-_INPUT_MS_PER_TOKEN = 100
-_NO_OTHER_TOKENS = {"image_tokens": 0, "cached_tokens": 0}
+_INPUT_AUDIO_MS_PER_TOKEN = 100
+_UNUSED_TOKEN_KINDS = {"image_tokens": 0, "cached_tokens": 0}
 
 
 class Response:
@@ -34,12 +34,12 @@ class Response:
     def __init__(
         self,
         settings: JsonObject,
-        items: Items,
-        emit: Send,
+        items: ItemList,
+        emit: EventSink,
         new_id: Callable[[str], str],
         *,
         conversation_id: str | None,
-        before: Iterable[Record],
+        input_items: Iterable[ItemRecord],
     ) -> None:
         self.id = new_id("resp")
         self.settings = settings
@@ -48,129 +48,129 @@ class Response:
         self._conversation_id = conversation_id
         self._items = items
         self.in_conversation = conversation_id is not None
-        self.is_spoken: bool = settings["output_modalities"] == ["audio"]
-        text_chars, heard_ms = len(settings["instructions"]), 0
-        for record in before:
-            text_chars += record.size
+        self.is_audio: bool = settings["output_modalities"] == ["audio"]
+        text_chars, input_audio_ms = len(settings["instructions"]), 0
+        for record in input_items:
+            text_chars += record.n_chars
             if record.item.get("role") == "user":
-                heard_ms += record.audio_ms
-        self._input_tokens = (-(-text_chars // _CHARS_PER_TOKEN), -(-heard_ms // _INPUT_MS_PER_TOKEN))
-        self._output: list[Record] = []
-        self._open: Record | None = None
+                input_audio_ms += record.audio_ms
+        self._input_tokens = (-(-text_chars // _CHARS_PER_TOKEN), -(-input_audio_ms // _INPUT_AUDIO_MS_PER_TOKEN))
+        self._output: list[ItemRecord] = []
+        self._open_message: ItemRecord | None = None
         self._previous: str | None = None
         self._text_chars = 0
         self.audio_ms = 0
-        emit({"type": "response.created", "response": self._object("in_progress")})
+        emit({"type": "response.created", "response": self._response_object("in_progress")})
 
-    def call(self, name: str, arguments: dict[str, Any]) -> None:
+    def add_function_call(self, name: str, arguments: dict[str, Any]) -> None:
         """A complete function call."""
         text = orjson.dumps(arguments).decode()
         call_id = self._new_id("call")
         members = {"call_id": call_id, "name": name, "arguments": ""}
-        record = Record(new_item(self._new_id("item"), "function_call", "in_progress", **members))
-        self._begin(record)
-        place = self._place(record, call_id=call_id)
-        for start in range(0, len(text), _ARGUMENTS_CHUNK):
-            delta = text[start : start + _ARGUMENTS_CHUNK]
-            self._emit({"type": "response.function_call_arguments.delta", **place, "delta": delta})
-        self._emit({"type": "response.function_call_arguments.done", **place, "name": name, "arguments": text})
+        record = ItemRecord(new_item(self._new_id("item"), "function_call", "in_progress", **members))
+        self._add_output_item(record)
+        position = self._position(record, call_id=call_id)
+        for start in range(0, len(text), _ARGUMENTS_CHUNK_CHARS):
+            delta = text[start : start + _ARGUMENTS_CHUNK_CHARS]
+            self._emit({"type": "response.function_call_arguments.delta", **position, "delta": delta})
+        self._emit({"type": "response.function_call_arguments.done", **position, "name": name, "arguments": text})
         record.item |= {"arguments": text}
         self._text_chars += len(text) + len(name)
-        self._end(record, "completed")
+        self._finish_output_item(record, "completed")
 
     def begin_message(self) -> None:
-        """Start the message that `say` adds to."""
-        record = Record(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
-        self._open = record
-        self._begin(record)
-        part = {"type": "audio", "transcript": ""} if self.is_spoken else {"type": "text", "text": ""}
-        self._emit({"type": "response.content_part.added", **self._place(record, content_index=0), "part": part})
+        """Start the message that `add_sentence` adds to."""
+        record = ItemRecord(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
+        self._open_message = record
+        self._add_output_item(record)
+        part = {"type": "audio", "transcript": ""} if self.is_audio else {"type": "text", "text": ""}
+        self._emit({"type": "response.content_part.added", **self._position(record, content_index=0), "part": part})
 
-    def say(self, sentence: str, audio: bytes) -> bool:
+    def add_sentence(self, sentence: str, audio: bytes) -> bool:
         """One more sentence and its sound, in the output format; false if max_output_tokens cut it short."""
-        assert self._open is not None
-        record = self._open
-        place = self._place(record, content_index=0)
-        delta = f" {sentence}" if record.spoken else sentence
+        assert self._open_message is not None
+        record = self._open_message
+        position = self._position(record, content_index=0)
+        delta = f" {sentence}" if record.spoken_sentences else sentence
         length_ms = len(audio) // self._bytes_per_ms
-        room = self._room()
-        if not self.is_spoken:
-            fits = len(delta) <= room * _CHARS_PER_TOKEN
-            delta = delta[: room * _CHARS_PER_TOKEN]
-            self._emit({"type": "response.output_text.delta", **place, "delta": delta})
+        remaining_tokens = self._remaining_tokens()
+        if not self.is_audio:
+            is_complete = len(delta) <= remaining_tokens * _CHARS_PER_TOKEN
+            delta = delta[: remaining_tokens * _CHARS_PER_TOKEN]
+            self._emit({"type": "response.output_text.delta", **position, "delta": delta})
             self._text_chars += len(delta)
-            record.spoken.append((delta.strip(), 0))
-            return fits
-        fits = length_ms <= room * _AUDIO_MS_PER_TOKEN
+            record.spoken_sentences.append((delta.strip(), 0))
+            return is_complete
+        is_complete = length_ms <= remaining_tokens * _AUDIO_MS_PER_TOKEN
         if self.in_conversation:
-            self._items.shelf.add(record.id, audio)
-        if not fits:
-            length_ms = room * _AUDIO_MS_PER_TOKEN
+            self._items.audio_cache.append(record.id, audio)
+        if not is_complete:
+            length_ms = remaining_tokens * _AUDIO_MS_PER_TOKEN
             audio = audio[: length_ms * self._bytes_per_ms]
-        self._emit({"type": "response.output_audio_transcript.delta", **place, "delta": delta})
-        self._emit_audio(audio, place)
+        self._emit({"type": "response.output_audio_transcript.delta", **position, "delta": delta})
+        self._emit_audio(audio, position)
         self.audio_ms += length_ms
         self._text_chars += len(delta)
-        record.spoken.append((sentence, length_ms))
+        record.spoken_sentences.append((sentence, length_ms))
         record.audio_ms += length_ms
         record.bytes_per_ms = self._bytes_per_ms
-        return fits
+        return is_complete
 
-    def _emit_audio(self, audio: bytes, place: JsonObject) -> None:
+    def _emit_audio(self, audio: bytes, position: JsonObject) -> None:
         """The deltas of a sentence, `CHUNK_MS` each."""
         step = CHUNK_MS * self._bytes_per_ms
         for start in range(0, len(audio), step):
             # `delta` comes last: clients find the audio of such an event without parsing it.
             delta = pybase64.b64encode(audio[start : start + step]).decode()
-            self._emit({"type": "response.output_audio.delta", **place, "delta": delta})
+            self._emit({"type": "response.output_audio.delta", **position, "delta": delta})
 
     def end_message(self, status: str) -> None:
         """Close the open message, if there is one: "completed" or "incomplete"."""
-        record, self._open = self._open, None
+        record, self._open_message = self._open_message, None
         if record is None:
             return
-        place = self._place(record, content_index=0)
-        text = " ".join(sentence for sentence, _ in record.spoken)
-        if self.is_spoken:
-            self._emit({"type": "response.output_audio.done", **place})
-            self._emit({"type": "response.output_audio_transcript.done", **place, "transcript": text})
+        position = self._position(record, content_index=0)
+        text = " ".join(sentence for sentence, _ in record.spoken_sentences)
+        if self.is_audio:
+            self._emit({"type": "response.output_audio.done", **position})
+            self._emit({"type": "response.output_audio_transcript.done", **position, "transcript": text})
             part = {"type": "audio", "transcript": text}
         else:
-            self._emit({"type": "response.output_text.done", **place, "text": text})
+            self._emit({"type": "response.output_text.done", **position, "text": text})
             part = {"type": "text", "text": text}
-        self._emit({"type": "response.content_part.done", **place, "part": part})
+        self._emit({"type": "response.content_part.done", **position, "part": part})
         record.item["content"] = [part | {"type": f"output_{part['type']}"}]
-        self._end(record, status)
-        record.cut_transcript()  # where it was truncated while it was being made
+        self._finish_output_item(record, status)
+        record.truncate_transcript()  # where it was truncated while it was being made
 
     def finish(self, status: str, reason: str | None = None) -> int:
         """The end: response.done; `reason` is why it was not completed, in words if it failed. Returns its tokens."""
         self.end_message("completed" if status == "completed" else "incomplete")
         usage = self._usage()
-        self._emit({"type": "response.done", "response": self._object(status, reason, usage)})
+        self._emit({"type": "response.done", "response": self._response_object(status, reason, usage)})
         return int(usage["total_tokens"])
 
-    def _begin(self, record: Record) -> None:
+    def _add_output_item(self, record: ItemRecord) -> None:
         self._output.append(record)
-        self._emit(self._about_output("response.output_item.added", record))
+        self._emit(self._output_item_event("response.output_item.added", record))
         if self.in_conversation:
             self._previous = self._items.add(record)
-            self._emit(self._about_item("conversation.item.added", record))
+            self._emit(self._conversation_item_event("conversation.item.added", record))
 
-    def _end(self, record: Record, status: str) -> None:
+    def _finish_output_item(self, record: ItemRecord, status: str) -> None:
         record.item["status"] = status
-        self._emit(self._about_output("response.output_item.done", record))
+        self._emit(self._output_item_event("response.output_item.done", record))
         if self.in_conversation:
-            self._emit(self._about_item("conversation.item.done", record))
+            self._emit(self._conversation_item_event("conversation.item.done", record))
 
-    def _about_output(self, kind: str, record: Record) -> JsonObject:
-        place = {"response_id": self.id, "output_index": self._output.index(record)}
-        return {"type": kind, **place, "item": dict(record.item)}
+    def _output_item_event(self, kind: str, record: ItemRecord) -> JsonObject:
+        position = {"response_id": self.id, "output_index": self._output.index(record)}
+        return {"type": kind, **position, "item": dict(record.item)}
 
-    def _about_item(self, kind: str, record: Record) -> JsonObject:
+    def _conversation_item_event(self, kind: str, record: ItemRecord) -> JsonObject:
         return {"type": kind, "previous_item_id": self._previous, "item": dict(record.item)}
 
-    def _place(self, record: Record, **more: Any) -> JsonObject:
+    def _position(self, record: ItemRecord, **more: Any) -> JsonObject:
         """Where an event of the last item belongs."""
         return {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1, **more}
 
@@ -178,16 +178,16 @@ class Response:
     def _bytes_per_ms(self) -> int:
         return REALTIME_FORMATS[self.settings["output"]["format"]["type"]].bytes_per_ms
 
-    def _tokens(self) -> tuple[int, int]:
+    def _output_tokens(self) -> tuple[int, int]:
         return -(-self._text_chars // _CHARS_PER_TOKEN), -(-self.audio_ms // _AUDIO_MS_PER_TOKEN)
 
-    def _room(self) -> int:
+    def _remaining_tokens(self) -> int:
         """Tokens left under max_output_tokens; of a spoken answer only the audio counts."""
-        most = self.settings["max_output_tokens"]
-        text, audio = self._tokens()
-        return 10**9 if most == "inf" else max(most - (audio if self.is_spoken else text), 0)
+        max_tokens = self.settings["max_output_tokens"]
+        text, audio = self._output_tokens()
+        return 10**9 if max_tokens == "inf" else max(max_tokens - (audio if self.is_audio else text), 0)
 
-    def _object(self, status: str, reason: str | None = None, usage: JsonObject | None = None) -> JsonObject:
+    def _response_object(self, status: str, reason: str | None = None, usage: JsonObject | None = None) -> JsonObject:
         output = self.settings["output"]
         voice = output["voice"]
         details: JsonObject | None = None
@@ -213,11 +213,11 @@ class Response:
     def _usage(self) -> JsonObject:
         """Token counts by rule of thumb: 4 characters, 50 ms of answer or 100 ms of question a token."""
         text_in, audio_in = self._input_tokens
-        text_out, audio_out = self._tokens()
+        text_out, audio_out = self._output_tokens()
         return {
             "total_tokens": text_in + audio_in + text_out + audio_out,
             "input_tokens": text_in + audio_in,
             "output_tokens": text_out + audio_out,
-            "input_token_details": {"text_tokens": text_in, "audio_tokens": audio_in} | _NO_OTHER_TOKENS,
+            "input_token_details": {"text_tokens": text_in, "audio_tokens": audio_in} | _UNUSED_TOKEN_KINDS,
             "output_token_details": {"text_tokens": text_out, "audio_tokens": audio_out},
         }

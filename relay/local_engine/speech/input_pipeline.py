@@ -13,183 +13,183 @@ from typing import Any
 from audio.formats import PCM16_16K, REALTIME_FORMATS
 from audio.resample import resample
 from audio.transcode import Transcoder, decode
-from relay.local_engine.speech.backend import Listener
-from relay.local_engine.speech.silero_vad import SpeechProbability
-from relay.local_engine.speech.turn_detector import FRAME_BYTES, FRAME_MS, ONSET_MS, TurnDetector, TurnRules
+from relay.local_engine.speech.backend import SessionRecognizer
+from relay.local_engine.speech.silero_vad import SileroVad
+from relay.local_engine.speech.turn_detector import FRAME_BYTES, FRAME_MS, ONSET_MS, TurnDetector, TurnDetectorOptions
 
 _SLICE_MS = 100
-_LONGEST_PREFIX_MS = 5000
-_LONGEST_CLIP_MS = 60_000
-_HEARD_SILENCE_MS = 160
+_MAX_PREFIX_MS = 5000
+_MAX_CLIP_MS = 60_000
+_MAX_FED_SILENCE_MS = 160
 """Of a pause, what the listener hears at once: enough to know that a word has ended."""
-_VERDICT_S = 0.25
+_COMPLETENESS_TIMEOUT_S = 0.25
 """How long a semantic VAD waits for the words; late ones decide nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class TurnStarted:
     """A turn began; `start_ms` counts the session's audio and includes the prefix."""
 
     start_ms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Paused:
-    """With semantic VAD: the user pauses, and it is time to `consider` the words before."""
+class TurnPaused:
+    """With semantic VAD: the user pauses, and it is time to `query_endpoint` the words before."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class TurnStopped:
     """The turn ended at `end_ms` of the session's audio."""
 
     end_ms: int
 
 
-Event = Started | Paused | Stopped
+TurnEvent = TurnStarted | TurnPaused | TurnStopped
 
 
-class Ears:
+class InputPipeline:
     """One session's hearing.
 
-    With turn detection, `hear` reports turns. Without, the client ends them; speech detection then only decides when
+    With turn detection, `feed` reports turns. Without, the client ends them; speech detection then only decides when
     the listener begins to listen. Of silence nothing is kept but the prefix.
     """
 
-    def __init__(self, listener: Listener, start_ms: int = 0) -> None:
+    def __init__(self, recognizer: SessionRecognizer, start_ms: int = 0) -> None:
         """`start_ms` is how much of the session's audio went before."""
-        self._listener = listener
-        self._probability = SpeechProbability()
-        self._detector = TurnDetector(TurnRules())
-        self._reports = False
-        self._is_listening = False
+        self._recognizer = recognizer
+        self._vad = SileroVad()
+        self._detector = TurnDetector(TurnDetectorOptions())
+        self._detects_turns = False
+        self._is_recognizing = False
         self._format = REALTIME_FORMATS["audio/pcm"]
         self._to_engine = Transcoder(self._format, PCM16_16K)
-        self._partial = bytearray()
-        self._prefix: deque[bytes] = deque(maxlen=_LONGEST_PREFIX_MS // FRAME_MS + 4)
-        self._fresh: list[bytes] = []
-        self._silence: list[bytes] = []
+        self._partial_frame = bytearray()
+        self._prefix: deque[bytes] = deque(maxlen=_MAX_PREFIX_MS // FRAME_MS + 4)
+        self._pending_frames: list[bytes] = []
+        self._held_silence: list[bytes] = []
         self._position_ms = start_ms
-        self._turn_floor_ms = start_ms
+        self._earliest_turn_ms = start_ms
 
     def configure(self, input_format: str, turn_detection: dict[str, Any] | None, tools: bytes) -> None:
         """Listen this way from now on; a turn under way ends only if the rules of turns changed."""
-        self._listener.configure(tools)
-        rules, reports = TurnRules.of(turn_detection), turn_detection is not None
-        if (rules, reports) != (self._detector.rules, self._reports):
-            if reports and self._reports:
-                self._detector.follow(rules)
+        self._recognizer.configure(tools)
+        rules, detects_turns = TurnDetectorOptions.from_turn_detection(turn_detection), turn_detection is not None
+        if (rules, detects_turns) != (self._detector.options, self._detects_turns):
+            if detects_turns and self._detects_turns:
+                self._detector.apply_options(rules)
             else:
                 # From turn detection to the client or back; a turn that the client began is not ours to end.
-                self._detector, self._reports = TurnDetector(rules), reports
-                if reports:
-                    self._drop()
+                self._detector, self._detects_turns = TurnDetector(rules), detects_turns
+                if detects_turns:
+                    self._discard_turn()
         if REALTIME_FORMATS[input_format] != self._format:
             self._format = REALTIME_FORMATS[input_format]
             self._to_engine = Transcoder(self._format, PCM16_16K)
-            self._partial.clear()
+            self._partial_frame.clear()
 
-    def hear(self, audio: bytes) -> Iterator[Event | None]:
+    def feed(self, audio: bytes) -> Iterator[TurnEvent | None]:
         """Take in audio; yields what happened, and None after each 100 ms of it."""
         step = self._format.frame_bytes(_SLICE_MS)
         for start in range(0, len(audio), step):
-            self._partial += self._to_engine.feed(audio[start : start + step])
-            while len(self._partial) >= FRAME_BYTES:
-                frame = bytes(self._partial[:FRAME_BYTES])
-                del self._partial[:FRAME_BYTES]
-                event = self._frame(frame)
+            self._partial_frame += self._to_engine.feed(audio[start : start + step])
+            while len(self._partial_frame) >= FRAME_BYTES:
+                frame = bytes(self._partial_frame[:FRAME_BYTES])
+                del self._partial_frame[:FRAME_BYTES]
+                event = self._process_frame(frame)
                 if event is not None:
-                    self._hand_over()
+                    self._flush_frames()
                     yield event
-            self._hand_over()
+            self._flush_frames()
             yield None
 
-    async def consider(self) -> None:
-        """Behind `Paused`: let the words so far say how long the pause may last."""
-        words = self._listener.so_far(min(self._detector.silence_ms, _HEARD_SILENCE_MS))
-        await asyncio.wait([words], timeout=_VERDICT_S)
-        if words.done() and not words.cancelled() and words.exception() is None:
-            self._detector.judge(words.result())
+    async def query_endpoint(self) -> None:
+        """Behind `TurnPaused`: let the words so far say how long the pause may last."""
+        completeness = self._recognizer.query_completeness(min(self._detector.silence_ms, _MAX_FED_SILENCE_MS))
+        await asyncio.wait([completeness], timeout=_COMPLETENESS_TIMEOUT_S)
+        if completeness.done() and not completeness.cancelled() and completeness.exception() is None:
+            self._detector.apply_completeness(completeness.result())
 
-    def finish(self) -> "asyncio.Future[str | None]":
+    def end_turn(self) -> "asyncio.Future[str | None]":
         """End the turn; the result is what was said ("": nothing, None: not understood)."""
-        if self._is_listening and not self._reports and self._partial:  # what is left of a frame
-            rest = bytes(self._partial) + self._to_engine.flush()
-            self._partial.clear()
-            self._fresh.append(rest[: len(rest) // 2 * 2])
-        self._hand_over()
-        self._is_listening = False
-        self._new_turn()
-        return self._listener.end()
+        if self._is_recognizing and not self._detects_turns and self._partial_frame:  # what is left of a frame
+            remainder = bytes(self._partial_frame) + self._to_engine.flush()
+            self._partial_frame.clear()
+            self._pending_frames.append(remainder[: len(remainder) // 2 * 2])
+        self._flush_frames()
+        self._is_recognizing = False
+        self._reset_turn()
+        return self._recognizer.end_turn()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Drop the turn under way."""
-        self._drop()
-        self._partial.clear()
+        self._discard_turn()
+        self._partial_frame.clear()
         self._to_engine.reset()
-        self._new_turn()
+        self._reset_turn()
 
-    def clip(self, audio: bytes) -> "asyncio.Future[str | None]":
+    def transcribe_clip(self, audio: bytes) -> "asyncio.Future[str | None]":
         """Recognise a clip in the input format, apart from the stream; at most its first minute."""
-        pcm = decode(audio[: self._format.frame_bytes(_LONGEST_CLIP_MS)], self._format)
+        pcm = decode(audio[: self._format.frame_bytes(_MAX_CLIP_MS)], self._format)
         pcm = resample(pcm, self._format.rate_hz, PCM16_16K.rate_hz)
-        return self._listener.clip(pcm, narrow=self._is_narrow)
+        return self._recognizer.transcribe_clip(pcm, is_narrowband=self._is_narrow)
 
     def close(self) -> None:
         """Give everything back."""
-        self._listener.close()
+        self._recognizer.close()
 
     @property
     def _is_narrow(self) -> bool:
         return self._format.rate_hz < PCM16_16K.rate_hz
 
-    def _frame(self, frame: bytes) -> Event | None:
+    def _process_frame(self, frame: bytes) -> TurnEvent | None:
         self._position_ms += FRAME_MS
         change = None
-        if self._reports or not self._is_listening:  # else speech lasts until the client ends the turn
-            change = self._detector.feed(self._probability.of(frame))
-        if self._is_listening and change != "stopped":
-            self._listen(frame)
+        if self._detects_turns or not self._is_recognizing:  # else speech lasts until the client ends the turn
+            change = self._detector.feed(self._vad.speech_probability(frame))
+        if self._is_recognizing and change != "stopped":
+            self._queue_frame(frame)
         self._prefix.append(frame)
         if change == "started":
-            return self._begin()
-        if not self._reports:
+            return self._start_turn()
+        if not self._detects_turns:
             return None
         if change == "paused":
-            return Paused()
-        return Stopped(self._position_ms) if change == "stopped" else None
+            return TurnPaused()
+        return TurnStopped(self._position_ms) if change == "stopped" else None
 
-    def _listen(self, frame: bytes) -> None:
+    def _queue_frame(self, frame: bytes) -> None:
         """Long silence waits until the user speaks on: at the end of a turn nobody needs to hear it."""
-        if self._detector.silence_ms > _HEARD_SILENCE_MS and self._reports:
-            self._silence.append(frame)
+        if self._detector.silence_ms > _MAX_FED_SILENCE_MS and self._detects_turns:
+            self._held_silence.append(frame)
             return
-        self._fresh += [*self._silence, frame]
-        self._silence.clear()
+        self._pending_frames += [*self._held_silence, frame]
+        self._held_silence.clear()
 
-    def _begin(self) -> Started | None:
-        back_ms = ONSET_MS + self._detector.rules.prefix_ms
-        start_ms = max(self._position_ms - back_ms, self._turn_floor_ms)
+    def _start_turn(self) -> TurnStarted | None:
+        back_ms = ONSET_MS + self._detector.options.prefix_ms
+        start_ms = max(self._position_ms - back_ms, self._earliest_turn_ms)
         frames = min((self._position_ms - start_ms + FRAME_MS - 1) // FRAME_MS, len(self._prefix))
-        if not self._is_listening:
-            self._is_listening = True
-            self._listener.begin(narrow=self._is_narrow)
-            self._fresh += list(self._prefix)[len(self._prefix) - frames :]
-        return Started(start_ms) if self._reports else None
+        if not self._is_recognizing:
+            self._is_recognizing = True
+            self._recognizer.start_turn(is_narrowband=self._is_narrow)
+            self._pending_frames += list(self._prefix)[len(self._prefix) - frames :]
+        return TurnStarted(start_ms) if self._detects_turns else None
 
-    def _hand_over(self) -> None:
-        if self._fresh:
-            self._listener.feed(b"".join(self._fresh))
-            self._fresh.clear()
+    def _flush_frames(self) -> None:
+        if self._pending_frames:
+            self._recognizer.feed(b"".join(self._pending_frames))
+            self._pending_frames.clear()
 
-    def _new_turn(self) -> None:
+    def _reset_turn(self) -> None:
         self._detector.reset()
         self._prefix.clear()
-        self._silence.clear()
-        self._turn_floor_ms = self._position_ms
+        self._held_silence.clear()
+        self._earliest_turn_ms = self._position_ms
 
-    def _drop(self) -> None:
-        self._fresh.clear()
-        self._silence.clear()
-        if self._is_listening:
-            self._is_listening = False
-            self._listener.drop()
+    def _discard_turn(self) -> None:
+        self._pending_frames.clear()
+        self._held_silence.clear()
+        if self._is_recognizing:
+            self._is_recognizing = False
+            self._recognizer.discard_turn()

@@ -1,8 +1,8 @@
 """Recognition, one process's worth: every session's utterances as they are spoken, in turns of a tenth of a second.
 
 Whoever has ended their turn is served before those who still speak, for somebody waits for that answer. What is queued
-is bounded by its callers: an utterance holds `asr.LONGEST_MS` of audio, and a session a few utterances
-(`session.MOST_UTTERANCES`).
+is bounded by its callers: an utterance holds `asr.MAX_UTTERANCE_MS` of audio, and a session a few utterances
+(`session.MAX_PENDING_TRANSCRIPTS`).
 """
 
 import asyncio
@@ -12,119 +12,137 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from relay.local_engine.nlu.grammar import Grammar, grammar_of
-from relay.local_engine.speech.backend import Listener, Senses, fail, known
-from relay.local_engine.speech.recognizer import LONGEST_BYTES, STEP_BYTES, Heard, Recogniser, RecogniserPool
-from relay.local_engine.speech.tts import Voice
+from relay.local_engine.nlu.grammar import Grammar, grammar_for_tools
+from relay.local_engine.speech.backend import SessionRecognizer, SpeechBackend, fail_future, resolved_future
+from relay.local_engine.speech.recognizer import (
+    MAX_UTTERANCE_BYTES,
+    STEP_BYTES,
+    RecognitionResult,
+    Recognizer,
+    RecognizerPool,
+)
+from relay.local_engine.speech.tts import SpeechSynthesizer
 from relay.local_engine.speech.turn_detector import Completeness
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
-class Utterance:
+class RecognitionJob:
     """One turn on its way to words. `settle` is told the recogniser's idea of the microphone afterwards."""
 
-    def __init__(self, grammar: Grammar, sound: str | None, *, narrow: bool, settle: Callable[[str], None]) -> None:
-        self.words: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self.is_ended = self.is_dropped = False
-        self._asked: list[asyncio.Future[Completeness]] = []
+    def __init__(
+        self,
+        grammar: Grammar,
+        cepstral_mean: str | None,
+        *,
+        is_narrowband: bool,
+        on_cepstral_mean: Callable[[str], None],
+    ) -> None:
+        self.transcript: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self.is_ended = self.is_discarded = False
+        self._completeness_queries: list[asyncio.Future[Completeness]] = []
         self._silence_ms = 0
-        self._grammar, self._sound, self._narrow, self._settle = grammar, sound, narrow, settle
-        self._waiting = bytearray()
-        self._taken_bytes = 0
-        self._recogniser: Recogniser | None = None
-        self._last_work: Generator[None, None, Heard] | None = None
+        self._grammar, self._cepstral_mean, self._is_narrowband, self._on_cepstral_mean = (
+            grammar,
+            cepstral_mean,
+            is_narrowband,
+            on_cepstral_mean,
+        )
+        self._unprocessed = bytearray()
+        self._fed_bytes = 0
+        self._recognizer: Recognizer | None = None
+        self._final_steps: Generator[None, None, RecognitionResult] | None = None
 
     @property
     def is_urgent(self) -> bool:
         """Whether somebody waits for it."""
-        return self.is_ended or self.is_dropped or bool(self._asked)
+        return self.is_ended or self.is_discarded or bool(self._completeness_queries)
 
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._waiting) or self.is_urgent
+        return bool(self._unprocessed) or self.is_urgent
 
     def feed(self, pcm: bytes) -> None:
         """More sound; what is beyond LONGEST_MS is dropped."""
-        pcm = pcm[: max(LONGEST_BYTES - self._taken_bytes, 0)]
-        self._taken_bytes += len(pcm)
-        self._waiting += pcm
+        pcm = pcm[: max(MAX_UTTERANCE_BYTES - self._fed_bytes, 0)]
+        self._fed_bytes += len(pcm)
+        self._unprocessed += pcm
 
-    def ask(self, silence_ms: int) -> asyncio.Future[Completeness]:
+    def query_completeness(self, silence_ms: int) -> asyncio.Future[Completeness]:
         """What the words are when all that was fed is heard."""
         answer: asyncio.Future[Completeness] = asyncio.get_running_loop().create_future()
-        self._asked.append(answer)
+        self._completeness_queries.append(answer)
         self._silence_ms = silence_ms
         return answer
 
-    def step(self, pool: RecogniserPool) -> bool:
+    def step(self, pool: RecognizerPool) -> bool:
         """Do the next bit of work, some milliseconds; true when the utterance is over and done with."""
-        if self.is_dropped:
-            self._give_up(pool)
+        if self.is_discarded:
+            self._discard(pool)
             return True
-        if self._recogniser is None:
-            self._recogniser = pool.take(self._grammar)
-            self._recogniser.start(self._sound, narrow=self._narrow)
-        elif self._waiting:
-            self._recogniser.feed(bytes(self._waiting[:STEP_BYTES]))
-            del self._waiting[:STEP_BYTES]
-        elif self._asked:
-            completeness = self._recogniser.completeness(self._silence_ms)
-            for answer in self._asked:
+        if self._recognizer is None:
+            self._recognizer = pool.acquire(self._grammar)
+            self._recognizer.start(self._cepstral_mean, is_narrowband=self._is_narrowband)
+        elif self._unprocessed:
+            self._recognizer.feed(bytes(self._unprocessed[:STEP_BYTES]))
+            del self._unprocessed[:STEP_BYTES]
+        elif self._completeness_queries:
+            completeness = self._recognizer.completeness(self._silence_ms)
+            for answer in self._completeness_queries:
                 _resolve(answer, completeness)
-            self._asked.clear()
+            self._completeness_queries.clear()
         elif self.is_ended:
-            return self._end_step(self._recogniser, pool)
+            return self._end_step(self._recognizer, pool)
         return False
 
     def fail(self, error: Exception) -> None:
         """It broke: whoever waits learns it. Its decoder is not used again."""
-        self._recogniser = None
-        fail(self.words, error)
-        for answer in self._asked:
-            fail(answer, error)
+        self._recognizer = None
+        fail_future(self.transcript, error)
+        for answer in self._completeness_queries:
+            fail_future(answer, error)
 
-    def _end_step(self, recogniser: Recogniser, pool: RecogniserPool) -> bool:
-        if self._last_work is None:
-            self._last_work = recogniser.finish()
+    def _end_step(self, recogniser: Recognizer, pool: RecognizerPool) -> bool:
+        if self._final_steps is None:
+            self._final_steps = recogniser.finish()
         try:
-            next(self._last_work)
+            next(self._final_steps)
         except StopIteration as end:
-            self._settle(recogniser.sound)
-            pool.give_back(recogniser)
-            self._recogniser = None
-            _resolve(self.words, end.value.text)
+            self._on_cepstral_mean(recogniser.cepstral_mean)
+            pool.release(recogniser)
+            self._recognizer = None
+            _resolve(self.transcript, end.value.text)
             return True
         return False
 
-    def _give_up(self, pool: RecogniserPool) -> None:
-        if self._recogniser is not None:
-            if self._last_work is None:
-                self._recogniser.abandon()
-                pool.give_back(self._recogniser)
-            self._recogniser = None
-        self.words.cancel()
-        for answer in self._asked:
+    def _discard(self, pool: RecognizerPool) -> None:
+        if self._recognizer is not None:
+            if self._final_steps is None:
+                self._recognizer.abandon()
+                pool.release(self._recognizer)
+            self._recognizer = None
+        self.transcript.cancel()
+        for answer in self._completeness_queries:
             _resolve(answer, "unknown")
 
 
-class Recognition:
+class RecognitionScheduler:
     """All utterances of this process. `run` does the work, in steps between which everything else goes on."""
 
     def __init__(self) -> None:
-        self._pool = RecogniserPool()
-        self._utterances: deque[Utterance] = deque()
+        self._pool = RecognizerPool()
+        self._jobs: deque[RecognitionJob] = deque()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, utterance: Utterance) -> None:
+    def add(self, job: RecognitionJob) -> None:
         """Take an utterance in."""
-        self._utterances.append(utterance)
+        self._jobs.append(job)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def go_on(self) -> None:
+    def wake(self) -> None:
         """Some utterance has work."""
         self._wake.set()
 
@@ -137,118 +155,122 @@ class Recognition:
 
     async def _run(self) -> None:
         while True:
-            utterance = self._next()
-            if utterance is None:
+            job = self._next()
+            if job is None:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             try:
-                is_over = utterance.step(self._pool)
+                is_over = job.step(self._pool)
             except Exception as error:
-                log.exception("an utterance could not be recognised")
-                utterance.fail(error)
+                _log.exception("an utterance could not be recognised")
+                job.fail(error)
                 is_over = True
             if is_over:
-                self._utterances.remove(utterance)
+                self._jobs.remove(job)
             await asyncio.sleep(0)
 
-    def _next(self) -> Utterance | None:
+    def _next(self) -> RecognitionJob | None:
         """The utterance whose turn it is; it goes to the end of the queue."""
-        ready = next((u for u in self._utterances if u.is_urgent), None)
-        ready = ready or next((u for u in self._utterances if u.has_work), None)
-        if ready is not None:
-            self._utterances.remove(ready)
-            self._utterances.append(ready)
-        return ready
+        job = next((u for u in self._jobs if u.is_urgent), None)
+        job = job or next((u for u in self._jobs if u.has_work), None)
+        if job is not None:
+            self._jobs.remove(job)
+            self._jobs.append(job)
+        return job
 
 
-class OwnListener(Listener):
+class InProcessRecognizer(SessionRecognizer):
     """A session's listener in this process."""
 
-    def __init__(self, recognition: Recognition) -> None:
-        self._recognition = recognition
-        self._grammar = grammar_of(b"[]")
-        self._sound: str | None = None
-        self._turn: Utterance | None = None
-        self._open: set[Utterance] = set()
+    def __init__(self, scheduler: RecognitionScheduler) -> None:
+        self._scheduler = scheduler
+        self._grammar = grammar_for_tools(b"[]")
+        self._cepstral_mean: str | None = None
+        self._turn: RecognitionJob | None = None
+        self._open_jobs: set[RecognitionJob] = set()
 
     def configure(self, tools: bytes) -> None:
-        self._grammar = grammar_of(tools)
+        self._grammar = grammar_for_tools(tools)
 
-    def begin(self, *, narrow: bool) -> None:
+    def start_turn(self, *, is_narrowband: bool) -> None:
         """A turn begins; one that was under way is forgotten."""
-        self.drop()
-        self._turn = self._new(narrow=narrow)
+        self.discard_turn()
+        self._turn = self._start_job(is_narrowband=is_narrowband)
 
     def feed(self, pcm: bytes) -> None:
         if self._turn is not None:
             self._turn.feed(pcm)
-            self._recognition.go_on()
+            self._scheduler.wake()
 
-    def so_far(self, silence_ms: int) -> asyncio.Future[Completeness]:
+    def query_completeness(self, silence_ms: int) -> asyncio.Future[Completeness]:
         if self._turn is None:
-            return known("unknown")
-        self._recognition.go_on()
-        return self._turn.ask(silence_ms)
+            return resolved_future("unknown")
+        self._scheduler.wake()
+        return self._turn.query_completeness(silence_ms)
 
-    def end(self) -> asyncio.Future[str | None]:
+    def end_turn(self) -> asyncio.Future[str | None]:
         turn, self._turn = self._turn, None
         if turn is None:
-            return known("")
+            return resolved_future("")
         turn.is_ended = True
-        self._recognition.go_on()
-        return turn.words
+        self._scheduler.wake()
+        return turn.transcript
 
-    def drop(self) -> None:
+    def discard_turn(self) -> None:
         turn, self._turn = self._turn, None
         if turn is not None:
-            turn.is_dropped = True
-            self._recognition.go_on()
+            turn.is_discarded = True
+            self._scheduler.wake()
 
-    def clip(self, pcm: bytes, *, narrow: bool) -> asyncio.Future[str | None]:
-        clip = self._new(narrow=narrow)
+    def transcribe_clip(self, pcm: bytes, *, is_narrowband: bool) -> asyncio.Future[str | None]:
+        clip = self._start_job(is_narrowband=is_narrowband)
         clip.feed(pcm)
         clip.is_ended = True
-        self._recognition.go_on()
-        return clip.words
+        self._scheduler.wake()
+        return clip.transcript
 
     def close(self) -> None:
-        for utterance in self._open:
-            utterance.is_dropped = True
-        self._recognition.go_on()
+        for job in self._open_jobs:
+            job.is_discarded = True
+        self._scheduler.wake()
 
-    def _new(self, *, narrow: bool) -> Utterance:
-        utterance = Utterance(self._grammar, self._sound, narrow=narrow, settle=self._settle)
-        self._open.add(utterance)
-        utterance.words.add_done_callback(lambda _: self._open.discard(utterance))
-        self._recognition.add(utterance)
-        return utterance
+    def _start_job(self, *, is_narrowband: bool) -> RecognitionJob:
+        job = RecognitionJob(
+            self._grammar, self._cepstral_mean, is_narrowband=is_narrowband, on_cepstral_mean=self._set_cepstral_mean
+        )
+        self._open_jobs.add(job)
+        job.transcript.add_done_callback(lambda _: self._open_jobs.discard(job))
+        self._scheduler.add(job)
+        return job
 
-    def _settle(self, sound: str) -> None:
-        self._sound = sound
+    def _set_cepstral_mean(self, cepstral_mean: str) -> None:
+        self._cepstral_mean = cepstral_mean
 
 
-class OwnSenses(Senses):
+class InProcessBackend(SpeechBackend):
     """Words in this process's spare moments, and the voice in one thread of it. Raises ConfigError without a voice."""
 
     def __init__(self) -> None:
-        self._voice = Voice()
-        self._recognition = Recognition()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="relay-voice")
+        self._synthesizer = SpeechSynthesizer()
+        self._scheduler = RecognitionScheduler()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="relay-voice")
 
-    async def warm(self) -> None:
+    async def warm_up(self) -> None:
         """Nothing to do: everything is here."""
 
-    def listener(self) -> Listener:
-        return OwnListener(self._recognition)
+    def new_recognizer(self) -> SessionRecognizer:
+        return InProcessRecognizer(self._scheduler)
 
-    async def speak(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._voice.speak, sentence, output)
+    async def synthesize(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, self._synthesizer.synthesize, sentence, output
+        )
 
     async def close(self) -> None:
         """Let the thread end."""
-        await self._recognition.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        await self._scheduler.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 def _resolve(future: "asyncio.Future[Any]", value: Any) -> None:

@@ -17,49 +17,49 @@ from typing import Any
 
 from audio.formats import PCM16_16K
 from relay.local_engine.nlu.grammar import Grammar
-from relay.local_engine.nlu.lexicon import english
+from relay.local_engine.nlu.lexicon import english_lexicon
 from relay.local_engine.speech.turn_detector import Completeness
 
-_SECOND_LOOK_MS = 8_000
-_MOST_ACTIVE = 4000
+_MAX_SECOND_PASS_MS = 8_000
+_MAX_ACTIVE_HMMS = 4000
 _BYTES_PER_MS = PCM16_16K.bytes_per_ms
 _FRAME_MS = 10  # of pocketsphinx
 _LAG_MS = 200  # how long before a silence is noticed a last word must have begun
-_READING = re.compile(r"\(\d+\)$")  # "tomato(2)"
+_READING_SUFFIX = re.compile(r"\(\d+\)$")  # "tomato(2)"
 STEP_BYTES = 100 * _BYTES_PER_MS
-LONGEST_MS = 30_000
+MAX_UTTERANCE_MS = 30_000
 """Speech beyond this is not listened to: no sentence of a grammar is that long."""
-LONGEST_BYTES = LONGEST_MS * _BYTES_PER_MS
+MAX_UTTERANCE_BYTES = MAX_UTTERANCE_MS * _BYTES_PER_MS
 # pocketsphinx gives acoustic scores shifted right by ten bits (SENSCR_SHIFT).
 _SCORE_UNIT = 1024
 # Chosen on synthetic voices, clean and in noise: tests/local_engine/accuracy.py prints what they keep and refuse.
-LEAST_SCORE = -3.65
-LEAST_SCORE_NARROW = -4.2
+MIN_SCORE = -3.65
+MIN_SCORE_NARROWBAND = -4.2
 """Over a telephone: half of the spectrum that the acoustic model knows is missing."""
 # The spectrum's mean over a telephone, from four synthetic voices: without it the first words come out wrong.
-_NARROW_SOUND = "43.59,29.24,-27.45,44.17,-21.10,4.51,14.00,-22.61,15.89,-11.77,7.96,6.72,-6.54"
+_NARROWBAND_CEPSTRAL_MEAN = "43.59,29.24,-27.45,44.17,-21.10,4.51,14.00,-22.61,15.89,-11.77,7.96,6.72,-6.54"
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class RecognitionResult:
     """What was recognised: `text` in lower-case words, None if it fits no sentence; `score` nearer 0 fits better."""
 
     text: str | None
     score: float
 
 
-class Recogniser:
+class Recognizer:
     """One decoder for one grammar; used by one utterance at a time."""
 
     def __init__(self, grammar: Grammar) -> None:
         from pocketsphinx import Config, Decoder, FsgModel, get_model_path
 
         self.grammar = grammar
-        network = grammar.network
+        network = grammar.word_lattice
         words = sorted({word for _, _, word in network.arcs})
         with tempfile.NamedTemporaryFile("w", suffix=".dict", encoding="utf-8") as dictionary:
             for word in words:
-                for index, phones in enumerate(english().readings(word)):
+                for index, phones in enumerate(english_lexicon().pronunciations(word)):
                     dictionary.write(f"{word}({index + 1}) {phones}\n" if index else f"{word} {phones}\n")
             dictionary.flush()
             config = Config(
@@ -68,7 +68,7 @@ class Recogniser:
                 lm=None,
                 samprate=PCM16_16K.rate_hz,
                 bestpath=False,  # its lattice forgets where sentences may end
-                maxhmmpf=_MOST_ACTIVE,
+                maxhmmpf=_MAX_ACTIVE_HMMS,
                 loglevel="FATAL",
             )
             self._decoder: Any = Decoder(config)
@@ -77,64 +77,66 @@ class Recogniser:
         for source, target, word in network.arcs:
             model.trans_add(source, target, 0, numbers[word])
         model.set_start_state(0)
-        model.set_final_state(network.final)
+        model.set_final_state(network.final_state)
         self._decoder.add_fsg("relay", model)
         self._decoder.activate_search("relay")
         self._audio = bytearray()
-        self._least_score = LEAST_SCORE
-        self._start_cmn = self._decoder.get_cmn(False)
+        self._min_score = MIN_SCORE
+        self._initial_cepstral_mean = self._decoder.get_cmn(False)
 
-    def start(self, sound: str | None = None, *, narrow: bool = False) -> None:
-        """Begin an utterance; `sound` is what `sound` was after the last one over the same microphone.
+    def start(self, cepstral_mean: str | None = None, *, is_narrowband: bool = False) -> None:
+        """Begin an utterance; `cepstral_mean` is what `cepstral_mean` was after the last one over the same microphone.
 
-        `narrow` is for audio that was 8 kHz.
+        `is_narrowband` is for audio that was 8 kHz.
         """
-        self._least_score = LEAST_SCORE_NARROW if narrow else LEAST_SCORE
+        self._min_score = MIN_SCORE_NARROWBAND if is_narrowband else MIN_SCORE
         self._audio.clear()
-        self._decoder.set_cmn(sound or (_NARROW_SOUND if narrow else self._start_cmn))
+        self._decoder.set_cmn(
+            cepstral_mean or (_NARROWBAND_CEPSTRAL_MEAN if is_narrowband else self._initial_cepstral_mean)
+        )
         self._decoder.start_utt()
 
     def feed(self, pcm: bytes) -> None:
         """Listen to more of it (PCM16, 16 kHz); what is beyond LONGEST_MS is dropped."""
-        room = LONGEST_BYTES - len(self._audio)
+        room = MAX_UTTERANCE_BYTES - len(self._audio)
         if room > 0 and pcm:
             self._audio += pcm[:room]
             self._decoder.process_raw(pcm[:room])
 
-    def finish(self) -> Generator[None, None, Heard]:
+    def finish(self) -> Generator[None, None, RecognitionResult]:
         """End the utterance, in steps short enough to do other work between them; the result is what it returns.
 
         A doubtful utterance is heard a second time: by then the spectrum's mean is known, which helps with the first
         words over a microphone and with noise.
         """
         self._decoder.end_utt()
-        best = self._accepted(self._guess())
-        doubtful = best is None or best.score < self._least_score
-        if doubtful and len(self._audio) <= _SECOND_LOOK_MS * _BYTES_PER_MS:
+        best = self._accept(self._hypothesis())
+        doubtful = best is None or best.score < self._min_score
+        if doubtful and len(self._audio) <= _MAX_SECOND_PASS_MS * _BYTES_PER_MS:
             self._decoder.start_utt()
             for start in range(0, len(self._audio), STEP_BYTES):
                 self._decoder.process_raw(bytes(self._audio[start : start + STEP_BYTES]))
                 yield
             self._decoder.end_utt()
-            second = self._accepted(self._guess())
+            second = self._accept(self._hypothesis())
             best = max((guess for guess in (best, second) if guess), key=lambda guess: guess.score, default=None)
         if best is None:
-            return Heard(None, -math.inf)
-        return best if best.score >= self._least_score else Heard(None, best.score)
+            return RecognitionResult(None, -math.inf)
+        return best if best.score >= self._min_score else RecognitionResult(None, best.score)
 
     def completeness(self, silence_ms: int) -> Completeness:
         """What the words before the last `silence_ms` are; unknown if they fit badly.
 
         Into a silence the decoder hears the beginning of whatever might follow: that is left out.
         """
-        heard_frames = (len(self._audio) // _BYTES_PER_MS - silence_ms - _LAG_MS) // _FRAME_MS
-        guess = self._guess(heard_frames)
-        if guess is None or guess.score < self._least_score:
+        before_frame = (len(self._audio) // _BYTES_PER_MS - silence_ms - _LAG_MS) // _FRAME_MS
+        hypothesis = self._hypothesis(before_frame)
+        if hypothesis is None or hypothesis.score < self._min_score:
             return "unknown"
-        return "complete" if self.grammar.parse(guess.text or "", strict=True) else "unfinished"
+        return "complete" if self.grammar.parse(hypothesis.text or "", strict=True) else "unfinished"
 
     @property
-    def sound(self) -> str:
+    def cepstral_mean(self) -> str:
         """The running mean of the spectrum: it takes an utterance to learn, and belongs to the microphone."""
         return str(self._decoder.get_cmn(False))
 
@@ -142,11 +144,11 @@ class Recogniser:
         """Drop the utterance."""
         self._decoder.end_utt()
 
-    def _accepted(self, guess: Heard | None) -> Heard | None:
+    def _accept(self, hypothesis: RecognitionResult | None) -> RecognitionResult | None:
         """The guess if it is a whole sentence of the grammar ("roll two" is not)."""
-        return guess if guess is not None and self.grammar.parse(guess.text or "", strict=True) else None
+        return hypothesis if hypothesis is not None and self.grammar.parse(hypothesis.text or "", strict=True) else None
 
-    def _guess(self, before_frame: float = math.inf) -> Heard | None:
+    def _hypothesis(self, before_frame: float = math.inf) -> RecognitionResult | None:
         """The words so far, those that begin before a frame."""
         if self._decoder.hyp() is None:
             return None
@@ -155,26 +157,26 @@ class Recogniser:
             if not segment.word.startswith("<") and segment.start_frame < before_frame:
                 total += _SCORE_UNIT * math.log(max(segment.ascore, 1e-300))
                 frames += segment.end_frame - segment.start_frame + 1
-                words.append(_READING.sub("", segment.word))
-        return Heard(" ".join(words), total / frames) if frames else None
+                words.append(_READING_SUFFIX.sub("", segment.word))
+        return RecognitionResult(" ".join(words), total / frames) if frames else None
 
 
-class RecogniserPool:
+class RecognizerPool:
     """Idle recognisers by grammar: at most `most_idle` are kept, the least recently used go first."""
 
-    def __init__(self, most_idle: int = 16) -> None:
-        self._most_idle = most_idle
-        self._idle: OrderedDict[int, Recogniser] = OrderedDict()
+    def __init__(self, max_idle: int = 16) -> None:
+        self._max_idle = max_idle
+        self._idle: OrderedDict[int, Recognizer] = OrderedDict()
 
-    def take(self, grammar: Grammar) -> Recogniser:
+    def acquire(self, grammar: Grammar) -> Recognizer:
         """An idle recogniser for the grammar, or a new one (27 ms)."""
-        for key, recogniser in reversed(self._idle.items()):
-            if recogniser.grammar is grammar:
+        for key, recognizer in reversed(self._idle.items()):
+            if recognizer.grammar is grammar:
                 return self._idle.pop(key)
-        return Recogniser(grammar)
+        return Recognizer(grammar)
 
-    def give_back(self, recogniser: Recogniser) -> None:
+    def release(self, recognizer: Recognizer) -> None:
         """Keep a recogniser for the next utterance."""
-        self._idle[id(recogniser)] = recogniser
-        while len(self._idle) > self._most_idle:
+        self._idle[id(recognizer)] = recognizer
+        while len(self._idle) > self._max_idle:
             self._idle.popitem(last=False)

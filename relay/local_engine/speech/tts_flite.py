@@ -12,7 +12,7 @@ _LIBRARY = "libflite.so.1"
 _WORD_START = b"R:SylStructure.daughter.daughter.R:Segment.p.end"
 _WORD_END = b"R:SylStructure.daughtern.daughtern.R:Segment.end"
 
-Times = list[tuple[float, float]]
+WordTimes = list[tuple[float, float]]
 """Beginning and end of each token in ms; the tokens are the text's words."""
 
 
@@ -83,7 +83,7 @@ def available() -> list[str]:
     return found
 
 
-def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int, Times]:
+def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int, WordTimes]:
     """One text as (PCM16 little-endian mono, rate in Hz, times of its words); `speed` 2.0 is twice as fast."""
     library, handle = _library(), _voice(voice)
     # The vocoder takes its noise from rand(), and the same text shall give the same samples.
@@ -100,7 +100,7 @@ def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int, Times]:
         library.delete_utterance(utterance)
 
 
-def _token_times(library: ctypes.CDLL, utterance: int) -> Times:
+def _token_times(library: ctypes.CDLL, utterance: int) -> WordTimes:
     times, last_ms = [], 0.0
     token = library.relation_head(library.utt_relation(utterance, b"Token"))
     while token:

@@ -19,7 +19,7 @@ Completeness = Literal["complete", "unfinished", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class EndpointingDelays:
     """How long a pause of a `semantic_vad` has to be, in ms, by what was said before it."""
 
     complete_ms: int
@@ -27,34 +27,34 @@ class Patience:
 
 
 # The longest waits are those that OpenAI documents for its semantic VAD: 2, 4 and 8 s.
-_EAGERNESS: dict[str, tuple[int, Patience]] = {
-    "high": (300, Patience(192, 2000)),
-    "medium": (500, Patience(288, 4000)),
-    "auto": (500, Patience(288, 4000)),
-    "low": (900, Patience(608, 8000)),
+_EAGERNESS: dict[str, tuple[int, EndpointingDelays]] = {
+    "high": (300, EndpointingDelays(192, 2000)),
+    "medium": (500, EndpointingDelays(288, 4000)),
+    "auto": (500, EndpointingDelays(288, 4000)),
+    "low": (900, EndpointingDelays(608, 8000)),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class TurnRules:
+class TurnDetectorOptions:
     """`threshold` 0..1; `silence_ms` ends a turn; `prefix_ms` is taken in before the first sound.
 
-    With `patience` the words decide, where they can: `silence_ms` is for those that do not tell.
+    With `endpointing` the words decide, where they can: `silence_ms` is for those that do not tell.
     """
 
     threshold: float = 0.5
     prefix_ms: int = 300
     silence_ms: int = 500
-    patience: Patience | None = None
+    endpointing: EndpointingDelays | None = None
 
     @classmethod
-    def of(cls, turn_detection: dict[str, Any] | None) -> "TurnRules":
+    def from_turn_detection(cls, turn_detection: dict[str, Any] | None) -> "TurnDetectorOptions":
         """From the session's `turn_detection`."""
         if turn_detection is None:
             return cls()
         if turn_detection["type"] == "semantic_vad":
-            silence_ms, patience = _EAGERNESS[turn_detection["eagerness"]]
-            return cls(silence_ms=silence_ms, patience=patience)
+            silence_ms, endpointing = _EAGERNESS[turn_detection["eagerness"]]
+            return cls(silence_ms=silence_ms, endpointing=endpointing)
         return cls(
             turn_detection["threshold"], turn_detection["prefix_padding_ms"], turn_detection["silence_duration_ms"]
         )
@@ -63,48 +63,50 @@ class TurnRules:
 class TurnDetector:
     """From probabilities to the start and end of a user's turn."""
 
-    def __init__(self, rules: TurnRules) -> None:
-        self.rules = rules
-        self.speaking = False
+    def __init__(self, options: TurnDetectorOptions) -> None:
+        self.options = options
+        self.is_speaking = False
         self.silence_ms = 0
-        self._frames_of_speech = 0
-        self._limit_ms = rules.silence_ms
+        self._n_speech_frames = 0
+        self._max_silence_ms = options.silence_ms
 
     def feed(self, probability: float) -> Literal["started", "paused", "stopped"] | None:
         """Take in the next frame; says whether the turn started, paused or stopped with it.
 
-        "paused" comes once in each pause of a `semantic_vad`, early: `judge` may answer it.
+        "paused" comes once in each pause of a `semantic_vad`, early: `apply_completeness` may answer it.
         """
-        if not self.speaking:
-            self._frames_of_speech = self._frames_of_speech + 1 if probability >= self.rules.threshold else 0
-            if self._frames_of_speech < _ONSET_FRAMES:
+        if not self.is_speaking:
+            self._n_speech_frames = self._n_speech_frames + 1 if probability >= self.options.threshold else 0
+            if self._n_speech_frames < _ONSET_FRAMES:
                 return None
-            self.speaking, self.silence_ms = True, 0
+            self.is_speaking, self.silence_ms = True, 0
             return "started"
-        if probability >= max(self.rules.threshold - _HYSTERESIS, 0.01):
-            self.silence_ms, self._limit_ms = 0, self.rules.silence_ms
+        if probability >= max(self.options.threshold - _HYSTERESIS, 0.01):
+            self.silence_ms, self._max_silence_ms = 0, self.options.silence_ms
             return None
         before_ms, self.silence_ms = self.silence_ms, self.silence_ms + FRAME_MS
-        if self.silence_ms >= self._limit_ms:
+        if self.silence_ms >= self._max_silence_ms:
             self.reset()
             return "stopped"
-        patience = self.rules.patience
-        if patience is not None and before_ms < patience.complete_ms - FRAME_MS <= self.silence_ms:
+        endpointing = self.options.endpointing
+        if endpointing is not None and before_ms < endpointing.complete_ms - FRAME_MS <= self.silence_ms:
             return "paused"
         return None
 
-    def judge(self, words: Completeness) -> None:
+    def apply_completeness(self, completeness: Completeness) -> None:
         """In a pause: what the words before it are. It counts until the user speaks on."""
-        if self.speaking and self.silence_ms:
-            patience, self._limit_ms = self.rules.patience, self.rules.silence_ms
-            if patience is not None and words != "unknown":
-                self._limit_ms = patience.complete_ms if words == "complete" else patience.unfinished_ms
+        if self.is_speaking and self.silence_ms:
+            endpointing, self._max_silence_ms = self.options.endpointing, self.options.silence_ms
+            if endpointing is not None and completeness != "unknown":
+                self._max_silence_ms = (
+                    endpointing.complete_ms if completeness == "complete" else endpointing.unfinished_ms
+                )
 
-    def follow(self, rules: TurnRules) -> None:
+    def apply_options(self, options: TurnDetectorOptions) -> None:
         """Other rules from now on; a turn under way goes on."""
-        self.rules, self._limit_ms = rules, rules.silence_ms
+        self.options, self._max_silence_ms = options, options.silence_ms
 
     def reset(self) -> None:
         """Wait for the next turn."""
-        self.speaking, self._frames_of_speech, self.silence_ms = False, 0, 0
-        self._limit_ms = self.rules.silence_ms
+        self.is_speaking, self._n_speech_frames, self.silence_ms = False, 0, 0
+        self._max_silence_ms = self.options.silence_ms

@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.local_engine.speech.recognition_scheduler import OwnListener, Recognition
-from relay.local_engine.speech.tts import Voice
-from relay.local_engine.workers import pack, receive
+from relay.local_engine.speech.recognition_scheduler import InProcessRecognizer, RecognitionScheduler
+from relay.local_engine.speech.tts import SpeechSynthesizer
+from relay.local_engine.workers import encode_message, read_message
 from relay.log_lines import log_to_stderr
 
 BACKGROUND_NICENESS = 5
@@ -31,99 +31,99 @@ class Worker:
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
-        self._recognition = Recognition()
-        self._listeners = defaultdict[str, OwnListener](partial(OwnListener, self._recognition))
-        self._voice: Voice | None = None
-        self._to_speak: tuple[deque[JsonObject], deque[JsonObject]] = (deque(), deque())
-        self._has_to_speak = asyncio.Event()
-        self._speaking: asyncio.Task[None] | None = None
+        self._scheduler = RecognitionScheduler()
+        self._recognizers = defaultdict[str, InProcessRecognizer](partial(InProcessRecognizer, self._scheduler))
+        self._synthesizer: SpeechSynthesizer | None = None
+        self._speech_queues: tuple[deque[JsonObject], deque[JsonObject]] = (deque(), deque())
+        self._speech_queued = asyncio.Event()
+        self._speech_task: asyncio.Task[None] | None = None
 
-    def take(self, head: JsonObject, body: bytes) -> None:
+    def handle_request(self, head: JsonObject, body: bytes) -> None:
         """A request."""
         try:
-            self._begin(head, body)
+            self._start(head, body)
         except Exception as error:
             logging.getLogger(__name__).exception("a request failed")
-            self._answer(head, error=error)
+            self._respond(head, error=error)
 
-    def _begin(self, head: JsonObject, body: bytes) -> None:
+    def _start(self, head: JsonObject, body: bytes) -> None:
         match head["do"]:
             case "warm":
                 if head["for"] == "speech":
-                    self._ready_voice().warm()
+                    self._get_synthesizer().warm_up()
                 else:
                     import pocketsphinx  # noqa: F401
-                self._answer(head)
+                self._respond(head)
             case "speak":
-                self._to_speak[0 if head["is_first"] else 1].append(head)
-                self._has_to_speak.set()
-                if self._speaking is None:
-                    self._speaking = asyncio.get_running_loop().create_task(self._speak())
+                self._speech_queues[0 if head["is_first"] else 1].append(head)
+                self._speech_queued.set()
+                if self._speech_task is None:
+                    self._speech_task = asyncio.get_running_loop().create_task(self._speak())
             case "close":
-                listener = self._listeners.pop(head["session"], None)
+                listener = self._recognizers.pop(head["session"], None)
                 if listener is not None:
                     listener.close()
             case what:
-                self._listen(what, head, body)
+                self._recognize(what, head, body)
 
-    def _listen(self, what: str, head: JsonObject, body: bytes) -> None:
-        listener = self._listeners[head["session"]]
-        match what:
+    def _recognize(self, action: str, head: JsonObject, body: bytes) -> None:
+        recognizer = self._recognizers[head["session"]]
+        match action:
             case "configure":
-                listener.configure(body)
+                recognizer.configure(body)
             case "begin":
-                listener.begin(narrow=head["narrow"])
+                recognizer.start_turn(is_narrowband=head["narrow"])
             case "feed":
-                listener.feed(body)
+                recognizer.feed(body)
             case "so_far":
-                self._answer_later(head, listener.so_far(head["silence_ms"]))
+                self._respond_later(head, recognizer.query_completeness(head["silence_ms"]))
             case "end":
-                self._answer_later(head, listener.end())
+                self._respond_later(head, recognizer.end_turn())
             case "drop":
-                listener.drop()
+                recognizer.discard_turn()
             case "clip":
-                self._answer_later(head, listener.clip(body, narrow=head["narrow"]))
+                self._respond_later(head, recognizer.transcribe_clip(body, is_narrowband=head["narrow"]))
             case unknown:
                 raise ValueError(f"no worker can {unknown}")
 
-    def _answer_later(self, head: JsonObject, result: "asyncio.Future[Any]") -> None:
+    def _respond_later(self, head: JsonObject, future: "asyncio.Future[Any]") -> None:
         def settle(done: "asyncio.Future[Any]") -> None:
             if not done.cancelled():
                 error = done.exception()
-                self._answer(head, None if error else done.result(), error=error)
+                self._respond(head, None if error else done.result(), error=error)
 
-        result.add_done_callback(settle)
+        future.add_done_callback(settle)
 
     async def _speak(self) -> None:
         """One sentence after the other, what begins an answer first."""
         while True:
-            waiting = self._to_speak[0] or self._to_speak[1]
-            if not waiting:
-                self._has_to_speak.clear()
-                await self._has_to_speak.wait()
+            queue = self._speech_queues[0] or self._speech_queues[1]
+            if not queue:
+                self._speech_queued.clear()
+                await self._speech_queued.wait()
                 continue
-            head = waiting.popleft()
+            head = queue.popleft()
             try:
-                self._answer(head, self._ready_voice().speak(head["sentence"], head["output"]))
+                self._respond(head, self._get_synthesizer().synthesize(head["sentence"], head["output"]))
             except Exception as error:
                 logging.getLogger(__name__).exception("a sentence could not be spoken")
-                self._answer(head, error=error)
+                self._respond(head, error=error)
             await asyncio.sleep(0)
 
-    def _ready_voice(self) -> Voice:
-        if self._voice is None:
-            self._voice = Voice()
-        return self._voice
+    def _get_synthesizer(self) -> SpeechSynthesizer:
+        if self._synthesizer is None:
+            self._synthesizer = SpeechSynthesizer()
+        return self._synthesizer
 
-    def _answer(self, head: JsonObject, result: Any = None, *, error: BaseException | None = None) -> None:
+    def _respond(self, head: JsonObject, result: Any = None, *, error: BaseException | None = None) -> None:
         if not head["n"]:
             return
         if error is not None:
-            self._write(pack({"n": head["n"], "error": f"{type(error).__name__}: {error}"[:500]}))
+            self._write(encode_message({"n": head["n"], "error": f"{type(error).__name__}: {error}"[:500]}))
         elif isinstance(result, bytes):
-            self._write(pack({"n": head["n"]}, result))
+            self._write(encode_message({"n": head["n"]}, result))
         else:
-            self._write(pack({"n": head["n"], "result": result}))
+            self._write(encode_message({"n": head["n"], "result": result}))
 
 
 async def _main() -> None:
@@ -143,7 +143,7 @@ async def _main() -> None:
     worker = Worker(transport.write)
     with contextlib.suppress(asyncio.IncompleteReadError):
         while True:
-            worker.take(*await receive(reader))
+            worker.handle_request(*await read_message(reader))
 
 
 if __name__ == "__main__":

@@ -9,23 +9,29 @@ from typing import Any
 
 from relay.child_environment import python_command, python_environment
 from relay.json_types import JsonObject
-from relay.local_engine.speech.backend import Listener, Senses, SensesLost, fail, known
-from relay.local_engine.speech.tts import Voice
+from relay.local_engine.speech.backend import (
+    SessionRecognizer,
+    SpeechBackend,
+    SpeechBackendLost,
+    fail_future,
+    resolved_future,
+)
+from relay.local_engine.speech.tts import SpeechSynthesizer
 from relay.local_engine.speech.turn_detector import Completeness
-from relay.local_engine.workers import pack, receive
+from relay.local_engine.workers import encode_message, read_message
 
-MOST_WORKERS = 8
-MOST_UNREAD_BYTES = 64 * 1024 * 1024
+MAX_WORKERS = 8
+MAX_UNREAD_BYTES = 64 * 1024 * 1024
 """Of requests that a worker has not read: one that hangs is ended there, like one that has crashed."""
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 5.0
-_STEADY_S = 5.0
+_MIN_RESTART_DELAY_S, _MAX_RESTART_DELAY_S = 0.05, 5.0
+_STABLE_AFTER_S = 5.0
 _COMMAND = python_command("relay.local_engine.workers")
 _numbers = itertools.count(1)
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
-def usual_workers() -> int:
+def default_worker_count() -> int:
     """How many processes listen if nothing is said: one for each core that we may use."""
     return max(1, min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4))
 
@@ -39,67 +45,67 @@ class WorkerProcess:
 
     def __init__(self, name: str, command: tuple[str, ...] = _COMMAND) -> None:
         self.name = name
-        self.sessions = 0
+        self.n_sessions = 0
         self.generation = 0
         self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._task: asyncio.Task[None] | None = None
-        self._early: list[bytes] = []
-        self._early_bytes = 0
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._stopping = False
-        self._pause_s = 0.0
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._is_stopping = False
+        self._restart_delay_s = 0.0
 
     @property
     def pid(self) -> int | None:
         """The process id, if it runs."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, head: JsonObject, body: bytes = b"") -> "asyncio.Future[Any]":
+    def request(self, head: JsonObject, body: bytes = b"") -> "asyncio.Future[Any]":
         """Send a request; the answer is what it finds, SensesLost if the worker ends, RuntimeError if it fails."""
         number = next(_numbers)
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = answer
-        answer.add_done_callback(lambda _: self._waiting.pop(number, None))
-        self._send(pack({**head, "n": number}, body))
-        return answer
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._pending[number] = future
+        future.add_done_callback(lambda _: self._pending.pop(number, None))
+        self._send(encode_message({**head, "n": number}, body))
+        return future
 
-    def tell(self, head: JsonObject, body: bytes = b"") -> None:
+    def notify(self, head: JsonObject, body: bytes = b"") -> None:
         """Send a request that has no answer."""
-        self._send(pack({**head, "n": 0}, body))
+        self._send(encode_message({**head, "n": 0}, body))
 
     async def stop(self) -> None:
         """End the worker at once: it keeps nothing that would have to be saved."""
-        self._stopping = True
+        self._is_stopping = True
         if self._task is not None:
             if self._process is None:
                 self._task.cancel()
             self._kill()
             await asyncio.wait([self._task])
-        self._lose("has been stopped")
+        self._fail_pending("has been stopped")
 
     def _send(self, message: bytes) -> None:
-        if self._stopping:
-            self._lose("has been stopped")
+        if self._is_stopping:
+            self._fail_pending("has been stopped")
             return
         stdin = None if self._process is None else self._process.stdin
         if stdin is None:
-            self._early.append(message)
-            self._early_bytes += len(message)
-            if self._early_bytes > MOST_UNREAD_BYTES:
-                self._lose("does not start")
+            self._unsent.append(message)
+            self._unsent_bytes += len(message)
+            if self._unsent_bytes > MAX_UNREAD_BYTES:
+                self._fail_pending("does not start")
             elif self._task is None:
                 self._task = asyncio.get_running_loop().create_task(self._run())
         else:
             stdin.write(message)  # where the other end is gone, `_run` knows in a moment
-            if stdin.transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
-                log.error("the worker %s reads nothing any more; it is ended", self.name)
+            if stdin.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
+                _log.error("the worker %s reads nothing any more; it is ended", self.name)
                 self._kill()
 
     async def _run(self) -> None:
         """Start the process, hand out its answers, and clear up behind it."""
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._pause_s)
+        await asyncio.sleep(self._restart_delay_s)
         started_at, code = loop.time(), None
         try:
             process = await asyncio.create_subprocess_exec(
@@ -109,40 +115,44 @@ class WorkerProcess:
                 env=python_environment(os.environ),
             )
         except OSError:
-            log.exception("the worker %s cannot be started", self.name)
+            _log.exception("the worker %s cannot be started", self.name)
         else:
             self._process = process
             assert process.stdin is not None
-            process.stdin.write(b"".join(self._early))
-            self._early, self._early_bytes = [], 0
+            process.stdin.write(b"".join(self._unsent))
+            self._unsent, self._unsent_bytes = [], 0
             await self._read(process)
             code = await process.wait()
         lasted_s = loop.time() - started_at
-        self._pause_s = 0.0 if lasted_s > _STEADY_S else min(max(self._pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+        self._restart_delay_s = (
+            0.0
+            if lasted_s > _STABLE_AFTER_S
+            else min(max(self._restart_delay_s * 2, _MIN_RESTART_DELAY_S), _MAX_RESTART_DELAY_S)
+        )
         self._process = self._task = None
-        if code != 0 and not self._stopping:
-            log.error(
+        if code != 0 and not self._is_stopping:
+            _log.error(
                 "the worker %s ended with %s after %.1f s; it starts again when it is needed", self.name, code, lasted_s
             )
-        self._lose(f"ended with {code}")
+        self._fail_pending(f"ended with {code}")
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         """Hand out answers until the worker ends."""
         assert process.stdout is not None
         try:
             while True:
-                head, body = await receive(process.stdout)
-                answer = self._waiting.get(head["n"])
+                head, body = await read_message(process.stdout)
+                answer = self._pending.get(head["n"])
                 if answer is None or answer.done():
                     continue
                 if "error" in head:
-                    fail(answer, RuntimeError(head["error"]))
+                    fail_future(answer, RuntimeError(head["error"]))
                 else:
                     answer.set_result(head.get("result", body))
         except asyncio.IncompleteReadError:
             pass
         except ValueError:
-            log.exception("the worker %s sends what is no answer", self.name)
+            _log.exception("the worker %s sends what is no answer", self.name)
             self._kill()
 
     def _kill(self) -> None:
@@ -150,113 +160,113 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
 
-    def _lose(self, why: str) -> None:
+    def _fail_pending(self, reason: str) -> None:
         """All that was asked or told is gone."""
         self.generation += 1
-        self._early, self._early_bytes = [], 0
-        for answer in list(self._waiting.values()):
-            fail(answer, SensesLost(f"the worker {self.name} {why}"))
+        self._unsent, self._unsent_bytes = [], 0
+        for future in list(self._pending.values()):
+            fail_future(future, SpeechBackendLost(f"the worker {self.name} {reason}"))
 
 
-class RemoteListener(Listener):
+class RemoteRecognizer(SessionRecognizer):
     """A session's listener in a worker. A turn whose worker ends is lost; the next one finds the worker again."""
 
     def __init__(self, worker: WorkerProcess) -> None:
         self._worker = worker
         self._id = f"ears_{next(_numbers)}"
         self._tools = b"[]"
-        self._told: tuple[int, bytes] | None = None
+        self._sent_config: tuple[int, bytes] | None = None
         self._turn_generation: int | None = None
         self._is_open = True
-        worker.sessions += 1
+        worker.n_sessions += 1
 
     def configure(self, tools: bytes) -> None:
         self._tools = tools
 
-    def begin(self, *, narrow: bool) -> None:
-        self._meet()
+    def start_turn(self, *, is_narrowband: bool) -> None:
+        self._ensure_configured()
         self._turn_generation = self._worker.generation
-        self._worker.tell({"do": "begin", "session": self._id, "narrow": narrow})
+        self._worker.notify({"do": "begin", "session": self._id, "narrow": is_narrowband})
 
     def feed(self, pcm: bytes) -> None:
         if self._turn_generation == self._worker.generation:
-            self._worker.tell({"do": "feed", "session": self._id}, pcm)
+            self._worker.notify({"do": "feed", "session": self._id}, pcm)
 
-    def so_far(self, silence_ms: int) -> "asyncio.Future[Completeness]":
-        return self._asked({"do": "so_far", "silence_ms": silence_ms})
+    def query_completeness(self, silence_ms: int) -> "asyncio.Future[Completeness]":
+        return self._request_for_turn({"do": "so_far", "silence_ms": silence_ms})
 
-    def end(self) -> "asyncio.Future[str | None]":
+    def end_turn(self) -> "asyncio.Future[str | None]":
         if self._turn_generation is None:
-            return known("")
-        answer: asyncio.Future[str | None] = self._asked({"do": "end"})
+            return resolved_future("")
+        answer: asyncio.Future[str | None] = self._request_for_turn({"do": "end"})
         self._turn_generation = None
         return answer
 
-    def drop(self) -> None:
+    def discard_turn(self) -> None:
         if self._turn_generation == self._worker.generation:
-            self._worker.tell({"do": "drop", "session": self._id})
+            self._worker.notify({"do": "drop", "session": self._id})
         self._turn_generation = None
 
-    def clip(self, pcm: bytes, *, narrow: bool) -> "asyncio.Future[str | None]":
-        self._meet()
-        return self._worker.ask({"do": "clip", "session": self._id, "narrow": narrow}, pcm)
+    def transcribe_clip(self, pcm: bytes, *, is_narrowband: bool) -> "asyncio.Future[str | None]":
+        self._ensure_configured()
+        return self._worker.request({"do": "clip", "session": self._id, "narrow": is_narrowband}, pcm)
 
     def close(self) -> None:
         if not self._is_open:
             return
         self._is_open = False
-        self._worker.sessions -= 1
-        if self._told is not None and self._told[0] == self._worker.generation:
-            self._worker.tell({"do": "close", "session": self._id})
+        self._worker.n_sessions -= 1
+        if self._sent_config is not None and self._sent_config[0] == self._worker.generation:
+            self._worker.notify({"do": "close", "session": self._id})
 
-    def _meet(self) -> None:
+    def _ensure_configured(self) -> None:
         """Tell the worker of today what to listen for, if it does not know."""
-        today = (self._worker.generation, self._tools)
-        if self._told != today:
-            self._told = today
-            self._worker.tell({"do": "configure", "session": self._id}, self._tools)
+        config = (self._worker.generation, self._tools)
+        if self._sent_config != config:
+            self._sent_config = config
+            self._worker.notify({"do": "configure", "session": self._id}, self._tools)
 
-    def _asked(self, head: JsonObject) -> "asyncio.Future[Any]":
+    def _request_for_turn(self, head: JsonObject) -> "asyncio.Future[Any]":
         """Ask about the turn, if its worker still lives."""
         if self._turn_generation == self._worker.generation:
-            return self._worker.ask({**head, "session": self._id})
-        lost: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        fail(lost, SensesLost(f"the worker {self._worker.name} was started again"))
-        return lost
+            return self._worker.request({**head, "session": self._id})
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        fail_future(future, SpeechBackendLost(f"the worker {self._worker.name} was started again"))
+        return future
 
 
-class WorkerSenses(Senses):
+class ProcessBackend(SpeechBackend):
     """`listeners` processes that listen, and one that speaks. Raises ConfigError if there is no voice."""
 
-    def __init__(self, listeners: int) -> None:
-        Voice()
+    def __init__(self, n_recognizers: int) -> None:
+        SpeechSynthesizer()
         in_background = (*_COMMAND, "--background")
-        self._listeners = [
-            WorkerProcess(f"ears {number + 1}", in_background) for number in range(min(listeners, MOST_WORKERS))
+        self._recognizers = [
+            WorkerProcess(f"ears {number + 1}", in_background) for number in range(min(n_recognizers, MAX_WORKERS))
         ]
-        self._speaker = WorkerProcess("voice")
+        self._synthesizer = WorkerProcess("voice")
 
     @property
     def workers(self) -> list[WorkerProcess]:
         """All of them: those that listen, then the one that speaks."""
-        return [*self._listeners, self._speaker]
+        return [*self._recognizers, self._synthesizer]
 
-    async def warm(self) -> None:
+    async def warm_up(self) -> None:
         """Start all workers, so that the first turn does not wait for them; one that fails is tried again on demand."""
-        asked = [worker.ask({"do": "warm", "for": "words"}) for worker in self._listeners]
-        asked.append(self._speaker.ask({"do": "warm", "for": "speech"}))
-        for failure in await asyncio.gather(*asked, return_exceptions=True):
+        warm_ups = [worker.request({"do": "warm", "for": "words"}) for worker in self._recognizers]
+        warm_ups.append(self._synthesizer.request({"do": "warm", "for": "speech"}))
+        for failure in await asyncio.gather(*warm_ups, return_exceptions=True):
             if isinstance(failure, Exception):
-                log.warning("a worker is not ready: %s", failure)
+                _log.warning("a worker is not ready: %s", failure)
 
-    def listener(self) -> Listener:
+    def new_recognizer(self) -> SessionRecognizer:
         """A listener in the worker with the fewest sessions."""
-        return RemoteListener(min(self._listeners, key=lambda worker: worker.sessions))
+        return RemoteRecognizer(min(self._recognizers, key=lambda worker: worker.n_sessions))
 
-    async def speak(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
+    async def synthesize(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
         request = {"do": "speak", "sentence": sentence, "output": output, "is_first": is_first}
-        sound: bytes = await self._speaker.ask(request)
-        return sound
+        audio: bytes = await self._synthesizer.request(request)
+        return audio
 
     async def close(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self.workers))

@@ -32,7 +32,7 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class InputAudioRecord:
-    """Audio of the client's, the next `n_bytes` of `client.pcm`; `envelope` around it if it came in a Realtime event."""
+    """The client's audio: the next `n_bytes` of `client.pcm`, in `envelope` if it came in a Realtime event."""
 
     time_s: float
     n_bytes: int

@@ -2,7 +2,7 @@
 
 Whoever reads a message lowers `ReadAllowance.remaining`, which takes no call and no look at the clock. Once it is
 below zero the reader asks `wait_s`: the bucket fills, and lends the next slice. A wait means that the client is too
-fast in the long run. A slice that was used up much faster than its rate (`is_hasty`) means a burst: the client may
+fast in the long run. A slice that was used up much faster than its rate (`is_burst`) means a burst: the client may
 send it, but others have their turn in between, and its next slice is a short one. A client that sends at the speed of
 speech gets long slices, so that the relay reads the clock for it about once a second.
 

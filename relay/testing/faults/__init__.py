@@ -12,8 +12,16 @@ POINT is the type of a server's event, behind which the fault strikes, or a time
 `#N` is the N-th time (1 if it is left out), `#*` every time.
 """
 
-from relay.testing.faults.injector import FaultyLine
-from relay.testing.faults.script import Misbehaviour
-from relay.testing.faults.spec import KINDS, Door, FaultSpec, door_of, parse_faults
+from relay.testing.faults.injector import FaultInjector
+from relay.testing.faults.script import FaultScript
+from relay.testing.faults.spec import FAULT_KINDS, FaultSpec, HandshakeFault, handshake_fault, parse_faults
 
-__all__ = ["KINDS", "Door", "FaultSpec", "FaultyLine", "Misbehaviour", "door_of", "parse_faults"]
+__all__ = [
+    "FAULT_KINDS",
+    "FaultInjector",
+    "FaultScript",
+    "FaultSpec",
+    "HandshakeFault",
+    "handshake_fault",
+    "parse_faults",
+]

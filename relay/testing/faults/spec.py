@@ -12,28 +12,28 @@ from relay.errors import ConfigError
 
 EVERY = 0
 """As `FaultSpec.nth`: each time."""
-_WRITTEN = re.compile(r"(?P<name>[a-z0-9_-]+)(?:=(?P<value>[^@#]+))?(?:@(?P<point>[^#]+))?(?:#(?P<nth>\d+|\*))?")
+_SYNTAX = re.compile(r"(?P<name>[a-z0-9_-]+)(?:=(?P<value>[^@#]+))?(?:@(?P<point>[^#]+))?(?:#(?P<nth>\d+|\*))?")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 _EVENT = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
 _CLOSE_CODES = (1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014)
-LONGEST_S = 3600.0
+MAX_FAULT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """One sort of fault: `value` is "ms", "s", "code", "word" or None (it takes none); `point` where it strikes.
+class FaultKind:
+    """One sort of fault: `value_type` is "ms", "s", "code", "word" or None (it takes none); `point` where it strikes.
 
     A `point` of "" means that the user may say where; at the "door" there is no connection yet.
     """
 
     help: str
     point: str
-    value: str | None = None
+    value_type: str | None = None
     default: str | None = None
 
 
-KINDS: dict[str, Kind] = {
-    name: Kind(*written)
+FAULT_KINDS: dict[str, FaultKind] = {
+    name: FaultKind(*written)
     for name, written in orjson.loads(files(__package__).joinpath("kinds.json").read_bytes()).items()
 }
 
@@ -51,25 +51,25 @@ class FaultSpec:
     @property
     def seconds(self) -> float:
         """A value in ms or s, as seconds."""
-        return float(self.value or 0) / (1000 if KINDS[self.name].value == "ms" else 1)
+        return float(self.value or 0) / (1000 if FAULT_KINDS[self.name].value_type == "ms" else 1)
 
 
 def parse_faults(text: str) -> tuple[FaultSpec, ...]:
     """Read a list of faults. Raises ConfigError with what is wrong and what would be right."""
-    return tuple(_fault(part.strip()) for part in text.split(",") if part.strip())
+    return tuple(_parse_fault(part.strip()) for part in text.split(",") if part.strip())
 
 
-def _fault(text: str) -> FaultSpec:
-    match = _WRITTEN.fullmatch(text)
-    kind = KINDS.get(match["name"]) if match else None
+def _parse_fault(text: str) -> FaultSpec:
+    match = _SYNTAX.fullmatch(text)
+    kind = FAULT_KINDS.get(match["name"]) if match else None
     if match is None or kind is None:
         raise ConfigError(
-            f"There is no fault '{text[:80]}'. Write NAME[=VALUE][@POINT][#N]; names: {', '.join(KINDS)}."
+            f"There is no fault '{text[:80]}'. Write NAME[=VALUE][@POINT][#N]; names: {', '.join(FAULT_KINDS)}."
         )
     name, value, point, nth = match["name"], match["value"], match["point"], match["nth"]
     if value is None:
         value = kind.default
-    elif kind.value is None:
+    elif kind.value_type is None:
         raise ConfigError(f"The fault '{name}' takes no value: leave out '={value}'.")
     if value is not None:
         _check_value(name, kind, value)
@@ -85,22 +85,22 @@ def _fault(text: str) -> FaultSpec:
     return FaultSpec(name, value, kind.point or point or "", None, EVERY if every or nth == "*" else int(nth or 1))
 
 
-def _check_value(name: str, kind: Kind, value: str) -> None:
-    if kind.value == "code" and (not value.isdecimal() or int(value) not in _CLOSE_CODES):
+def _check_value(name: str, kind: FaultKind, value: str) -> None:
+    if kind.value_type == "code" and (not value.isdecimal() or int(value) not in _CLOSE_CODES):
         raise ConfigError(f"'{name}={value}': the value is a close code: {', '.join(map(str, _CLOSE_CODES))}.")
-    if kind.value in ("ms", "s"):
+    if kind.value_type in ("ms", "s"):
         try:
-            seconds = float(value) / (1000 if kind.value == "ms" else 1)
+            seconds = float(value) / (1000 if kind.value_type == "ms" else 1)
         except ValueError:
             seconds = -1.0
-        if not 0 <= seconds <= LONGEST_S:
-            raise ConfigError(f"'{name}={value}': the value is a number of {kind.value}, at most an hour.")
-    if kind.value == "word" and not re.fullmatch(r"[a-z0-9_]{1,64}", value):
+        if not 0 <= seconds <= MAX_FAULT_S:
+            raise ConfigError(f"'{name}={value}': the value is a number of {kind.value_type}, at most an hour.")
+    if kind.value_type == "word" and not re.fullmatch(r"[a-z0-9_]{1,64}", value):
         raise ConfigError(f"'{name}={value}': the value is an error code such as insufficient_quota.")
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class HandshakeFault:
     """How a handshake is answered: `delay_s` late, and with `status` (0: not at all) unless that is None."""
 
     delay_s: float = 0.0
@@ -117,7 +117,7 @@ _REFUSALS: dict[str, tuple[str, str | None, str]] = {
 }
 
 
-def door_of(faults: Sequence[FaultSpec], number: int) -> Door:
+def handshake_fault(faults: Sequence[FaultSpec], number: int) -> HandshakeFault:
     """What the `number`-th connection (from 1) meets before it stands."""
     delay_s = 0.0
     for fault in faults:
@@ -126,10 +126,10 @@ def door_of(faults: Sequence[FaultSpec], number: int) -> Door:
         if fault.name == "slow-accept":
             delay_s += fault.seconds
         elif fault.name == "refuse":
-            return Door(delay_s, 0)
+            return HandshakeFault(delay_s, 0)
         else:
             kind, code, message = _REFUSALS[fault.name]
             headers = (("Retry-After", f"{fault.seconds:g}"),) if fault.name == "429" else ()
             error = {"message": message, "type": kind, "param": None, "code": code}
-            return Door(delay_s, int(fault.name), headers, {"error": error})
-    return Door(delay_s)
+            return HandshakeFault(delay_s, int(fault.name), headers, {"error": error})
+    return HandshakeFault(delay_s)

@@ -256,7 +256,8 @@ def _build_adapter(
         if culprit is None:
             raise ToolError(f'Tool "{name}" cannot be described: {_first_line(error)}.') from error
         raise ToolError(
-            f'Tool "{name}": the type of parameter "{culprit}" has no JSON Schema ({_first_line(error)}). {_SUPPORTED_TYPES_HINT}'
+            f'Tool "{name}": the type of parameter "{culprit}" has no JSON Schema ({_first_line(error)}). '
+            f"{_SUPPORTED_TYPES_HINT}"
         ) from error
 
 

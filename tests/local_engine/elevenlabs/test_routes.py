@@ -9,8 +9,8 @@ import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse
 
 from audio.formats import PCM16_24K
-from relay.local_engine.elevenlabs.contexts import Context, Contexts, Problem, read_format
-from relay.local_engine.speech.tts import Voice
+from relay.local_engine.elevenlabs.contexts import ElevenLabsError, SpeechContext, SpeechContexts, parse_output_format
+from relay.local_engine.speech.tts import SpeechSynthesizer
 from tests.support.doubling import assert_linear
 from tests.support.voice_stage import local_engine
 
@@ -139,22 +139,22 @@ async def test_http_refuses_what_makes_no_sense(engine, body: Any, status: int, 
 
 
 def test_a_context_that_was_not_flushed_is_silent_at_once_and_one_that_was_says_what_it_has() -> None:
-    contexts = Contexts(multi=True)
+    contexts = SpeechContexts(multi=True)
     contexts.receive('{"text": "One", "context_id": "a"}')
     did = contexts.receive('{"context_id": "a", "close_context": true}')
-    assert [context.id for context in did.hushed] == ["a"]
+    assert [context.id for context in did.cancelled] == ["a"]
     contexts.receive('{"text": "One. ", "context_id": "b", "flush": true}')
     did = contexts.receive('{"context_id": "b", "close_context": true}')
-    assert did.ended is not None
-    assert not did.hushed
+    assert did.finished is not None
+    assert not did.cancelled
 
 
 def spoken(text: str, step: int) -> list[str]:
-    context = Context("a", 1.0)
+    context = SpeechContext("a", 1.0)
     pieces = []
     for start in range(0, len(text), step):
-        pieces += context.add(text[start : start + step], flush=False)
-    return [*pieces, *context.add("", flush=True)]
+        pieces += context.add_text(text[start : start + step], flush=False)
+    return [*pieces, *context.add_text("", flush=True)]
 
 
 @pytest.mark.parametrize("step", [1, 3, 100])
@@ -166,10 +166,10 @@ def test_a_context_speaks_sentence_by_sentence_however_the_text_comes(step: int)
 
 
 def test_what_may_go_on_waits() -> None:
-    context = Context("a", 1.0)
-    assert context.add("Version 2.", flush=False) == []
-    assert context.add('5 is out."', flush=False) == []
-    assert context.add(" Yes", flush=False) == ['Version 2.5 is out." ']
+    context = SpeechContext("a", 1.0)
+    assert context.add_text("Version 2.", flush=False) == []
+    assert context.add_text('5 is out."', flush=False) == []
+    assert context.add_text(" Yes", flush=False) == ['Version 2.5 is out." ']
 
 
 @pytest.mark.parametrize("unit", [".", " ", "a", '."', "\n", '"', "! a", ".a"])
@@ -180,18 +180,18 @@ def test_the_work_of_a_context_grows_with_its_text_alone(unit: str, step: int) -
 
 @pytest.mark.parametrize("data", ["", "[]", '{"text": 1}', '{"text": "a", "voice_settings": []}'])
 def test_what_is_no_message_is_a_problem(data: str) -> None:
-    with pytest.raises(Problem):
-        Contexts(multi=True).receive(data)
+    with pytest.raises(ElevenLabsError):
+        SpeechContexts(multi=True).receive(data)
 
 
 @pytest.mark.parametrize("name", ["pcm_22051", "wav_8000", "", "opus_48000_32"])
 def test_unknown_formats_are_problems(name: str) -> None:
-    with pytest.raises(Problem):
-        read_format(name)
+    with pytest.raises(ElevenLabsError):
+        parse_output_format(name)
 
 
 @pytest.mark.parametrize("text", ["", "...", "你好。", "a—b 你好 c", " x  y "])
 def test_every_text_has_a_time_for_every_character(text: str) -> None:
-    speech = Voice().speak_timed(text, "marin", PCM16_24K)
+    speech = SpeechSynthesizer().synthesize_timed(text, "marin", PCM16_24K)
     assert speech.chars == list(text)
     assert len(speech.starts_ms) == len(speech.durations_ms) == len(text)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from relay.local_engine.nlu.grammar import Grammar
-from relay.local_engine.nlu.word_lattice import Network
+from relay.local_engine.nlu.word_lattice import WordLattice
 from tests.local_engine.engine_stage import TOOLS, function
 
 GRAMMAR = Grammar(TOOLS)
@@ -74,7 +74,7 @@ def test_a_tool_without_examples_is_asked_for_by_its_name():
         assert (request.name, request.arguments) == ("get_weather", {"city": "Oslo"})
     [request] = grammar.parse("restart router") or []
     assert request.name == "restart_router"
-    assert sentence_is_in(grammar.network, "what's the weather in oslo")
+    assert sentence_is_in(grammar.word_lattice, "what's the weather in oslo")
 
 
 @pytest.mark.parametrize(
@@ -91,20 +91,23 @@ def test_a_tool_without_examples_is_asked_for_by_its_name():
 def test_any_tool_is_survived(tool: dict[str, Any]):
     grammar = Grammar([tool])
     assert grammar.parse("hello")
-    assert sentence_is_in(grammar.network, "hello")
+    assert sentence_is_in(grammar.word_lattice, "hello")
 
 
 def test_an_example_for_the_user():
-    assert GRAMMAR.tools["convert_units"].example() == "convert two miles to miles"
-    assert GRAMMAR.tools["roll_dice"].example() == "roll a die"
-    assert Grammar([function("find", [], ["city"], city={"enum": ["Rome"]})]).tools["find"].example() == "find for Rome"
+    assert GRAMMAR.tools["convert_units"].example_sentence() == "convert two miles to miles"
+    assert GRAMMAR.tools["roll_dice"].example_sentence() == "roll a die"
+    assert (
+        Grammar([function("find", [], ["city"], city={"enum": ["Rome"]})]).tools["find"].example_sentence()
+        == "find for Rome"
+    )
 
 
-def sentence_is_in(network: Network, sentence: str) -> bool:
+def sentence_is_in(network: WordLattice, sentence: str) -> bool:
     states = {0}
     for word in sentence.split():
         states = {target for source, target, label in network.arcs if source in states and label == word}
-    return network.final in states
+    return network.final_state in states
 
 
 @pytest.mark.parametrize(
@@ -120,7 +123,7 @@ def sentence_is_in(network: Network, sentence: str) -> bool:
     ],
 )
 def test_what_the_recogniser_listens_for(sentence: str, is_in: bool):
-    assert sentence_is_in(GRAMMAR.network, sentence) is is_in
+    assert sentence_is_in(GRAMMAR.word_lattice, sentence) is is_in
 
 
 def test_a_text_made_to_be_ambiguous_is_given_up_soon():
@@ -134,5 +137,5 @@ def test_a_text_made_to_be_ambiguous_is_given_up_soon():
 def test_huge_tool_lists_stay_bounded():
     many = {"enum": [f"value{index}" for index in range(400)]}
     tools = [function(f"tool_{index}", ["do {a} with {b}"], ["a", "b"], a=many, b=many) for index in range(128)]
-    network = Grammar(tools).network
+    network = Grammar(tools).word_lattice
     assert len(network.arcs) < 15_000

@@ -1,10 +1,10 @@
 import pytest
 
-from relay.local_engine.dialogue.policy import guess
+from relay.local_engine.dialogue.policy import match_keywords
 from relay.local_engine.nlu.clauses import ToolInfo
 from tests.local_engine.engine_stage import TOOLS
 
-INFOS = [ToolInfo.of(tool) for tool in TOOLS]
+INFOS = [ToolInfo.from_tool(tool) for tool in TOOLS]
 
 
 @pytest.mark.parametrize(
@@ -21,16 +21,16 @@ INFOS = [ToolInfo.of(tool) for tool in TOOLS]
     ],
 )
 def test_words_and_values_lead_to_a_tool(text: str, name: str, arguments: dict[str, object]):
-    request = guess(text, INFOS)
+    request = match_keywords(text, INFOS)
     assert request is not None
     assert (request.name, request.arguments) == (name, arguments)
 
 
 @pytest.mark.parametrize("text", ["", "where is my phone", "what can I do for you", "2 3 4"])
 def test_nothing_in_common_is_no_guess(text: str):
-    assert guess(text, INFOS) is None
+    assert match_keywords(text, INFOS) is None
 
 
 def test_two_tools_alike_are_no_guess():
     twins = [ToolInfo("send_mail", "", {}, ()), ToolInfo("mail_send", "", {}, ())]
-    assert guess("send mail", twins) is None
+    assert match_keywords("send mail", twins) is None

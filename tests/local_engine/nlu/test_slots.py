@@ -3,17 +3,17 @@ from typing import Any
 import pytest
 
 from relay.local_engine.nlu.english import CITIES
-from relay.local_engine.nlu.slots import Slot, slots_of, spoken_numbers
-from relay.local_engine.nlu.text_normalization import words_of
-from relay.local_engine.nlu.word_lattice import compile_network
+from relay.local_engine.nlu.slots import Slot, slots_from_schema, spoken_numbers
+from relay.local_engine.nlu.text_normalization import tokenize
+from relay.local_engine.nlu.word_lattice import compile_lattice
 
 
 def slot(schema: Any, name: str = "thing", **root: Any) -> Slot:
-    return slots_of({"type": "object", "properties": {name: schema}, "required": [name], **root})[name]
+    return slots_from_schema({"type": "object", "properties": {name: schema}, "required": [name], **root})[name]
 
 
 def read(one: Slot, text: str) -> list[Any]:
-    words = words_of(text)
+    words = tokenize(text)
     return [value for end, value, _ in one.read(words, 0, text) if end == len(words)]
 
 
@@ -57,7 +57,7 @@ def test_places_and_units_are_known_without_being_listed():
 
 @pytest.mark.parametrize("parameters", [None, [], {}, {"properties": []}, {"properties": {"x": None}, "required": 7}])
 def test_any_schema_is_survived(parameters: Any):
-    assert all(one.kind == "free" for one in slots_of(parameters).values())
+    assert all(one.kind == "free" for one in slots_from_schema(parameters).values())
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_what_the_recogniser_listens_for(schema: Any, spoken_range: tuple[float,
 
 
 def test_small_ranges_are_exact_when_spoken():
-    arcs = compile_network(spoken_numbers(2, 21, fractions=False)).arcs
+    arcs = compile_lattice(spoken_numbers(2, 21, fractions=False)).arcs
     assert "thirty" not in {word for _, _, word in arcs}
     assert "one" in {word for _, _, word in arcs}
 
@@ -85,4 +85,4 @@ def test_small_ranges_are_exact_when_spoken():
     [({"type": "integer", "default": 4}, 4), ({"type": "integer", "minimum": 3}, 3), ({"enum": ["x"]}, "x"), ({}, "")],
 )
 def test_a_forced_call_has_something_to_go_by(schema: Any, value: Any):
-    assert slot(schema).fallback() == value
+    assert slot(schema).fallback_value() == value

@@ -1,6 +1,12 @@
 import pytest
 
-from relay.local_engine.nlu.text_normalization import integer_to_words, name_to_words, parse_number, spoken, words_of
+from relay.local_engine.nlu.text_normalization import (
+    integer_to_words,
+    name_to_words,
+    parse_number,
+    spoken_words,
+    tokenize,
+)
 
 
 @pytest.mark.parametrize(
@@ -19,12 +25,12 @@ from relay.local_engine.nlu.text_normalization import integer_to_words, name_to_
     ],
 )
 def test_text_as_it_is_spoken(text: str, words: str):
-    assert " ".join(spoken(text)) == words
+    assert " ".join(spoken_words(text)) == words
 
 
 def test_words_know_where_they_come_from():
     text = "in  Kraków, 12"
-    assert [text[word.start : word.end] for word in words_of(text)] == ["in", "Kraków", "12"]
+    assert [text[word.start : word.end] for word in tokenize(text)] == ["in", "Kraków", "12"]
 
 
 @pytest.mark.parametrize(

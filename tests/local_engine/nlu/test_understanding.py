@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from relay.local_engine.nlu.grammar import Grammar
-from tests.local_engine.engine_stage import TOOLS, Paper
+from tests.local_engine.engine_stage import TOOLS, EngineHarness
 
 
 def bare(name: str, description: str, required: list[str] | None = None, **properties: Any) -> dict[str, Any]:
@@ -44,27 +44,27 @@ def test_a_tool_without_examples_is_understood_by_its_description(sentence: str,
 
 
 def test_such_sentences_can_be_said_aloud():
-    words = {word for _, _, word in Grammar(BROUGHT).network.arcs}
+    words = {word for _, _, word in Grammar(BROUGHT).word_lattice.arcs}
     assert {"weather", "status", "kitchen", "alive"} <= words
 
 
-def asked(paper: Paper, sentence: str) -> tuple[str, dict[str, Any]]:
-    [call] = [item for item in paper.says(sentence)[-1]["response"]["output"] if item["type"] == "function_call"]
-    paper.returns(call["call_id"], "done")
-    paper.client("response.create")
-    paper.speaks()
+def asked(paper: EngineHarness, sentence: str) -> tuple[str, dict[str, Any]]:
+    [call] = [item for item in paper.user_says(sentence)[-1]["response"]["output"] if item["type"] == "function_call"]
+    paper.tool_returns(call["call_id"], "done")
+    paper.client_sends("response.create")
+    paper.assistant_speaks()
     return call["name"], json.loads(call["arguments"])
 
 
 def test_what_follows_repeats_the_request_before():
-    paper = Paper(tools=TOOLS)
+    paper = EngineHarness(tools=TOOLS)
     assert asked(paper, "what time is it in paris") == ("current_time", {"city": "Paris"})
     assert asked(paper, "and in tokyo") == ("current_time", {"city": "Tokyo"})
     assert asked(paper, "what about new york") == ("current_time", {"city": "New York"})
 
 
 def test_what_follows_goes_to_the_tool_that_was_called_last():
-    paper = Paper(tools=[*BROUGHT, *TOOLS])
+    paper = EngineHarness(tools=[*BROUGHT, *TOOLS])
     assert asked(paper, "what time is it in paris")[0] == "current_time"
     assert asked(paper, "and in tokyo") == ("current_time", {"city": "Tokyo"})
     assert asked(paper, "get the current weather in oslo")[0] == "get_weather"
@@ -72,12 +72,12 @@ def test_what_follows_goes_to_the_tool_that_was_called_last():
 
 
 def test_the_other_arguments_stay():
-    paper = Paper(tools=TOOLS)
+    paper = EngineHarness(tools=TOOLS)
     asked(paper, "convert five miles to kilometers")
     assert asked(paper, "and to feet") == ("convert_units", {"value": 5, "from_unit": "miles", "to_unit": "feet"})
 
 
 def test_a_request_that_follows_nothing_is_asked_back():
-    paper = Paper(tools=TOOLS)
-    paper.says("and to feet")
-    assert paper.to_speak.sentences[0].startswith("For convert units I need the value and from unit")
+    paper = EngineHarness(tools=TOOLS)
+    paper.user_says("and to feet")
+    assert paper.last_synthesis.sentences[0].startswith("For convert units I need the value and from unit")

@@ -3,7 +3,16 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.local_engine.nlu.word_lattice import NOTHING, Again, Alt, Expression, Network, Seq, compile_network, optional
+from relay.local_engine.nlu.word_lattice import (
+    EMPTY,
+    Alt,
+    Expression,
+    Repeat,
+    Seq,
+    WordLattice,
+    compile_lattice,
+    optional,
+)
 
 WORDS = ["a", "b"]
 expressions: st.SearchStrategy[Expression] = st.recursive(
@@ -11,17 +20,17 @@ expressions: st.SearchStrategy[Expression] = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=3).map(lambda parts: Seq(tuple(parts))),
         st.lists(inner, min_size=1, max_size=3).map(lambda options: Alt(tuple(options))),
-        st.tuples(inner, inner).map(lambda pair: Again(*pair)),
+        st.tuples(inner, inner).map(lambda pair: Repeat(*pair)),
     ),
     max_leaves=8,
 )
 
 
-def accepts(network: Network, sentence: tuple[str, ...]) -> bool:
+def accepts(network: WordLattice, sentence: tuple[str, ...]) -> bool:
     states = {0}
     for word in sentence:
         states = {target for source, target, label in network.arcs if source in states and label == word}
-    return network.final in states
+    return network.final_state in states
 
 
 def ends(expression: Expression, sentence: tuple[str, ...], starts: frozenset[int]) -> frozenset[int]:
@@ -35,7 +44,7 @@ def ends(expression: Expression, sentence: tuple[str, ...], starts: frozenset[in
             return starts
         case Alt(options):
             return frozenset().union(*(ends(option, sentence, starts) for option in options))
-        case Again(part, link):
+        case Repeat(part, link):
             reached = seen = ends(part, sentence, starts)
             while seen:
                 seen = ends(part, sentence, ends(link, sentence, seen)) - reached
@@ -45,7 +54,7 @@ def ends(expression: Expression, sentence: tuple[str, ...], starts: frozenset[in
 
 @given(expressions)
 def test_the_network_accepts_what_the_expression_means(expression: Expression):
-    network = compile_network(expression)
+    network = compile_lattice(expression)
     for length in range(1, 5):
         for sentence in product(WORDS, repeat=length):
             assert accepts(network, sentence) == (length in ends(expression, sentence, frozenset([0])))
@@ -54,12 +63,12 @@ def test_the_network_accepts_what_the_expression_means(expression: Expression):
 def test_equal_ends_are_shared():
     cities = Alt(("rome", "oslo", "lima"))
     asked = [Seq((*words.split(), "in", cities)) for words in ("time", "weather", "what is the time")]
-    network = compile_network(Alt(tuple(asked)))
+    network = compile_lattice(Alt(tuple(asked)))
     assert sum(word == "rome" for _, _, word in network.arcs) == 1
 
 
 def test_what_is_optional():
-    network = compile_network(Seq((optional(Seq(("could", "you"))), "go", NOTHING)))
+    network = compile_lattice(Seq((optional(Seq(("could", "you"))), "go", EMPTY)))
     assert accepts(network, ("go",))
     assert accepts(network, ("could", "you", "go"))
     assert not accepts(network, ("could", "go"))

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.local_engine.realtime.commands import Configure, Forget, Listen, Recognise
-from tests.local_engine.engine_stage import TOOLS, Paper, last, types_of
+from relay.local_engine.realtime.commands import ClearInputBuffer, ConfigureInput, FeedAudio, TranscribeTurn
+from tests.local_engine.engine_stage import TOOLS, EngineHarness, last, types_of
 
 TRANSCRIBED = {"input": {"transcription": {"model": "any"}}}
 MANUAL = {"input": {"turn_detection": None}}
@@ -31,7 +31,7 @@ def error_of(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_the_session_says_that_it_is_the_local_engine():
-    session = Paper().sent[0]["session"]
+    session = EngineHarness().sent[0]["session"]
     assert session["type"] == "realtime"
     assert session["engine"] == "relay-local"
     assert session["model"] == "relay-local"
@@ -39,9 +39,11 @@ def test_the_session_says_that_it_is_the_local_engine():
 
 
 def test_a_later_update_keeps_what_earlier_ones_said():
-    paper = Paper(tools=TOOLS)
-    paper.client("session.update", session={"type": "realtime", "instructions": "Be kind."})
-    [event] = paper.client("session.update", session={"type": "realtime", "audio": {"output": {"voice": "cedar"}}})
+    paper = EngineHarness(tools=TOOLS)
+    paper.client_sends("session.update", session={"type": "realtime", "instructions": "Be kind."})
+    [event] = paper.client_sends(
+        "session.update", session={"type": "realtime", "audio": {"output": {"voice": "cedar"}}}
+    )
     session = event["session"]
     assert [tool["name"] for tool in session["tools"]] == ["current_time", "roll_dice", "convert_units"]
     assert session["instructions"] == "Be kind."
@@ -49,10 +51,10 @@ def test_a_later_update_keeps_what_earlier_ones_said():
 
 
 def test_null_clears():
-    paper = Paper(tools=TOOLS, instructions="Be kind.")
+    paper = EngineHarness(tools=TOOLS, instructions="Be kind.")
     nulls = {"turn_detection": None, "transcription": None, "noise_reduction": None, "format": None}
     cleared = {"type": "realtime", "tools": None, "instructions": None, "tracing": None, "audio": {"input": nulls}}
-    [event] = paper.client("session.update", session=cleared)
+    [event] = paper.client_sends("session.update", session=cleared)
     session = event["session"]
     assert (session["tools"], session["instructions"]) == ([], "")
     assert session["audio"]["input"]["turn_detection"] is None
@@ -60,7 +62,7 @@ def test_null_clears():
 
 
 def test_what_sdks_send_is_accepted():
-    paper = Paper()
+    paper = EngineHarness()
     tool = TOOLS[0] | {"strict": True, "parameters": TOOLS[0]["parameters"] | {"$schema": "http://json-schema.org"}}
     sent = {
         "type": "realtime",
@@ -80,7 +82,7 @@ def test_what_sdks_send_is_accepted():
             "output": {"speed": 1, "voice": {"id": "voice_123"}, "format": {"type": "audio/pcmu"}},
         },
     }
-    events = paper.take(
+    events = paper.record(
         paper.conversation.receive(json.dumps({"type": "session.update", "session": sent | {"tools": []}}))
     )
     assert types_of(events) == ["session.updated"]
@@ -118,24 +120,24 @@ def test_what_sdks_send_is_accepted():
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_changes(session: Any, param: str):
-    paper = Paper(instructions="before")
-    error = error_of(paper.client("session.update", event_id="mine", session=session))
+    paper = EngineHarness(instructions="before")
+    error = error_of(paper.client_sends("session.update", event_id="mine", session=session))
     assert (error["param"], error["event_id"]) == (param, "mine")
-    [event] = paper.client("session.update", session={"type": "realtime"})
+    [event] = paper.client_sends("session.update", session={"type": "realtime"})
     assert event["session"]["instructions"] == "before"
 
 
 def test_the_voice_cannot_change_once_it_has_spoken():
-    paper = Paper()
-    paper.types("hello")
-    paper.speaks()
+    paper = EngineHarness()
+    paper.user_types("hello")
+    paper.assistant_speaks()
     change = {"type": "realtime", "audio": {"output": {"voice": "cedar"}}}
-    assert error_of(paper.client("session.update", session=change))["code"] == "cannot_update_voice"
+    assert error_of(paper.client_sends("session.update", session=change))["code"] == "cannot_update_voice"
 
 
 def test_ears_learn_how_to_listen():
-    paper = Paper(tools=TOOLS, audio={"input": {"format": {"type": "audio/pcmu"}, "turn_detection": None}})
-    configured = [effect for effect in paper.asked if isinstance(effect, Configure)][-1]
+    paper = EngineHarness(tools=TOOLS, audio={"input": {"format": {"type": "audio/pcmu"}, "turn_detection": None}})
+    configured = [effect for effect in paper.commands if isinstance(effect, ConfigureInput)][-1]
     assert (configured.input_format, configured.turn_detection) == ("audio/pcmu", None)
     assert [tool["name"] for tool in json.loads(configured.tools)] == ["current_time", "roll_dice", "convert_units"]
 
@@ -160,12 +162,12 @@ def test_ears_learn_how_to_listen():
     ],
 )
 def test_a_malformed_message_is_an_error_event(message: str | bytes):
-    paper = Paper()
-    error_of(paper.take(paper.conversation.receive(message)))
+    paper = EngineHarness()
+    error_of(paper.record(paper.conversation.receive(message)))
 
 
 def test_an_unknown_type_lists_the_known_ones():
-    error = error_of(Paper().client("session.destroy", event_id="e1"))
+    error = error_of(EngineHarness().client_sends("session.destroy", event_id="e1"))
     assert (error["param"], error["event_id"]) == ("type", "e1")
     assert "response.create" in error["message"]
 
@@ -202,18 +204,18 @@ KINDS = [
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), json_values)), max_size=5))
 def test_no_client_can_make_it_crash(script: list[tuple[str, dict[str, Any]]]):
-    paper = Paper(output_modalities=["text"])
+    paper = EngineHarness(output_modalities=["text"])
     for kind, fields in script:
-        paper.client(kind, **fields)
-    assert types_of(paper.client("session.update", session={"type": "realtime"})) == ["session.updated"]
+        paper.client_sends(kind, **fields)
+    assert types_of(paper.client_sends("session.update", session={"type": "realtime"})) == ["session.updated"]
 
 
 # -- the user speaks -----------------------------------------------------------------------------------------
 
 
 def test_a_spoken_turn_in_its_order():
-    paper = Paper(tools=TOOLS, audio=TRANSCRIBED)
-    events = paper.says("roll two dice", start_ms=300, end_ms=2300)
+    paper = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
+    events = paper.user_says("roll two dice", start_ms=300, end_ms=2300)
     assert types_of(events)[:7] == [
         "input_audio_buffer.speech_started",
         "input_audio_buffer.speech_stopped",
@@ -246,8 +248,8 @@ def test_a_spoken_turn_in_its_order():
 
 
 def test_the_spoken_answer_in_its_order():
-    paper = Paper()
-    events = paper.says("hello") + paper.speaks()
+    paper = EngineHarness()
+    events = paper.user_says("hello") + paper.assistant_speaks()
     assert types_of(events)[5:] == [
         "response.created",
         "response.output_item.added",
@@ -270,8 +272,8 @@ def test_the_spoken_answer_in_its_order():
 
 
 def test_an_audio_delta_holds_a_tenth_of_a_second_and_ends_with_its_delta():
-    paper = Paper()
-    events = paper.says("hello") + paper.speaks(ms=250)
+    paper = EngineHarness()
+    events = paper.user_says("hello") + paper.assistant_speaks(ms=250)
     deltas = [event for event in events if event["type"] == "response.output_audio.delta"]
     assert [len(pybase64.b64decode(event["delta"])) for event in deltas[:3]] == [4800, 4800, 2400]
     assert list(deltas[0])[-1] == "delta"
@@ -279,37 +281,37 @@ def test_an_audio_delta_holds_a_tenth_of_a_second_and_ends_with_its_delta():
 
 def test_without_create_response_the_client_asks():
     detection = {"type": "server_vad", "create_response": False}
-    paper = Paper(audio={"input": {"turn_detection": detection}})
-    assert "response.created" not in types_of(paper.says("hello"))
-    assert "response.created" in types_of(paper.client("response.create"))
+    paper = EngineHarness(audio={"input": {"turn_detection": detection}})
+    assert "response.created" not in types_of(paper.user_says("hello"))
+    assert "response.created" in types_of(paper.client_sends("response.create"))
 
 
 def test_a_response_asked_for_too_early_waits_for_the_words():
-    paper = Paper(tools=TOOLS, audio=MANUAL)
-    paper.client("input_audio_buffer.append", audio=appended(500))
-    paper.client("input_audio_buffer.commit")
-    assert types_of(paper.client("response.create")) == ["response.created"]
-    [task] = [effect for effect in paper.asked if isinstance(effect, Recognise)]
-    events = paper.take(paper.conversation.recognised(task.item_id, "roll a die"))
+    paper = EngineHarness(tools=TOOLS, audio=MANUAL)
+    paper.client_sends("input_audio_buffer.append", audio=appended(500))
+    paper.client_sends("input_audio_buffer.commit")
+    assert types_of(paper.client_sends("response.create")) == ["response.created"]
+    [task] = [effect for effect in paper.commands if isinstance(effect, TranscribeTurn)]
+    events = paper.record(paper.conversation.on_transcript(task.item_id, "roll a die"))
     assert events[-1]["response"]["output"][0]["name"] == "roll_dice"
 
 
 def test_speech_that_is_not_understood_gets_a_hint():
-    paper = Paper(tools=TOOLS, audio=TRANSCRIBED)
-    events = paper.says(None)
+    paper = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
+    events = paper.user_says(None)
     completed = last(events, "conversation.item.input_audio_transcription.completed")
     assert completed["transcript"] == "[not understood]"
-    said = " ".join(paper.to_speak.sentences)
+    said = " ".join(paper.last_synthesis.sentences)
     assert "did not understand" in said
     assert "what time is it in" in said
 
 
 def test_barge_in_cancels_what_is_being_said():
-    paper = Paper(audio=TRANSCRIBED)
-    paper.says("tell me a story")
-    paper.speaks(2)
-    story = paper.to_speak.response_id
-    events = paper.take(paper.conversation.speech_started(5000))
+    paper = EngineHarness(audio=TRANSCRIBED)
+    paper.user_says("tell me a story")
+    paper.assistant_speaks(2)
+    story = paper.last_synthesis.response_id
+    events = paper.record(paper.conversation.on_speech_started(5000))
     assert types_of(events) == [
         "input_audio_buffer.speech_started",
         "response.output_audio.done",
@@ -323,73 +325,73 @@ def test_barge_in_cancels_what_is_being_said():
     assert (done["id"], done["status"]) == (story, "cancelled")
     assert done["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
     assert done["output"][0]["status"] == "incomplete"
-    assert paper.hushed == [story]
-    assert paper.take(paper.conversation.sound(story, "Too late.", bytes(480))) == []
-    assert paper.take(paper.conversation.spoken(story)) == []
-    events = paper.take(paper.conversation.speech_stopped(6000))
+    assert paper.cancelled_speech == [story]
+    assert paper.record(paper.conversation.on_sentence_audio(story, "Too late.", bytes(480))) == []
+    assert paper.record(paper.conversation.on_speech_done(story)) == []
+    events = paper.record(paper.conversation.on_speech_stopped(6000))
     assert "conversation.item.added" in types_of(events)
 
 
 def test_without_interrupt_response_the_answer_follows_the_one_under_way():
     detection = {"type": "server_vad", "interrupt_response": False}
-    paper = Paper(audio={"input": {"turn_detection": detection}})
-    paper.says("tell me a story")
-    paper.speaks(1)
-    assert "response.created" not in types_of(paper.says("thank you"))
-    events = paper.speaks()
+    paper = EngineHarness(audio={"input": {"turn_detection": detection}})
+    paper.user_says("tell me a story")
+    paper.assistant_speaks(1)
+    assert "response.created" not in types_of(paper.user_says("thank you"))
+    events = paper.assistant_speaks()
     assert types_of(events)[-4:] == [
         "response.created",
         "response.output_item.added",
         "conversation.item.added",
         "response.content_part.added",
     ]
-    assert paper.to_speak.sentences == ("You are welcome.",)
+    assert paper.last_synthesis.sentences == ("You are welcome.",)
 
 
 # -- manual turns --------------------------------------------------------------------------------------------
 
 
 def test_push_to_talk():
-    paper = Paper(audio=MANUAL)
-    assert paper.client("input_audio_buffer.append", audio=appended(150)) == []
-    events = paper.client("input_audio_buffer.commit")
+    paper = EngineHarness(audio=MANUAL)
+    assert paper.client_sends("input_audio_buffer.append", audio=appended(150)) == []
+    events = paper.client_sends("input_audio_buffer.commit")
     assert types_of(events) == ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
-    assert isinstance(paper.asked[-1], Recognise)
+    assert isinstance(paper.commands[-1], TranscribeTurn)
 
 
 def test_a_commit_of_too_little_is_refused():
-    paper = Paper(audio=MANUAL)
-    paper.client("input_audio_buffer.append", audio=appended(90))
-    error = error_of(paper.client("input_audio_buffer.commit", event_id="c1"))
+    paper = EngineHarness(audio=MANUAL)
+    paper.client_sends("input_audio_buffer.append", audio=appended(90))
+    error = error_of(paper.client_sends("input_audio_buffer.commit", event_id="c1"))
     assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "c1")
     assert "90.00ms" in error["message"]
 
 
 def test_clear_forgets():
-    paper = Paper(audio=MANUAL)
-    paper.client("input_audio_buffer.append", audio=appended(500))
-    assert types_of(paper.client("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
-    assert isinstance(paper.asked[-1], Forget)
-    assert error_of(paper.client("input_audio_buffer.commit"))["code"] == "input_audio_buffer_commit_empty"
+    paper = EngineHarness(audio=MANUAL)
+    paper.client_sends("input_audio_buffer.append", audio=appended(500))
+    assert types_of(paper.client_sends("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
+    assert isinstance(paper.commands[-1], ClearInputBuffer)
+    assert error_of(paper.client_sends("input_audio_buffer.commit"))["code"] == "input_audio_buffer_commit_empty"
 
 
 def test_the_input_buffer_has_a_bound():
-    paper = Paper(audio=MANUAL)
+    paper = EngineHarness(audio=MANUAL)
     chunk = appended(100_000)
     for _ in range(6):
-        assert paper.client("input_audio_buffer.append", audio=chunk) == []
-    assert error_of(paper.client("input_audio_buffer.append", audio=chunk))["code"] == "input_audio_buffer_full"
-    assert len([effect for effect in paper.asked if isinstance(effect, Listen)]) == 6
-    assert "input_audio_buffer.committed" in types_of(paper.client("input_audio_buffer.commit"))
+        assert paper.client_sends("input_audio_buffer.append", audio=chunk) == []
+    assert error_of(paper.client_sends("input_audio_buffer.append", audio=chunk))["code"] == "input_audio_buffer_full"
+    assert len([effect for effect in paper.commands if isinstance(effect, FeedAudio)]) == 6
+    assert "input_audio_buffer.committed" in types_of(paper.client_sends("input_audio_buffer.commit"))
 
 
 @pytest.mark.parametrize("audio", ["%%%", "abc", 7, None, ["AAAA"]])
 def test_audio_that_is_no_base64_is_refused(audio: Any):
-    assert error_of(Paper().client("input_audio_buffer.append", audio=audio))["param"] == "audio"
+    assert error_of(EngineHarness().client_sends("input_audio_buffer.append", audio=audio))["param"] == "audio"
 
 
 def test_an_append_over_15_mib_is_refused():
-    error = error_of(Paper().client("input_audio_buffer.append", audio="AAAA" * (5 * 1024 * 1024 + 1)))
+    error = error_of(EngineHarness().client_sends("input_audio_buffer.append", audio="AAAA" * (5 * 1024 * 1024 + 1)))
     assert "15 MiB" in error["message"]
 
 
@@ -397,33 +399,33 @@ def test_an_append_over_15_mib_is_refused():
 
 
 def test_items_keep_their_ids_and_places():
-    paper = Paper()
-    first = paper.client("conversation.item.create", item=MESSAGE | {"id": "a"})
+    paper = EngineHarness()
+    first = paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
     assert types_of(first) == ["conversation.item.added", "conversation.item.done"]
     assert (first[0]["previous_item_id"], first[0]["item"]["id"]) == (None, "a")
-    second = paper.client("conversation.item.create", item=MESSAGE | {"id": "b"})
+    second = paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "b"})
     assert second[0]["previous_item_id"] == "a"
-    head = paper.client("conversation.item.create", item=MESSAGE | {"id": "c"}, previous_item_id="root")
+    head = paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "c"}, previous_item_id="root")
     assert head[0]["previous_item_id"] is None
-    middle = paper.client("conversation.item.create", item=MESSAGE | {"id": "d"}, previous_item_id="a")
+    middle = paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "d"}, previous_item_id="a")
     assert middle[0]["previous_item_id"] == "a"
     assert [record.id for record in paper.conversation._items] == ["c", "a", "d", "b"]
 
 
 def test_a_duplicate_item_is_refused():
-    paper = Paper()
-    paper.client("conversation.item.create", item=MESSAGE | {"id": "a"})
-    error = error_of(paper.client("conversation.item.create", item=MESSAGE | {"id": "a"}, event_id="e9"))
+    paper = EngineHarness()
+    paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
+    error = error_of(paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"}, event_id="e9"))
     assert (error["code"], error["event_id"]) == ("item_create_duplicate_item_id", "e9")
 
 
 def test_an_item_can_be_retrieved_and_deleted():
-    paper = Paper()
-    paper.client("conversation.item.create", item=MESSAGE | {"id": "a"})
-    [event] = paper.client("conversation.item.retrieve", item_id="a")
+    paper = EngineHarness()
+    paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
+    [event] = paper.client_sends("conversation.item.retrieve", item_id="a")
     assert event["item"]["content"] == MESSAGE["content"]
-    assert types_of(paper.client("conversation.item.delete", item_id="a")) == ["conversation.item.deleted"]
-    error = error_of(paper.client("conversation.item.retrieve", item_id="a", event_id="rci_a"))
+    assert types_of(paper.client_sends("conversation.item.delete", item_id="a")) == ["conversation.item.deleted"]
+    error = error_of(paper.client_sends("conversation.item.retrieve", item_id="a", event_id="rci_a"))
     assert (error["code"], error["event_id"]) == ("item_retrieve_invalid_item_id", "rci_a")
 
 
@@ -449,21 +451,24 @@ def test_an_item_can_be_retrieved_and_deleted():
     ],
 )
 def test_a_wrong_item_is_refused(item: Any, param: str):
-    assert error_of(Paper().client("conversation.item.create", item=item))["param"] == param
+    assert error_of(EngineHarness().client_sends("conversation.item.create", item=item))["param"] == param
 
 
 def test_old_items_are_forgotten_when_there_are_too_many():
-    paper = Paper(output_modalities=["text"])
+    paper = EngineHarness(output_modalities=["text"])
     for index in range(1001):
-        paper.client("conversation.item.create", item=MESSAGE | {"id": f"i{index}"})
-    assert error_of(paper.client("conversation.item.retrieve", item_id="i0"))["code"] == "item_retrieve_invalid_item_id"
-    assert types_of(paper.client("conversation.item.retrieve", item_id="i1")) == ["conversation.item.retrieved"]
+        paper.client_sends("conversation.item.create", item=MESSAGE | {"id": f"i{index}"})
+    assert (
+        error_of(paper.client_sends("conversation.item.retrieve", item_id="i0"))["code"]
+        == "item_retrieve_invalid_item_id"
+    )
+    assert types_of(paper.client_sends("conversation.item.retrieve", item_id="i1")) == ["conversation.item.retrieved"]
 
 
-def spoken_item(paper: Paper) -> str:
+def spoken_item(paper: EngineHarness) -> str:
     """An answer of three sentences, a second each."""
-    paper.says("hello")
-    events = paper.speaks()
+    paper.user_says("hello")
+    events = paper.assistant_speaks()
     item_id: str = last(events, "response.output_item.done")["item"]["id"]
     return item_id
 
@@ -479,25 +484,25 @@ def spoken_item(paper: Paper) -> str:
     ],
 )
 def test_truncation_keeps_what_was_heard(end_ms: int, cut_ms: int, transcript: str):
-    paper = Paper()
+    paper = EngineHarness()
     item_id = spoken_item(paper)
-    [event] = paper.client("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=end_ms)
+    [event] = paper.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=end_ms)
     assert event["audio_end_ms"] == cut_ms
-    [event] = paper.client("conversation.item.retrieve", item_id=item_id)
+    [event] = paper.client_sends("conversation.item.retrieve", item_id=item_id)
     heard = event["item"]["content"][0]["transcript"]
     assert heard == transcript
 
 
 def test_truncation_while_it_is_still_being_made():
-    paper = Paper()
-    paper.says("tell me a story")
-    events = paper.speaks(3)
+    paper = EngineHarness()
+    paper.user_says("tell me a story")
+    events = paper.assistant_speaks(3)
     item_id = last(events, "response.output_audio.delta")["item_id"]
-    [event] = paper.client("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1000)
+    [event] = paper.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1000)
     assert event["audio_end_ms"] == 1000
-    paper.client("response.cancel")
-    [event] = paper.client("conversation.item.retrieve", item_id=item_id)
-    assert event["item"]["content"][0]["transcript"] == paper.to_speak.sentences[0]
+    paper.client_sends("response.cancel")
+    [event] = paper.client_sends("conversation.item.retrieve", item_id=item_id)
+    assert event["item"]["content"][0]["transcript"] == paper.last_synthesis.sentences[0]
 
 
 @pytest.mark.parametrize(
@@ -511,79 +516,81 @@ def test_truncation_while_it_is_still_being_made():
     ],
 )
 def test_a_truncation_that_makes_no_sense_is_refused(fields: dict[str, Any]):
-    paper = Paper()
-    paper.client("conversation.item.create", item=MESSAGE | {"id": "typed"})
-    error_of(paper.client("conversation.item.truncate", **fields))
+    paper = EngineHarness()
+    paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "typed"})
+    error_of(paper.client_sends("conversation.item.truncate", **fields))
 
 
 # -- responses -----------------------------------------------------------------------------------------------
 
 
 def test_typed_text_is_understood_too():
-    paper = Paper(tools=TOOLS, output_modalities=["text"])
-    events = paper.types("Please roll 3 dice with 20 sides!")
+    paper = EngineHarness(tools=TOOLS, output_modalities=["text"])
+    events = paper.user_types("Please roll 3 dice with 20 sides!")
     [output] = events[-1]["response"]["output"]
     assert json.loads(output["arguments"]) == {"count": 3, "sides": 20}
 
 
 def test_two_tools_in_one_request_then_both_results():
-    paper = Paper(tools=TOOLS)
-    events = paper.says("roll two dice and tell me the time in paris")
+    paper = EngineHarness(tools=TOOLS)
+    events = paper.user_says("roll two dice and tell me the time in paris")
     dice, clock = events[-1]["response"]["output"]
     assert (dice["name"], json.loads(dice["arguments"])) == ("roll_dice", {"count": 2})
     assert (clock["name"], json.loads(clock["arguments"])) == ("current_time", {"city": "Paris"})
     assert dice["call_id"] != clock["call_id"]
-    paper.returns(dice["call_id"], json.dumps({"summary": "You rolled 3 and 4."}))
-    paper.returns(clock["call_id"], json.dumps({"ok": False, "error": "boom", "message": "The clock is broken."}))
-    paper.client("response.create")
-    assert paper.to_speak.sentences == (
+    paper.tool_returns(dice["call_id"], json.dumps({"summary": "You rolled 3 and 4."}))
+    paper.tool_returns(clock["call_id"], json.dumps({"ok": False, "error": "boom", "message": "The clock is broken."}))
+    paper.client_sends("response.create")
+    assert paper.last_synthesis.sentences == (
         "You rolled 3 and 4.",
         "I am sorry, current time did not work: The clock is broken.",
     )
-    paper.speaks()
-    paper.client("response.create")
-    assert "local engine" in paper.to_speak.sentences[1]
+    paper.assistant_speaks()
+    paper.client_sends("response.create")
+    assert "local engine" in paper.last_synthesis.sentences[1]
 
 
 def test_while_a_tool_runs_it_says_that_it_waits():
-    paper = Paper(tools=TOOLS)
-    paper.says("roll two dice")
-    paper.client("response.create")
-    assert paper.to_speak.sentences == ("I am still waiting for roll dice.",)
+    paper = EngineHarness(tools=TOOLS)
+    paper.user_says("roll two dice")
+    paper.client_sends("response.create")
+    assert paper.last_synthesis.sentences == ("I am still waiting for roll dice.",)
 
 
 def test_metadata_is_echoed():
-    paper = Paper()
-    events = paper.client("response.create", response={"metadata": {"client_event_id": "abc"}})
+    paper = EngineHarness()
+    events = paper.client_sends("response.create", response={"metadata": {"client_event_id": "abc"}})
     assert events[0]["response"]["metadata"] == {"client_event_id": "abc"}
-    assert paper.speaks()[-1]["response"]["metadata"] == {"client_event_id": "abc"}
+    assert paper.assistant_speaks()[-1]["response"]["metadata"] == {"client_event_id": "abc"}
 
 
 def test_a_second_response_is_refused_while_one_is_active():
-    paper = Paper()
-    paper.client("response.create")
-    error = error_of(paper.client("response.create", event_id="create_2"))
+    paper = EngineHarness()
+    paper.client_sends("response.create")
+    error = error_of(paper.client_sends("response.create", event_id="create_2"))
     assert (error["code"], error["event_id"]) == ("conversation_already_has_active_response", "create_2")
-    paper.speaks()
-    assert "response.created" in types_of(paper.client("response.create"))
+    paper.assistant_speaks()
+    assert "response.created" in types_of(paper.client_sends("response.create"))
 
 
 def test_cancel():
-    paper = Paper()
-    paper.client("response.create")
-    paper.speaks(1)
-    events = paper.client("response.cancel")
+    paper = EngineHarness()
+    paper.client_sends("response.create")
+    paper.assistant_speaks(1)
+    events = paper.client_sends("response.cancel")
     assert events[-1]["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
-    assert paper.hushed == [events[-1]["response"]["id"]]
-    error = error_of(paper.client("response.cancel", event_id="x"))
+    assert paper.cancelled_speech == [events[-1]["response"]["id"]]
+    error = error_of(paper.client_sends("response.cancel", event_id="x"))
     assert (error["code"], error["event_id"]) == ("response_cancel_not_active", "x")
     assert error["message"].startswith("Cancellation failed")
-    assert error_of(paper.client("response.cancel", response_id="resp_no"))["code"] == "response_cancel_not_active"
+    assert (
+        error_of(paper.client_sends("response.cancel", response_id="resp_no"))["code"] == "response_cancel_not_active"
+    )
 
 
 def test_a_text_session_answers_in_text():
-    paper = Paper(output_modalities=["text"])
-    events = paper.types("who are you")
+    paper = EngineHarness(output_modalities=["text"])
+    events = paper.user_types("who are you")
     assert types_of(events)[2:] == [
         "response.created",
         "response.output_item.added",
@@ -602,63 +609,67 @@ def test_a_text_session_answers_in_text():
 
 
 def test_tool_choice_none_means_no_call():
-    paper = Paper(tools=TOOLS, output_modalities=["text"])
-    paper.client("conversation.item.create", item=MESSAGE | {"content": [{"type": "input_text", "text": "roll a die"}]})
-    events = paper.client("response.create", response={"tool_choice": "none"})
+    paper = EngineHarness(tools=TOOLS, output_modalities=["text"])
+    paper.client_sends(
+        "conversation.item.create", item=MESSAGE | {"content": [{"type": "input_text", "text": "roll a die"}]}
+    )
+    events = paper.client_sends("response.create", response={"tool_choice": "none"})
     [output] = events[-1]["response"]["output"]
     assert output["type"] == "message"
     assert "roll dice" in output["content"][0]["text"]
 
 
 def test_tool_choice_of_a_function_calls_it():
-    paper = Paper(tools=TOOLS, output_modalities=["text"])
+    paper = EngineHarness(tools=TOOLS, output_modalities=["text"])
     choice = {"type": "function", "name": "current_time"}
-    [output] = paper.client("response.create", response={"tool_choice": choice})[-1]["response"]["output"]
+    [output] = paper.client_sends("response.create", response={"tool_choice": choice})[-1]["response"]["output"]
     assert output["name"] == "current_time"
     assert json.loads(output["arguments"])["city"]
 
 
 def test_one_call_at_a_time_if_asked_so():
-    paper = Paper(tools=TOOLS, output_modalities=["text"], parallel_tool_calls=False)
-    events = paper.types("roll a die and roll two dice")
+    paper = EngineHarness(tools=TOOLS, output_modalities=["text"], parallel_tool_calls=False)
+    events = paper.user_types("roll a die and roll two dice")
     assert len(events[-1]["response"]["output"]) == 1
 
 
 def test_tools_of_one_response_only():
-    paper = Paper(output_modalities=["text"])
-    paper.client("conversation.item.create", item=MESSAGE | {"content": [{"type": "input_text", "text": "roll a die"}]})
-    events = paper.client("response.create", response={"tools": TOOLS})
+    paper = EngineHarness(output_modalities=["text"])
+    paper.client_sends(
+        "conversation.item.create", item=MESSAGE | {"content": [{"type": "input_text", "text": "roll a die"}]}
+    )
+    events = paper.client_sends("response.create", response={"tools": TOOLS})
     assert events[-1]["response"]["output"][0]["name"] == "roll_dice"
-    assert "did not understand" in paper.types("roll a die")[-1]["response"]["output"][0]["content"][0]["text"]
+    assert "did not understand" in paper.user_types("roll a die")[-1]["response"]["output"][0]["content"][0]["text"]
 
 
 def test_a_response_outside_the_conversation_leaves_no_trace():
-    paper = Paper(tools=TOOLS)
-    paper.client("response.create")
+    paper = EngineHarness(tools=TOOLS)
+    paper.client_sends("response.create")
     told = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "roll 2 dice"}]}
     aside = {"conversation": "none", "input": [told], "output_modalities": ["text"], "metadata": {"topic": "x"}}
-    events = paper.client("response.create", response=aside)
+    events = paper.client_sends("response.create", response=aside)
     assert not [event for event in events if event["type"].startswith("conversation.")]
     done = events[-1]["response"]
     assert (done["conversation_id"], done["metadata"]) == (None, {"topic": "x"})
     assert done["output"][0]["name"] == "roll_dice"
-    assert paper.speaks()[-1]["response"]["status"] == "completed"
+    assert paper.assistant_speaks()[-1]["response"]["status"] == "completed"
 
 
 def test_max_output_tokens_cuts_the_answer():
-    paper = Paper()
-    paper.client("response.create", response={"max_output_tokens": 30})
-    events = paper.speaks(ms=1000)
+    paper = EngineHarness()
+    paper.client_sends("response.create", response={"max_output_tokens": 30})
+    events = paper.assistant_speaks(ms=1000)
     done = last(events, "response.done")["response"]
     assert (done["status"], done["status_details"]["reason"]) == ("incomplete", "max_output_tokens")
     assert done["usage"]["output_token_details"]["audio_tokens"] == 30
-    assert paper.hushed == [done["id"]]
+    assert paper.cancelled_speech == [done["id"]]
 
 
 def test_a_broken_voice_fails_the_response():
-    paper = Paper()
-    paper.client("response.create")
-    events = paper.take(paper.conversation.failed(paper.to_speak.response_id, "the voice failed"))
+    paper = EngineHarness()
+    paper.client_sends("response.create")
+    events = paper.record(paper.conversation.on_speech_failed(paper.last_synthesis.response_id, "the voice failed"))
     done = last(events, "response.done")["response"]
     assert (done["status"], done["status_details"]["error"]["message"]) == ("failed", "the voice failed")
-    assert "response.created" in types_of(paper.client("response.create"))
+    assert "response.created" in types_of(paper.client_sends("response.create"))

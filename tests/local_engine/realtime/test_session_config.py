@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from relay.local_engine.realtime.session_config import default_session, merge_session, response_settings
-from relay.local_engine.realtime.validation import Fault
+from relay.local_engine.realtime.validation import InvalidRequestError
 
 SESSION = default_session("sess_1", "relay-local")
 
@@ -52,7 +52,7 @@ def test_a_response_goes_by_the_session_unless_it_says_otherwise():
     ],
 )
 def test_what_a_response_cannot_be(params: Any, param: str):
-    with pytest.raises(Fault) as caught:
+    with pytest.raises(InvalidRequestError) as caught:
         response_settings(SESSION, params)
     assert caught.value.param == param
 
@@ -67,13 +67,13 @@ def nested(depth: int) -> dict[str, Any]:
 def test_what_is_nested_too_deeply_to_be_echoed_is_refused():
     tool = {"type": "function", "name": "f", "parameters": nested(400)}
     for update in ({"tools": [tool]}, {"tracing": nested(400)}, {"prompt": nested(400)}):
-        with pytest.raises(Fault):
+        with pytest.raises(InvalidRequestError):
             merged(SESSION, **update)
 
 
 def test_tools_have_a_bound():
     tool = {"type": "function", "name": "f", "parameters": {"description": "x" * 1_000_000}}
-    with pytest.raises(Fault, match="1000000 bytes"):
+    with pytest.raises(InvalidRequestError, match="1000000 bytes"):
         merged(SESSION, tools=[tool])
-    with pytest.raises(Fault, match="at most 128"):
+    with pytest.raises(InvalidRequestError, match="at most 128"):
         merged(SESSION, tools=[{"type": "function", "name": f"f{index}"} for index in range(129)])

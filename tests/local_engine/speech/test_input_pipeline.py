@@ -12,8 +12,8 @@ import pytest_asyncio
 from audio.files import read_audio
 from audio.g711 import alaw_encode, ulaw_encode
 from audio.resample import resample
-from relay.local_engine.speech.input_pipeline import Ears, Paused, Started, Stopped
-from relay.local_engine.speech.recognition_scheduler import OwnListener, Recognition
+from relay.local_engine.speech.input_pipeline import InputPipeline, TurnPaused, TurnStarted, TurnStopped
+from relay.local_engine.speech.recognition_scheduler import InProcessRecognizer, RecognitionScheduler
 from tests.local_engine.engine_stage import SAMPLES, TOOLS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -23,32 +23,32 @@ SERVER_VAD = {"type": "server_vad", "threshold": 0.5, "prefix_padding_ms": 300, 
 SENTENCE = read_audio(SAMPLES / "roll-two-dice.flac", 24_000)
 
 
-Make = Callable[..., Ears]
+Make = Callable[..., InputPipeline]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def recognition() -> AsyncIterator[Recognition]:
-    made = Recognition()
+async def recognition() -> AsyncIterator[RecognitionScheduler]:
+    made = RecognitionScheduler()
     yield made
     await made.close()
 
 
 @pytest.fixture
-def ears(recognition: Recognition) -> Make:
-    def make(turn_detection: dict[str, Any] | None = SERVER_VAD, input_format: str = "audio/pcm") -> Ears:
-        made = Ears(OwnListener(recognition))
+def ears(recognition: RecognitionScheduler) -> Make:
+    def make(turn_detection: dict[str, Any] | None = SERVER_VAD, input_format: str = "audio/pcm") -> InputPipeline:
+        made = InputPipeline(InProcessRecognizer(recognition))
         made.configure(input_format, turn_detection, GRAMMAR)
         return made
 
     return make
 
 
-async def hear(listener: Ears, audio: bytes, chunk_bytes: int = 4800) -> list[Started | Stopped]:
-    events: list[Started | Stopped] = []
+async def hear(listener: InputPipeline, audio: bytes, chunk_bytes: int = 4800) -> list[TurnStarted | TurnStopped]:
+    events: list[TurnStarted | TurnStopped] = []
     for start in range(0, len(audio), chunk_bytes):
-        for event in listener.hear(audio[start : start + chunk_bytes]):
-            if isinstance(event, Paused):
-                await listener.consider()
+        for event in listener.feed(audio[start : start + chunk_bytes]):
+            if isinstance(event, TurnPaused):
+                await listener.query_endpoint()
             elif event is None:
                 await asyncio.sleep(0)  # the recogniser's chance, as between the chunks of a microphone
             else:
@@ -56,15 +56,15 @@ async def hear(listener: Ears, audio: bytes, chunk_bytes: int = 4800) -> list[St
     return events
 
 
-async def words(listener: Ears, clip: bytes | None = None) -> str | None:
-    return await (listener.finish() if clip is None else listener.clip(clip))
+async def words(listener: InputPipeline, clip: bytes | None = None) -> str | None:
+    return await (listener.end_turn() if clip is None else listener.transcribe_clip(clip))
 
 
 async def test_a_turn_in_the_stream(ears: Make):
     listener = ears()
     started, stopped = await hear(listener, bytes(48_000) + SENTENCE + bytes(48 * 700))
-    assert isinstance(started, Started)
-    assert isinstance(stopped, Stopped)
+    assert isinstance(started, TurnStarted)
+    assert isinstance(stopped, TurnStopped)
     assert 800 <= started.start_ms <= 1200  # the sample begins with 200 ms of silence, the prefix is 300 ms
     length_ms = len(SENTENCE) / 48
     assert length_ms - 100 <= stopped.end_ms - 1000 - 500 <= length_ms + 100
@@ -103,7 +103,7 @@ async def test_a_pause_does_not_end_a_turn_that_is_the_clients(ears: Make):
 async def test_forgetting(ears: Make):
     listener = ears()
     await hear(listener, SENTENCE)
-    listener.forget()
+    listener.clear()
     assert await hear(listener, bytes(48 * 1000)) == []
     assert await words(listener) == ""
 
@@ -114,8 +114,8 @@ async def test_times_go_on_over_turns(ears: Make):
     _, first_end = await hear(listener, audio)
     await words(listener)
     second_start, _ = await hear(listener, audio)
-    assert isinstance(first_end, Stopped)
-    assert isinstance(second_start, Started)
+    assert isinstance(first_end, TurnStopped)
+    assert isinstance(second_start, TurnStarted)
     assert second_start.start_ms >= first_end.end_ms
 
 
@@ -124,7 +124,7 @@ async def test_new_rules_in_the_middle_of_a_turn(ears: Make):
     assert len(await hear(listener, SENTENCE)) == 1
     listener.configure("audio/pcm", SERVER_VAD | {"silence_duration_ms": 200}, GRAMMAR)
     [stopped] = await hear(listener, bytes(48 * 300))
-    assert isinstance(stopped, Stopped)
+    assert isinstance(stopped, TurnStopped)
     assert await words(listener) == "roll two dice"
 
 
@@ -144,11 +144,11 @@ async def test_a_clip_apart_from_the_stream(ears: Make):
 SEMANTIC = {"type": "semantic_vad", "eagerness": "low"}
 
 
-async def length_ms(listener: Ears, said: bytes) -> int:
+async def length_ms(listener: InputPipeline, said: bytes) -> int:
     """Where the turn ends that so much speech begins."""
     [*_, stopped] = await hear(listener, said + bytes(48 * 9000))
-    assert isinstance(stopped, Stopped)
-    listener.forget()
+    assert isinstance(stopped, TurnStopped)
+    listener.clear()
     return stopped.end_ms
 
 

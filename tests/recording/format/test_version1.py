@@ -63,6 +63,8 @@ def started(*commands: Any) -> EventRecord:
 
 OUT = {"out": 2, "item": "i", "response": "r", "part": 0}
 START = {"t": "PlayStart", "item_id": "i", "content_index": 0}
+START_COMMAND = to_json(cmd.SendAudioStart("i", 0))
+DEADLINE = ev.DeadlineReached()
 TRANSLATED: list[tuple[dict[str, Any], list[JournalRecord]]] = [
     ({"in": 640}, [InputAudioRecord(1.5, 640)]),
     ({"in": 640, "do": []}, [InputAudioRecord(1.5, 640)]),
@@ -74,7 +76,7 @@ TRANSLATED: list[tuple[dict[str, Any], list[JournalRecord]]] = [
     ({"voice": 2, "context": "c"}, [TtsAudioRecord(1.5, 2, "c", discarded=True)]),
     (
         {"voice": 2, "context": "c", "chars": ["x"], "starts": [0], "lengths": [5], "do": [START, AUDIO]},
-        [TtsAudioRecord(1.5, 2, "c", Alignment(("x",), (0,), (5,)), stored_commands=(to_json(cmd.SendAudioStart("i", 0)),))],
+        [TtsAudioRecord(1.5, 2, "c", Alignment(("x",), (0,), (5,)), stored_commands=(START_COMMAND,))],
     ),
     (
         {"voice": 2, "context": "c", "do": [{"t": "CloseVoice"}]},
@@ -87,9 +89,9 @@ TRANSLATED: list[tuple[dict[str, Any], list[JournalRecord]]] = [
         {"event": {"t": "SessionUpdated", "silence_ms": None}, "do": [{"t": "TellSpeech", "started": True}, EARLY]},
         [EventRecord(1.5, ev.SessionUpdated(), (to_json(cmd.SendSpeechState(True)),))],
     ),
-    ({"event": {"t": "Tick"}, "raised": "KeyError: 'x'"}, [EventRecord(1.5, ev.DeadlineReached(), None, "KeyError: 'x'")]),
+    ({"event": {"t": "Tick"}, "raised": "KeyError: 'x'"}, [EventRecord(1.5, DEADLINE, None, "KeyError: 'x'")]),
     ({"event": AUDIO | {"raw": "AAA="}, "raised": "KeyError"}, [EventRecord(1.5, STARTED, None, "KeyError")]),
-    ({"event": EARLY | {"raw": "AAA="}, "raised": "KeyError"}, [EventRecord(1.5, ev.DeadlineReached(), None, "KeyError")]),
+    ({"event": EARLY | {"raw": "AAA="}, "raised": "KeyError"}, [EventRecord(1.5, DEADLINE, None, "KeyError")]),
     ({"event": AUDIO | {"raw": "A"}, "do": ["="]}, []),  # no base64: nobody could hear it
     (
         {"event": {"t": "VoiceSpoke", "context_id": "c", "n_bytes": 2, "raw": "AAA=", "alignment": None}},

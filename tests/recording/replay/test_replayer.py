@@ -38,9 +38,13 @@ from tests.support.scripted_recordings import (
 
 BEGINNING = SessionSetup("rs_1", SessionConfig(), DeviceOptions(PCM16_16K, PCM16_16K), Principal(), STARTED_AT_S)
 VOICED = SessionSetup(
-    "rs_1", SessionConfig(voice="elevenlabs:v"), DeviceOptions(PCM16_16K, PCM16_16K, has_external_voice=True), Principal(),
-    STARTED_AT_S, TtsOptions(),
-)  # fmt: skip
+    "rs_1",
+    SessionConfig(voice="elevenlabs:v"),
+    DeviceOptions(PCM16_16K, PCM16_16K, has_external_voice=True),
+    Principal(),
+    STARTED_AT_S,
+    TtsOptions(),
+)
 
 
 def journal(events: list[TimedInput], beginning: SessionSetup = BEGINNING) -> list[JournalEntry]:

@@ -1,7 +1,7 @@
 import pytest
 
 from relay.errors import ConfigError
-from relay.testing.faults import KINDS, Door, FaultSpec, door_of, parse_faults
+from relay.testing.faults import FAULT_KINDS, FaultSpec, HandshakeFault, handshake_fault, parse_faults
 
 
 @pytest.mark.parametrize(
@@ -47,20 +47,20 @@ def test_a_wrong_fault_is_told_with_what_would_be_right(text: str, says: str):
 
 
 def test_every_kind_can_be_written_by_its_name_alone():
-    assert [fault.name for fault in parse_faults(",".join(KINDS))] == list(KINDS)
+    assert [fault.name for fault in parse_faults(",".join(FAULT_KINDS))] == list(FAULT_KINDS)
 
 
 def test_the_door():
-    assert door_of((), 1) == Door()
-    assert door_of(parse_faults("drop"), 1) == Door()
-    assert door_of(parse_faults("slow-accept=250,refuse"), 7) == Door(0.25, 0)
-    busy = door_of(parse_faults("429=3"), 1)
+    assert handshake_fault((), 1) == HandshakeFault()
+    assert handshake_fault(parse_faults("drop"), 1) == HandshakeFault()
+    assert handshake_fault(parse_faults("slow-accept=250,refuse"), 7) == HandshakeFault(0.25, 0)
+    busy = handshake_fault(parse_faults("429=3"), 1)
     assert (busy.status, busy.headers) == (429, (("Retry-After", "3"),))
-    wrong = door_of(parse_faults("401"), 1)
+    wrong = handshake_fault(parse_faults("401"), 1)
     assert wrong.body is not None
     assert wrong.body["error"]["code"] == "invalid_api_key"
 
 
 def test_a_numbered_door_fault_meets_one_connection():
     faults = parse_faults("500#2")
-    assert [door_of(faults, number).status for number in (1, 2, 3)] == [None, 500, None]
+    assert [handshake_fault(faults, number).status for number in (1, 2, 3)] == [None, 500, None]
