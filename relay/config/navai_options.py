@@ -81,8 +81,8 @@ class NavaiGroups(NamedTuple):
 class NavaiOptions:
     """All options of the NAVAI routes; times in seconds. Raises ConfigError for wrong values.
 
-    `allow_api_key_from_request`: a request may bring a key of its own, which is used where the backend has none. It must
-    be set where the backend has no key. `warnings` are for the log of the start.
+    `allow_api_key_from_request`: a request may bring a key of its own, which is used where the backend has none. It
+    must be set where the backend has no key. `warnings` are for the log of the start.
     """
 
     paths: NavaiPaths = field(default_factory=NavaiPaths)

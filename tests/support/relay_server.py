@@ -100,7 +100,9 @@ async def running_relay(
     runner = RelayRunner(app, keepalive_timeout_s=keepalive_timeout_s, request_timeout_s=request_timeout_s)
     await runner.setup()
     try:
-        await RelaySite(runner, listen_on, 0, settings.server.tls_context(settings.name_of), handshake_timeout_s).start()
+        await RelaySite(
+            runner, listen_on, 0, settings.server.tls_context(settings.name_of), handshake_timeout_s
+        ).start()
         yield RunningRelay(app, int(runner.addresses[0][1]))
     finally:
         await runner.cleanup()
