@@ -22,24 +22,20 @@ SHARED_PREFIXES = ("OPENAI_", "AZURE_OPENAI_", "ELEVENLABS_")
 TYPO_SIMILARITY = 0.85
 
 OTHER_NAMES = {
-    "RELAY_KEY": "`relay talk` and the reference clients send it as their key",
-    "RELAY_TEST_SOAK_S": "the relay's own tests read it",
+    "RELAY_KEY": "`relay talk`, `relay replay` and the reference clients, as their key",
+    "RELAY_TEST_SOAK_S": "the relay's own tests",
     "OPENAI_ADMIN_KEY": "OpenAI's SDKs",
     "OPENAI_AGENTS_DISABLE_TRACING": "OpenAI's agents SDK",
-    "OPENAI_API_BASE": "LangChain, LiteLLM and OpenAI's SDKs before version 1",
-    "OPENAI_API_TYPE": "LangChain and OpenAI's SDKs before version 1",
     "OPENAI_API_VERSION": "OpenAI's SDKs for Azure",
     "OPENAI_LOG": "OpenAI's SDKs",
-    "OPENAI_ORGANIZATION": "LangChain and OpenAI's SDKs before version 1",
+    "OPENAI_ORGANIZATION": "other clients of OpenAI's API",
     "OPENAI_ORG_ID": "OpenAI's SDKs",
-    "OPENAI_PROJECT": "LangChain",
+    "OPENAI_PROJECT": "other clients of OpenAI's API",
     "OPENAI_PROJECT_ID": "OpenAI's SDKs",
     "OPENAI_WEBHOOK_SECRET": "OpenAI's SDKs",
     "AZURE_OPENAI_AD_TOKEN": "OpenAI's SDKs for Azure",
-    "AZURE_OPENAI_DEPLOYMENT_NAME": "LangChain and Microsoft's samples",
     "NAVAI_API_URL": "NAVAI's frontends",
     "NAVAI_REALTIME_MODEL": "NAVAI's frontends",
-    "NAVAI_ROUTES_FILE": "NAVAI's frontends",
 }
 """Names that are not settings of the relay and are never reported, with their readers."""
 
