@@ -46,6 +46,8 @@ class RunningRelay:
 _RENAMED = {
     "upstream": "upstream.target",
     "record": "recording.mode",
+    "recording_max_mb": "recording.max_mb",
+    "recordings_max_mb": "recording.max_total_mb",
     "open_access": "access.open",
     "minted_max_mb": "limits.client_secrets_max_mb",
     "voice_mode": "tts.mode",
