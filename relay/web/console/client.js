@@ -19,7 +19,7 @@
  * @property {boolean} opened      whether the connection had been made
  * @property {boolean} connected   whether the session had begun
  * @property {boolean} byUser      whether this side ended it
- * @property {import("./protocol.js").RelayError | null} error  the last error the relay told: usually why
+ * @property {import("./protocol.js").RelayError | null} error  the relay's last error: usually the reason
  */
 
 import { decode, hello } from "./protocol.js";
@@ -60,7 +60,7 @@ export class RelayClient extends EventTarget {
   #heldBytes = 0;
   /** The item whose audio is arriving. @type {string | null} */
   #itemId = null;
-  /** The last item that was stopped: none of its audio is passed on. @type {string | null} */
+  /** The last item that was stopped: its audio is discarded. @type {string | null} */
   #stoppedItemId = null;
   /** @type {PromiseWithResolvers<Session> | null} */
   #opening = null;
@@ -90,7 +90,7 @@ export class RelayClient extends EventTarget {
     return this.#state;
   }
 
-  /** What the relay told when the session began. */
+  /** What the relay sent when the session began. */
   get session() {
     return this.#session;
   }
@@ -100,7 +100,7 @@ export class RelayClient extends EventTarget {
     this.#enter("connecting");
     const { promise, resolve, reject } = Promise.withResolvers();
     this.#opening = { promise, resolve, reject };
-    const timer = setTimeout(() => this.#giveUp(), this.#connectTimeoutMs);
+    const timer = setTimeout(() => this.#timeOut(), this.#connectTimeoutMs);
     this.#dial().catch(reject);
     return promise.finally(() => clearTimeout(timer));
   }
@@ -118,17 +118,17 @@ export class RelayClient extends EventTarget {
     this.#transport.sendMessage({ type: "text", text });
   }
 
-  /** Tells how much of an item has left the speaker. @param {string} itemId @param {number} playedMs cumulative */
+  /** Reports how much of an item has left the speaker. @param {string} itemId @param {number} playedMs cumulative */
   reportPlayback(itemId, playedMs) {
     this.#transport.sendMessage({ type: "playback", itemId, playedMs: Math.floor(playedMs) });
   }
 
-  /** Ends the user's turn where the relay does not listen for its end (push-to-talk). */
+  /** Ends the user's turn, in manual mode (push-to-talk). */
   commit() {
     this.#transport.sendMessage({ type: "commit" });
   }
 
-  /** Passes on nothing more of the answer that is arriving. */
+  /** Discards the rest of the answer that is arriving. */
   dropAudio() {
     this.#stoppedItemId = this.#itemId ?? this.#stoppedItemId;
     this.#itemId = null;
@@ -140,7 +140,7 @@ export class RelayClient extends EventTarget {
     this.#transport.sendMessage({ type: "interrupt" });
   }
 
-  /** Leaves. */
+  /** Ends the session. */
   close() {
     if (this.#state === "closed") return;
     this.#transport.sendMessage({ type: "bye" });
@@ -159,7 +159,7 @@ export class RelayClient extends EventTarget {
     this.#transport.sendMessage(this.#hello);
   }
 
-  #giveUp() {
+  #timeOut() {
     this.#transport.close(1000, "");
     this.#end({ code: 1006, reason: "The relay did not answer in time.", opened: true });
   }
@@ -183,7 +183,7 @@ export class RelayClient extends EventTarget {
   }
 
   /**
-   * Keeps up with what arrives; false if it belongs to an item that was stopped.
+   * Tracks which item is arriving; false for a message of an item that was stopped.
    *
    * @param {string} name
    * @param {any} detail

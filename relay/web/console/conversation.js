@@ -15,7 +15,7 @@ import { Player } from "./player.js";
 import { RELAY_EVENTS } from "./protocol.js";
 
 const RATE_HZ = 24000;
-/** How long "thinking" is believed without a sign of life: speech may have been noise that nobody answers. */
+/** How long "thinking" lasts without another event: the speech may have been noise that gets no answer. */
 const THINKING_MS = 15_000;
 
 export class Conversation extends EventTarget {
@@ -66,7 +66,7 @@ export class Conversation extends EventTarget {
     return this.#activity;
   }
 
-  /** Opens the microphone, and a session if there is none. What goes wrong is told by events, here and below. */
+  /** Opens the microphone, and a session if there is none. Errors are events, here and below. */
   async talk() {
     this.#setAsking(true);
     try {
@@ -80,7 +80,7 @@ export class Conversation extends EventTarget {
     }
     this.#connect();
     this.#setAsking(false);
-    this.#tellMicrophone();
+    this.#emitMicrophone();
   }
 
   /** Opens a session without microphone, if there is none; true once it has begun. */
@@ -95,7 +95,7 @@ export class Conversation extends EventTarget {
     return this.#begun;
   }
 
-  /** Sends a typed turn; false if no session could be had. @param {string} text */
+  /** Sends a typed turn; false if there is no session. @param {string} text */
   async type(text) {
     if (!(await this.connect()) || this.#client === null) return false;
     this.#client.sendText(text);
@@ -103,7 +103,7 @@ export class Conversation extends EventTarget {
     return true;
   }
 
-  /** Stops the answer: silent at once, then told to the relay, with the exact place. */
+  /** Stops the answer: silences the player at once, then reports the exact position to the relay. */
   async interrupt() {
     const client = this.#client;
     client?.dropAudio();
@@ -112,7 +112,7 @@ export class Conversation extends EventTarget {
     this.#setThinking(false);
   }
 
-  /** Ends the user's turn, where the relay does not listen for its end. */
+  /** Ends the user's turn, in manual mode. */
   commit() {
     this.#client?.commit();
     this.#setThinking(true);
@@ -121,15 +121,15 @@ export class Conversation extends EventTarget {
   /** @param {boolean} muted */
   mute(muted) {
     this.microphone.muted = muted;
-    this.#tellMicrophone();
+    this.#emitMicrophone();
   }
 
-  /** Leaves the session and closes the microphone. */
+  /** Ends the session and closes the microphone. */
   end() {
     this.microphone.stop();
     this.#client?.close();
     this.#setAsking(false);
-    this.#tellMicrophone();
+    this.#emitMicrophone();
   }
 
   /** Wakes the audio after the system has suspended it. */
@@ -137,7 +137,7 @@ export class Conversation extends EventTarget {
     await this.#context?.resume();
   }
 
-  /** The audio context, running. Call it first in a user's gesture: browsers allow sound only then. */
+  /** The audio context, running. Call it first in a user's gesture: browsers allow audio only then. */
   async #audio() {
     this.#context ??= makeContext();
     await this.#context.resume();
@@ -162,7 +162,7 @@ export class Conversation extends EventTarget {
       () => true,
       (error) => {
         if (!(error instanceof SessionEnded)) throw error;
-        return false; // "closed" has told why
+        return false; // the "closed" event has the reason
       },
     );
     return client;
@@ -193,7 +193,7 @@ export class Conversation extends EventTarget {
     }
   }
 
-  /** Keeps up with whose turn it is. @param {string} name @param {any} detail */
+  /** Tracks whose turn it is. @param {string} name @param {any} detail */
   #followTurn(name, detail) {
     if (name === "speechStart" || name === "speechEnd") this.#hearing = name === "speechStart";
     if (name === "speechStart") this.#setThinking(false);
@@ -207,14 +207,14 @@ export class Conversation extends EventTarget {
     this.#hearing = false;
     this.#setThinking(false);
     this.microphone.stop();
-    this.#tellMicrophone();
+    this.#emitMicrophone();
     await this.player.stop();
-    if (!this.open && !this.talking) await this.#context?.suspend(); // gives the audio devices back
+    if (!this.open && !this.talking) await this.#context?.suspend(); // releases the audio devices
   }
 
   #loseMicrophone() {
     this.microphone.stop();
-    this.#tellMicrophone();
+    this.#emitMicrophone();
     this.#emit("audioError", { error: new DOMException("unplugged", "NotReadableError") });
   }
 
@@ -232,7 +232,7 @@ export class Conversation extends EventTarget {
     this.#update();
   }
 
-  #tellMicrophone() {
+  #emitMicrophone() {
     this.#emit("microphone", { active: this.microphone.active, muted: this.microphone.muted });
     this.#update();
   }

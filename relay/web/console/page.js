@@ -1,7 +1,7 @@
 /** The console page: the conversation's events to the page's elements, and clicks and keys back. */
 
 import { Conversation } from "./conversation.js";
-import { HICCUPS, audioNotice, closeNotice, errorNotice } from "./sentences.js";
+import { AUDIO_PROBLEMS, audioNotice, closeNotice, errorNotice } from "./notices.js";
 import { TranscriptView } from "./transcript-view.js";
 import { Transcript } from "./transcript.js";
 import { WebSocketTransport, relaySocketUrl } from "./transport.js";
@@ -26,8 +26,8 @@ export const transcript = new Transcript();
 new TranscriptView(transcript, $("transcript"), $("scroller"));
 
 /** What the user last asked for, for "Reconnect" to repeat. @type {() => Promise<unknown>} */
-let wish = () => conversation.talk();
-/** What the protocol told of this session. @type {{connected: any, ready: any, tokens: number}} */
+let lastAction = () => conversation.talk();
+/** What the relay reported of this session. @type {{connected: any, ready: any, tokens: number}} */
 let facts = { connected: null, ready: null, tokens: 0 };
 
 const levels = {
@@ -45,7 +45,7 @@ function on(name, listener) {
   conversation.addEventListener(name, (event) => listener(/** @type {CustomEvent} */ (event).detail));
 }
 
-// ── what is shown ───────────────────────────────────────────────────────────────────────────────────────────
+// ── display ───────────────────────────────────────────────────────────────────────────────────────────
 
 const interruptible = () => conversation.player.playing || conversation.activity === "thinking";
 
@@ -65,7 +65,7 @@ function showControls() {
   animation.setLive(conversation.open || talking);
 }
 
-/** @param {import("./sentences.js").Notice} notice @param {string} [action] label of its button */
+/** @param {import("./notices.js").Notice} notice @param {string} [action] label of its button */
 function showNotice(notice, action = "") {
   $("notice-title").textContent = notice.title;
   $("notice-text").textContent = notice.text;
@@ -83,11 +83,11 @@ const fact = (text, title = "") => Object.assign(document.createElement("span"),
 
 /** @param {import("./protocol.js").Format} input @param {import("./protocol.js").Format} output */
 function formats(input, output) {
-  const [heard, spoken] = [input, output].map(({ format, rate }) => `${format.toUpperCase()} ${rate / 1000} kHz`);
-  return heard === spoken ? heard : `${heard} in, ${spoken} out`;
+  const [inputText, outputText] = [input, output].map(({ format, rate }) => `${format.toUpperCase()} ${rate / 1000} kHz`);
+  return inputText === outputText ? inputText : `${inputText} in, ${outputText} out`;
 }
 
-/** Who speaks: a voice of the model's own, or one that speaks what the model writes. @param {string} name */
+/** The voice: the model's own, or an external TTS voice. @param {string} name */
 function voice(name) {
   const id = name.startsWith("elevenlabs:") ? name.slice("elevenlabs:".length) : null;
   if (id === null) return fact(`voice ${name}`, "The model speaks itself");
@@ -109,7 +109,7 @@ function showFacts() {
   $("facts").replaceChildren(...shown);
 }
 
-// ── what the conversation tells ─────────────────────────────────────────────────────────────────────────────
+// ── events of the conversation ─────────────────────────────────────────────────────────────────────────────
 
 on("state", ({ state }) => {
   document.body.dataset.state = state;
@@ -147,8 +147,8 @@ on("tool", (message) => transcript.tool(message));
 on("latency", (message) => transcript.latency(message));
 
 on("error", (error) => showNotice(errorNotice(error)));
-on("congested", () => showNotice(HICCUPS.congested));
-on("overflow", () => showNotice(HICCUPS.overflow));
+on("congested", () => showNotice(AUDIO_PROBLEMS.congested));
+on("overflow", () => showNotice(AUDIO_PROBLEMS.overflow));
 on("audioError", ({ error }) => {
   const notice = audioNotice(error);
   showNotice(notice, notice.again ? "Try again" : "");
@@ -160,11 +160,11 @@ on("closed", (ending) => {
   if (!ending.byUser) showNotice(closeNotice(ending, location.host), "Reconnect");
 });
 
-// ── what the user does ──────────────────────────────────────────────────────────────────────────────────────
+// ── input of the user ──────────────────────────────────────────────────────────────────────────────────────
 
 /** @param {() => Promise<unknown>} action */
 function start(action) {
-  wish = action;
+  lastAction = action;
   hideNotice();
   return action();
 }
@@ -179,7 +179,7 @@ $("end").addEventListener("click", () => conversation.end());
 $("mute").addEventListener("click", () => conversation.mute(!conversation.microphone.muted));
 $("stop").addEventListener("click", () => conversation.interrupt());
 $("commit").addEventListener("click", () => conversation.commit());
-$("notice-action").addEventListener("click", () => start(wish));
+$("notice-action").addEventListener("click", () => start(lastAction));
 $("notice-close").addEventListener("click", () => {
   hideNotice();
   $("talk").focus();
@@ -202,7 +202,7 @@ $("composer").addEventListener("submit", async (event) => {
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing && interruptible()) conversation.interrupt();
 });
-// Leaving tells the relay, instead of letting it find out.
+// End the session instead of letting the relay notice the lost connection.
 addEventListener("pagehide", () => conversation.end());
 // A phone may have suspended the audio while the page was in the background.
 document.addEventListener("visibilitychange", () => {

@@ -29,7 +29,7 @@ const gcd = (a, b) => (b === 0 ? a : gcd(b, a % b));
 /**
  * Converts a stream between two sample rates with a windowed sinc (Blackman), one table row per phase.
  *
- * Only for browsers that give another context rate than the session's. Delay: 16 samples of the lower rate,
+ * Only for browsers whose context has another rate than the session. Delay: 16 samples of the lower rate,
  * under 1 ms at 24 kHz.
  */
 export class Resampler {
@@ -53,7 +53,7 @@ export class Resampler {
   }
 
   /**
-   * Takes the next samples and gives what can be computed by now.
+   * Takes the next samples, and returns what can be computed so far.
    *
    * @param {Float32Array} input
    * @returns {Float32Array}

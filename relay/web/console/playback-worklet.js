@@ -1,5 +1,5 @@
 /**
- * On the audio thread: plays what is queued, counts what was really played, and falls silent when told.
+ * On the audio thread: plays what is queued, counts what was really played, and falls silent on request.
  *
  * In:  {type: "audio", itemId, samples: Float32Array} · {type: "end", itemId} · {type: "stop"}
  * Out: {type: "started", itemId} · {type: "progress", itemId, frames} · {type: "ended", itemId, frames, queued} ·
@@ -26,7 +26,7 @@ class PlaybackProcessor extends AudioWorkletProcessor {
 
   /**
    * @param {{processorOptions: {[name in "maxQueuedFrames" | "primeFrames" | "reportFrames" | "fadeFrames"]: number}}}
-   *     options  bound of the queue (beyond it new audio is dropped and told), head start before an item plays,
+   *     options  bound of the queue (beyond it new audio is dropped and reported), head start before an item plays,
    *     distance of two progress reports, length of the fade-out
    */
   constructor({ processorOptions }) {

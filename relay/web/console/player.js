@@ -1,4 +1,4 @@
-/** Plays answers item by item, and tells how much of each was really played. */
+/** Plays answers item by item, and reports how much of each was really played. */
 
 import { Resampler, toFloat } from "./pcm.js";
 import { addWorklet } from "./worklets.js";
@@ -10,7 +10,7 @@ const PRIME_MS = 40;
 const REPORT_MS = 200;
 /** Shorter than one render quantum of 128 samples at 24 kHz. */
 const FADE_MS = 5;
-/** How long the audio thread may take to tell the final position. */
+/** How long the audio thread may take to report the final position. */
 const STOP_TIMEOUT_MS = 100;
 /** What a rate conversion may round off an item. */
 const ROUNDING_MS = 3;
@@ -91,7 +91,7 @@ export class Player {
       },
     });
     this.#analyser = new AnalyserNode(context, { fftSize: 1024 });
-    worklet.port.onmessage = ({ data }) => this.#hear(data);
+    worklet.port.onmessage = ({ data }) => this.#receive(data);
     worklet.connect(this.#analyser).connect(context.destination);
     this.#worklet = worklet;
     this.setRate(this.#rateHz);
@@ -118,7 +118,7 @@ export class Player {
 
   /**
    * Falls silent and empties the queue, at once; resolves with where the playing item stopped, after onPlayback
-   * has told it.
+   * has reported it.
    *
    * @returns {Promise<Stopped>}  itemId null if nothing was playing or the audio thread did not answer in time
    */
@@ -133,7 +133,7 @@ export class Player {
   }
 
   /** @param {any} message from the worklet */
-  #hear({ type, itemId, frames, dropped, queued }) {
+  #receive({ type, itemId, frames, dropped, queued }) {
     const ms = this.#ms(frames ?? 0);
     if (type === "started") this.#setPlaying(true);
     else if (type === "progress") this.#onPlayback(itemId, ms);

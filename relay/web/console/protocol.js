@@ -11,7 +11,7 @@ import { TOTAL } from "./turn-metrics.js";
 
 export const PROTOCOL_VERSION = 1;
 
-/** The fields, with their types, without which a message is not passed on; any others it has go along. */
+/** The fields, with their types, without which a message is ignored; other fields are kept. */
 const MESSAGES = {
   textDelta: { text: "string" },
   audioStart: { itemId: "string" },
@@ -53,7 +53,7 @@ function fits(message, shape) {
 }
 
 /**
- * Reads one message. A type never heard of is "unknown", from a newer relay and no mistake; one that lacks what
+ * Reads one message. A type that is not known is "unknown": a newer relay sent it, which is not an error; one that lacks what
  * it must carry is a "fault".
  *
  * @param {any} message  as JSON gave it, whatever that is

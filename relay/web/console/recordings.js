@@ -1,4 +1,4 @@
-/** The viewer of recordings: draws timeline.json and peaks.bin, plays both heard tracks. Nothing else is asked for. */
+/** The viewer of recordings: draws timeline.json and peaks.bin, plays both tracks. It requests nothing else. */
 
 import { STEPS, TOTAL } from "./turn-metrics.js";
 
@@ -88,7 +88,7 @@ function draw() {
   for (const one of timeline.heard) bar(one.start_ms, one.end_ms, 138, 4, "relay");
   for (const one of timeline.tools) bar(one.start_ms, one.end_ms, height - 22, 10, "tool");
   for (const one of timeline.latencies) {
-    // It is told once it is known; what it measures ends with the first sound.
+    // It is reported later than what it measures, which ends with the first audio.
     const first = timeline.heard.find((item) => item.item_id === one.item_id)?.start_ms ?? one.at_ms;
     bar(first - one[TOTAL.name], first, height - 8, 5, "wait");
   }
@@ -164,7 +164,7 @@ function showPlaying() {
 
 function follow() {
   const [one, other] = tracks;
-  // They run on clocks of their own; what a browser lets them drift apart is taken back while nobody hears it.
+  // They run on clocks of their own; the drift between them is corrected during silence.
   if (Math.abs(one.currentTime - other.currentTime) > 0.15 && !other.seeking) other.currentTime = one.currentTime;
   if (one.currentTime > from + span) look(one.currentTime, span);
   $("clock").textContent = clock(one.currentTime);

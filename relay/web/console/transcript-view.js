@@ -78,7 +78,7 @@ export class TranscriptView {
   }
 
   /**
-   * Puts the element where its entry stands.
+   * Puts the element where its entry is.
    *
    * @param {import("./transcript.js").Entry} entry
    * @param {HTMLElement} node
@@ -124,7 +124,7 @@ function fillSpeech(node, entry) {
 
 /** @param {import("./transcript.js").Entry} entry */
 function wordsOf(entry) {
-  if (entry.text === "" && !entry.heard) return [dots(entry.done ? "waiting for the words" : "speaking")];
+  if (entry.text === "" && !entry.heard) return [dots(entry.done ? "waiting for the transcript" : "speaking")];
   const remark = entry.role === "user" && !entry.typed && REMARK.exec(entry.text.trim());
   if (remark) return [element("em", "remark", remark[1][0].toUpperCase() + remark[1].slice(1))];
   if (!entry.heard) return [entry.text];

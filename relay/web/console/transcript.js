@@ -2,7 +2,7 @@
  * The transcript as data: what was said, and which tools ran, in the order of the conversation.
  *
  * Messages come out of order: a user's words are often written down after the answer has begun, and the answer's
- * text is streamed before its item is named. `order` settles it; until it is known, an entry stands where it
+ * text is streamed before its item is named. `order` settles it; until it is known, an entry is where it
  * arrived. No DOM: a view listens through `onChange` and `onRemove`.
  *
  * @typedef {object} Entry
@@ -215,7 +215,7 @@ export class Transcript {
     this.onRemove(entry);
   }
 
-  /** Moves an entry whose order has become known, unless it stands right. @param {Entry} entry */
+  /** Moves an entry whose order has become known, unless it is in place. @param {Entry} entry */
   #place(entry) {
     const at = this.entries.indexOf(entry);
     const right = this.entries.every(
@@ -231,7 +231,7 @@ export class Transcript {
   }
 
   /**
-   * Where an entry belongs. What a user said stands as early as its order allows (before the tools and the answer
+   * Where an entry belongs. The user's text is as early as its order allows (before the tools and the answer
    * it caused, whose orders may be unknown), everything else as late.
    *
    * @param {Entry} entry

@@ -1,12 +1,12 @@
 /**
  * How messages and audio travel between a page and the relay.
  *
- * RelayClient knows only this interface, so that another transport (WebRTC, a test double) can stand beside
+ * RelayClient knows only this interface, so that another transport (WebRTC, a test double) can be used beside
  * the WebSocket without a change above it.
  *
  * @typedef {object} Closing
  * @property {number} code     WebSocket close code; 1006 when the connection vanished or was never made
- * @property {string} reason   what the relay said, may be empty
+ * @property {string} reason   from the relay; may be empty
  * @property {boolean} opened  whether the connection had been open at all
  *
  * @typedef {object} Transport

@@ -1,5 +1,5 @@
 /**
- * What went wrong, as sentences that say what to do.
+ * Notices: what went wrong, and what to do.
  *
  * @typedef {{title: string, text: string, again: boolean}} Notice  again: whether trying again may help
  */
@@ -61,7 +61,7 @@ const CLOSES = {
   1009: { title: "A message was too big for the relay", text: "Reconnect to go on.", again: true },
   1011: {
     title: "The voice model cannot be reached",
-    text: "The relay runs, but what stands behind it does not answer. Its log says more.",
+    text: "The relay runs, but its upstream does not answer. The relay's log says more.",
     again: true,
   },
   1013: { title: "The relay is full", text: "Try again in a moment.", again: true },
@@ -117,7 +117,7 @@ function asSentence(text) {
 }
 
 /** @type {Record<"congested" | "overflow", Notice>} */
-export const HICCUPS = {
+export const AUDIO_PROBLEMS = {
   congested: {
     title: "The connection is slow",
     text: "Parts of what you said could not be sent in time. Move closer to the network, or end and start again.",
