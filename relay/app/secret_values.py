@@ -71,7 +71,8 @@ def exposed_file_warnings(settings: Settings, known: KnownSecrets, *, records: b
     ]
     tls_key = settings.server.tls_key
     if tls_key is not None and is_exposed(tls_key, stat.S_IRWXO):  # a group of its own is usual for such files
-        warnings.append(f"TLS_KEY: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
+        name = settings.name_of("server.tls_key")
+        warnings.append(f"{name}: {tls_key} {_open_to_others(tls_key)}. Run: chmod 600 {_quoted(tls_key)}")
     root = settings.recording.dir
     if records and is_exposed(root):
         warnings.append(f"The recordings' folder {root} {_open_to_others(root)}. Run: chmod 700 {_quoted(root)}")

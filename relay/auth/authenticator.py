@@ -65,6 +65,7 @@ class Authenticator:
         """
         self.keys = Keyring(settings.access.api_keys, settings.access.admin_keys)
         self.policies = policies
+        self._name_of = settings.name_of
         self.client_secrets.set_keys(settings.access.ticket_keys)
         self.rules = replace(self.rules, has_keys=bool(settings.access.api_keys))
 
@@ -131,9 +132,11 @@ class Authenticator:
     def warnings(self) -> list[str]:
         """What deserves a warning although nothing is wrong: policies whose keys are gone, or were mistyped."""
         unknown = self.policies.by_identity.keys() - self.keys.identities
+        paths = ("access.policies", "access.api_keys", "access.admin_keys")
+        file, api_keys, admin_keys = map(self._name_of, paths)
         return [
-            f"RELAY_POLICIES: policy {self.policies.by_identity[identity]} is for {identity}, and no key of "
-            "RELAY_API_KEYS or RELAY_ADMIN_KEYS has this identity"
+            f"{file}: policy {self.policies.by_identity[identity]} is for {identity}, and no key of {api_keys} or "
+            f"{admin_keys} has this identity"
             for identity in sorted(unknown)
         ]
 
