@@ -14,9 +14,9 @@ RULES = ROOT / "relay" / "session"
 LEDGER = "relay/session/common/media_ledger.py"
 
 SETS: dict[str, set[str]] = {
-    "relay/runtime/uplink.py": {"input_bytes", "left"},
+    "relay/runtime/uplink.py": {"input_bytes", "remaining"},
     "relay/recording/replay/replayer.py": {"input_bytes"},
-    "relay/transport/read_limiter.py": {"left"},
+    "relay/transport/read_limiter.py": {"remaining"},
 }
 """Which modules outside of the rules set an attribute of theirs: counts of the ledger, and what is left of an allowance
 (it belongs to the client's connection)."""
@@ -24,9 +24,9 @@ CALLS: dict[str, set[str]] = {
     "relay/runtime/base.py": {"handle"},
     "relay/runtime/device.py": {"start_part"},
     "relay/runtime/uplink.py": {"drop_input"},
-    "relay/runtime/downlink.py": {"add_output", "add_played_at_once", "add_speech"},
+    "relay/runtime/downlink.py": {"add_output", "add_unpaced_output", "add_tts_output"},
     "relay/recording/replay/replayer.py": {
-        "add_output", "add_played_at_once", "add_speech", "drop_input", "handle", "start_part"
+        "add_output", "add_unpaced_output", "add_tts_output", "drop_input", "handle", "start_part"
     },
 }  # fmt: skip
 """Which modules let an event happen to a session, or count in its ledger by a method: those at run time, and replay."""
@@ -67,7 +67,7 @@ STATE = rules_attributes()
 
 
 def test_the_state_is_found() -> None:
-    assert {"phase", "refused", "input_bytes", "output_at", "owes_response", "left"} <= STATE
+    assert {"phase", "refused", "input_bytes", "last_output_at", "is_follow_up_due", "remaining"} <= STATE
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

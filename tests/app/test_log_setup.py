@@ -10,11 +10,11 @@ KEY = "Zx9-kEy-4f1c9e7b20d8"
 PROGRAM = """
 import asyncio, gc, logging, sys, threading, warnings
 from relay.session.common.known_secrets import KnownSecrets
-from relay.app.log_setup import use_secrets, setup_logging
+from relay.app.log_setup import redact_from_logs, setup_logging
 KEY = sys.argv[2]
 setup_logging("debug", sys.argv[1])
-use_secrets(KnownSecrets(["another-secret-1"]))
-use_secrets(KnownSecrets([KEY]))
+redact_from_logs(KnownSecrets(["another-secret-1"]))
+redact_from_logs(KnownSecrets([KEY]))
 log = logging.getLogger("some.library")
 log.info("a %s", KEY)
 log.warning(KEY)

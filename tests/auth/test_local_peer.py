@@ -152,7 +152,7 @@ async def test_a_program_of_another_user_is_not_local() -> None:
 
 IN_A_NAMESPACE = """
 import asyncio, socket
-from relay.auth.local_peer import LocalPeerChecker, by_proc, by_sock_diag
+from relay.auth.local_peer import LocalPeerChecker, lookup_by_proc, lookup_by_sock_diag
 
 class Transport:
     def __init__(self, server):
@@ -162,7 +162,7 @@ class Transport:
 
 with socket.create_server(("127.0.0.1", 0)) as listener:
     print(listener.getsockname()[1], flush=True)
-    for lookup in (by_sock_diag, by_proc):
+    for lookup in (lookup_by_sock_diag, lookup_by_proc):
         server, _ = listener.accept()
         print(asyncio.run(LocalPeerChecker(lookup).is_local(Transport(server))), flush=True)
         server.close()

@@ -400,7 +400,7 @@ async def test_a_long_message_makes_no_room_for_many_short_ones_at_once() -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the room of a long message stays")
 async def test_the_room_of_a_long_message_is_given_back_and_what_follows_is_whole() -> None:
     async with (
-        upgrade_server(read_budget=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
+        upgrade_server(read_within=(ReadBudget(), "owner"), max_bytes=3_000_000) as end,
         raw_client(end) as (client, listener),
     ):
         both = asyncio.Event()
