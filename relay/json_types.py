@@ -1,10 +1,13 @@
 """The type of JSON objects, and how one is read from a message of somebody else."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 JsonObject = dict[str, Any]
+JsonEvent = Mapping[str, Any]
+"""A parsed event of the Realtime protocol, which nobody changes in place."""
 
 
 def parse_json_object(raw: str | bytes) -> JsonObject | None:

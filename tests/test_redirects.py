@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from audio.formats import PCM16_24K
-from relay.cli.doctor import check_all
-from relay.client import connection as talk
+from relay.cli.upstream_checks import check_upstreams
+from relay.client import ConnectError, connect
 from relay.config.navai_options import NavaiOptions
 from relay.errors import UpstreamError
 from relay.recording.replay import against
@@ -171,8 +171,8 @@ async def test_an_mcp_server(redirector: Redirector, status: int, caplog: pytest
 
 
 async def test_a_conversation_from_the_terminal(redirector: Redirector) -> None:
-    with pytest.raises(talk.TalkError) as error:
-        async with talk.dial(talk.target_of(redirector.url("ws"), 24_000), KEY, 5.0):
+    with pytest.raises(ConnectError) as error:
+        async with connect(redirector.url("ws"), key=KEY):
             pass
     assert is_told(str(error.value))
     assert KEY in redirector.asked[0]
@@ -185,7 +185,7 @@ async def test_a_recording_that_is_spoken_again(
     monkeypatch.setenv("RELAY_KEY", KEY)
     monkeypatch.setenv("RELAY_UPSTREAM_KEY", KEY)
     recording = next(folder for folder in sorted(GOLDEN.iterdir()) if (folder / "journal.jsonl").exists())
-    with pytest.raises(talk.TalkError) as error:
+    with pytest.raises(ConnectError) as error:
         await against.replay_against(recording, redirector.url("ws") + path, None, None)
     assert is_told(str(error.value))
     assert KEY in redirector.asked[0]
@@ -199,7 +199,7 @@ async def test_a_check_of_the_settings(redirector: Redirector) -> None:
     )  # fmt: skip
     env = {"NAVAI_TTS_PROVIDER": "elevenlabs", "ELEVENLABS_API_KEY": KEY, "ELEVENLABS_VOICE_ID": "v"}
     navai = NavaiOptions.from_env(env | {"ELEVENLABS_BASE_URL": redirector.url(), "OPENAI_API_KEY": KEY})
-    findings = [finding async for finding in check_all(settings, navai, today=date(2026, 12, 1))]
+    findings = [finding async for finding in check_upstreams(settings, navai, today=date(2026, 12, 1))]
     failed = [finding for finding in findings if finding.status == "fail"]
-    assert {finding.what for finding in failed} >= {"key and model", "elevenlabs"}
+    assert {finding.subject for finding in failed} >= {"key and model", "elevenlabs"}
     assert all(is_told(finding.text) for finding in failed)

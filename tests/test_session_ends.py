@@ -73,7 +73,7 @@ async def test_a_client_that_closes_is_quoted(
 async def test_a_client_that_is_cut_off_is_1006(log: pytest.LogCaptureFixture, path: str) -> None:
     async with session(path) as (_, client):
         client.transport.abort()
-    assert endings(log) == ["1006 the connection broke without a close frame"]
+    assert endings(log) == ["1006 connection lost without a close frame"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The `relay` command: `app` is its root, and each group of commands has a module; heavy imports wait for the call.
+"""The `relay` command: `app` is its root, and each group of commands has a module that imports on demand.
 
 `finish_recordings` is not a command: the relay runs it as a process of its own.
 """
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Entry point of the console script: errors of ours are one sentence on standard error and exit code 2."""
+    """Entry point of the console script: a RelayError is one sentence on standard error and exit code 2."""
     from relay.cli.app import app
     from relay.cli.terminal import say_lines
     from relay.errors import RelayError

@@ -16,7 +16,7 @@ from relay.cli.console import console
 from relay.cli.policies import policies
 from relay.cli.replay import replay
 from relay.cli.secret import secret
-from relay.cli.terminal import say
+from relay.cli.terminal import os_error_text, say
 from relay.errors import RelayError
 
 app = typer.Typer(
@@ -26,12 +26,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(tools_commands.app, name="tools")
-app.command()(check)
-app.command()(secret)
-app.command()(console)
-app.add_typer(recordings.app)
-app.command()(replay)
 
 
 @app.callback(invoke_without_command=True)
@@ -46,12 +40,12 @@ def _root(
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (HOST; 127.0.0.1).")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any free one (PORT; 8080).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one (PORT; 8080).")] = None,
     upstream: Annotated[
         str | None, typer.Option(help="auto, openai, azure, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
     ] = None,
     tools: Annotated[
-        str | None, typer.Option(help="Folders, files or patterns of backend tools (RELAY_TOOLS; tools).")
+        str | None, typer.Option(help="Folders, files or glob patterns of backend tools (RELAY_TOOLS; tools).")
     ] = None,
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see docs/configuration.md."""
@@ -77,15 +71,18 @@ def serve(
 @app.command()
 def talk(
     file: Annotated[
-        Path | None, typer.Argument(help="What you say: a wav, flac or ogg file.", show_default=False)
+        Path | None, typer.Argument(help="Audio file to speak: WAV, FLAC, Ogg or MP3.", show_default=False)
     ] = None,
-    url: Annotated[str, typer.Option(help="The relay to talk to.")] = "ws://127.0.0.1:8080/",
-    rate: Annotated[int, typer.Option(help="Sample rate of both directions in Hz.")] = 24_000,
-    text: Annotated[str | None, typer.Option(help="A typed turn, after the file's if there is one.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the answer's sound to this wav file.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print every received message as one line of JSON.")] = False,
+    url: Annotated[str, typer.Option(help="URL of the relay; its key comes from RELAY_KEY.")] = "ws://127.0.0.1:8080/",
+    rate: Annotated[int, typer.Option(help="Sample rate of both directions, in Hz.")] = 24_000,
+    text: Annotated[str | None, typer.Option(help="Text of a typed turn, sent after the file.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the answer's audio to this WAV file.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print each received message as a line of JSON.")] = False,
 ) -> None:
-    """Talk to a relay from the terminal: stream a sound file, print what comes back."""
+    """Talk to a relay from the terminal: speak an audio file or a text, and print the conversation.
+
+    Exit code 1 if there was no answer.
+    """
     from relay.cli.talk.talk import TalkOptions
     from relay.cli.talk.talk import talk as run_talk
 
@@ -95,31 +92,39 @@ def talk(
 
 @app.command()
 def local(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on, 0 for any free one.")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8090,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     fault: Annotated[
         str,
-        typer.Option(help="Misbehave: NAME[=VALUE][@POINT][#N], several by commas; `--fault list` shows all of them."),
+        typer.Option(
+            help="Inject faults: NAME[=VALUE]\\[@POINT]\\[#N], separated by commas; `--fault list` explains them."
+        ),
     ] = "",
     workers: Annotated[
-        int | None, typer.Option(min=0, max=8, help="Processes that listen; 0 for none (default: one a core).")
+        int | None,
+        typer.Option(min=0, max=8, help="Processes for speech recognition; 0 for none (default: one per core)."),
     ] = None,
-    max_minutes: Annotated[float, typer.Option(min=0.01, max=1440, help="How long a session may last.")] = 60.0,
+    max_minutes: Annotated[
+        float, typer.Option(min=0.01, max=1440, help="Maximum length of a session, in minutes.")
+    ] = 60.0,
 ) -> None:
-    """Run the local engine alone: an OpenAI-Realtime-compatible rehearsal partner, without key or network."""
+    """Run the local engine alone: a server of the OpenAI Realtime protocol that needs no key and no network."""
     from relay.cli.local import list_faults, run_local
 
     if fault == "list":
         list_faults()
         return
-    _run(run_local(host, port, fault=fault, workers=workers, longest_s=max_minutes * 60), f"{host}:{port}")
+    _run(run_local(host, port, fault=fault, workers=workers, max_session_s=max_minutes * 60), f"{host}:{port}")
 
 
-app.command()(policies)
+for _command in (check, policies, secret, console, replay):
+    app.command()(_command)
+app.add_typer(tools_commands.app, name="tools")
+app.add_typer(recordings.app)
 
 
 def _run(coroutine: Coroutine[Any, Any, None], address: str) -> None:
-    """Run on uvloop where there is one; an address that is taken is a sentence, not a traceback."""
+    """Run on uvloop where it is installed. Raises RelayError for an address that is in use."""
     try:
         from uvloop import new_event_loop as loop_factory
     except ImportError:  # Windows, PyPy
@@ -128,4 +133,4 @@ def _run(coroutine: Coroutine[Any, Any, None], address: str) -> None:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(coroutine)
     except OSError as error:
-        raise RelayError(f"cannot listen on {address}: {error.strerror or error}; try another --port") from error
+        raise RelayError(f"cannot listen on {address}: {os_error_text(error)}; try another --port") from error

@@ -1,4 +1,4 @@
-"""`relay console`: a link that signs its user in as an admin of the relay on this machine."""
+"""`relay console`: print a link that signs its user in as an admin of the relay on this machine."""
 
 import socket
 import time
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def console(
     url: Annotated[
         str | None,
-        typer.Option(help="Where the relay is reached, such as https://voice.example.com (HOST and PORT)."),
+        typer.Option(help="URL of the relay in a browser, such as https://voice.example.com (HOST and PORT)."),
     ] = None,
 ) -> None:
-    """Print a link that signs you in as an admin, for the recordings. It works once, within a minute."""
+    """Print a link that signs you in as an admin, for the recordings. It works once, for one minute."""
     from relay.auth.admin_login import CODE_TTL_S, create_login_code
     from relay.auth.origins import is_loopback_name
     from relay.config.settings import Settings
@@ -29,15 +29,15 @@ def console(
     settings = Settings.load()
     base = (url or own_url(settings)).rstrip("/")
     if not is_url(base, ("http", "https")):
-        raise BadRequest(f"--url {base} is no address; write it like https://voice.example.com")
+        raise BadRequest(f"--url {base} is not an http or https URL; write it like https://voice.example.com")
     code = create_login_code(settings.access.state_dir, time.time())
     say(f"{base}/login#code={code}")
-    say(f"Open it within {CODE_TTL_S} s. It works once, at a relay that runs as your user.", err=True)
+    say(f"Open it within {CODE_TTL_S} s. It works once, with a relay that runs as your user.", err=True)
     parts = urlsplit(base)
     if parts.scheme == "http" and not is_loopback_name(parts.hostname or ""):
-        say("Browsers keep the login only with https there; scripts/dev-cert makes a certificate.", err=True)
+        say("Browsers keep the login over https only; scripts/dev-cert makes a certificate.", err=True)
     if url is None and not _listens(parts.hostname or "", settings.server.port):
-        say(f"Nothing listens at {parts.netloc} now: start the relay first, with scripts/serve.", err=True)
+        say(f"Nothing listens at {parts.netloc}: start the relay first, with scripts/serve.", err=True)
 
 
 def _listens(host: str, port: int) -> bool:
@@ -49,7 +49,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 def own_url(settings: "Settings") -> str:
-    """Where a browser on this machine finds the relay of these settings."""
+    """Return the URL of the relay of these settings, for a browser on this machine."""
     scheme = "https" if settings.server.tls_cert else "http"
     host = "127.0.0.1" if settings.server.host in ("0.0.0.0", "::", "") else settings.server.host
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server.port}"

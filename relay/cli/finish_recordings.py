@@ -1,6 +1,6 @@
 """Repair and finish recordings: `python -m relay.cli.finish_recordings FOLDER [--max-days N] [--max-mb N]`.
 
-The relay runs it after each session, as a process of its own, and logs its output: what went, and what failed.
+The relay runs it after each session, as a separate process, and logs its output: recordings deleted, and failures.
 """
 
 import argparse
@@ -18,10 +18,10 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("--max-days", type=float)
     parser.add_argument("--max-mb", type=float)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     if hasattr(os, "nice"):
-        os.nice(15)  # the sessions that are on now come first
-    failures = finalize_all(asked.root, asked.max_days, asked.max_mb, say)
+        os.nice(15)  # running sessions come first
+    failures = finalize_all(arguments.root, arguments.max_days, arguments.max_mb, say)
     for failure in failures:
         say(failure, err=True)
     sys.exit(bool(failures))

@@ -1,27 +1,27 @@
-"""`relay local`: the local engine by itself."""
+"""`relay local`: run the local engine alone."""
 
 from relay.cli.terminal import say
 
 
-async def run_local(host: str, port: int, *, fault: str, workers: int | None, longest_s: float) -> None:
-    """Serve until cancelled; says on standard error where it listens. Raises ConfigError."""
+async def run_local(host: str, port: int, *, fault: str, workers: int | None, max_session_s: float) -> None:
+    """Serve until cancelled, and print the address on standard error. Raises ConfigError."""
     from relay.app.log_setup import setup_logging
     from relay.local_engine.server import serve
     from relay.testing.faults import parse_faults
 
-    parse_faults(fault)  # what is written wrong is told before anything else
+    parse_faults(fault)  # raises for a spelling mistake before anything starts
     setup_logging("info", "text")
 
-    def tell_ready(bound: int) -> None:
-        say(f"ready: the local engine listens on ws://{host}:{bound}/v1/realtime", err=True)
+    def report_address(bound_port: int) -> None:
+        say(f"ready: the local engine listens on ws://{host}:{bound_port}/v1/realtime", err=True)
         if fault:
-            say(f"it misbehaves: {fault}", err=True)
+            say(f"injected faults: {fault}", err=True)
 
-    await serve(host, port, on_ready=tell_ready, workers=workers, faults=fault, max_session_s=longest_s)
+    await serve(host, port, on_ready=report_address, workers=workers, faults=fault, max_session_s=max_session_s)
 
 
 def list_faults() -> None:
-    """Print every fault, how it is written and what it does."""
+    """Print the syntax and the effect of every fault."""
     from relay.testing.faults import FAULT_KINDS
 
     for name, kind in FAULT_KINDS.items():
@@ -29,4 +29,4 @@ def list_faults() -> None:
         point = "" if kind.point else "@POINT"
         say(f"{name + value + point:32} {kind.help}")
     say("")
-    say("POINT: the type of a server's event, or a time (500ms, 2s). #N behind it: the N-th time; #*: every time.")
+    say("POINT: the type of a server event, or a time (500ms, 2s). #N after it: only the N-th time; #*: every time.")

@@ -1,4 +1,4 @@
-"""`relay policies`: who may do what, by the settings and the policy file."""
+"""`relay policies`: show what each key may do, by the settings and the policy file."""
 
 import sys
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ def policies(
     key: Annotated[
         str | None,
         typer.Argument(
-            help="Print the identity of a key instead: -, to read it from standard input, or the key itself, which "
-            "then stays in the shell's history.",
+            help="Only print the identity of this key; - reads it from standard input, so that it does not stay in the "
+            "shell's history.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Check RELAY_POLICIES and show each policy and key by its identity; configured keys themselves are never shown."""
+    """Check RELAY_POLICIES, and show every policy and the policy of every key. Keys are shown by identity only."""
     from relay.auth.keyring import key_identity
     from relay.config.policy_file import Policies
     from relay.config.settings import Settings
@@ -32,14 +32,14 @@ def policies(
         say(key_identity(sys.stdin.readline().strip() if key == "-" else key))
         return
     settings = Settings.load()
-    known = Policies.load(settings.access.policies, settings.name_of("access.policies"))
+    loaded = Policies.load(settings.access.policies, settings.name_of("access.policies"))
     ExternalVoices.from_settings(
-        settings.navai_options(), settings, known.external_voices()
-    )  # as the start checks them
-    for name in known.names():
-        policy = known.get(name)
+        settings.navai_options(), settings, loaded.external_voices()
+    )  # raises what `relay serve` would raise
+    for name in loaded.names():
+        policy = loaded.get(name)
         if policy is not None:
-            first, *others = lines_of(policy)
+            first, *others = policy_lines(policy)
             say(f"policy  {name:<16} {first}")
             for line in others:
                 say(f"        {'':<16} {line}")
@@ -47,35 +47,35 @@ def policies(
     for kind, keys in (("key", settings.access.api_keys), ("admin", settings.access.admin_keys)):
         for identity in map(key_identity, keys):
             identities[identity] = kind
-            say(f"{kind:<7} {identity:<16} {known.of(identity).name}")
-    for identity in sorted(known.by_identity.keys() - identities.keys()):
-        say(f"unknown {identity:<16} {known.by_identity[identity]}: no configured key has this identity")
+            say(f"{kind:<7} {identity:<16} {loaded.of(identity).name}")
+    for identity in sorted(loaded.by_identity.keys() - identities.keys()):
+        say(f"unknown {identity:<16} {loaded.by_identity[identity]}: no configured key has this identity")
 
 
-def lines_of(policy: "Policy") -> Iterator[str]:
-    """What a policy says, a line for each thing that it limits."""
+def policy_lines(policy: "Policy") -> Iterator[str]:
+    """Describe a policy, a line for each thing that it limits."""
     limits = policy.realtime
-    yield f"may {', '.join(sorted(limits.allow)) or 'nothing special'}"
+    yield f"allow {', '.join(sorted(limits.allow)) or 'nothing'}"
     yield f"scopes {', '.join(sorted(policy.scopes)) or 'none'}"
     if policy.may_mint and policy.allows_minting(policy.name):
-        yield f"makes client secrets for {', '.join((policy.name, *policy.may_mint))}"
+        yield f"mints client secrets for {', '.join((policy.name, *policy.may_mint))}"
     if limits.instructions:
-        yield f"instructions of its own, {len(limits.instructions)} characters"
-    for what, names in (
+        yield f"own instructions, {len(limits.instructions)} characters"
+    for label, names in (
         ("tools", limits.tools),
         ("models", limits.models),
         ("voices", limits.voices),
         ("transcription models", limits.transcription_models),
     ):
         if names is not None and names != ("*",):
-            yield f"{what} {', '.join(names) or 'none'}"
+            yield f"{label} {', '.join(names) or 'none'}"
     if policy.voice:
-        yield f"devices hear {policy.voice}"
+        yield f"voice for devices {policy.voice}"
     if limits.max_output_tokens is not None:
-        yield f"at most {limits.max_output_tokens} tokens an answer"
+        yield f"at most {limits.max_output_tokens} output tokens per response"
     if limits.max_effort is not None:
-        yield f"effort at most {limits.max_effort}"
+        yield f"reasoning effort at most {limits.max_effort}"
     if limits.denied_fields == "drop":
-        yield "what is denied is dropped without a word"
+        yield "denied fields are dropped silently"
     if policy.record is not None:
         yield f"recording {policy.record}"

@@ -1,4 +1,4 @@
-"""`relay recordings`: list, show, export, bundle, delete, prune and repair what was recorded."""
+"""`relay recordings`: list, show, export, bundle, delete, prune and repair recordings."""
 
 import sys
 from pathlib import Path
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="recordings",
-    help="Recordings of sessions (RELAY_RECORD): list them, look into them, export, delete.",
+    help="Recordings of sessions (RELAY_RECORD): list, show, export and delete them.",
     no_args_is_help=True,
 )
 
 Dir = Annotated[
     Path | None, typer.Option("--dir", help="The folder that holds the recordings (RELAY_RECORDINGS_DIR; recordings).")
 ]
-Id = Annotated[str, typer.Argument(metavar="ID", help="A recording's folder, or a part of its name that is unique.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="Folder of a recording, or a unique part of its name.")]
 
 
-def root_of(given: Path | None) -> Path:
-    """The recordings' folder: what was asked for, else what the settings say."""
-    if given is not None:
-        return given
+def recordings_dir(option: Path | None) -> Path:
+    """Return the folder of the recordings: the option --dir, else the setting."""
+    if option is not None:
+        return option
     from relay.config.settings import Settings
 
     return Settings.load().recording.dir
@@ -34,31 +34,31 @@ def root_of(given: Path | None) -> Path:
 
 @app.command("list")
 def list_(folder: Dir = None) -> None:
-    """All recordings, the newest last."""
+    """List all recordings, the newest last."""
     from relay.recording.postprocess import is_finalized
     from relay.recording.store.header import read_header
     from relay.recording.store.layout import RecordingError, folder_size_bytes, is_being_recorded, list_recordings
 
-    root = root_of(folder)
-    found = list_recordings(root)
-    for path in found:
+    root = recordings_dir(folder)
+    paths = list_recordings(root)
+    for path in paths:
         state = "being recorded" if is_being_recorded(path) else "" if is_finalized(path) else "not finished: repair"
         try:
             header = read_header(path)
-            who = f"{header.setup.principal.identity:<18} {header.upstream} {header.model}"
+            description = f"{header.setup.principal.identity:<18} {header.upstream} {header.model}"
         except RecordingError as error:
-            who, state = "?", str(error)
-        say(f"{path.name}  {folder_size_bytes(path) / 1e6:8.2f} MB  {who}  {state}".rstrip())
-    say(f"{len(found)} recordings in {root}", err=True)
+            description, state = "?", str(error)
+        say(f"{path.name}  {folder_size_bytes(path) / 1e6:8.2f} MB  {description}  {state}".rstrip())
+    say(f"{len(paths)} recordings in {root}", err=True)
 
 
 @app.command()
 def show(
-    asked: Id,
+    recording: Id,
     folder: Dir = None,
-    width: Annotated[int, typer.Option(min=0, help="Columns; 0 for the terminal's.")] = 0,
+    width: Annotated[int, typer.Option(min=0, help="Columns; 0 for the width of the terminal.")] = 0,
 ) -> None:
-    """Draw a conversation: who spoke when, tools, barge-ins, latency of each turn with p50 and p95."""
+    """Draw a conversation: speech of both sides, tool calls, barge-ins and the latency of each turn."""
     import shutil
 
     from relay.recording.derive.ascii_timeline import render
@@ -66,35 +66,34 @@ def show(
     from relay.recording.store.layout import find_recording
     from relay.recording.store.reader import Recording
 
-    timeline = build_timeline(Recording(find_recording(root_of(folder), asked))).timeline
+    timeline = build_timeline(Recording(find_recording(recordings_dir(folder), recording))).timeline
     for line in render(timeline, width or shutil.get_terminal_size((100, 24)).columns):
         say(line)
 
 
 @app.command()
 def export(
-    asked: Id,
+    recording: Id,
     to: Annotated[Path, typer.Option("--to", help="The folder to write to.")] = Path(),
-    raw: Annotated[bool, typer.Option("--raw", help="What was generated, as it came, without a header.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="All generated audio, as it came, without a header.")] = False,
     folder: Dir = None,
 ) -> None:
-    """Write both heard tracks (FLAC) and the transcript, or with --raw all audio that was generated.
+    """Write both tracks as they were heard (FLAC) and the transcript, or with --raw all generated audio.
 
-    With an external voice that is the voice's (ID.voice.pcm), and the model's where it spoke itself (ID.pcm).
+    The raw audio of an external voice is ID.voice.pcm, and that of the model ID.pcm.
     """
     from relay.errors import RelayError
-    from relay.recording.postprocess import finalize as finish
-    from relay.recording.postprocess import is_finalized
+    from relay.recording.postprocess import finalize, is_finalized
     from relay.recording.store.layout import ASSISTANT_TRACK_FILE, TRANSCRIPT_FILE, USER_TRACK_FILE, find_recording
 
-    path = find_recording(root_of(folder), asked)
+    path = find_recording(recordings_dir(folder), recording)
     if not to.is_dir():
         raise RelayError(f"--to {to}: there is no such folder")
     if raw:
         names = _names_of_raw_audio(path)
     else:
         if not is_finalized(path):
-            finish(path)
+            finalize(path)
         names = {name: f"{path.name}.{name}" for name in (USER_TRACK_FILE, ASSISTANT_TRACK_FILE, TRANSCRIPT_FILE)}
     for name, new in names.items():
         _copy(path, name, to / new)
@@ -102,30 +101,34 @@ def export(
 
 @app.command()
 def bundle(
-    asked: Id,
+    recording: Id,
     to: Annotated[Path | None, typer.Option("--to", help="The file to write (ID.zip).")] = None,
-    field: Annotated[list[str] | None, typer.Option(help="Empty every member of this name, as instructions.")] = None,
-    pattern: Annotated[list[str] | None, typer.Option(help="Take out what this regular expression finds.")] = None,
-    silence: Annotated[list[str] | None, typer.Option(help="Seconds, as 12.5-14: no sound, no words of it.")] = None,
+    field: Annotated[
+        list[str] | None, typer.Option(help="Empty every JSON member of this name, such as instructions.")
+    ] = None,
+    pattern: Annotated[list[str] | None, typer.Option(help="Redact all matches of this regular expression.")] = None,
+    silence: Annotated[
+        list[str] | None, typer.Option(help="Redact audio and text of these seconds, such as 12.5-14.")
+    ] = None,
     folder: Dir = None,
 ) -> None:
-    """Make one file for a bug report, and say what was taken out. E-mail addresses and long numbers always are."""
-    from relay.recording.redact.bundle import write_bundle as make
+    """Make one file for a bug report, and list what was redacted. E-mail addresses and long numbers always are."""
+    from relay.recording.redact.bundle import write_bundle
     from relay.recording.redact.rules import parse_redaction
     from relay.recording.store.layout import find_recording
 
-    path = find_recording(root_of(folder), asked)
+    path = find_recording(recordings_dir(folder), recording)
     target = to or Path(f"{path.name}.zip")
-    for line in make(path, target, parse_redaction(field or (), pattern or (), silence or ())):
+    for line in write_bundle(path, target, parse_redaction(field or (), pattern or (), silence or ())):
         say(line)
-    say(f"{target}: look into it before you send it; voices can be known again")
+    say(f"{target}: look into it before you send it; people can be recognised by their voices")
 
 
 @app.command()
 def delete(
-    asked: Annotated[str | None, typer.Argument(metavar="[ID]", help="One recording.", show_default=False)] = None,
-    identity: Annotated[str | None, typer.Option(help="All recordings of this identity (see list).")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    recording: Annotated[str | None, typer.Argument(metavar="ID", help="One recording.", show_default=False)] = None,
+    identity: Annotated[str | None, typer.Option(help="All recordings of this identity, as `list` shows it.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
     folder: Dir = None,
 ) -> None:
     """Delete one recording, or all that belong to an identity."""
@@ -133,10 +136,10 @@ def delete(
     from relay.recording.store.layout import find_recording
     from relay.recording.store.retention import recordings_of_identity, remove_recording
 
-    root = root_of(folder)
-    if (asked is None) == (identity is None):
-        raise RelayError("name a recording, or give --identity")
-    paths = [find_recording(root, asked)] if asked is not None else recordings_of_identity(root, identity or "")
+    root = recordings_dir(folder)
+    if (recording is None) == (identity is None):
+        raise RelayError("name one recording, or give --identity")
+    paths = [find_recording(root, recording)] if recording is not None else recordings_of_identity(root, identity or "")
     if not paths:
         raise RelayError(f"there is no recording of {identity} in {root}")
     if not yes:
@@ -148,77 +151,82 @@ def delete(
 
 @app.command()
 def prune(
-    max_days: Annotated[float | None, typer.Option(help="Delete what is older (RELAY_RECORDINGS_MAX_DAYS).")] = None,
-    max_mb: Annotated[
-        float | None, typer.Option(help="Then the oldest beyond, of who has most (RELAY_RECORDINGS_MAX_MB).")
+    max_days: Annotated[
+        float | None, typer.Option(help="Delete recordings older than this (RELAY_RECORDINGS_MAX_DAYS).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    max_mb: Annotated[
+        float | None,
+        typer.Option(
+            help="Then delete the oldest of the largest identity until the rest fits (RELAY_RECORDINGS_MAX_MB)."
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,
     folder: Dir = None,
 ) -> None:
-    """Keep to the retention now; a running relay does it by itself."""
+    """Delete the recordings that are over the retention limits; a running relay does this by itself."""
     from datetime import UTC, datetime
 
     from relay.config.settings import Settings
     from relay.recording.store.retention import expired_recordings
-    from relay.recording.store.retention import prune as run
+    from relay.recording.store.retention import prune as apply_retention
 
     settings = Settings.load()
     root = folder or settings.recording.dir
     limits = (max_days or settings.recording.max_days, max_mb or settings.recording.max_total_mb)
     if dry_run:
-        for path, why in expired_recordings(root, datetime.now(UTC), *limits):
-            say(f"would delete {path.name}: {why}")
+        for path, reason in expired_recordings(root, datetime.now(UTC), *limits):
+            say(f"would delete {path.name}: {reason}")
         return
-    for path, why in run(root, datetime.now(UTC), *limits):
-        say(f"deleted {path.name}: {why}")
+    for path, reason in apply_retention(root, datetime.now(UTC), *limits):
+        say(f"deleted {path.name}: {reason}")
 
 
 @app.command()
 def repair(
-    asked: Annotated[str | None, typer.Argument(metavar="[ID]", help="One recording; all without it.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Make tracks and transcript anew.")] = False,
+    recording: Annotated[str | None, typer.Argument(metavar="ID", help="One recording; all without it.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Make tracks and transcripts again.")] = False,
     folder: Dir = None,
 ) -> None:
-    """Finish recordings that ended suddenly: cut off the half-written, add the end, make tracks and transcript."""
+    """Finish recordings that ended suddenly: drop a partial last line, add the end, make tracks and transcript."""
     from relay.errors import RelayError
-    from relay.recording.postprocess import finalize as run
+    from relay.recording.postprocess import finalize
     from relay.recording.store.layout import find_recording, list_recordings
 
-    root = root_of(folder)
+    root = recordings_dir(folder)
     failed = 0
-    for path in [find_recording(root, asked)] if asked is not None else list_recordings(root):
+    for path in [find_recording(root, recording)] if recording is not None else list_recordings(root):
         try:
-            done = run(path, force=again)
+            result = finalize(path, force=again)
         except (RelayError, OSError) as error:
             failed += 1
             say_lines(f"{error}", err=True)
         else:
-            say(f"{done.name}: {done.summary}")
+            say(f"{result.name}: {result.summary}")
     if failed:
         sys.exit(2)
 
 
 def _names_of_raw_audio(path: Path) -> dict[str, str]:
-    """The files of what was generated, and what to call them elsewhere; says what is in them."""
+    """Return the names of the files with generated audio, and their names for export; print their formats."""
     from dataclasses import replace
 
     from relay.recording.store.header import read_header
     from relay.recording.store.layout import TTS_AUDIO_FILE, UPSTREAM_AUDIO_FILE
 
-    # The audio is what upstream_output of the options in force says; a hello may have changed them.
+    # Its format is upstream_output of the last active options; a hello may have changed them.
     options = _final_options(path, read_header(path).setup.options)
-    middles = {UPSTREAM_AUDIO_FILE: "", TTS_AUDIO_FILE: ".voice"}
+    infixes = {UPSTREAM_AUDIO_FILE: "", TTS_AUDIO_FILE: ".voice"}
     names = {}
-    for name in [name for name in middles if (path / name).exists()] or [UPSTREAM_AUDIO_FILE]:
-        sound = replace(options, has_external_voice=name == TTS_AUDIO_FILE).upstream_output
-        suffix = "pcm" if sound.encoding == "pcm16" else sound.encoding
-        names[name] = f"{path.name}{middles[name]}.{suffix}"
-        say(f"{name}: {sound.encoding} {sound.rate_hz} Hz mono, little-endian, no header", err=True)
+    for name in [name for name in infixes if (path / name).exists()] or [UPSTREAM_AUDIO_FILE]:
+        audio_format = replace(options, has_external_voice=name == TTS_AUDIO_FILE).upstream_output
+        suffix = "pcm" if audio_format.encoding == "pcm16" else audio_format.encoding
+        names[name] = f"{path.name}{infixes[name]}.{suffix}"
+        say(f"{name}: {audio_format.encoding} {audio_format.rate_hz} Hz mono, little-endian, no header", err=True)
     return names
 
 
 def _copy(path: Path, name: str, target: Path) -> None:
-    """Copy one file of a recording, for its owner alone; what exists is never written over."""
+    """Copy one file of a recording, readable by its owner alone; an existing file is never overwritten."""
     import shutil
 
     from relay.errors import RelayError
@@ -226,9 +234,9 @@ def _copy(path: Path, name: str, target: Path) -> None:
     from relay.recording.store.layout import open_file
 
     if target.exists():
-        raise RelayError(f"{target} exists already")
+        raise RelayError(f"{target} exists already; move it away, or choose another folder with --to")
     if not (path / name).exists():
-        raise RelayError(f"{path.name} holds no {name}: nothing of that kind was recorded")
+        raise RelayError(f"{path.name} has no {name}: no such audio or text was recorded")
     with open_file(path, name) as recorded, create_file(target) as file:
         shutil.copyfileobj(recorded, file)
     say(str(target))

@@ -1,4 +1,4 @@
-"""`relay replay`: a recorded session again, through today's rules, as the model, or as the client."""
+"""`relay replay`: replay a recorded session through today's rules, as the model, or as the client."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.recordings import Dir, Id, root_of
-from relay.cli.terminal import say
+from relay.cli.recordings import Dir, Id, recordings_dir
+from relay.cli.terminal import os_error_text, say
 
 if TYPE_CHECKING:
     from relay.recording.replay.replayer import Difference, RecordSummary
@@ -15,33 +15,39 @@ if TYPE_CHECKING:
 
 
 def replay(
-    asked: Id,
+    recording: Id,
     as_upstream: Annotated[
         bool, typer.Option("--as-upstream", help="Serve the recorded model to any Realtime client.")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="With --as-upstream: the port, 0 for any.")] = 8091,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="With --as-upstream: the port to listen on; 0 picks a free one.")
+    ] = 8091,
     against: Annotated[
-        str | None, typer.Option(help="Speak the recorded user's part to this relay or Realtime endpoint (ws URL).")
+        str | None,
+        typer.Option(help="Speak the recorded user's part to this relay or Realtime endpoint (ws or wss URL)."),
     ] = None,
     speed: Annotated[
-        str, typer.Option(help="With --as-upstream and --against: 1, another factor, or max (as fast as asked).")
+        str, typer.Option(help="With --as-upstream and --against: a speed factor such as 1, or max for no waiting.")
     ] = "1",
     equal: Annotated[
-        str, typer.Option(help="With --against: what must be equal for exit code 0 (user,assistant,tools,arguments).")
+        str, typer.Option(help="With --against: what must be equal for exit code 0, of user,assistant,tools,arguments.")
     ] = "user,tools,arguments",
     save: Annotated[
-        Path | None, typer.Option(help="With --against: folder for the live answer's audio and the comparison.")
+        Path | None, typer.Option(help="With --against: folder for the audio of the live answers and the comparison.")
     ] = None,
     folder: Dir = None,
 ) -> None:
-    """Replay a recording: by itself it runs the journal through today's rules and prints "identical", or the first
-    difference with its neighbourhood (exit 1)."""
+    """Replay a recording through today's rules, as the model, or as the client.
+
+    Without an option it runs the journal through today's rules and prints "identical", or the first difference and the
+    lines around it (exit code 1).
+    """
     from relay.errors import RelayError
     from relay.recording.store.layout import find_recording
 
-    path = find_recording(root_of(folder), asked)
+    path = find_recording(recordings_dir(folder), recording)
     if as_upstream and against is not None:
-        raise RelayError("--as-upstream and --against exclude each other")
+        raise RelayError("--as-upstream and --against cannot be used together")
     if as_upstream:
         _as_upstream(path, port, speed)
     elif against is not None:
@@ -59,7 +65,7 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
     try:
         asyncio.run(serve(path, port, parse_speed(speed), lambda line: say(line, err=True)))
     except OSError as error:
-        raise RelayError(f"cannot listen on port {port}: {error.strerror or error}; try another --port") from error
+        raise RelayError(f"cannot listen on port {port}: {os_error_text(error)}; try another --port") from error
 
 
 def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) -> None:
@@ -91,7 +97,7 @@ def _journal(path: Path) -> None:
 
 
 def describe(path: Path, result: "VerifyResult", started_at: float) -> list[str]:
-    """What a replay found, as lines for the terminal."""
+    """Describe the result of a replay, in lines for the terminal."""
     lines = [f"note: {note}" for note in result.notes]
     difference = result.difference
     if difference is None:
@@ -103,10 +109,10 @@ def describe(path: Path, result: "VerifyResult", started_at: float) -> list[str]
     lines.append(
         f"different: {path / 'journal.jsonl'} line {difference.number}, {difference.time_s - started_at:.3f} s"
     )
-    return [*lines, *_neighbourhood(difference, started_at)]
+    return [*lines, *_context(difference, started_at)]
 
 
-def _neighbourhood(difference: "Difference", started_at: float) -> list[str]:
+def _context(difference: "Difference", started_at: float) -> list[str]:
     def line(near: "RecordSummary") -> str:
         return f"  {near.number:>7}  {near.time_s - started_at:9.3f} s  {near.text}"
 
@@ -121,12 +127,12 @@ def _diff(recorded: list[str], today: list[str]) -> list[str]:
     import difflib
 
     signs = {"- ": "recorded", "+ ": "today   ", "  ": "both    "}
-    told = [one for one in difflib.ndiff(recorded, today) if one[:2] in signs]
-    return [f"           {signs[one[:2]]}  {one[2:]}" for one in told] or ["           both do nothing"]
+    lines = [line for line in difflib.ndiff(recorded, today) if line[:2] in signs]
+    return [f"           {signs[line[:2]]}  {line[2:]}" for line in lines] or ["           both do nothing"]
 
 
 def _command(command: object) -> str:
     if isinstance(command, dict):
         fields = ", ".join(f"{name}={json.dumps(value)}" for name, value in command.items() if name != "t")
         return f"{command.get('t')}({fields})"
-    return "(the event itself, passed on)" if command == "=" else str(command)
+    return "(the event itself, forwarded)" if command == "=" else str(command)

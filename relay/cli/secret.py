@@ -1,4 +1,4 @@
-"""`relay secret`: mint one from the terminal."""
+"""`relay secret`: get a short-lived secret of OpenAI or Azure from the terminal."""
 
 import asyncio
 import shlex
@@ -19,23 +19,23 @@ def secret(
     voice: Annotated[str | None, typer.Option(help="Voice (OPENAI_REALTIME_VOICE; with --azure: alloy).")] = None,
     instructions: Annotated[str | None, typer.Option(help="Instructions (OPENAI_REALTIME_INSTRUCTIONS).")] = None,
     language: Annotated[str | None, typer.Option(help="Language of the answers. Not with --azure.")] = None,
-    azure: Annotated[bool, typer.Option("--azure", help="From the Azure resource, in place of OpenAI.")] = False,
-    curl: Annotated[bool, typer.Option("--curl", help="Print the WebRTC call to make with it.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the whole answer as JSON.")] = False,
+    azure: Annotated[bool, typer.Option("--azure", help="Get it from the Azure resource instead of OpenAI.")] = False,
+    curl: Annotated[bool, typer.Option("--curl", help="Print the curl command for a WebRTC call with it.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole response as JSON.")] = False,
 ) -> None:
-    """Get a short-lived secret of OpenAI or Azure for a browser, and print it. Whoever has it talks on your bill.
+    """Get a short-lived secret of OpenAI or Azure for a browser, and print it. Its user talks at your expense.
 
-    A session opened with it bypasses the relay and its policies; client secrets of the relay's own come from
+    A session opened with it bypasses the relay and its policies. For the relay's own client secrets, use
     `POST /v1/realtime/client_secrets`.
     """
     from relay.app.log_setup import setup_logging
     from relay.config.settings import Settings
     from relay.errors import BadRequest, UpstreamError
 
-    setup_logging("error", "text")  # what fails is said below
+    setup_logging("error", "text")  # failures are printed below
     settings = Settings.load()
     if azure and (model or language):
-        raise BadRequest("--model and --language go with OpenAI; an Azure deployment has its model in it.")
+        raise BadRequest("--model and --language are for OpenAI only; an Azure deployment has its model already.")
     mint = (
         _azure(settings, voice, instructions)
         if azure
@@ -47,8 +47,8 @@ def secret(
         say(f"relay: {error}; `relay check` says which setting to change", err=True)
         raise typer.Exit(1) from None
     value = answer.get("ephemeralKey" if azure else "value")
-    if not isinstance(value, str) or not value.isprintable():  # what cannot be printed cannot be copied either
-        say("relay: there is no secret in the answer", err=True)
+    if not isinstance(value, str) or not value.isprintable():  # it is printed to be copied
+        say("relay: the response has no secret in it", err=True)
         raise typer.Exit(1)
     if json:
         say_json(answer)
@@ -58,17 +58,17 @@ def secret(
         say(value)
     expires_at = answer.get("expiresAt" if azure else "expires_at")
     if isinstance(expires_at, int) and sys.stderr.isatty():
-        say(f"good until {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC", err=True)
+        say(f"valid until {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC", err=True)
 
 
-async def _openai(settings: "Settings", **wanted: str | None) -> tuple[dict[str, Any], str]:
+async def _openai(settings: "Settings", **fields: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.upstreams.clients.browser_secrets import ClientSecretRequest, create_client_secret, rest_base_url
 
     options = settings.navai_options()
     if options.openai_api_key is None:
-        raise NotConfigured("There is no key to mint with: set OPENAI_API_KEY, or use --azure.")
-    answer = await create_client_secret(options, ClientSecretRequest(**wanted))
+        raise NotConfigured("A key is needed: set OPENAI_API_KEY, or use --azure.")
+    answer = await create_client_secret(options, ClientSecretRequest(**fields))
     return answer, f"{rest_base_url(options.openai_base_url)}/realtime/calls"
 
 
@@ -85,14 +85,14 @@ async def _azure(settings: "Settings", voice: str | None, instructions: str | No
     resource, credential = settings.azure.resource, azure_credential(settings)
     if resource is None or credential is None:
         raise NotConfigured(AZURE_NOT_CONFIGURED_TEXT)
-    wanted = AzureSessionRequest(voice=voice, instructions=instructions)
+    request = AzureSessionRequest(voice=voice, instructions=instructions)
     async with ProviderHttpClient() as provider:
-        answer = await AzureSessionClient(resource, credential, provider).create(wanted)
+        answer = await AzureSessionClient(resource, credential, provider).create(request)
     return answer, resource.webrtc_url
 
 
 def curl_call(url: str, value: str) -> str:
-    """The command that sends an offer of SDP, and prints the answer."""
+    """Return the curl command that sends an SDP offer and prints the SDP answer."""
     header = f"Authorization: Bearer {value}"
     return (
         f"curl --fail-with-body {shlex.quote(url)} \\\n"

@@ -1,6 +1,7 @@
-"""The one way to a terminal for commands: whatever is printed, foreign text in it stays text."""
+"""The only way to a terminal for commands: foreign text is escaped, so that a terminal does not interpret it."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -10,22 +11,22 @@ _INDENT = 2
 
 
 def say(line: str, *, err: bool = False) -> None:
-    """Print one line; a line end within it is shown as an escape. `err`: on standard error."""
+    """Print one line; a line break in it is escaped. `err`: on standard error."""
     _write(escape_controls(line), err)
 
 
 def say_lines(text: str, *, err: bool = False, indent: int = _INDENT) -> None:
-    """Print a text of several lines; each after the first is indented, so that none looks like a line of its own."""
+    """Print a text of several lines; those after the first are indented, so that none looks like another message."""
     _write(escape_lines(text, indent), err)
 
 
 def say_json(value: Any, *, indent: int | None = None) -> None:
-    """Print a value as JSON, with ordinary text readable."""
+    """Print a value as JSON, with non-ASCII text readable."""
     _write(escape_json(json.dumps(value, indent=indent, ensure_ascii=False)), err=False)
 
 
 def say_output(text: str) -> None:
-    """Print what a tool returned: JSON stays the same JSON, another text keeps its lines."""
+    """Print the output of a tool: JSON stays the same JSON, and other text keeps its lines."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -34,8 +35,14 @@ def say_output(text: str) -> None:
         _write(escape_json(text), err=False)
 
 
+def os_error_text(error: OSError) -> str:
+    """Return the system's own words; asyncio puts the address before them."""
+    number = error.errno or 0  # the resolver's are negative
+    return os.strerror(number).lower() if number > 0 else error.strerror or str(error)
+
+
 def confirm(question: str) -> None:
-    """Ask a question to be answered with y. Raises typer.Abort for every other answer."""
+    """Ask a yes-or-no question. Raises typer.Abort for every answer but y."""
     import typer
 
     typer.confirm(escape_controls(question), abort=True)

@@ -1,4 +1,4 @@
-"""`relay tools`: what the settings' tools are, one of them run by hand, the schema of one."""
+"""`relay tools`: list the backend tools, run one by hand, print the schema of one."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from relay.app.toolbox import ToolBox
     from relay.toolkit.registry import Tool, ToolRegistry
 
-app = typer.Typer(help="List the backend tools, run one, print its schema.", invoke_without_command=True)
+app = typer.Typer(help="List the backend tools, run one, or print its schema.", invoke_without_command=True)
 
 Folders = Annotated[
-    str | None, typer.Option("--tools", help="Folders, files or patterns of backend tools (RELAY_TOOLS; tools).")
+    str | None, typer.Option("--tools", help="Folders, files or glob patterns of backend tools (RELAY_TOOLS; tools).")
 ]
 Name = Annotated[str, typer.Argument(help="The tool's name, as `relay tools` lists it.", show_default=False)]
 
@@ -30,8 +30,8 @@ def list_tools(
     tools: Folders = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the backend tools: name and parameters, source, who may call them; then what went wrong."""
-    # What goes wrong is told below, or by the command itself: the log would say it a second time, with tracebacks.
+    """List the backend tools (without a command): parameters, source, who may call them; then the warnings."""
+    # Warnings are printed below, and errors by the command itself; the log would repeat them with tracebacks.
     logging.getLogger("relay").setLevel(logging.CRITICAL)
     context.obj = tools
     if context.invoked_subcommand is not None:
@@ -41,14 +41,14 @@ def list_tools(
         from relay.app.toolbox import tool_spec
 
         items = [
-            {**tool_spec(one).definition(), "source": one.source, "expose": sorted(one.expose)} for one in registry
+            {**tool_spec(tool).definition(), "source": tool.source, "expose": sorted(tool.expose)} for tool in registry
         ]
         say_json({"tools": items, "warnings": registry.warnings}, indent=2)
         return
-    for one in registry:
-        say(f"{one.name}({_parameters(one)})")
-        say(f"    {one.description}")
-        say(f"    {one.source} · {', '.join(sorted(one.expose)) or 'nobody'}{_options(one)}")
+    for tool in registry:
+        say(f"{tool.name}({_parameters(tool)})")
+        say(f"    {tool.description}")
+        say(f"    {tool.source} · {', '.join(sorted(tool.expose)) or 'nobody'}{_options(tool)}")
     for warning in registry.warnings:
         say(f"warning: {warning}", err=True)
     if not len(registry):
@@ -59,9 +59,9 @@ def list_tools(
 def call(
     context: typer.Context,
     name: Name,
-    arguments: Annotated[str, typer.Argument(help="Its arguments as a JSON object.")] = "{}",
+    arguments: Annotated[str, typer.Argument(help="Arguments of the tool, as a JSON object.")] = "{}",
 ) -> None:
-    """Run one tool as the model would, and print what the model would be told. Exit code 1 if it has no result."""
+    """Run one tool as for the model, and print the output that the model would get. Exit code 1 if it failed."""
     output, is_done = asyncio.run(_call(context.obj, name, arguments))
     say_output(output)
     raise typer.Exit(0 if is_done else 1)
@@ -69,7 +69,7 @@ def call(
 
 @app.command()
 def schema(context: typer.Context, name: Name) -> None:
-    """Print one tool as it is described to the model."""
+    """Print the definition of one tool, as the model gets it."""
     from relay.app.toolbox import tool_spec
 
     tool = _find(asyncio.run(_listed(context.obj)), name)
@@ -78,7 +78,7 @@ def schema(context: typer.Context, name: Name) -> None:
 
 @contextlib.asynccontextmanager
 async def _loaded(folders: str | None) -> AsyncIterator["ToolBox"]:
-    """The tools of the settings: those of the folders, and of the MCP servers as long as this lasts."""
+    """Load the tools of the folders, and connect to the MCP servers while the context lasts."""
     from relay.app.toolbox import ToolBox, load_mcp_servers
     from relay.config.environment import Environment
     from relay.config.settings import Settings
@@ -110,25 +110,25 @@ async def _call(folders: str | None, name: str, arguments: str) -> tuple[str, bo
     from relay.toolkit.context import ToolContext
     from relay.toolkit.running.runner import ToolCall
 
-    def tell(text: str) -> None:
+    def print_progress(text: str) -> None:
         say(f"progress: {text}", err=True)
 
     async with _loaded(folders) as tools:
         tool = _find(tools.registry, name)
-        context = ToolContext(session_id="command line", identity="command line", on_progress=tell)
-        audience: Any = next((one for one in ("model", "http", "client") if one in tool.expose), "model")
+        context = ToolContext(session_id="command line", identity="command line", on_progress=print_progress)
+        audience: Any = next((name for name in ("model", "http", "client") if name in tool.expose), "model")
         result = await tools.runner.run(ToolCall("call_1", tool.name, arguments), context, audience=audience)
         return result.output, result.code is None
 
 
 def _parameters(tool: "Tool") -> str:
     required = tool.parameters.get("required", [])
-    shown = []
+    texts = []
     for name, schema in tool.parameters.get("properties", {}).items():
         kind = schema.get("type") or ("one of" if "enum" in schema else "any")
-        ending = "" if name in required else f" = {json_text.dumps(schema.get('default'), ensure_ascii=False)}"
-        shown.append(f"{name}: {kind}{ending}")
-    return ", ".join(shown)
+        default = "" if name in required else f" = {json_text.dumps(schema.get('default'), ensure_ascii=False)}"
+        texts.append(f"{name}: {kind}{default}")
+    return ", ".join(texts)
 
 
 def _options(tool: "Tool") -> str:
@@ -138,5 +138,5 @@ def _options(tool: "Tool") -> str:
     if tool.protected:
         options.append("protected")
     if tool.cancel_on_interrupt:
-        options.append("ends on interruption")
+        options.append("cancelled by a barge-in")
     return f" · {', '.join(options)}"

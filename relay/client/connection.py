@@ -1,154 +1,292 @@
-"""Reaching a relay as a device client, with every way it can go wrong as a sentence."""
+"""A session with a relay: `connect`, and the client that it yields.
+
+Theory of operation: the client reads its socket only in `recv`, which iteration calls. So nothing happens unless events
+are read: tools are run, playback is noted and formats change as their events arrive. Buffers are bounded at both
+ends. 16 received messages wait unread; then TCP holds the relay back, which closes the session with 4003 after a while.
+Sending waits while more than 32 KiB have not left for the network.
+"""
 
 import asyncio
-import errno
-import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Literal, Self, TypedDict, Unpack
 
+import orjson
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI, WebSocketException
+from websockets.exceptions import ConnectionClosed
 
-from audio.formats import AudioFormat
-from relay.errors import RelayError
-from relay.json_types import parse_json_object
-from relay.loopback import is_loopback_host
-from relay.transport.no_redirects import NoRedirectConnect, is_redirect
+from audio.formats import PCM16_16K, AudioFormat
+from relay.client.errors import ClosedError, ConnectError, ProtocolError
+from relay.client.events import (
+    AudioEndEvent,
+    AudioEvent,
+    AudioStartEvent,
+    ConnectedEvent,
+    ErrorEvent,
+    GoodbyeEvent,
+    InterruptedEvent,
+    ReadyEvent,
+    RelayEvent,
+    ToolCallEvent,
+    parse_event,
+)
+from relay.client.handshake import open_socket, parse_url
+from relay.client.playback import PlaybackTracker
+from relay.client.tools import FunctionTool, run_tool
+from relay.json_types import JsonObject
+from relay.session.device.turn_metrics import camel_case
 
-# Audio comes in pieces of some 100 ms, but an unpaced relay may pass on what the model sent in one piece.
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
-_MEANINGS = {
-    401: "it wants a key",
-    403: "it does not let this client in",
-    404: "there is no device protocol at this path; try / or /ws",
-    429: "it has had too many requests; try again later",
-    503: "it is full or stopping; try again later",
-}
-
-
-class TalkError(RelayError):
-    """The conversation could not be had; the text is the sentence for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where to connect: the whole URL, and what of it may be shown (its query may hold a ticket)."""
-
-    url: str
-    shown: str
-    host: str
-    rate_hz: int
+MAX_AUDIO_MESSAGE_BYTES = 32 * 1024
+MAX_EARLY_EVENTS = 256
+"""Events that `connect` keeps while it waits for the session; a relay sends a few."""
+MAX_RUNNING_TOOLS = 32
+"""Calls that run at once; a further one is answered with an error. A relay makes no more either."""
+TOO_MANY_CALLS = "Too many calls at once; try again after the others."
+PLAYBACK_POLL_S = 0.05
 
 
-def target_of(url: str, rate_hz: int) -> Target:
-    """Read `url` (ws, wss, http, https, or none) and ask for `rate_hz` in its query, unless that asks already.
+class SessionOptions(TypedDict, total=False):
+    """The fields of `hello`; what is left out is decided by the relay.
 
-    TalkError says what is wrong with the URL or the rate.
+    The formats are 16 kHz PCM16 then. `max_ahead_ms` bounds the audio that the relay sends ahead of playback, and None
+    is for all there is.
     """
-    try:
-        parts = urlsplit(url.strip() if "://" in url else f"ws://{url.strip()}")
-        host = parts.hostname
-        bracketed = f"[{host}]" if host and ":" in host else f"{host}"
-        shown_host = f"{bracketed}:{parts.port}" if parts.port else bracketed
-    except ValueError as error:
-        raise TalkError(f"--url is not a URL: {error}") from error
-    scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None or not host:
-        raise TalkError("--url must look like ws://127.0.0.1:8080/ (ws, wss, http or https)")
-    query = parse_qs(parts.query)
-    asked_format, asked_rate = query.get("format", ["pcm16"])[-1], query.get("rate", [""])[-1]
-    if asked_rate.isascii() and asked_rate.isdigit():
-        rate_hz = int(asked_rate[:9])
-    elif asked_format in ("pcmu", "pcma"):
-        rate_hz = 8000
-    try:
-        AudioFormat(asked_format, rate_hz)  # type: ignore[arg-type]  # it checks the name itself
-    except ValueError as error:
-        raise TalkError(str(error)) from error
-    with_rate = parts.query if "rate" in query else "&".join(filter(None, [parts.query, urlencode({"rate": rate_hz})]))
-    path = parts.path or "/"
-    return Target(
-        url=urlunsplit((scheme, parts.netloc, path, with_rate, "")),
-        shown=urlunsplit((scheme, shown_host, path, "", "")),
-        host=host,
-        rate_hz=rate_hz,
-    )
+
+    input_format: AudioFormat
+    output_format: AudioFormat
+    voice: str
+    instructions: str
+    language: str
+    turn: Literal["server_vad", "semantic_vad", "manual"]
+    duplex: Literal["full", "half"]
+    max_ahead_ms: float | None
+    consent: bool
+
+
+class RelayClient:
+    """An open session: iterate over it for its events. `connect` makes one.
+
+    `address` is the relay's URL without its query. Every method that sends raises ClosedError after the connection
+    closed.
+    """
+
+    def __init__(
+        self, socket: ClientConnection, address: str, tools: Sequence[FunctionTool], playback: PlaybackTracker | None
+    ) -> None:
+        self.address = address
+        self.session_id = ""
+        self.input_format = self.output_format = PCM16_16K
+        self._socket = socket
+        self._tools = {tool.name: tool.run for tool in tools if tool.run is not None}
+        self._playback = playback
+        self._unread: deque[RelayEvent] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+        self._item_id = ""
+        self._last_error: ErrorEvent | None = None
+        self._last_reason = ""
+        self._is_closing = False
+        self._reporter = None if playback is None else asyncio.create_task(self._report_playback(playback))
+
+    def __aiter__(self) -> Self:
+        """Iterate over the events until `close` is called."""
+        return self
+
+    async def __anext__(self) -> RelayEvent:
+        """Return the next event. Raises ClosedError where the relay or the network ended the session."""
+        try:
+            return await self.recv()
+        except ClosedError:
+            if self._is_closing:
+                raise StopAsyncIteration from None
+            raise
+
+    async def recv(self) -> RelayEvent:
+        """Return the next event. A cancelled call loses none. Raises ClosedError or ProtocolError."""
+        return self._unread.popleft() if self._unread else await self._receive()
+
+    # -- to the relay -------------------------------------------------------------------------------------------------
+
+    async def send_audio(self, data: bytes) -> None:
+        """Send microphone audio in `input_format`, in any size. Keep sending while nobody speaks: silence is audio."""
+        for start in range(0, len(data), MAX_AUDIO_MESSAGE_BYTES):
+            await self._write(data[start : start + MAX_AUDIO_MESSAGE_BYTES])
+
+    async def send_text(self, text: str) -> None:
+        """Send a typed turn; it waits while another turn is active."""
+        await self.send({"type": "text", "text": text})
+
+    async def commit(self) -> None:
+        """End the user's turn, where the session's `turn` is manual."""
+        await self.send({"type": "commit"})
+
+    async def clear(self) -> None:
+        """Discard the audio since the last commit, where the session's `turn` is manual."""
+        await self.send({"type": "clear"})
+
+    async def interrupt(self) -> None:
+        """Stop the answer that plays."""
+        await self.send({"type": "interrupt"})
+
+    async def send_consent(self, granted: bool) -> None:
+        """Say whether the user agrees to be recorded; False ends a recording and deletes it."""
+        await self.send({"type": "consent", "granted": granted})
+
+    async def send_playback(self, item_id: str, played_ms: int) -> None:
+        """Acknowledge how much of an item has left the speaker; a tracker given to `connect` does it by itself."""
+        await self.send({"type": "playback", "itemId": item_id, "playedMs": played_ms})
+
+    async def send_tool_result(self, call_id: str, output: Any) -> None:
+        """Answer a tool call with a JSON value."""
+        await self.send({"type": "toolResult", "callId": call_id, "output": output})
+
+    async def send_tool_error(self, call_id: str, message: str) -> None:
+        """Answer a tool call that failed with a sentence for the model."""
+        await self.send({"type": "toolResult", "callId": call_id, "error": message})
+
+    async def send(self, message: JsonObject) -> None:
+        """Send any message of the device protocol."""
+        await self._write(orjson.dumps(message).decode())
+
+    async def close(self) -> None:
+        """Leave the session: say `bye`, and wait for the connection to close."""
+        self._is_closing = True
+        with suppress(ClosedError):
+            await self.send({"type": "bye"})
+        await self._socket.close()
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _write(self, message: str | bytes) -> None:
+        try:
+            await self._socket.send(message)
+        except ConnectionClosed as error:
+            raise self._closed_error(error) from error
+
+    async def _receive(self) -> RelayEvent:
+        try:
+            message = await self._socket.recv()
+            event = parse_event(message) if isinstance(message, str) else self._audio_event(message)
+        except ConnectionClosed as error:
+            raise self._closed_error(error) from error
+        except ValueError as error:
+            raise ProtocolError(f"the relay announced an audio format that does not exist: {error}") from error
+        self._handle(event)
+        if self._playback is not None:
+            self._playback.observe(event)
+        return event
+
+    def _audio_event(self, data: bytes) -> RelayEvent:
+        return AudioEvent(data=data, item_id=self._item_id)
+
+    def _handle(self, event: RelayEvent) -> None:
+        match event:
+            case ConnectedEvent():
+                self.session_id = event.session_id
+                self.input_format, self.output_format = event.input_format, event.output_format
+            case ReadyEvent():
+                self.input_format, self.output_format = event.input_format, event.output_format
+            case AudioStartEvent(item_id=item_id):
+                self._item_id = item_id
+            case AudioEndEvent() | InterruptedEvent():
+                self._item_id = ""
+            case ErrorEvent():
+                self._last_error, self._last_reason = event, event.message[:1000]
+            case GoodbyeEvent(reason=reason):
+                self._last_reason = reason[:1000]
+            case ToolCallEvent(name=name) if name in self._tools:
+                is_full = len(self._calls) >= MAX_RUNNING_TOOLS
+                task = asyncio.create_task(self._answer(event, None if is_full else self._tools[name]))
+                self._calls.add(task)
+                task.add_done_callback(self._calls.discard)
+
+    async def _wait_ready(self, timeout_s: float, *, has_hello: bool) -> None:
+        """Read until the session is ready, and keep the events for `recv`."""
+        missing: set[type[RelayEvent]] = {ConnectedEvent, ReadyEvent} if has_hello else {ConnectedEvent}
+        try:
+            async with asyncio.timeout(timeout_s):
+                while missing:
+                    event = await self._receive()
+                    if len(self._unread) >= MAX_EARLY_EVENTS:
+                        raise ProtocolError(f"the relay sent {MAX_EARLY_EVENTS} events and was not ready")
+                    self._unread.append(event)
+                    missing.discard(type(event))
+                    if isinstance(event, ErrorEvent) and event.code == "hello_refused":
+                        raise ProtocolError(f"the relay refused the options of the session: {event.message}")
+        except TimeoutError:
+            detail = f": {self._last_reason}" if self._last_reason else ""
+            raise ConnectError(f"the relay was not ready within {timeout_s:g} s{detail}") from None
+
+    async def _answer(self, call: ToolCallEvent, run: Callable[..., Any] | None) -> None:
+        output, error = (None, TOO_MANY_CALLS) if run is None else await run_tool(run, call)
+        with suppress(ClosedError):
+            await (self.send_tool_error(call.call_id, error) if error else self.send_tool_result(call.call_id, output))
+
+    async def _report_playback(self, playback: PlaybackTracker) -> None:
+        with suppress(ClosedError):
+            while True:
+                for item_id, played_ms in playback.reports():
+                    await self.send_playback(item_id, played_ms)
+                await asyncio.sleep(PLAYBACK_POLL_S)
+
+    async def _stop(self) -> None:
+        """Close the connection without a `bye` if it is open still, and end the client's own tasks."""
+        await self._socket.close()
+        tasks = [*self._calls, *([self._reporter] if self._reporter else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _closed_error(self, error: ConnectionClosed) -> ClosedError:
+        if error.rcvd is None:
+            detail = f"; the relay's last error: {self._last_reason}" if self._last_reason else ""
+            return ClosedError(f"the connection broke off{detail}", 1006, "", self._last_error)
+        code, reason = int(error.rcvd.code), error.rcvd.reason
+        cause = self._last_reason or reason or "it gave no reason"
+        return ClosedError(f"the relay closed the connection ({code}): {cause}", code, reason, self._last_error)
 
 
 @asynccontextmanager
-async def dial(target: Target, key: str, timeout_s: float) -> AsyncIterator[ClientConnection]:
-    """An open connection, closed at the end; a refusal or a break is a TalkError. `key` goes into a header only."""
-    if not (key.isascii() and key.isprintable()):
-        raise TalkError("RELAY_KEY holds characters that no key has")
+async def connect(
+    url: str,
+    *,
+    key: str | None = None,
+    tools: Sequence[FunctionTool] = (),
+    playback: PlaybackTracker | None = None,
+    open_timeout_s: float = 10.0,
+    ready_timeout_s: float | None = 30.0,
+    ssl_context: ssl.SSLContext | None = None,
+    **options: Unpack[SessionOptions],
+) -> AsyncIterator[RelayClient]:
+    """Open a session with the relay at `url` (ws, wss, http or https), and leave it at the end.
+
+    `key` is the environment's RELAY_KEY unless it is given, and "" is for none. `ready_timeout_s` None is not to wait
+    for the session: `ConnectedEvent` reports when it is ready. Raises InvalidURL, ConnectError, ProtocolError or
+    ClosedError.
+    """
+    target = parse_url(url)
+    hello = _hello(options, tools)
+    socket = await open_socket(target, key, open_timeout_s, ssl_context)
+    client = RelayClient(socket, target.address, tools, playback)
     try:
-        connection = await NoRedirectConnect(
-            target.url,
-            additional_headers={"Authorization": f"Bearer {key}"} if key else None,
-            compression=None,  # sound does not shrink, and small JSON is not worth the memory
-            proxy=None if is_loopback_host(target.host) or target.host.endswith(".localhost") else True,
-            open_timeout=timeout_s,
-            close_timeout=1,
-            max_size=MAX_MESSAGE_BYTES,
-        )
-    except InvalidStatus as error:
-        raise TalkError(_refusal(target, error, key)) from error
-    except InvalidURI as error:
-        raise TalkError(f"--url cannot be used: {error.msg}") from error
-    except WebSocketException as error:
-        raise TalkError(f"{target.shown} does not answer as a relay: {error}") from error
-    except TimeoutError as error:
-        raise TalkError(f"{target.shown} did not answer within {timeout_s:g} s") from error
-    except (OSError, ImportError) as error:  # ImportError: a SOCKS proxy needs a package of its own
-        raise TalkError(f"cannot reach {target.shown}: {_why_unreachable(error)}") from error
-    async with connection:
-        yield connection
+        if hello:
+            await client.send(hello)
+        if ready_timeout_s is not None:
+            await client._wait_ready(ready_timeout_s, has_hello=bool(hello))
+        yield client
+        await client.close()
+    finally:
+        await client._stop()
 
 
-async def receive(connection: ClientConnection, until: float | None) -> str | bytes | None:
-    """The next message; None when none came by `until` (loop time). ConnectionClosed passes through."""
-    try:
-        async with asyncio.timeout_at(until):
-            return await connection.recv()
-    except TimeoutError:
-        return None
-
-
-def how_it_closed(error: ConnectionClosed, said_before: str) -> str:
-    """The sentence for a connection that the relay ended; `said_before` is its last error or goodbye."""
-    if error.rcvd is None:
-        return f"the connection broke off{f'; the relay had said: {said_before}' if said_before else ''}"
-    why = said_before or error.rcvd.reason or "it gave no reason"
-    return f"the relay closed the connection ({int(error.rcvd.code)}): {why}"
-
-
-def _refusal(target: Target, error: InvalidStatus, key: str) -> str:
-    status = error.response.status_code
-    meaning = _MEANINGS.get(status, "it refused the connection")
-    if is_redirect(error):
-        meaning = "it redirects elsewhere; give the URL that it really has"
-    if status == 401:
-        meaning = "it does not know the key in RELAY_KEY" if key else "it wants a key; set RELAY_KEY"
-    said = _said(error.response.body)
-    return f"{target.shown} answered HTTP {status}: {meaning}{f' ({said})' if said else ''}"
-
-
-def _said(body: Any) -> str:
-    """The relay's own sentence in the body of a refusal, if there is one."""
-    said = (parse_json_object(body or b"") or {}).get("error")
-    return said[:300] if isinstance(said, str) else ""
-
-
-def _why_unreachable(error: OSError | ImportError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error})"
-    if isinstance(error, socket.gaierror):
-        return "there is no such host"
-    # asyncio joins the errors of several addresses into one text without a number.
-    if getattr(error, "errno", None) == errno.ECONNREFUSED or "refused" in str(error).lower():
-        return "nothing listens there; is the relay running?"
-    return getattr(error, "strerror", None) or str(error)
+def _hello(options: SessionOptions, tools: Sequence[FunctionTool]) -> JsonObject:
+    """The `hello` for these options; empty where all is left to the relay."""
+    hello: JsonObject = {camel_case(name): value for name, value in options.items()}
+    for name in ("input", "output"):
+        audio_format = hello.pop(f"{name}Format", None)
+        if isinstance(audio_format, AudioFormat):
+            hello[name] = {"format": audio_format.encoding, "rate": audio_format.rate_hz}
+    if tools:
+        hello["tools"] = [tool.definition() for tool in tools]
+    return {"type": "hello", "v": 1, **hello} if hello else {}

@@ -22,7 +22,7 @@ SHARED_PREFIXES = ("OPENAI_", "AZURE_OPENAI_", "ELEVENLABS_")
 TYPO_SIMILARITY = 0.85
 
 OTHER_NAMES = {
-    "RELAY_KEY": "`relay talk`, `relay replay` and the reference clients, as their key",
+    "RELAY_KEY": "`relay.client`, `relay talk`, `relay replay` and the reference clients, as their key",
     "RELAY_TEST_SOAK_S": "the relay's own tests",
     "OPENAI_ADMIN_KEY": "OpenAI's SDKs",
     "OPENAI_AGENTS_DISABLE_TRACING": "OpenAI's agents SDK",

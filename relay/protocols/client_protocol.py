@@ -1,14 +1,14 @@
-"""What the relay needs to know of a protocol that clients speak.
+"""The interfaces of the protocols that clients speak.
 
-There are two kinds, by who owns the turns. In a device session the relay does: it answers, interrupts, runs tools and
-paces the audio. A `ClientCodec` puts that into the client's protocol. In a Realtime session the client does, in
-OpenAI's protocol or in a `RealtimeDialect` of it.
+There are two kinds, by who owns the turns. In a device session the relay does: it responds, interrupts, runs tools and
+paces audio. A `ClientCodec` translates between its rules and the client's protocol. In a Realtime session the client
+does, in OpenAI's protocol or in a `RealtimeDialect` of it.
 
-A `ClientCodec` belongs to one connection and may keep state. It turns messages into events and audio, and commands into
-messages. It never decides anything: limits, order and pace are the runtime's. An acknowledgement of audio, whatever it
-looks like, becomes `Playback`, and the client's wishes become `Hello`.
+A `ClientCodec` belongs to one connection and may keep state. It decodes messages to events and audio, and encodes
+commands as messages. It decides nothing: limits, order and pacing belong to the runtime. Every acknowledgement of
+audio, whatever its form, becomes `Playback`; what the client requests of the session becomes `Hello`.
 
-A codec that raises ends its own session, and no other. A new protocol is a codec module, a row in
+A codec that raises ends its own session and no other. A new protocol is a codec module, a row in
 `relay.protocols.registry`, and a test.
 """
 
@@ -29,21 +29,24 @@ class ClientCodec(Protocol):
 
     @property
     def accepts_binary_audio(self) -> bool:
-        """Whether a binary message of the client's is audio; otherwise it is a fault."""
+        """Whether a binary message from the client is audio; otherwise it is a protocol error."""
 
     @property
     def encode_audio(self) -> Callable[[PartKey, BytesLike], Sequence[bytes]] | None:
-        """Audio of a content part, in the client's format, as text messages. None: each chunk is a binary message."""
+        """Encodes audio of a content part as text messages. None: each chunk is a binary message.
+
+        The audio is in the client's format.
+        """
 
     def decode_text(self, message: bytes) -> ClientEvent | bytes | None:
-        """A text message as an event, or as audio in the client's format; None if it means nothing to a session.
+        """Decode a text message to an event, or to audio in the client's format; None if the session has no use for it.
 
-        What makes no sense is a `ClientProtocolError` that names the field and the fix. How a client acknowledges
-        playback is the codec's business: it returns `Playback` with an item and a position.
+        An invalid message becomes a `ClientProtocolError` that names the field and the fix. A playback acknowledgement
+        becomes `Playback` with an item and a position.
         """
 
     def encode(self, message: ClientMessage | SendAudioStart | SendAudioEnd) -> bytes | None:
-        """A message to the client as a text message; None where the protocol has no such message."""
+        """Encode a message to the client as text; None if the protocol has no such message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +63,30 @@ class DeviceClientProtocol(ClientProtocol):
     """A protocol of clients whose turns the relay owns."""
 
     codec: Callable[[KnownSecrets], ClientCodec]
-    """Makes the codec of one connection. The secrets are removed from all messages but text deltas."""
+    """Creates the codec of one connection. The secrets are redacted in all messages but text deltas."""
     options: DeviceOptions = DeviceOptions()  # frozen
-    """What a session begins with."""
+    """The options that a session starts with."""
     accepts_query_options: bool = False
     """Whether the client may choose format, rate and voice in the query of its URL."""
 
 
 class RealtimeDialect(Protocol):
-    """Another way of speaking the Realtime protocol, on one side of the relay; GA is on the other."""
+    """A dialect of the Realtime protocol, spoken on one side of the relay; the other side speaks GA."""
 
     @property
     def renamed_server_events(self) -> Mapping[str, str]:
-        """The types that `to_client` only renames. Deltas that are not among them are the same in both dialects."""
+        """Event types that `to_client` only renames. Deltas of other types are the same in both dialects."""
 
     def to_upstream(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """An event on its way to the upstream, as exactly one event."""
+        """Translate an event on its way to the upstream into exactly one event."""
 
     def to_client(self, event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """An event on its way to the client; from an upstream at least one event."""
+        """Translate an event on its way to the client; a dialect of the upstream returns at least one event."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpeningHandshake:
-    """What a client's request to open a connection says of the dialect that it speaks."""
+    """The parts of a client's opening handshake (RFC 6455, section 4.1) that tell its dialect."""
 
     path: str
     query: Mapping[str, str]
@@ -96,4 +99,4 @@ class RealtimeClientProtocol(ClientProtocol):
     """OpenAI's Realtime protocol, for clients that own their turns."""
 
     select_dialect: Callable[[OpeningHandshake], RealtimeDialect | None]
-    """The dialect of one connection; None for GA."""
+    """Returns the dialect of one connection, None for GA."""

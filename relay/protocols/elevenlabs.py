@@ -1,4 +1,4 @@
-"""ElevenLabs' WebSocket for several contexts, seen from its client: commands to messages, messages to events.
+"""Codec for ElevenLabs' multi-context WebSocket, client side: commands to messages, messages to events.
 
 https://elevenlabs.io/docs/api-reference/text-to-speech/v-1-text-to-speech-voice-id-multi-stream-input
 """
@@ -20,7 +20,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
 INACTIVITY_TIMEOUT_S = 180
-"""How long a context stays open without text; the most that can be asked for."""
+"""How long a context stays open without text; the API's maximum."""
 MAX_ALIGNED_CHARS = 65_536
 
 _G711 = {"pcmu": "ulaw_8000", "pcma": "alaw_8000"}
@@ -31,16 +31,16 @@ PERMANENT_ERROR_CODES = frozenset(
         "subscription_required", "max_character_limit_exceeded", "needs_authorization", "detected_unusual_activity",
     }
 )  # fmt: skip
-"""Asking again for the same brings the same answer."""
+"""Errors that a retry would only repeat."""
 
 
 def output_format_name(audio: AudioFormat) -> str:
-    """ElevenLabs' name of a format."""
+    """Return ElevenLabs' name of a format."""
     return _G711.get(audio.encoding) or f"pcm_{audio.rate_hz}"
 
 
 def stream_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str | None) -> str:
-    """The address of the voice's WebSocket; whole sentences come, so that it need not wait for more (`auto_mode`)."""
+    """Return the URL of a voice's WebSocket. With `auto_mode` it does not buffer: the relay sends whole sentences."""
     parts = urlsplit(base_url.rstrip("/"))
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
     path = f"{parts.path}/v1/text-to-speech/{quote(voice_id, safe='')}/multi-stream-input"
@@ -54,20 +54,20 @@ def stream_url(base_url: str, voice_id: str, audio: AudioFormat, model_id: str |
 
 
 TtsOutput = ev.TtsEvent | ev.MalformedUpstreamMessage | TtsAudioDelta
-"""What comes of an external voice: how it goes, and its audio."""
+"""What a TTS connection reports: events and audio."""
 
 
 class ElevenLabsCodec:
-    """One connection's codec; `voice_settings` go with the first message of every context."""
+    """One connection's codec; the first message of every context carries `voice_settings`."""
 
     def __init__(self, voice_settings: Mapping[str, Any] | None = None, secrets: KnownSecrets = NO_SECRETS) -> None:
-        """`secrets` are taken out of errors."""
+        """`secrets` are redacted in errors."""
         self._secrets = secrets
         self._voice_settings = dict(voice_settings or {})
         self._open_contexts: set[str] = set()
 
     def encode(self, command: cmd.TtsCommand) -> list[bytes]:
-        """A command as text messages; none for what is no business of the connection."""
+        """Encode a command as text messages; an empty list if the connection has nothing to send for it."""
         match command:
             case cmd.SynthesizeSentence(context_id, text):
                 return [*self._open_context(context_id), _dump(context_id, text=text, flush=True)]
@@ -88,13 +88,13 @@ class ElevenLabsCodec:
         return [_dump(context_id, text=" ", **settings)]
 
     def _close_context(self, context_id: str, **flush: bool) -> list[bytes]:
-        if context_id not in self._open_contexts:  # a message for a context that is not there would open one
+        if context_id not in self._open_contexts:  # a message for an unknown context would open one
             return []
         self._open_contexts.discard(context_id)
         return [*([_dump(context_id, **flush)] if flush else []), _dump(context_id, close_context=True)]
 
     def decode(self, frame: str | bytes) -> list[TtsOutput]:
-        """One message as events and audio; none for what is no message of the protocol, or of no use."""
+        """Decode one message to events and audio; an empty list if it is invalid or of no use."""
         obj = parse_json_object(frame)
         if obj is None:
             return []
@@ -115,9 +115,9 @@ class ElevenLabsCodec:
 
 
 def decode_failure(obj: JsonObject, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.TtsFailed:
-    """An error message `{message, error, code}`; `error` names it, `code` is that of the close that follows."""
+    """Decode an error message `{message, error, code}`: `error` is its name, `code` that of the close that follows."""
     code = redact(secrets.redact(str(obj.get("error"))), 64)
-    message = redact(secrets.redact(_text(obj, "message")) or "ElevenLabs gave no reason", 300)
+    message = redact(secrets.redact(_text(obj, "message")) or "ElevenLabs reported no reason", 300)
     return ev.TtsFailed(message.rstrip(".") + ".", code, code not in PERMANENT_ERROR_CODES, context_id)
 
 
@@ -131,7 +131,7 @@ def _text(obj: JsonObject, key: str) -> str:
 
 
 def _alignment(value: Any) -> Alignment | None:
-    """`{chars, charStartTimesMs, charDurationsMs}`; None if it is of another shape."""
+    """Decode `{chars, charStartTimesMs, charDurationsMs}`; None if the shape is different."""
     if not isinstance(value, dict):
         return None
     chars, starts, lengths = (value.get(key) for key in ("chars", "charStartTimesMs", "charDurationsMs"))

@@ -1,4 +1,4 @@
-"""The protocols that clients speak: the routes of the relay come from these rows."""
+"""The registry of client protocols; the relay's WebSocket routes are created from these rows."""
 
 from relay.protocols.client_protocol import (
     ClientProtocol,
@@ -15,7 +15,7 @@ BETA_SUBPROTOCOL = "openai-beta.realtime-v1"
 
 
 def select_client_dialect(opening: OpeningHandshake) -> RealtimeDialect | None:
-    """Beta, if the client asks for it by header, by a page's subprotocol, or by Azure's preview path."""
+    """Return beta if the client requests it by header, by subprotocol (browsers), or by Azure's preview path."""
     is_preview = opening.path.rstrip("/") == "/openai/realtime" and "api-version" in opening.query
     asks = BETA_HEADER_VALUE in opening.headers.get("OpenAI-Beta", "") or BETA_SUBPROTOCOL in opening.subprotocols
     return BetaClientDialect() if asks or is_preview else None

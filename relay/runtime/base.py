@@ -1,8 +1,8 @@
-"""What every session is at run time, whatever its client speaks: one writer, tasks, a timer, an upstream.
+"""The runtime that all sessions share: one writer of state, tasks, a timer, the upstream connection.
 
-`dispatch` is a plain synchronous call: an event goes to the rules, and the commands that come back are carried out
-before it returns. What happens meanwhile (the playout's answers, a tool that fails at once) waits in a deque, so that
-the rules see one event at a time and in order. Audio is no event: `relay.runtime.uplink` and `downlink`.
+`dispatch` is synchronous: the rules handle the event, and their commands are executed before it returns. Events that
+occur meanwhile, such as playout's, wait in a deque: the rules see one event at a time, in order. Audio is not an event:
+see `relay.runtime.uplink` and `relay.runtime.downlink`.
 """
 
 import asyncio
@@ -29,33 +29,32 @@ from relay.transport.websocket import WebSocketConnection
 
 CLOSE_TIMEOUT_S = 5.0
 MAX_REASON_CHARS = 200
-"""Of a close in the log; a close frame has room for 123 bytes."""
+"""Length of a close reason in the log; a close frame has room for 123 bytes."""
 
 _log = logging.getLogger("relay.session")
 
 Observer = Callable[[Any, float, Sequence[Any] | None], None]
-"""Sees every event with its time and the commands it led to; None if our own code failed at it and the exception is
-being handled."""
+"""Called with every event, its time and the resulting commands; None instead of commands if the rules raised."""
 
 
 CommonCommand = cmd.CloseUpstream | cmd.RunTool | cmd.CancelTool | cmd.CancelAllTools
-"""What is carried out in the same way in every session."""
+"""Commands that every session executes in the same way."""
 
 
 class ToolExecutor(Protocol):
-    """What a session needs of the tools: run one, and always get exactly one return."""
+    """Runs the tools of a session; every run returns exactly one result."""
 
     def run(
         self, command: cmd.RunTool, report: Callable[[ev.ToolCallProgress | ev.EndSessionRequested], None]
     ) -> Coroutine[Any, Any, ev.ToolCallFinished]:
-        """Run a tool to its end; never raises but for cancellation. `report` takes its events meanwhile."""
+        """Run a tool to its end; raises nothing but CancelledError. `report` is called with its events meanwhile."""
 
     def cancel(self, call_id: str) -> None:
-        """End a running call: it returns as "cancelled"."""
+        """Cancel a running call: it returns with status "cancelled"."""
 
 
 class SessionCore(Protocol):
-    """The rules of one session: an event in, commands out; `deadline` says when a `DeadlineReached` is wanted."""
+    """The rules of one session: an event in, commands out."""
 
     session_id: str
     principal: Principal
@@ -64,21 +63,21 @@ class SessionCore(Protocol):
 
     @property
     def ignored(self) -> Mapping[str, int]:
-        """What was ignored, and how often."""
+        """Counts of ignored events, by kind."""
 
     @property
     def deadline(self) -> float | None:
-        """When a `DeadlineReached` is wanted; None when nothing is waited for."""
+        """When `DeadlineReached` must be dispatched; None if no timer is running."""
 
     def handle(self, event: Any, now: float) -> Sequence[Any]:
-        """Take one event at `now` and say what is to be done, in order."""
+        """Handle one event at `now` and return the resulting commands in order."""
 
 
 CoreT = TypeVar("CoreT", bound=SessionCore)
 
 
 class SessionRuntime(Generic[CoreT]):
-    """Joins the sockets `client` and `upstream` and the tools by the rules of `core`."""
+    """Connects the sockets `client` and `upstream` and the tools with the rules in `core`."""
 
     _uplink: Uplink
     _opened: ev.UpstreamOpened | ev.SessionCreated = ev.UpstreamOpened()
@@ -87,7 +86,7 @@ class SessionRuntime(Generic[CoreT]):
         self,
         core: CoreT,
         client: WebSocketConnection,
-        dial: Callable[[UpstreamConnection], Awaitable[None]],
+        connect_upstream: Callable[[UpstreamConnection], Awaitable[None]],
         tools: ToolExecutor,
         *,
         clock: Callable[[], float] | None = None,
@@ -99,20 +98,20 @@ class SessionRuntime(Generic[CoreT]):
         self.core = core
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
-        recorded = recorder.record_event if recorder is not None else None
-        self._observers = [observe for observe in (observer, recorded) if observe is not None]
+        record_event = recorder.record_event if recorder is not None else None
+        self._observers = [observe for observe in (observer, record_event) if observe is not None]
         self.client = client
         self.upstream = UpstreamConnection()
         self._upstream_stall = StallWatch(self.upstream, self._on_upstream_stalled)
-        self._dial = dial
+        self._connect_upstream = connect_upstream
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()
         self._pending: deque[Any] = deque()
-        self._busy = False
-        self._crashed = False
+        self._is_dispatching = False
+        self._has_failed = False
         self._alarm = Alarm(self._on_deadline, self._clock)
         self._client_close = ("1006", "")
-        """How the client's connection ended; 1006 also where there was none."""
+        """How the client's connection was closed: code and reason. 1006 also if there never was a connection."""
         self._closed = self._loop.create_future()
         self._paced_reader = PacedReader(self.upstream, self._on_upstream_closed, self._clock)
         client.on_closed = self._on_client_closed
@@ -121,8 +120,8 @@ class SessionRuntime(Generic[CoreT]):
         self.upstream.on_writable = self._on_upstream_writable
 
     async def run(self) -> None:
-        """Dial, live until the client is gone, and leave nothing behind, in bounded time."""
-        self._begin()
+        """Connect to the upstream, run until the client is gone, then release everything in bounded time."""
+        self._start()
         self._set_alarm()
         try:
             await self._closed
@@ -136,22 +135,22 @@ class SessionRuntime(Generic[CoreT]):
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_S)
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         self._spawn(self._connect())
 
     def _stop(self) -> None:
-        """End what the session has besides its tasks and timers."""
+        """Stop what the session has besides its tasks and timers."""
 
     async def _connect(self) -> None:
         try:
-            await self._dial(self.upstream)
+            await self._connect_upstream(self.upstream)
         except UpstreamConnectError as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
             self.dispatch(self._opened)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        # Not a TaskGroup: a task that fails must not take the session's other tasks with it.
+        # Not a TaskGroup: a failing task must not cancel the session's other tasks.
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
@@ -159,7 +158,7 @@ class SessionRuntime(Generic[CoreT]):
     def _on_task_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            _log.error("a task of session %s failed", self.core.session_id, exc_info=task.exception())
+            _log.error("session failed: session=%s at=task", self.core.session_id, exc_info=task.exception())
             self.dispatch(ev.InternalFailure("task"))
 
     def _on_client_closed(self, code: int, reason: str) -> None:
@@ -172,35 +171,35 @@ class SessionRuntime(Generic[CoreT]):
         self.dispatch(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
 
     def on_handshake_refused(self, http_status: int, reason: str) -> None:
-        """The client never had a connection: its request was answered with a status."""
+        """Record that the client's opening handshake was answered with an HTTP status instead of a connection."""
         self._client_close = (f"HTTP {http_status}", reason)
 
     @property
     def close_summary(self) -> str:
-        """How the session ended, for the log: code and reason of the close, and what was ignored meanwhile."""
+        """How the session ended, for the log: close code and reason, and counts of ignored events."""
         code, reason = self._client_close
         if code == "1006" and not reason:
-            reason = "the connection broke without a close frame"
-        ignored = ", ".join(f"{escape_controls(kind)} ×{n}" for kind, n in self.core.ignored.items())
+            reason = "connection lost without a close frame"
+        ignored = ", ".join(f"{escape_controls(kind)} ×{count}" for kind, count in self.core.ignored.items())
         parts = (code, escape_controls(redact(reason, MAX_REASON_CHARS)), f"(ignored: {ignored})" if ignored else "")
         return " ".join(part for part in parts if part)
 
-    # -- the one writer of state --------------------------------------------------------------------------------------
+    # -- the only writer of state -------------------------------------------------------------------------------------
 
     def dispatch(self, event: Any) -> None:
-        """Let something happen to the session. Never raises: a failure of ours ends this session alone."""
-        if self._busy:
+        """Handle one event. Never raises: an internal failure ends this session only."""
+        if self._is_dispatching:
             self._pending.append(event)
             return
-        self._busy = True
-        # Words come several a second, and only put deadlines off: those that are not for an external voice.
-        moves_a_deadline = type(event) is not ev.TextDelta or not event.spoken
+        self._is_dispatching = True
+        # Transcript deltas come several times a second and only postpone deadlines, unless external TTS speaks them.
+        may_move_deadline = type(event) is not ev.TextDelta or not event.spoken
         self._handle(event)
         while self._pending:
-            moves_a_deadline = True
+            may_move_deadline = True
             self._handle(self._pending.popleft())
-        self._busy = False
-        if moves_a_deadline:
+        self._is_dispatching = False
+        if may_move_deadline:
             self._set_alarm()
 
     def _handle(self, event: Any) -> None:
@@ -220,21 +219,21 @@ class SessionRuntime(Generic[CoreT]):
             self._on_event_failure(event)
 
     def _on_event_failure(self, event: Any) -> None:
-        if self._crashed:  # and the rules could not end it in peace
+        if self._has_failed:  # the rules could not end the session cleanly
             self.client.abort()
         else:
             self._end_after_failure(type(event).__name__)
 
     def _on_callback_failure(self) -> None:
-        """Code failed at a message before the rules saw it, or at audio; the exception is being handled."""
-        if not self._crashed:
+        """A socket callback raised before the rules saw the event; call this from the `except` block."""
+        if not self._has_failed:
             self._end_after_failure("message")
 
-    def _end_after_failure(self, at: str) -> None:
-        """End the session for an exception that is being handled; what fails after the first is not logged."""
-        _log.exception("session %s failed while handling %s", self.core.session_id, at)
-        self._crashed = True
-        self.dispatch(ev.InternalFailure(at))
+    def _end_after_failure(self, where: str) -> None:
+        """End the session because of the exception being handled; only the first one is logged."""
+        _log.exception("session failed: session=%s at=%s", self.core.session_id, where)
+        self._has_failed = True
+        self.dispatch(ev.InternalFailure(where))
 
     def _execute(self, command: Any, now: float) -> None:
         raise NotImplementedError
@@ -259,7 +258,7 @@ class SessionRuntime(Generic[CoreT]):
     async def _run_tool(self, command: cmd.RunTool) -> None:
         self.dispatch(await self._tools.run(command, self.dispatch))
 
-    # -- an upstream that does not read -------------------------------------------------------------------------------
+    # -- upstream backpressure ----------------------------------------------------------------------------------------
 
     def _on_upstream_writable(self, is_writable: bool) -> None:
         self._uplink.set_writable(is_writable)

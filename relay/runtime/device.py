@@ -1,11 +1,11 @@
 """A device client's session at run time.
 
-    client message → codec → event → rules → commands → playout (client), upstream codec (upstream), tools, voice
+    client message → codec → event → rules → commands → playout (client), upstream codec (upstream), tools, TTS
     client audio   → `uplink` → upstream          upstream audio → `downlink` → `playout` → client
 
-Both codecs are given: which protocol a client or an upstream speaks is known here only as a few attributes of theirs. A
-client's text is charged as a message, or by the audio that it holds. A command that an upstream has no message for is
-left out, or answered by the event that its codec returns.
+Both codecs are passed in: the runtime knows only a few attributes of the protocols. A client's text message is charged
+as a message, or by the audio that it holds. A command without a message in the upstream's protocol is dropped, or
+answered by an event that the codec returns.
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,23 +31,23 @@ from relay.transport.websocket import WebSocketConnection
 from relay.upstreams.dialect import UpstreamCodec
 
 MAX_UNREAD_COMMANDS_BYTES = 4 * 1024 * 1024
-"""With more than this unread, commands and audio alike, the upstream is given up at once."""
+"""If more than this is unsent, commands and audio together, the upstream is disconnected at once."""
 MAX_UNCHARGED_OVERHEAD_BYTES = 512
-"""A text message with more than this around its audio is charged as a message too."""
+"""A text message with more than this around its audio is also charged as a message."""
 
 
 class TtsConnection(Protocol):
-    """What a session needs of an external voice."""
+    """The connection to an external TTS voice, as a session uses it."""
 
     def execute(self, command: cmd.TtsCommand) -> None:
-        """Carry out a command; returns at once."""
+        """Execute a command; returns at once."""
 
     async def stop(self) -> None:
-        """End everything, in bounded time."""
+        """Stop everything, in bounded time."""
 
 
 class DeviceRuntime(SessionRuntime[DeviceSession]):
-    """Joins one device's socket, one upstream and the tools by the rules of `core`."""
+    """Connects one device's socket, one upstream and the tools with the rules in `core`."""
 
     _uplink: DeviceUplink
 
@@ -57,7 +57,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         client: WebSocketConnection,
         client_codec: ClientCodec,
         upstream_codec: UpstreamCodec,
-        dial: Callable[[UpstreamConnection], Awaitable[None]],
+        connect_upstream: Callable[[UpstreamConnection], Awaitable[None]],
         tools: ToolExecutor,
         *,
         clock: Callable[[], float] | None = None,
@@ -67,37 +67,20 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         connect_tts: Callable[[Callable[[TtsOutput], None]], TtsConnection] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`connect_tts` makes the connection to an external voice; it is given what takes the voice's events and
-        audio.
-        """
-        super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
+        """`connect_tts` creates the connection to an external voice; its argument receives the TTS events and audio."""
+        super().__init__(
+            core, client, connect_upstream, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets
+        )
         self._client_codec = client_codec
         self._upstream_codec = upstream_codec
-        self._read_limiter = ReadLimiter(
-            client,
-            *device_allowance(core.options.input, self._clock()),
-            message_allowance(self._clock()),
-            self.dispatch,
-            self._clock,
-        )
-        self._playout = PlayoutQueue(
-            client,
-            client_codec,
-            core.options,
-            self.dispatch,
-            self._clock,
-            max_queued_ms,
-            recorder.record_sent_audio if recorder is not None else None,
-        )
+        now, options = self._clock(), core.options
+        allowances = (*device_allowance(options.input, now), message_allowance(now))
+        self._read_limiter = ReadLimiter(client, *allowances, self.dispatch, self._clock)
+        on_sent = recorder.record_sent_audio if recorder is not None else None
+        self._playout = PlayoutQueue(client, client_codec, options, self.dispatch, self._clock, max_queued_ms, on_sent)
+        template, limiter = upstream_codec.append_template, self._read_limiter
         self._uplink = DeviceUplink(
-            core.ledger,
-            self.upstream,
-            self._read_limiter,
-            self._clock,
-            recorder,
-            core.options,
-            upstream_codec.append_template,
-            self.dispatch,
+            core.ledger, self.upstream, limiter, self._clock, recorder, options, template, self.dispatch
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
         self._opened = upstream_codec.opened
@@ -108,7 +91,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         client.on_binary = self._uplink.receive if client_codec.accepts_binary_audio else self._reject_binary
 
     async def run(self) -> None:
-        """Live until the client is gone, and leave nothing behind, no external voice that still speaks either."""
+        """Run until the client is gone, then release everything, including the TTS connection."""
         try:
             await super().run()
         finally:
@@ -119,7 +102,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         self._playout.stop()
         self._read_limiter.stop()
 
-    # -- messages to events and audio ---------------------------------------------------------------------------------
+    # -- messages -----------------------------------------------------------------------------------------------------
 
     def _on_client_text(self, message: bytes) -> None:
         decoded = self._client_codec.decode_text(message)
@@ -136,9 +119,8 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
     def _reject_binary(self, message: bytes) -> None:
         self._read_limiter.count_bytes(len(message))
         self._read_limiter.count_message()
-        self.dispatch(
-            ev.ClientProtocolError("bad_message", "This protocol has no binary messages; send audio as text.")
-        )
+        problem = "This protocol has no binary messages; send audio as text."
+        self.dispatch(ev.ClientProtocolError("bad_message", problem))
 
     def _on_tts_output(self, output: TtsOutput) -> None:
         if type(output) is not TtsAudioDelta:
@@ -150,27 +132,27 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             self._on_callback_failure()
 
     def _send_upstream(self, message: bytes) -> None:
-        """Only audio may be dropped: an upstream that leaves too many commands unread is disconnected."""
+        """Send a command. Only audio may be dropped, so an upstream with too many unread commands is disconnected."""
         upstream = self.upstream
         upstream.send_text(message)
         if not upstream.is_writable and upstream.unsent_bytes > MAX_UNREAD_COMMANDS_BYTES:
             self.dispatch(ev.UpstreamBackpressure(self._uplink.dropped_bytes, fatal=True))
 
     def _execute(self, command: cmd.Command, now: float) -> None:
-        kind = type(command)
-        if kind in cmd.CLIENT_MESSAGES:
+        command_type = type(command)
+        if command_type in cmd.CLIENT_MESSAGES:
             self._playout.send_now(command)  # type: ignore[arg-type]  # mypy does not narrow a union by a set
-        elif kind in cmd.UPSTREAM_COMMANDS:
+        elif command_type in cmd.UPSTREAM_COMMANDS:
             message = self._upstream_codec.encode(cast(cmd.UpstreamCommand, command))
             if isinstance(message, bytes):
                 self._send_upstream(message)
             elif message is not None:
                 self.dispatch(message)
-        elif kind in cmd.PLAYOUT_COMMANDS:
-            self._play(cast(cmd.PlayoutCommand, command))
-        elif kind in cmd.INPUT_COMMANDS:
+        elif command_type in cmd.PLAYOUT_COMMANDS:
+            self._execute_playout(cast(cmd.PlayoutCommand, command))
+        elif command_type in cmd.INPUT_COMMANDS:
             self._uplink.execute(cast(cmd.InputCommand, command))
-        elif kind in cmd.TTS_COMMANDS:
+        elif command_type in cmd.TTS_COMMANDS:
             if self._tts is not None:
                 self._tts.execute(cast(cmd.TtsCommand, command))
         elif isinstance(command, cmd.CloseClient):
@@ -178,7 +160,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
         else:
             self._execute_common(cast(CommonCommand, command))
 
-    def _play(self, command: cmd.PlayoutCommand) -> None:
+    def _execute_playout(self, command: cmd.PlayoutCommand) -> None:
         match command:
             case cmd.SendAudioStart(item_id, content_index):
                 self.core.ledger.start_part((item_id, content_index))

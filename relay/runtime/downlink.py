@@ -1,10 +1,10 @@
-"""The one path of the upstream's deltas to the client.
+"""The one path of upstream deltas to the client.
 
     decode → discard or count → recorder → playout → client
 
-The rules start a content part when its first audio comes (`OutputAudioStarted`), and discard responses. Both are
-looked up here for every delta. A Realtime client plays at its own pace: there is no playout, and deltas of text take
-the same path as those of audio.
+The rules start a content part at its first audio (`OutputAudioStarted`), and discard responses. Both are looked up here
+for every delta. A Realtime client plays at its own pace: it has no playout, and text deltas take the same path as
+audio.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,11 @@ MAX_DELTA_CHARS = 64 * 1024
 
 
 class DeviceDownlink:
-    """From the messages of the upstream, and of an external voice, to the playout of a device."""
+    """Forwards audio from the upstream and from TTS to a device's playout."""
 
     __slots__ = (
-        "_clock", "_decode", "_discarded", "_dispatch", "_ledger", "_playout", "_recorder", "_session", "_started"
+        "_clock", "_decode", "_discarded_responses", "_dispatch", "_ledger", "_playout", "_recorder", "_session",
+        "_started_parts",
     )  # fmt: skip
 
     def __init__(
@@ -41,7 +42,7 @@ class DeviceDownlink:
         recorder: MediaRecorder | None,
     ) -> None:
         self._session = session
-        self._discarded, self._started = session.discarded_responses, session.started_parts
+        self._discarded_responses, self._started_parts = session.discarded_responses, session.started_parts
         self._ledger = session.ledger
         self._decode = codec.decode
         self._playout = playout
@@ -50,16 +51,16 @@ class DeviceDownlink:
         self._recorder = recorder
 
     def receive(self, message: bytes) -> None:
-        """One text message of the upstream's."""
+        """Handle one text message from the upstream."""
         decoded = self._decode(message)
         if type(decoded) is AudioDelta:
             self._push(decoded)
             return
-        for one in decoded if isinstance(decoded, list) else (decoded,):
-            if isinstance(one, AudioDelta):
-                self._push(one)
+        for output in decoded if isinstance(decoded, list) else (decoded,):
+            if isinstance(output, AudioDelta):
+                self._push(output)
             else:
-                self._dispatch(one)
+                self._dispatch(output)
 
     def _push(self, delta: AudioDelta) -> None:
         response_id, item_id, content_index, audio = delta
@@ -74,19 +75,19 @@ class DeviceDownlink:
             return
         if not samples:
             return
-        key, is_wanted = (item_id, content_index), response_id not in self._discarded
-        if is_wanted and key not in self._started:
+        key, is_played = (item_id, content_index), response_id not in self._discarded_responses
+        if is_played and key not in self._started_parts:
             self._dispatch(OutputAudioStarted(response_id, item_id, content_index))
-            is_wanted = key in self._started
+            is_played = key in self._started_parts
         now = self._clock()
         if self._recorder is not None:
-            self._recorder.record_output(delta, samples, now, discarded=not is_wanted)
-        if is_wanted:
+            self._recorder.record_output(delta, samples, now, discarded=not is_played)
+        if is_played:
             self._ledger.add_output(key, len(samples), now)
             self._playout.play(key, samples, now)
 
     def receive_tts(self, delta: TtsAudioDelta) -> None:
-        """Take audio of an external voice."""
+        """Handle audio from TTS."""
         context_id, samples, alignment = delta
         now, key = self._clock(), self._session.part_for_context(context_id)
         if self._recorder is not None:
@@ -95,24 +96,17 @@ class DeviceDownlink:
             return
         self._ledger.add_tts_output(key, len(samples))
         self._dispatch(TtsAudio(context_id, len(samples), alignment))
-        if samples:  # later than the event: a recording's times never run backwards
+        if samples:  # read the clock again: times in a recording must not decrease
             self._playout.play(key, samples, self._clock())
 
 
 class RealtimeDownlink:
-    """From the upstream's deltas to a Realtime client, rewritten around their text where the rules want it."""
+    """Forwards upstream deltas to a Realtime client, with `output_index` rewritten where items are hidden."""
 
     __slots__ = (
-        "_client",
-        "_clock",
-        "_codec",
-        "_delta_bytes",
-        "_dispatch",
-        "_forwarding",
-        "_forwards_deltas",
-        "_ledger",
+        "_client", "_clock", "_codec", "_delta_audio_bytes", "_dispatch", "_forwarding", "_forwards_deltas", "_ledger",
         "_record",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -131,29 +125,30 @@ class RealtimeDownlink:
         self._dispatch = dispatch
         self._record = recorder.record_raw_delta if recorder is not None else None
         self._forwards_deltas = codec.forwards_deltas
-        self._delta_bytes = codec.delta_audio_bytes
+        self._delta_audio_bytes = codec.delta_audio_bytes
 
     def receive(self, message: bytes) -> None:
-        """One text message of the upstream's."""
-        n_bytes, are_events = self._delta_bytes(message), self._forwarding.is_suspended
-        if n_bytes >= 0 and not are_events:
+        """Handle one text message from the upstream."""
+        n_bytes, is_suspended = self._delta_audio_bytes(message), self._forwarding.is_suspended
+        if n_bytes >= 0 and not is_suspended:
             self._push(message, n_bytes)
             return
         for decoded in self._codec.decode_upstream(message):
             if type(decoded) is not RawDelta:
                 self._dispatch(decoded)
-            elif are_events:
+            elif is_suspended:
                 self._dispatch(self._codec.decode_delta(bytes(decoded.raw)))
             else:
                 self._push(bytes(decoded.raw), decoded.n_bytes)
 
     def _push(self, message: bytes, n_bytes: int) -> None:
-        now, view = self._clock(), self._forwarding
-        self._ledger.add_unpaced_output(n_bytes, now, view.output_bytes_per_ms)
+        now, forwarding = self._clock(), self._forwarding
+        self._ledger.add_unpaced_output(n_bytes, now, forwarding.output_bytes_per_ms)
         if self._record is not None:
             self._record(RawDelta(message, n_bytes, audio_offset(message) if n_bytes else -1), now)
-        if self._forwards_deltas and not view.hidden_output_indexes and len(message) <= LONG_MESSAGE_BYTES:
+        if self._forwards_deltas and not forwarding.hidden_output_indexes and len(message) <= LONG_MESSAGE_BYTES:
             self._client.send_text(message)
             return
-        for shown in self._codec.encode_delta(message, view.rewrite if view.hidden_output_indexes else None):
-            self._client.send_text_any_size(shown)
+        rewrite = forwarding.rewrite if forwarding.hidden_output_indexes else None
+        for client_message in self._codec.encode_delta(message, rewrite):
+            self._client.send_text_any_size(client_message)

@@ -1,4 +1,4 @@
-"""What a session at run time reports to its recorder, if it has one."""
+"""The interface by which a running session reports to its recorder, if it has one."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -8,22 +8,22 @@ from relay.session.common.media_types import AudioDelta, RawDelta
 
 
 class MediaRecorder(Protocol):
-    """One session's recording. None of its methods raises, waits, or calls the session."""
+    """One session's recorder. None of its methods raises, blocks or calls the session."""
 
     def record_event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        """An event and its commands; None if our own code raised."""
+        """Record an event and its commands; None if the rules raised."""
 
     def record_input(self, payload: BytesLike, now: float) -> None:
-        """Audio of the client's: whole samples in its format, or a Realtime client's frame."""
+        """Record client audio: whole samples in its format, or a Realtime client's message."""
 
     def record_output(self, delta: AudioDelta, samples: bytes, now: float, *, discarded: bool) -> None:
-        """A delta of the upstream's audio, decoded."""
+        """Record an upstream audio delta, decoded."""
 
     def record_raw_delta(self, delta: RawDelta, now: float) -> None:
-        """A delta of audio or text on its way to a Realtime client."""
+        """Record a delta of audio or text on its way to a Realtime client."""
 
     def record_tts_audio(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
-        """Audio of an external voice; its `TtsAudio` follows unless it is `discarded`."""
+        """Record audio from TTS; its `TtsAudio` event follows unless it is `discarded`."""
 
     def record_sent_audio(self, samples: BytesLike, now: float) -> None:
-        """Audio went to the client's socket."""
+        """Record audio sent to the client's socket."""

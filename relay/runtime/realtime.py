@@ -1,13 +1,14 @@
 """A Realtime client's session at run time: its rules, the codec and the two sockets.
 
-    client ──► RealtimeUplink ──► audio to the upstream; everything else is an event for the rules
-    client ◄── RealtimeDownlink ◄── upstream: deltas go on at once; everything else is an event
+    client ──► RealtimeUplink ──► audio to the upstream; all else is dispatched as events
+    client ◄── RealtimeDownlink ◄── upstream: deltas are forwarded; all else is dispatched as events
 
-The codec makes events of messages, and messages of commands; it knows the dialects of both ends. The upstream may be
-dialled before there is a client (`dial_first`). What it sends until `run` is kept, up to `MAX_EARLY_MESSAGES`.
+The codec decodes messages to events and encodes commands; it knows the dialects of both sides. The upstream may be
+connected before there is a client (`connect_upstream_first`). Its messages until `run` are held, up to
+`MAX_EARLY_MESSAGES`.
 
-An end that does not read holds the other one back, by TCP: nothing is dropped and nothing piles up. One that reads
-nothing for `timers.MAX_STALL_S` ends the session.
+If one side does not read, reading from the other is paused (TCP backpressure): nothing is dropped and nothing piles up.
+A side that reads nothing for `timers.MAX_STALL_S` ends the session.
 """
 
 import asyncio
@@ -44,16 +45,16 @@ from relay.transport.upstream import UpstreamConnectError, UpstreamConnection
 from relay.transport.websocket import WebSocketConnection
 
 MAX_EARLY_MESSAGES = 64
-_PEER_NOT_READING = "the other end does not read"
+_PEER_NOT_READING = "peer does not read"
 CLIENT_CHECK_INTERVAL_S = 0.5
-"""How often a client that waits for the dial is checked to be still there."""
+"""How often the relay checks that a client waiting for the upstream is still connected."""
 
 
 class RealtimeRuntime(SessionRuntime[RealtimeSession]):
-    """Joins one Realtime client's socket, one upstream and the tools by the rules of `core`.
+    """Connects one Realtime client's socket, one upstream and the tools with the rules in `core`.
 
-    `connect_upstream_first` connects the upstream before the client is accepted, so that a refusal can be an HTTP
-    status; what the upstream says until `run` is kept.
+    With `connect_upstream_first` the upstream is connected before the client is accepted, so that a refusal can be an
+    HTTP status. Upstream messages until `run` are held.
     """
 
     _uplink: RealtimeUplink
@@ -63,7 +64,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         core: RealtimeSession,
         client: WebSocketConnection,
         codec: ProxyCodec,
-        dial: Callable[[UpstreamConnection], Awaitable[None]],
+        connect_upstream: Callable[[UpstreamConnection], Awaitable[None]],
         tools: ToolExecutor,
         *,
         clock: Callable[[], float] | None = None,
@@ -71,19 +72,16 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         recorder: MediaRecorder | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        super().__init__(core, client, dial, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets)
+        super().__init__(
+            core, client, connect_upstream, tools, clock=clock, observer=observer, recorder=recorder, secrets=secrets
+        )
         self._codec = codec
-        self._is_dialled = False
+        self._is_upstream_connected = False
         self._early_messages: list[bytes | ev.UpstreamClosed] = []
         self._client_stall = StallWatch(client, self._on_client_stalled)
-        self._read_limiter = ReadLimiter(
-            client,
-            realtime_bytes_allowance(self._clock()),
-            MIN_APPEND_BYTES,
-            realtime_event_allowance(self._clock()),
-            self.dispatch,
-            self._clock,
-        )
+        now = self._clock()
+        allowances = (realtime_bytes_allowance(now), MIN_APPEND_BYTES, realtime_event_allowance(now))
+        self._read_limiter = ReadLimiter(client, *allowances, self.dispatch, self._clock)
         self._uplink = RealtimeUplink(
             core.ledger, self.upstream, self._read_limiter, self._clock, recorder, self._on_client_message
         )
@@ -96,36 +94,36 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         client.on_writable = self._on_client_writable
 
     async def connect_upstream_first(self, client_is_gone: Callable[[], bool]) -> None:
-        """Connect the upstream now. Raises UpstreamRefusal, also for a client that leaves in the meantime."""
+        """Connect to the upstream now. Raises UpstreamConnectError, also if the client leaves meanwhile."""
 
         def check() -> None:
             if client_is_gone():
-                raise UpstreamConnectError("The client has left.", None, retryable=False)
+                raise UpstreamConnectError("The client disconnected.", None, retryable=False)
 
         check()
         self.upstream.on_text, self.upstream.on_closed = self._hold_text, self._hold_close
-        dialling = asyncio.ensure_future(self._dial(self.upstream))
+        connecting = asyncio.ensure_future(self._connect_upstream(self.upstream))
         try:
-            while not dialling.done():
-                await asyncio.wait({dialling}, timeout=CLIENT_CHECK_INTERVAL_S)
+            while not connecting.done():
+                await asyncio.wait({connecting}, timeout=CLIENT_CHECK_INTERVAL_S)
                 check()
-            await dialling
+            await connecting
         finally:
-            dialling.cancel()
-        self._is_dialled = True
+            connecting.cancel()
+        self._is_upstream_connected = True
 
     def abandon(self) -> None:
-        """Let go of an upstream that was dialled for a client that left before it was accepted."""
+        """Close an upstream that was connected for a client that left before it was accepted."""
         self.upstream.close(CloseCode.NORMAL_CLOSURE)
 
-    def _begin(self) -> None:
-        if not self._is_dialled:
-            super()._begin()
+    def _start(self) -> None:
+        if not self._is_upstream_connected:
+            super()._start()
             return
         self.upstream.on_text, self.upstream.on_closed = self._paced_reader.feed, self._paced_reader.feed_close
         self.dispatch(ev.UpstreamOpened())
-        early, self._early_messages = self._early_messages, []
-        for message in early:
+        early_messages, self._early_messages = self._early_messages, []
+        for message in early_messages:
             if isinstance(message, bytes):
                 self._downlink.receive(message)
             else:
@@ -139,12 +137,12 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         if len(self._early_messages) < MAX_EARLY_MESSAGES:
             self._early_messages.append(message)
         else:
-            self.upstream.close(CloseCode.MESSAGE_TOO_BIG, "too much before the session began")
+            self.upstream.close(CloseCode.MESSAGE_TOO_BIG, "too many messages before the session started")
 
     def _hold_close(self, code: int, reason: str) -> None:
         self._early_messages.append(ev.UpstreamClosed(code, redact(self._secrets.redact_truncated(reason))))
 
-    # -- sockets to events --------------------------------------------------------------------------------------------
+    # -- client messages ----------------------------------------------------------------------------------------------
 
     def _on_client_message(self, message: bytes) -> None:
         event = self._codec.decode_client(message)
@@ -158,7 +156,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._read_limiter.count_message()
         self.dispatch(self._codec.reject_binary())
 
-    # -- commands to sockets ------------------------------------------------------------------------------------------
+    # -- commands -----------------------------------------------------------------------------------------------------
 
     def _execute(self, command: RealtimeCommand, now: float) -> None:
         match command:
@@ -180,7 +178,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
             case _:
                 assert_never(command)
 
-    # -- ends that do not read ----------------------------------------------------------------------------------------
+    # -- backpressure -------------------------------------------------------------------------------------------------
 
     def _on_client_writable(self, is_writable: bool) -> None:
         if self._closed.done():
@@ -193,7 +191,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
 
     def _on_client_stalled(self, unsent_bytes: int) -> None:
         self.dispatch(ev.ClientBackpressure(unsent_bytes))
-        self.client.abort()  # a close frame would wait behind what the client does not read
+        self.client.abort()  # a close frame would be queued after the unread data
 
     def _on_upstream_writable(self, is_writable: bool) -> None:
         super()._on_upstream_writable(is_writable)

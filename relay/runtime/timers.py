@@ -1,4 +1,4 @@
-"""Timers of a session at run time: an alarm, the watch over peers that do not read, the wait for what is played out."""
+"""Timers of a running session: an alarm, a stall watch for peers that do not read, and the end of playout."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,18 +6,18 @@ from collections.abc import Callable
 from relay.transport.websocket import WebSocketConnection
 
 MAX_STALL_S = 10.0
-"""How long a peer may read nothing while its socket is full."""
+"""How long a peer may read nothing while its socket buffer is full."""
 MAX_UNSENT_BYTES = 1024 * 1024
-"""More than this unsent, while its socket is full, ends the wait at once."""
+"""If more than this is unsent while the socket buffer is full, the peer counts as stalled at once."""
 ECHO_TAIL_MS = 200
-"""How long after its last audio a device is taken to hear itself: its buffer, and the room."""
+"""How long after its last audio a device may still pick up its own echo: its buffer, and the room."""
 
 
 class Alarm:
-    """Calls back once, then waits for the next `set`.
+    """A timer that calls back once per `set`.
 
-    Setting a later time leaves the timer alone: it fires early, and whoever is called looks again and sets it anew.
-    `clock` is the one that times are given by; None is the loop's.
+    Setting a later time does not restart the timer: it fires early, and the callback sets it again. `clock` defaults to
+    the event loop's.
     """
 
     __slots__ = ("_at", "_callback", "_clock", "_timer")
@@ -29,7 +29,7 @@ class Alarm:
         self._at = 0.0
 
     def set(self, at: float) -> None:
-        """Call back at `at`, unless that is to happen before it already."""
+        """Call back at `at`, unless an earlier time is set."""
         if self._timer is not None:
             if self._at <= at:
                 return
@@ -38,11 +38,11 @@ class Alarm:
         self._timer = asyncio.get_running_loop().call_later(max(at - self._clock(), 0.001), self._fire)
 
     def set_in(self, wait_s: float) -> None:
-        """Call back after `wait_s`, unless that is to happen before it already."""
+        """Call back after `wait_s`, unless an earlier time is set."""
         self.set(self._clock() + wait_s)
 
     def stop(self) -> None:
-        """Do not call back until the next `set`."""
+        """Cancel the timer until the next `set`."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -53,7 +53,7 @@ class Alarm:
 
 
 class StallWatch:
-    """Reports one peer that does not read, with the bytes that are unsent by then."""
+    """Reports a peer that does not read, with the number of unsent bytes."""
 
     __slots__ = ("_alarm", "_on_stalled", "_socket")
 
@@ -63,20 +63,20 @@ class StallWatch:
         self._alarm = Alarm(self._stalled)
 
     def set_writable(self, is_writable: bool) -> None:
-        """The socket filled up, or the peer reads again."""
+        """Start the watch when the socket buffer is full, stop it when the peer reads again."""
         if is_writable:
             self.stop()
         else:
             self._alarm.set_in(MAX_STALL_S)
 
     def check_unsent(self) -> None:
-        """A message was sent although the socket is full: report the peer if too much waits."""
+        """Report the peer if too much is unsent; call it after sending to a full socket."""
         unsent_bytes = self._socket.unsent_bytes
         if unsent_bytes > MAX_UNSENT_BYTES:
             self._on_stalled(unsent_bytes)
 
     def stop(self) -> None:
-        """Watch no more, until the socket fills up again."""
+        """Stop until the socket buffer fills again."""
         self._alarm.stop()
 
     def _stalled(self) -> None:
@@ -84,10 +84,10 @@ class StallWatch:
 
 
 class PlayoutEndTimer:
-    """Waits until a client has played all that it was sent, and the echo of the room is over.
+    """Calls back when the client has played everything it was sent, and the echo in the room has decayed.
 
-    `unplayed_ms` is what the client has still to play; None while more audio is to be sent: then nothing is reported,
-    and the wait begins anew with the end of that audio.
+    `unplayed_ms` returns what the client has still to play, or None while more audio is queued. Nothing is reported
+    then; the end of that audio starts the timer again.
     """
 
     __slots__ = ("_alarm", "_on_played_out", "_unplayed_ms")
@@ -98,19 +98,19 @@ class PlayoutEndTimer:
         self._alarm = Alarm(self._check)
 
     def start(self, unplayed_ms: float) -> None:
-        """All audio of a part was sent, and the client has so much still to play; an earlier wait is over."""
+        """Start the timer when the last audio of a part was sent; replaces an earlier start."""
         self.stop()
         self._alarm.set_in((unplayed_ms + ECHO_TAIL_MS) / 1000)
 
     def stop(self) -> None:
-        """Wait no more."""
+        """Stop the timer."""
         self._alarm.stop()
 
     def _check(self) -> None:
         unplayed_ms = self._unplayed_ms()
         if unplayed_ms is None:
             return
-        if unplayed_ms > 0:  # the client is slower than its audio
+        if unplayed_ms > 0:  # the client plays more slowly than real time
             self.start(unplayed_ms)
         else:
             self._on_played_out()

@@ -1,12 +1,12 @@
-"""The one path of a client's audio to the upstream.
+"""The one path of client audio to the upstream.
 
     limit → align → ledger → recorder → gate → transcode → encode → upstream
 
-Every frame takes each of these steps, whoever the client is and whether or not it is recorded. The rules set the gate
-(`SetInputGate`) and release what was held (`ReleaseInput`); they read the ledger and never see a frame.
+Every frame takes each of these steps, for every client, recorded or not. The rules set the gate (`SetInputGate`) and
+release held audio (`ReleaseInput`). They read the ledger and never see a frame.
 
-The steps are in few methods of one object. The relay sleeps between two frames, so each function and each object that a
-frame touches comes from memory, not from the CPU's caches.
+The steps are in few methods of one object. The relay sleeps between two frames, so each function and object that a
+frame touches is loaded from memory, not from the CPU's caches.
 """
 
 from collections.abc import Callable
@@ -30,40 +30,29 @@ from relay.transport.upstream import UpstreamConnection
 from relay.transport.websocket import LONG_MESSAGE_BYTES
 
 MAX_UNSENT_BYTES = 1024 * 1024
-"""Some 16 s of audio: what an upstream that does not read may hold up; more is dropped."""
+"""About 16 s of audio. Beyond this, audio for an upstream that does not read is dropped."""
 COALESCED_MS = 10
-"""Shorter messages are gathered into one append of this length."""
+"""Shorter messages are combined into appends of this length."""
 
 
 class Uplink:
-    """What all clients share: limit and gate, and what becomes of audio while the gate is not open."""
+    """The steps that all clients share: limit, gate, and handling of audio while the gate is not open."""
 
     __slots__ = (
-        "_allowance",
-        "_clock",
-        "_gate",
-        "_held_input",
-        "_is_blocked",
-        "_is_open",
-        "_ledger",
-        "_min_message_bytes",
-        "_read_limiter",
-        "_record",
-        "_send_text",
-        "_upstream",
-        "dropped_bytes",
+        "_allowance", "_clock", "_gate", "_held_input", "_is_blocked", "_is_open", "_ledger", "_min_message_bytes",
+        "_read_limiter", "_record", "_send_text", "_upstream", "dropped_bytes",
     )  # fmt: skip
 
     def __init__(
         self,
         ledger: MediaLedger,
         upstream: UpstreamConnection,
-        throttle: ReadLimiter,
+        read_limiter: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
     ) -> None:
-        self._read_limiter = throttle
-        self._allowance, self._min_message_bytes = throttle.audio, throttle.min_message_bytes
+        self._read_limiter = read_limiter
+        self._allowance, self._min_message_bytes = read_limiter.audio, read_limiter.min_message_bytes
         self._ledger = ledger
         self._record = recorder.record_input if recorder is not None else None
         self._clock = clock
@@ -71,13 +60,13 @@ class Uplink:
         self._is_open = self._is_blocked = False
         self._held_input = HeldInput()
         self.dropped_bytes = 0
-        """What was dropped since the upstream last read."""
+        """Audio dropped since the upstream last read."""
         self._upstream = upstream
         self._send_text = upstream.send_text
 
     def execute(self, command: cmd.InputCommand) -> None:
-        """Carry out what the rules want of the client's audio."""
-        self._send_text = self._upstream.send_text  # bound now that the connection is open
+        """Execute a command of the rules about client audio."""
+        self._send_text = self._upstream.send_text  # the bound method changes when the connection opens
         if isinstance(command, cmd.ReleaseInput):
             self._release(command.until_bytes)
             return
@@ -87,7 +76,7 @@ class Uplink:
             self._release(None)
 
     def set_writable(self, is_writable: bool) -> None:
-        """Whether the upstream reads what it is sent; audio dropped after that is reported again."""
+        """Set whether the upstream reads; audio dropped after that is reported again."""
         self._is_blocked = not is_writable
         self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 
@@ -117,7 +106,7 @@ class Uplink:
 
 
 class DeviceUplink(Uplink):
-    """From a device's audio to the upstream's appends."""
+    """Sends a device's audio to the upstream as appends."""
 
     __slots__ = ("_aligner", "_coalesced_bytes", "_convert", "_dispatch", "_options", "_sample_bytes", "_template")
 
@@ -125,28 +114,28 @@ class DeviceUplink(Uplink):
         self,
         ledger: MediaLedger,
         upstream: UpstreamConnection,
-        throttle: ReadLimiter,
+        read_limiter: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
         options: DeviceOptions,
         append_template: bytes,
         dispatch: Callable[[UpstreamBackpressure], None],
     ) -> None:
-        super().__init__(ledger, upstream, throttle, clock, recorder)
+        super().__init__(ledger, upstream, read_limiter, clock, recorder)
         self._template = append_template
         self._dispatch = dispatch
         self._options = options
-        self._use_format()
+        self._set_up_format()
 
     def apply_options(self, options: DeviceOptions) -> None:
-        """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
+        """Use other options from here on; buffered audio is kept unless its format changes."""
         old, self._options = self._options, options
         self._read_limiter.set_audio_allowance(*device_allowance(options.input, self._clock()))
         self._allowance, self._min_message_bytes = self._read_limiter.audio, self._read_limiter.min_message_bytes
         if (old.input, old.upstream_input) != (options.input, options.upstream_input):
-            self._use_format()
+            self._set_up_format()
 
-    def _use_format(self) -> None:
+    def _set_up_format(self) -> None:
         source, target = self._options.input, self._options.upstream_input
         self._aligner = SampleAligner(source.bytes_per_sample)
         self._sample_bytes = source.bytes_per_sample
@@ -155,7 +144,7 @@ class DeviceUplink(Uplink):
         self._convert = None if transcoder.is_identity else transcoder.direct_feed
 
     def receive(self, message: bytes) -> None:
-        """The audio of one message of the client's."""
+        """Handle one message of client audio."""
         n_bytes = len(message)
         if n_bytes < self._min_message_bytes:
             self._receive_short(message)
@@ -167,14 +156,14 @@ class DeviceUplink(Uplink):
         self._accept(aligner.feed(message) if aligner.carry or n_bytes % self._sample_bytes else message)
 
     def _receive_short(self, message: bytes) -> None:
-        """A message too short to be worth an append of its own is kept for those that follow."""
+        """Buffer a message too short to be worth an append of its own."""
         self._allowance.use_short_slices()
         self._read_limiter.count_bytes(len(message))
         if not self._aligner.hold(message, self._coalesced_bytes):
             self._accept(self._aligner.feed(message))
 
     def flush(self) -> None:
-        """Send the short messages that were kept; what the client sends next came after them."""
+        """Send buffered short messages; call it before handling what the client sent after them."""
         if self._aligner.carry:
             self._accept(self._aligner.feed(b""))
 
@@ -208,7 +197,7 @@ class DeviceUplink(Uplink):
 
 
 class RealtimeUplink(Uplink):
-    """A Realtime client's appends, which are the upstream's already. An upstream that does not read holds it back."""
+    """Forwards a Realtime client's appends; an upstream that does not read pauses the client (backpressure)."""
 
     __slots__ = ("_on_event",)
     _input_bytes_per_ms = PCM16_24K.bytes_per_ms
@@ -217,19 +206,19 @@ class RealtimeUplink(Uplink):
         self,
         ledger: MediaLedger,
         upstream: UpstreamConnection,
-        throttle: ReadLimiter,
+        read_limiter: ReadLimiter,
         clock: Callable[[], float],
         recorder: MediaRecorder | None,
         on_event: Callable[[bytes], None],
     ) -> None:
-        """`on_event` takes the messages that are no appends of the usual shape; they have been charged."""
-        super().__init__(ledger, upstream, throttle, clock, recorder)
+        """`on_event` receives all messages but plain appends; their bytes have been charged already."""
+        super().__init__(ledger, upstream, read_limiter, clock, recorder)
         self._on_event = on_event
 
     def receive(self, message: bytes) -> None:
-        """One text message of the client's."""
-        n_bytes, least_bytes, allowance = len(message), self._min_message_bytes, self._allowance
-        allowance.remaining -= n_bytes if n_bytes > least_bytes else least_bytes
+        """Handle one text message from the client."""
+        n_bytes, min_bytes, allowance = len(message), self._min_message_bytes, self._allowance
+        allowance.remaining -= n_bytes if n_bytes > min_bytes else min_bytes
         if allowance.remaining < 0:
             self._read_limiter.throttle(allowance, "audio")
         n_audio_bytes = append_audio_bytes(message)

@@ -27,14 +27,14 @@ def test_it_shows_who_has_what_and_no_key(tmp_path: Path, monkeypatch: pytest.Mo
     lines = result.output.splitlines()
     assert f"key     {key_identity(KEY)} kiosk" in lines
     assert any(line.startswith("unknown key-of-nobody") for line in lines)
-    assert any(line.startswith("policy  kiosk") and line.endswith("may nothing special") for line in lines)
+    assert any(line.startswith("policy  kiosk") and line.endswith("allow nothing") for line in lines)
     told = {line.strip() for line in lines}
     assert told >= {
         "scopes mint, session",
-        "makes client secrets for kiosk, default",
-        "instructions of its own, 8 characters",
+        "mints client secrets for kiosk, default",
+        "own instructions, 8 characters",
         "tools a_*",
-        "at most 100 tokens an answer",
+        "at most 100 output tokens per response",
         f"admin   {key_identity(ADMIN_KEY)} default",
     }
     assert KEY not in result.output

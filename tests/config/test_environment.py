@@ -107,7 +107,7 @@ def test_only_one_module_reads_the_environment_for_settings() -> None:
         for path in (ROOT / "relay").rglob("*.py")
         if re.search(r"os\.environ\.(get|items|copy)|os\.environ\[|getenv|dotenv_values", path.read_text())
     }
-    assert readers <= {"config/environment.py", "cli/talk/talk.py", "recording/replay/against.py"}
+    assert readers <= {"config/environment.py", "client/handshake.py"}
 
 
 def test_reading_again_keeps_options_and_overrides(folder: Path) -> None:

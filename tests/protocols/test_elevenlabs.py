@@ -66,14 +66,14 @@ def test_times_of_another_shape_are_left_out(alignment: object) -> None:
 
 
 @pytest.mark.parametrize("audio", ["AAA", "A===", "AA AA", "n*pe", "ÄÄÄÄ"])
-def test_audio_that_is_not_base64_is_told_and_what_came_with_it_is_not_lost(audio: str) -> None:
+def test_invalid_base64_is_reported_and_the_rest_is_decoded(audio: str) -> None:
     message = {"audio": audio, "contextId": "c1", "isFinal": True}
-    told = ElevenLabsCodec().decode(json.dumps(message))
-    assert told == [ev.MalformedUpstreamMessage("audio that is not base64"), ev.TtsContextDone("c1")]
+    outputs = ElevenLabsCodec().decode(json.dumps(message))
+    assert outputs == [ev.MalformedUpstreamMessage("audio that is not base64"), ev.TtsContextDone("c1")]
 
 
 @pytest.mark.parametrize("frame", ["", "no", "[]", "1", '{"audio": 1}', '{"contextId": "c1"}'])
-def test_what_is_no_message_is_nothing(frame: str) -> None:
+def test_an_invalid_message_decodes_to_nothing(frame: str) -> None:
     assert ElevenLabsCodec().decode(frame) == []
 
 
@@ -87,7 +87,7 @@ def test_errors_keep_their_name_and_no_secret(code: str, retryable: bool) -> Non
     assert (failed.code, failed.retryable, "abcdef" in failed.message) == (code, retryable, False)
 
 
-def test_the_address() -> None:
+def test_the_url_of_the_voice() -> None:
     url = stream_url("https://api.elevenlabs.io/", "a/b", PCM16_16K, "eleven_flash_v2_5")
     assert url.startswith("wss://api.elevenlabs.io/v1/text-to-speech/a%2Fb/multi-stream-input?output_format=pcm_16000&")
     assert "model_id=eleven_flash_v2_5" in url

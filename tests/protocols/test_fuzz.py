@@ -1,4 +1,4 @@
-"""Frames of both ends, GA and beta, spoilt at random, through decoders, rules and encoders: nothing breaks."""
+"""Messages of both sides, GA and beta, damaged at random: no decoder, rule or encoder fails."""
 
 import itertools
 import json
@@ -47,7 +47,7 @@ WISHES: list[Obj] = [
     {"type": "response.create", "response": {"instructions": "Forget it.", "tools": [{"type": "mcp"}], "input": []}},
     {"type": "input_audio_buffer.append", "event_id": "a", "audio": "AAAA"},
 ]
-"""What a client must not get past the rules, whichever way it is spelled."""
+"""What a client must not get past the rules, however it is spelled."""
 
 LITERALS = [
     "null", "true", "0", "-1", "1e999999", "1e-999999", "9" * 400, "-0.0", "123456789012345678901234567890", '""',
@@ -59,7 +59,7 @@ _SCALAR = re.compile(rb'(?<=:)(?:"[^"\\]*"|-?[0-9][0-9.]*|null|true|false|\[\]|\
 
 
 def texts(*kinds: str) -> dict[str, list[bytes]]:
-    """The golden events of each dialect as frames."""
+    """The golden events of each dialect as messages."""
     found: dict[str, list[bytes]] = {"ga": [], "beta": []}
     for pair in (pair for kind in kinds for pair in GOLDEN[kind]):
         for dialect, frames in found.items():
@@ -77,7 +77,7 @@ for _frames in SERVER.values():
 
 
 class Fuzz:
-    """A source of spoilt frames, and sessions that have to take them."""
+    """A source of damaged messages, and sessions that must survive them."""
 
     def __init__(self, seed: int) -> None:
         self.source = random.Random(seed)
@@ -203,7 +203,7 @@ class Fuzz:
 
 
 def once(pairs: list[tuple[str, Any]]) -> Obj:
-    assert len(dict(pairs)) == len(pairs), f"a member is named twice: {[name for name, _ in pairs]}"
+    assert len(dict(pairs)) == len(pairs), f"duplicate member: {[name for name, _ in pairs]}"
     return dict(pairs)
 
 
@@ -219,17 +219,17 @@ def hold(seed: int, runs: int) -> None:
         "RealtimeServerEvent",
         "MalformedUpstreamMessage",
     ):
-        assert fuzz.outcomes[outcome] > runs / 100, f"hardly anything was tried: {fuzz.outcomes}"
+        assert fuzz.outcomes[outcome] > runs / 100, f"too few cases: {fuzz.outcomes}"
     assert fuzz.outcomes["up session.update"] > runs / 200
     assert fuzz.outcomes["up response.create"] > runs / 200
 
 
-def test_twenty_thousand_spoilt_frames() -> None:
+def test_twenty_thousand_damaged_messages() -> None:
     hold(20261121, RUNS)
 
 
 @pytest.mark.long
-def test_a_million_spoilt_frames() -> None:
+def test_a_million_damaged_messages() -> None:
     hold(random.randrange(1 << 32), LONG_RUNS)
 
 
@@ -260,10 +260,10 @@ def test_the_largest_frames_take_bounded_time(raw: bytes, beta: bool) -> None:
     event = codec.decode_client(raw)
     if isinstance(event, RealtimeClientEvent):
         codec.encode_for_upstream(event.body)
-    for told in decode_deltas_and_events(codec, raw):
-        if isinstance(told, RealtimeServerEvent):
-            codec.forward(told.raw)
-        elif isinstance(told, RawDelta):
-            codec.encode_delta(bytes(told.raw), dict)
+    for decoded in decode_deltas_and_events(codec, raw):
+        if isinstance(decoded, RealtimeServerEvent):
+            codec.forward(decoded.raw)
+        elif isinstance(decoded, RawDelta):
+            codec.encode_delta(bytes(decoded.raw), dict)
     (OpenAIUpstreamCodec(dialect=BetaUpstreamDialect()) if beta else OpenAIUpstreamCodec()).decode(raw)
     assert time.process_time() - began < 2 * SLOWEST_S

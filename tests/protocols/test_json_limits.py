@@ -1,4 +1,4 @@
-"""Members of a JSON text, counted before it is parsed."""
+"""Counting the members of a JSON text before it is parsed."""
 
 import json
 from time import process_time
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.protocols import json_limits as weight
+from relay.protocols import json_limits
 from relay.protocols.json_limits import MAX_ESCAPES, has_too_many_members
 
 TEXT = 'a, [b] {c} \\ " \\" ,,,'
@@ -44,7 +44,7 @@ def test_the_count_does_not_depend_on_where_the_text_is_cut(value: Any, n_bytes:
     raw = json.dumps(value, ensure_ascii=False).encode()
     n_members = members_of(value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weight, "_PIECE_BYTES", n_bytes)
+        patch.setattr(json_limits, "_CHUNK_BYTES", n_bytes)
         assert not has_too_many_members(raw, n_members)
         if n_members:
             assert has_too_many_members(raw, n_members - 1)
@@ -56,7 +56,7 @@ def test_escapes_have_a_bound_of_their_own() -> None:
         assert has_too_many_members(b'{"text":"' + escape * (MAX_ESCAPES + 40_000) + b'"}', 10)
 
 
-def test_what_stands_in_texts_does_not_count() -> None:
+def test_structure_inside_strings_does_not_count() -> None:
     assert not has_too_many_members(json.dumps({"text": TEXT * 5_000}).encode(), 10)
 
 

@@ -1,4 +1,4 @@
-"""Secrets are taken out of events at the codecs, and deltas pass as they came."""
+"""The codecs redact secrets in events, and forward deltas unchanged."""
 
 import base64
 import json
@@ -40,47 +40,47 @@ def frame(event: Any) -> bytes:
 @pytest.mark.parametrize("event", DELTAS)
 def test_deltas_go_to_a_realtime_client_byte_for_byte(event: Any, read: Any) -> None:
     codec = ProxyCodec(secrets=KNOWN)
-    [said] = read(codec, frame(event))
-    assert isinstance(said, RawDelta)
-    assert bytes(said.raw) == frame(event)
-    assert codec.encode_delta(bytes(said.raw), None) == [frame(event)]
+    [decoded] = read(codec, frame(event))
+    assert isinstance(decoded, RawDelta)
+    assert bytes(decoded.raw) == frame(event)
+    assert codec.encode_delta(bytes(decoded.raw), None) == [frame(event)]
 
 
 @pytest.mark.parametrize("upstream", [None, BetaUpstreamDialect()])
-def test_all_else_loses_the_secret_before_any_rule_sees_it(upstream: Any) -> None:
-    [said] = ProxyCodec(upstream=upstream, secrets=KNOWN).decode_upstream(frame(ERROR))
-    assert isinstance(said, RealtimeServerEvent)
-    assert said.body["error"] == {"type": "x", "code": MASK, "message": f"a {MASK}", "param": MASK}
-    assert KEY.encode() not in bytes(said.raw)
+def test_other_events_are_redacted_before_any_rule_sees_them(upstream: Any) -> None:
+    [decoded] = ProxyCodec(upstream=upstream, secrets=KNOWN).decode_upstream(frame(ERROR))
+    assert isinstance(decoded, RealtimeServerEvent)
+    assert decoded.body["error"] == {"type": "x", "code": MASK, "message": f"a {MASK}", "param": MASK}
+    assert KEY.encode() not in bytes(decoded.raw)
 
 
 @pytest.mark.parametrize("kind", [["error"], {"a": 1}, None, 3])
-def test_a_type_that_is_no_text_is_searched_as_well(kind: Any) -> None:
-    [said] = ProxyCodec(secrets=KNOWN).decode_upstream(frame({"type": kind, "x": KEY}))
-    assert isinstance(said, tuple)
-    assert KEY.encode() not in bytes(said.raw)
+def test_an_event_with_an_invalid_type_is_redacted_too(kind: Any) -> None:
+    [decoded] = ProxyCodec(secrets=KNOWN).decode_upstream(frame({"type": kind, "x": KEY}))
+    assert isinstance(decoded, tuple)
+    assert KEY.encode() not in bytes(decoded.raw)
 
 
 @pytest.mark.parametrize("codec", [OpenAIUpstreamCodec(KNOWN), OpenAIUpstreamCodec(KNOWN, BetaUpstreamDialect())])
-def test_a_device_session_s_events_lose_it(codec: OpenAIUpstreamCodec) -> None:
+def test_a_device_sessions_events_are_redacted(codec: OpenAIUpstreamCodec) -> None:
     event = codec.decode(frame(ERROR))
     assert isinstance(event, ev.UpstreamErrorEvent)
     assert (event.code, event.message, event.param) == (MASK, f"a {MASK}", MASK)
 
 
-def test_what_deltas_are_joined_to_loses_it_on_its_way_to_a_device() -> None:
+def test_complete_texts_to_a_device_are_redacted() -> None:
     codec = DeviceCodec(KNOWN)
     for message in (
         cmd.SendResponseEnd(f"say {KEY}", "completed", more=False),
         cmd.SendTranscript("assistant", "i1", 1, f"say {KEY}", final=True),
         cmd.SendError("x", f"say {KEY}"),
     ):
-        told = codec.encode(message).decode()
-        assert f"say {MASK}" in told
-        assert KEY not in told
+        message_text = codec.encode(message).decode()
+        assert f"say {MASK}" in message_text
+        assert KEY not in message_text
 
 
-def test_an_error_of_a_voice_loses_it_wherever_the_message_is_cut() -> None:
+def test_a_tts_error_is_redacted_wherever_it_is_truncated() -> None:
     for n in range(280, 301):
         message = json.dumps({"error": KEY, "message": "x" * n + KEY})
         [failed] = ElevenLabsCodec(secrets=KNOWN).decode(message)

@@ -1,4 +1,4 @@
-"""The protocols that clients speak, and how a Realtime client says which dialect it speaks."""
+"""The registry of client protocols, and the choice of a Realtime client's dialect."""
 
 from collections.abc import Mapping
 
@@ -27,7 +27,7 @@ def test_no_path_has_two_protocols() -> None:
         ("/openai/v1/realtime", {"api-version": "v"}, {}, (), False),
     ],
 )
-def test_beta_is_asked_for_by_header_subprotocol_or_azures_path(
+def test_beta_is_selected_by_header_subprotocol_or_azures_path(
     path: str, query: Mapping[str, str], headers: Mapping[str, str], subprotocols: tuple[str, ...], is_beta: bool
 ) -> None:
     assert (select_client_dialect(OpeningHandshake(path, query, headers, subprotocols)) is not None) is is_beta

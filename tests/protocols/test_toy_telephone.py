@@ -1,4 +1,4 @@
-"""A protocol that is added to the registry is served: a telephone call with a tool and a barge-in."""
+"""A protocol added to the registry is served: a telephone call with a tool and a barge-in."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ from tests.support.relay_server import TIMEOUT_S, running_relay
 Obj = dict[str, Any]
 ULAW_TYPE = {"type": "audio/pcmu"}
 EXTRAPOLATED_MS = 400
-"""How far at most playback is assumed to have gone on since the last acknowledgement."""
+"""The most that playback can have advanced since the last acknowledgement."""
 
 
 @tool
@@ -30,7 +30,7 @@ def opening_hours() -> str:
 
 
 class Telephone:
-    """A provider's end of a call, which plays nothing until it is told."""
+    """The provider's side of a call, which plays nothing until the test requests it."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -130,7 +130,7 @@ async def test_a_call_with_a_tool_and_a_barge_in() -> None:
         assert phone.connection.close_code == 1000
 
 
-async def test_a_telephone_that_sends_what_is_no_message_is_hung_up_on() -> None:
+async def test_an_invalid_message_ends_a_call() -> None:
     async with calling() as (phone, _):
         for message in (b"binary", "no JSON", '{"event":"media"}', '{"event":"mark","mark":{"name":"x y"}}') * 3:
             await phone.connection.send(message)

@@ -36,7 +36,7 @@ class ToyTelephoneCodec:
             body = orjson.loads(message)
             return self._decode(body["event"], body)
         except orjson.JSONDecodeError as error:
-            return ev.ClientProtocolError("bad_json", f"That is not JSON: {error}")
+            return ev.ClientProtocolError("bad_json", f"The message is not valid JSON: {error}")
         except (KeyError, TypeError, ValueError, Error) as error:
             return ev.ClientProtocolError("bad_message", f"{type(error).__name__}: {error}")
 

@@ -1,4 +1,4 @@
-"""One device session at run time, with sockets that only remember: both audio lines, time, failures, tools."""
+"""A device session at run time, with fake transports: both audio paths, timers, failures, tools."""
 
 import asyncio
 import base64
@@ -76,7 +76,7 @@ _steps = st.lists(
 
 
 class Model:
-    """What must come of the steps: every whole sample goes on, in order, unless it is discarded."""
+    """The expected result of the steps: every whole sample is forwarded, in order, unless it is discarded."""
 
     def __init__(self, stage: DeviceRuntimeHarness, rate_hz: int) -> None:
         self._stage = stage
@@ -99,7 +99,7 @@ class Model:
         stage = self._stage
         recorder, ledger = stage.recorder, stage.core.ledger
         waiting_bytes = len(self._said) - ledger.input_bytes
-        assert 0 <= waiting_bytes < 480 * 2, "less than 10 ms of short frames wait for more"
+        assert 0 <= waiting_bytes < 480 * 2, "less than 10 ms of short frames are buffered"
         taken = self._said[: ledger.input_bytes]
         assert b"".join(entry[1] for entry in recorder.all("input")) == taken
         assert appended(stage) == bytes(self._up.feed(taken))
@@ -185,41 +185,42 @@ async def test_audio_before_the_session_is_ready_is_held_and_keeps_its_place() -
 
 
 @in_virtual_time
-async def test_frames_too_short_for_a_message_of_their_own_are_gathered_in_order() -> None:
+async def test_short_frames_are_combined_in_order() -> None:
     async with running_device() as stage:
         stage.ready()
-        said = bytes(range(256)) * 20
+        audio = bytes(range(256)) * 20
 
         def says(*frames: int | str) -> list[bytes | str]:
             """What the upstream is sent for frames of these lengths, and for messages."""
-            nonlocal said
+            nonlocal audio
             stage.sent.clear()
             for frame in frames:
                 if isinstance(frame, str):
                     stage.send_from_client({"type": frame})
                 else:
-                    stage.send_audio(said[:frame])
-                    said = said[frame:]
+                    stage.send_audio(audio[:frame])
+                    audio = audio[frame:]
             return [
-                base64.b64decode(one["audio"]) if "audio" in one else one["type"] for one in stage.upstream_requests()
+                base64.b64decode(event["audio"]) if "audio" in event else event["type"]
+                for event in stage.upstream_requests()
             ]
 
-        whole = said
+        whole = audio
         assert says(*[3] * 159) == [], "477 bytes: not yet 10 ms"
         assert says(3) == [whole[:480]]
-        assert says(2, 0, 960) == [whole[480:1442]], "what is long enough does not overtake it"
+        assert says(2, 0, 960) == [whole[480:1442]], "a long frame does not overtake it"
         assert says(960) == [whole[1442:2402]]
-        assert says(2, 1, 960) == [whole[2402:3364]], "half a sample more waits for its other half"
-        assert says(2, "interrupt", 3) == [whole[3364:3366]], "one byte of it was that half; another is left"
-        assert says("clear", 2) == [whole[3366:3370], "input_audio_buffer.clear"], "said before it was cleared"
+        assert says(2, 1, 960) == [whole[2402:3364]], "half a sample more is buffered"
+        assert says(2, "interrupt", 3) == [whole[3364:3366]], "one byte completes that sample; another is left"
+        assert says("clear", 2) == [whole[3366:3370], "input_audio_buffer.clear"], "sent before the clear"
 
 
 @pytest.mark.parametrize("lengths", [(961, 960), (960, 40, 40, 41), (960, *[94] * 5)])
 @in_virtual_time
-async def test_a_hello_that_is_refused_while_the_user_speaks_loses_nothing(lengths: tuple[int, ...]) -> None:
+async def test_a_rejected_hello_during_speech_loses_no_audio(lengths: tuple[int, ...]) -> None:
     async with running_device() as stage:
         stage.ready()
-        said = bytes(range(256)) * 20
+        audio = bytes(range(256)) * 20
         stage.send_from_client('{"type":"hello","v":1,"instructions":"Be brief."}')
         update = stage.upstream_requests()[-1]
         assert update["type"] == "session.update"
@@ -227,13 +228,13 @@ async def test_a_hello_that_is_refused_while_the_user_speaks_loses_nothing(lengt
         for n_bytes in (*lengths, 0, 960, 960):
             if not n_bytes:
                 stage.send_from_upstream({"type": "error", "error": {"message": "no", "event_id": update["event_id"]}})
-            stage.send_audio(said[sent_bytes : sent_bytes + n_bytes])
+            stage.send_audio(audio[sent_bytes : sent_bytes + n_bytes])
             sent_bytes += n_bytes
-        assert appended(stage) == said[: sent_bytes // 2 * 2]
+        assert appended(stage) == audio[: sent_bytes // 2 * 2]
 
 
 @in_virtual_time
-async def test_audio_that_an_upstream_does_not_read_is_dropped_and_told_once() -> None:
+async def test_audio_that_an_upstream_does_not_read_is_dropped_and_reported_once() -> None:
     async with running_device() as stage:
         stage.ready()
         stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
@@ -241,7 +242,7 @@ async def test_audio_that_an_upstream_does_not_read_is_dropped_and_told_once() -
         for _ in range(3):
             stage.send_audio(bytes(960))
         assert appended(stage) == b""
-        assert [one["code"] for one in stage.messages()] == ["audio_backlog"]
+        assert [message["code"] for message in stage.messages()] == ["audio_backlog"]
         stage.upstream_transport.unsent_bytes = 0
         stage.upstream.resume_writing()
         stage.send_audio(bytes(960))
@@ -249,7 +250,9 @@ async def test_audio_that_an_upstream_does_not_read_is_dropped_and_told_once() -
         stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
         stage.upstream.pause_writing()
         stage.send_audio(bytes(960))
-        assert [one["code"] for one in stage.messages()] == ["audio_backlog"] * 2, "told again the next time"
+        assert [message["code"] for message in stage.messages()] == ["audio_backlog"] * 2, (
+            "reported again the next time"
+        )
 
 
 # -- the downlink -----------------------------------------------------------------------------------------------------
@@ -260,7 +263,9 @@ async def test_a_part_is_announced_before_its_first_audio_and_recorded_after_its
     async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream(delta(1, 1, bytes(4800)), delta(1, 1, bytes(4800)))
-        kinds = [one["type"] if kind == "client text" else kind for kind, raw in stage.sent for one in [_json(raw)]]
+        kinds = [
+            message["type"] if kind == "client text" else kind for kind, raw in stage.sent for message in [_json(raw)]
+        ]
         assert kinds == ["event", "audioStart", "client binary", "client binary"]
         assert [entry[:2] for entry in stage.recorder.entries if entry[0] != "sent"] == [
             ("event", "OutputAudioStarted"),
@@ -272,7 +277,7 @@ async def test_a_part_is_announced_before_its_first_audio_and_recorded_after_its
 
 
 @in_virtual_time
-async def test_audio_of_a_response_that_was_given_up_is_recorded_and_goes_no_further() -> None:
+async def test_audio_of_an_abandoned_response_is_recorded_and_dropped() -> None:
     async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(4800)))
@@ -283,7 +288,7 @@ async def test_audio_of_a_response_that_was_given_up_is_recorded_and_goes_no_fur
 
 
 @in_virtual_time
-async def test_audio_that_comes_after_the_end_of_the_session_goes_nowhere() -> None:
+async def test_audio_after_the_end_of_the_session_is_dropped() -> None:
     async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream(delta(1, 1, bytes(480)))
@@ -297,7 +302,7 @@ async def test_audio_that_comes_after_the_end_of_the_session_goes_nowhere() -> N
 
 
 @in_virtual_time
-async def test_audio_that_is_not_base64_is_counted_and_left_out() -> None:
+async def test_invalid_base64_is_counted_as_malformed_and_dropped() -> None:
     async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream({**delta(1, 1, b""), "delta": "????"}, delta(1, 1, bytes(480)))
@@ -306,7 +311,7 @@ async def test_audio_that_is_not_base64_is_counted_and_left_out() -> None:
 
 
 @in_virtual_time
-async def test_a_very_long_delta_is_taken_apart() -> None:
+async def test_a_very_long_delta_is_split() -> None:
     async with running_device() as stage:
         stage.ready()
         pcm = bytes(range(256)) * 1000
@@ -340,42 +345,42 @@ async def test_the_observer_sees_every_event_with_its_time_and_its_commands() ->
 
 
 @in_virtual_time
-async def test_what_happens_during_an_event_waits_for_its_end() -> None:
+async def test_events_during_an_event_are_queued() -> None:
     async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream(delta(1, 1, bytes(4800)))
         stage.send_from_upstream(SPEECH_STARTED)
         events = [entry[1] for entry in stage.recorder.all("event")]
         assert events == ["OutputAudioStarted", "FirstAudioSent", "SpeechStarted", "PlayoutCleared"]
-        assert [one["type"] for one in stage.messages()][-2:] == ["event", "interrupted"]
+        assert [message["type"] for message in stage.messages()][-2:] == ["event", "interrupted"]
 
 
 @in_virtual_time
-async def test_a_deadline_brings_a_tick() -> None:
+async def test_a_deadline_dispatches_an_event() -> None:
     async with running_device() as stage:
         stage.ready()
         stage.send_from_client({"type": "text", "text": "hello"})
         await advance_time(STALL_TIMEOUT_S - 1)
-        assert not [one for one in stage.messages() if one["type"] == "error"]
+        assert not [message for message in stage.messages() if message["type"] == "error"]
         await advance_time(1.1)
-        assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
+        assert [message["code"] for message in stage.messages() if message["type"] == "error"] == ["upstream_stalled"]
 
 
 @in_virtual_time
-async def test_audio_alone_keeps_a_response_from_being_given_up() -> None:
+async def test_audio_alone_keeps_a_response_from_stalling() -> None:
     async with running_device() as stage:
         stage.ready()
         stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
         for _ in range(5):
             await advance_time(STALL_TIMEOUT_S - 1)
             stage.send_from_upstream(delta(1, 1, bytes(480)))
-        assert not [one for one in stage.messages() if one["type"] == "error"]
+        assert not [message for message in stage.messages() if message["type"] == "error"]
         await advance_time(STALL_TIMEOUT_S + 0.1)
-        assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["upstream_stalled"]
+        assert [message["code"] for message in stage.messages() if message["type"] == "error"] == ["upstream_stalled"]
 
 
 class SilentVoice:
-    """Does as it is asked, and never says anything."""
+    """Accepts all commands and reports nothing."""
 
     def execute(self, command: cmd.TtsCommand) -> None: ...
 
@@ -383,18 +388,18 @@ class SilentVoice:
 
 
 @in_virtual_time
-async def test_a_voice_that_says_nothing_is_given_up_though_the_upstream_has_only_sent_words() -> None:
+async def test_a_silent_tts_connection_is_abandoned_while_the_upstream_sends_text() -> None:
     async with running_device(speech=TtsOptions(), connect_tts=lambda _: SilentVoice()) as stage:
         stage.ready()
         stage.runtime.dispatch(ev.TtsConnected())
         text = words(1, 1, "Hello. And ") | {"type": "response.output_text.delta"}
         stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, text)
         await advance_time(VOICE_STALL_S + 0.1)
-        assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["voice_failed"]
+        assert [message["code"] for message in stage.messages() if message["type"] == "error"] == ["voice_failed"]
 
 
 @in_virtual_time
-async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connection(
+async def test_an_internal_failure_is_reported_once_and_a_second_one_aborts_the_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running_device() as stage:
@@ -411,7 +416,7 @@ async def test_a_failure_of_ours_is_told_once_and_a_second_one_cuts_the_connecti
 
 
 class Failing(ListRecorder):
-    """Stands for a failure of ours in the middle of an audio line."""
+    """An internal failure in the middle of an audio path."""
 
     def record_input(self, payload: BytesLike, now: float) -> None:
         raise RuntimeError("a bug in the uplink")
@@ -422,7 +427,7 @@ class Failing(ListRecorder):
 
 @pytest.mark.parametrize("line", ["uplink", "downlink", "downlink after a burst"])
 @in_virtual_time
-async def test_a_failure_of_ours_at_audio_ends_the_session_and_is_told(
+async def test_an_internal_failure_at_audio_ends_the_session_with_an_error(
     line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running_device(recorder=Failing()) as stage:
@@ -433,7 +438,7 @@ async def test_a_failure_of_ours_at_audio_ends_the_session_and_is_told(
             others = BURST_MESSAGES if line == "downlink after a burst" else 0
             stage.send_from_upstream(*[{"type": "rate_limits.updated"}] * others, delta(1, 1, bytes(960)))
             await advance_time(1)
-        assert [one["code"] for one in stage.messages() if one["type"] == "error"] == ["internal_error"]
+        assert [message["code"] for message in stage.messages() if message["type"] == "error"] == ["internal_error"]
         assert ("client close", b"1011") in stage.sent
         assert f"a bug in the {line.split()[0]}" in caplog.text
 
@@ -463,5 +468,5 @@ async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None
         assert stage.sent[-1][0] == "upstream text", "the microphone does not wait for the tool"
         release.set()
         await advance_time(0.1)
-        told = [one["status"] for one in stage.messages() if one["type"] == "tool"]
-        assert told == ["started", "progress", "done"]
+        statuses = [message["status"] for message in stage.messages() if message["type"] == "tool"]
+        assert statuses == ["started", "progress", "done"]

@@ -1,4 +1,4 @@
-"""A device session with codecs that differ from the usual ones: audio as text, messages that do not exist."""
+"""A device session with unusual codecs: audio in text messages, messages that a protocol does not have."""
 
 import base64
 import itertools
@@ -23,7 +23,7 @@ MS_BYTES = 48
 
 
 class TextCodec(DeviceCodec):
-    """The device protocol, with audio as text; messages that begin with "?" mean nothing."""
+    """The device protocol with audio as text; messages that begin with "?" are ignored."""
 
     accepts_binary_audio = False
 
@@ -45,7 +45,7 @@ def spoken(samples: bytes) -> bytes:
 
 
 @in_virtual_time
-async def test_audio_in_text_goes_the_way_of_audio_and_is_charged_as_such() -> None:
+async def test_audio_in_text_messages_is_charged_as_audio() -> None:
     async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         frames = [bytes([number % 256]) * 10 * MS_BYTES for number in range(400)]
@@ -66,7 +66,7 @@ async def test_a_long_text_with_little_audio_is_charged_as_a_message_too() -> No
 
 
 @in_virtual_time
-async def test_a_short_frame_is_sent_before_what_follows_it() -> None:
+async def test_a_short_frame_is_sent_before_the_next_message() -> None:
     async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         stage.send_from_client(spoken(bytes(200 * MS_BYTES)), spoken(b"\1\2" * 20), '{"type":"commit"}')
@@ -79,7 +79,7 @@ async def test_a_short_frame_is_sent_before_what_follows_it() -> None:
 
 
 @in_virtual_time
-async def test_a_text_that_means_nothing_is_charged_as_a_message() -> None:
+async def test_an_ignored_text_is_charged_as_a_message() -> None:
     async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         stage.send_from_client(*["?"] * 400)
@@ -87,7 +87,7 @@ async def test_a_text_that_means_nothing_is_charged_as_a_message() -> None:
 
 
 @in_virtual_time
-async def test_binary_messages_are_faults_where_they_are_no_audio() -> None:
+async def test_binary_messages_are_errors_where_they_are_not_audio() -> None:
     async with running_device(client_codec=TextCodec()) as stage:
         stage.ready()
         stage.send_audio(bytes(960))
@@ -112,7 +112,7 @@ async def test_audio_for_the_client_as_text_at_once_and_from_the_queue() -> None
 
 
 class SparseCodec(OpenAIUpstreamCodec):
-    """An upstream that cannot commit, takes audio in another message, and may say everything twice."""
+    """An upstream without commit, with another message for audio, that may send everything twice."""
 
     append_template = b'{"type":"sparse.append","audio":"%b"}'
 
@@ -124,7 +124,7 @@ class SparseCodec(OpenAIUpstreamCodec):
 
 
 @in_virtual_time
-async def test_what_the_upstream_has_no_message_for_is_not_sent() -> None:
+async def test_commands_without_a_message_are_not_sent() -> None:
     async with running_device(upstream_codec=SparseCodec()) as stage:
         stage.ready()
         stage.send_audio(bytes(200 * MS_BYTES))
@@ -141,7 +141,7 @@ async def test_a_message_of_the_upstreams_may_be_several_events() -> None:
 
 
 class SilentCodec(OpenAIUpstreamCodec):
-    """An upstream that says nothing before it has its settings, which it takes once."""
+    """An upstream that sends nothing before its settings, which it accepts once."""
 
     opened = ev.SessionCreated("silent-1")
     is_configured = False
@@ -155,7 +155,7 @@ class SilentCodec(OpenAIUpstreamCodec):
 
 
 @in_virtual_time
-async def test_an_upstream_that_waits_for_its_settings_and_takes_them_once() -> None:
+async def test_an_upstream_that_accepts_its_settings_once() -> None:
     async with running_device(upstream_codec=SilentCodec()) as stage:
         assert [event["type"] for event in stage.upstream_requests()] == ["session.update"]
         stage.send_from_upstream({"type": "session.updated", "session": {}})
@@ -185,7 +185,7 @@ def speak(stage: DeviceRuntimeHarness) -> None:
 
 
 def nothing(_: DeviceRuntimeHarness) -> None:
-    """What goes wrong, goes wrong by itself."""
+    """Fails without an event."""
 
 
 @pytest.mark.parametrize(

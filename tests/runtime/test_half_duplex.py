@@ -1,11 +1,11 @@
-"""Half duplex: the client has played everything, and the room is silent."""
+"""Half duplex: the microphone opens when the client has played everything and the room is silent."""
 
 from relay.runtime.timers import ECHO_TAIL_MS, PlayoutEndTimer
 from tests.support.virtual_time import advance_time, in_virtual_time
 
 
 class Client:
-    """A client that has `unplayed_ms` to play still, and what was reported of it."""
+    """A client with `unplayed_ms` still to play, and the number of callbacks."""
 
     def __init__(self) -> None:
         self.unplayed_ms: float | None = 0.0
@@ -29,7 +29,7 @@ async def test_it_is_reported_once_after_the_audio_and_its_echo() -> None:
 
 
 @in_virtual_time
-async def test_a_client_that_plays_late_is_waited_for() -> None:
+async def test_the_timer_waits_for_a_client_that_plays_late() -> None:
     client = Client()
     client.wait.start(500)
     client.unplayed_ms = 300
@@ -41,7 +41,7 @@ async def test_a_client_that_plays_late_is_waited_for() -> None:
 
 
 @in_virtual_time
-async def test_while_more_is_to_be_sent_nothing_is_reported_until_its_end() -> None:
+async def test_queued_audio_postpones_the_report_until_its_end() -> None:
     client = Client()
     client.wait.start(100)
     client.unplayed_ms = None
@@ -54,7 +54,7 @@ async def test_while_more_is_to_be_sent_nothing_is_reported_until_its_end() -> N
 
 
 @in_virtual_time
-async def test_a_new_wait_takes_the_place_of_the_one_before() -> None:
+async def test_a_new_start_replaces_the_one_before() -> None:
     client = Client()
     client.wait.start(100)
     client.wait.start(1000)
@@ -65,7 +65,7 @@ async def test_a_new_wait_takes_the_place_of_the_one_before() -> None:
 
 
 @in_virtual_time
-async def test_a_wait_that_was_stopped_reports_nothing() -> None:
+async def test_a_stopped_timer_reports_nothing() -> None:
     client = Client()
     client.wait.start(100)
     client.wait.stop()

@@ -1,4 +1,4 @@
-"""Playout: audio in order and paced, everything else at once, and a true account of what was sent."""
+"""Playout: audio in order and paced, messages at once, and an exact ledger of what was sent."""
 
 import pytest
 
@@ -91,7 +91,7 @@ async def test_an_acknowledgement_moves_the_pacing() -> None:
 
 
 @in_virtual_time
-async def test_pacing_goes_on_in_time_after_an_acknowledgement_from_far_behind() -> None:
+async def test_pacing_recovers_after_a_late_acknowledgement() -> None:
     stage = PlayoutHarness(max_ahead_ms=1000)
     stage.item("item_1", 9000)
     await advance_time(4.1)
@@ -151,7 +151,7 @@ async def test_an_end_may_come_after_the_next_ones_beginning() -> None:
     stage.play("item_1", 100)
     stage.start("item_2")
     stage.play("item_2", 100)
-    assert sent_bytes(stage)["item_1"] > 100 * 32, "its tail came before the next one's beginning"
+    assert sent_bytes(stage)["item_1"] > 100 * 32, "its tail was sent before the next item"
     stage.end("item_1", 100)
     stage.end("item_2", 100)
     assert stage.sequence() == [
@@ -161,7 +161,7 @@ async def test_an_end_may_come_after_the_next_ones_beginning() -> None:
 
 
 @in_virtual_time
-async def test_the_first_byte_of_each_item_is_told_once() -> None:
+async def test_the_first_audio_of_each_item_is_reported_once() -> None:
     stage = PlayoutHarness(max_ahead_ms=400)
     stage.item("item_1", 600)
     stage.item("item_2", 600)
@@ -226,7 +226,7 @@ async def test_nothing_goes_out_after_a_clear() -> None:
 
 
 @in_virtual_time
-async def test_what_comes_after_a_clear_starts_at_once() -> None:
+async def test_audio_after_a_clear_starts_at_once() -> None:
     stage = PlayoutHarness(max_ahead_ms=400)
     stage.item("item_1", 5000)
     await advance_time(0.3)
@@ -260,7 +260,7 @@ async def test_an_unfinished_part_is_listed_even_if_all_that_came_of_it_was_play
 
 
 @in_virtual_time
-async def test_the_parts_of_an_item_are_told_apart() -> None:
+async def test_the_parts_of_an_item_are_distinguished() -> None:
     stage = PlayoutHarness(max_ahead_ms=300)
     for part in (0, 1):
         stage.start("item_1", part)
@@ -301,7 +301,7 @@ async def test_audio_waits_while_the_socket_is_full_and_goes_on_afterwards() -> 
 
 
 @in_virtual_time
-async def test_a_client_that_does_not_read_for_long_is_stuck() -> None:
+async def test_a_client_that_does_not_read_for_long_is_stalled() -> None:
     stage = PlayoutHarness()
     stage.socket.unsent_bytes = 70_000
     stage.socket.set_writable(writable=False)
@@ -313,7 +313,7 @@ async def test_a_client_that_does_not_read_for_long_is_stuck() -> None:
 
 
 @in_virtual_time
-async def test_a_client_that_lets_messages_pile_up_is_stuck_at_once() -> None:
+async def test_too_many_unsent_messages_stall_a_client_at_once() -> None:
     stage = PlayoutHarness()
     stage.socket.set_writable(writable=False)
     stage.playout.send_now(cmd.SendTextDelta("one"))
@@ -323,7 +323,7 @@ async def test_a_client_that_lets_messages_pile_up_is_stuck_at_once() -> None:
 
 
 @in_virtual_time
-async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_item() -> None:
+async def test_beyond_the_limit_the_oldest_audio_is_dropped_and_reported_once_per_item() -> None:
     stage = PlayoutHarness(PCMU, max_ahead_ms=1000)
     stage.start("item_1")
     chunks = [stage.play("item_1", 10_000) for _ in range(MAX_QUEUED_MS // 10_000 + 3)]
@@ -338,7 +338,7 @@ async def test_over_the_bound_the_oldest_audio_is_left_out_and_said_so_once_an_i
 
 
 @in_virtual_time
-async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to_end() -> None:
+async def test_endless_items_use_bounded_memory_and_each_is_started_and_ended() -> None:
     stage = PlayoutHarness(max_ahead_ms=20)
     n_items = MAX_QUEUED_ENTRIES // 3 + 500
     for number in range(n_items):
@@ -349,8 +349,8 @@ async def test_items_without_end_fill_no_memory_and_each_is_told_to_begin_and_to
     overflows = [event for event in stage.events if isinstance(event, ev.PlayoutOverflow)]
     assert overflows
     await advance_time(60)
-    told = [line for line in stage.sequence() if line != "audio"]
-    assert told == [f"{kind} item_{number}" for number in range(n_items) for kind in ("audioStart", "audioEnd")]
+    boundaries = [line for line in stage.sequence() if line != "audio"]
+    assert boundaries == [f"{kind} item_{number}" for number in range(n_items) for kind in ("audioStart", "audioEnd")]
 
 
 @in_virtual_time
@@ -391,7 +391,7 @@ async def test_resampled_audio_is_as_long_as_it_was_and_its_tail_comes_before_it
 
 
 @in_virtual_time
-async def test_nothing_of_a_cleared_item_sounds_in_the_next() -> None:
+async def test_no_audio_of_a_cleared_item_is_in_the_next() -> None:
     once, twice = PlayoutHarness(PCM16_16K, None), PlayoutHarness(PCM16_16K, None)
     twice.start("item_1")
     twice.play("item_1", 100)
@@ -404,7 +404,7 @@ async def test_nothing_of_a_cleared_item_sounds_in_the_next() -> None:
 
 
 @in_virtual_time
-async def test_new_options_are_in_force_from_there_on() -> None:
+async def test_new_options_apply_from_there_on() -> None:
     stage = PlayoutHarness(PCM16_24K, max_ahead_ms=1000)
     stage.options = DeviceOptions(PCM16_24K, PCMU, None)
     stage.playout.apply_options(stage.options)
@@ -434,7 +434,7 @@ async def test_closing_stops_everything_and_closes_the_socket() -> None:
 
 
 @in_virtual_time
-async def test_a_half_duplex_device_is_told_to_be_silent_until_the_room_is() -> None:
+async def test_the_microphone_is_muted_until_the_room_is_silent() -> None:
     stage = PlayoutHarness(max_ahead_ms=400, half_duplex=True)
     stage.item("item_1", 1000)
     await advance_time((1000 + JITTER_BUFFER_MS + ECHO_TAIL_MS) / 1000 - 0.05)
@@ -458,7 +458,7 @@ async def test_between_two_items_nothing_has_been_played_out() -> None:
 
 
 @in_virtual_time
-async def test_a_device_that_plays_late_is_waited_for() -> None:
+async def test_half_duplex_waits_for_a_device_that_plays_late() -> None:
     stage = PlayoutHarness(half_duplex=True)
     stage.item("item_1", 600)
     await advance_time(0.7)
@@ -470,7 +470,7 @@ async def test_a_device_that_plays_late_is_waited_for() -> None:
 
 
 @in_virtual_time
-async def test_nobody_is_told_where_both_may_speak_at_once() -> None:
+async def test_full_duplex_reports_no_end_of_playout() -> None:
     stage = PlayoutHarness()
     stage.item("item_1", 200)
     await advance_time(2.0)

@@ -1,4 +1,4 @@
-"""Whatever is played, cleared and acknowledged: audio is bounded, in order, and accounted for."""
+"""Invariants of playout: whatever is played, cleared and acknowledged, audio is bounded, in order and accounted for."""
 
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ STEPS = st.lists(
     steps=STEPS, max_ahead_ms=st.sampled_from([None, 100, 400, 1000]), output=st.sampled_from([PCM16_24K, PCM16_16K])
 )
 @settings(max_examples=50, deadline=None)
-def test_the_account_of_a_clear_is_what_the_socket_was_given(
+def test_a_clear_reports_exactly_what_was_sent(
     steps: list[tuple[str, int]], max_ahead_ms: int | None, output: AudioFormat
 ) -> None:
     _play_steps(steps, max_ahead_ms, output)
@@ -69,7 +69,7 @@ async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, ou
 
 
 class NumberedAudio:
-    """Audio in which every ms holds its own number, and what must be true of those that the client was sent."""
+    """Audio whose every ms holds its own number, and the invariants of what the client was sent."""
 
     def __init__(self, max_ahead_ms: int, max_queued_ms: int) -> None:
         self.stage = PlayoutHarness(PCMU, max_ahead_ms, max_queued_ms=max_queued_ms)
@@ -143,7 +143,7 @@ class NumberedAudio:
 
     def check_order(self) -> None:
         """Nothing was sent twice, out of order, or outside of its item."""
-        assert all(one < other for (_, one), (_, other) in pairwise(self.sent()))
+        assert all(number < next_number for (_, number), (_, next_number) in pairwise(self.sent()))
         item = ""
         for _, message in self.stage.socket.sent:
             if isinstance(message, bytes):

@@ -1,4 +1,4 @@
-"""A Realtime client's session at run time, with sockets that only remember: both lines, their order, slow ends."""
+"""A Realtime session at run time, with fake transports: both paths, their order, backpressure."""
 
 import asyncio
 import base64
@@ -31,7 +31,7 @@ COMMIT = {"type": "input_audio_buffer.commit"}
 
 
 def append(pcm: bytes, shape: str = "compact") -> bytes:
-    """An append of audio as different clients write it."""
+    """An append of audio as different clients serialize it."""
     audio = base64.b64encode(pcm).decode()
     event = {"type": "input_audio_buffer.append"} | ({"event_id": "evt_1"} if shape == "with an id" else {})
     return json.dumps(event | {"audio": audio}, separators=SEPARATORS.get(shape)).encode()
@@ -55,7 +55,7 @@ def frame(event: Obj, shape: str = "compact") -> bytes:
 
 
 def server_call(response: int, output: int) -> Obj:
-    """A response begins an output that the client does not see."""
+    """Start a response with an output that the client does not see."""
     item = call_item(f"call_{response}_{output}", "clock", "in_progress")
     about = {"response_id": f"resp_{response}", "output_index": output}
     return {"type": "response.output_item.added", **about, "item": item}
@@ -169,15 +169,15 @@ class Model:
         assert ledger.playback_ends_at == pytest.approx(self.plays_until)
         assert [entry[1:] for entry in stage.recorder.all("input")] == self.appends
         recorded = stage.recorder.all("frame")
-        assert [(one.raw, one.n_bytes, now) for _, one, now in recorded] == [
+        assert [(delta.raw, delta.n_bytes, now) for _, delta, now in recorded] == [
             (raw, len(pcm), now) for raw, pcm, now in self.deltas
         ]
-        for (_, one, _), (raw, pcm, _) in zip(recorded, self.deltas, strict=True):
-            assert one.audio_offset < 0 or raw[one.audio_offset :].startswith(base64.b64encode(pcm) + b'"')
+        for (_, delta, _), (raw, pcm, _) in zip(recorded, self.deltas, strict=True):
+            assert delta.audio_offset < 0 or raw[delta.audio_offset :].startswith(base64.b64encode(pcm) + b'"')
 
 
 def check_sent(sent: list[bytes], expected: list[bytes | Obj]) -> None:
-    """What is expected as bytes was sent byte for byte, and what is expected as an event means the same."""
+    """Expected bytes were sent byte for byte; an expected event was sent in any form."""
     assert len(sent) == len(expected)
     for raw, what in zip(sent, expected, strict=True):
         assert (raw if isinstance(what, bytes) else json.loads(raw)) == what
@@ -201,7 +201,7 @@ def test_random_sessions_agree_with_the_model(steps: list[tuple[str, Any]]) -> N
 
 
 @in_virtual_time
-async def test_canonical_appends_pass_byte_for_byte_in_order_and_are_counted_and_recorded() -> None:
+async def test_plain_appends_are_forwarded_byte_for_byte_counted_and_recorded() -> None:
     async with running_realtime() as stage:
         stage.ready()
         appends = [append(b"\1\2" * 480), append(b"\3\4" * 10, "spaced"), append(b""), append(b"\5", "with an id")]
@@ -228,14 +228,14 @@ async def test_an_append_of_another_shape_is_an_event_and_keeps_its_place() -> N
 @in_virtual_time
 async def test_early_appends_and_events_keep_their_order(tools: Any) -> None:
     async with running_realtime(*tools) as stage:
-        said = [append(b"\1\1"), append(b"\2\2"), frame(COMMIT), append(b"\3\3"), frame(COMMIT), frame(COMMIT)]
-        said.append(append(b"\4\4"))
-        stage.send_from_client(*said)
+        messages = [append(b"\1\1"), append(b"\2\2"), frame(COMMIT), append(b"\3\3"), frame(COMMIT), frame(COMMIT)]
+        messages.append(append(b"\4\4"))
+        stage.send_from_client(*messages)
         assert stage.texts("upstream") == []
         assert len(stage.recorder.all("input")) == 4, "recorded when it comes"
         stage.ready()
         stage.send_from_client(append(b"\5\5"))
-        assert stage.texts("upstream") == [*said, append(b"\5\5")]
+        assert stage.texts("upstream") == [*messages, append(b"\5\5")]
 
 
 @pytest.mark.parametrize("is_early", [True, False])
@@ -255,7 +255,7 @@ async def test_an_append_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_o
 
 
 @in_virtual_time
-async def test_early_audio_beyond_ten_seconds_is_dropped_oldest_first_and_told() -> None:
+async def test_early_audio_beyond_ten_seconds_is_dropped_oldest_first_and_counted() -> None:
     async with running_realtime() as stage:
         second_bytes = 48_000
         seconds = [append(bytes([number]) * second_bytes) for number in range(13)]
@@ -285,7 +285,9 @@ async def test_deltas_pass_byte_for_byte_while_nothing_is_hidden_and_are_recorde
         stage.send_from_upstream(*raws)
         assert stage.texts("client") == raws
         recorded = [entry[1] for entry in stage.recorder.all("frame")]
-        assert [(one.raw, one.n_bytes) for one in recorded] == [(raw, 0 if n else 4800) for n, raw in enumerate(raws)]
+        assert [(forwarded.raw, forwarded.n_bytes) for forwarded in recorded] == [
+            (raw, 0 if n else 4800) for n, raw in enumerate(raws)
+        ]
         ledger = stage.core.ledger
         assert (ledger.output_bytes, ledger.playback_ends_at - ledger.last_output_at) == (4800, pytest.approx(0.1))
         events = [entry[1] for entry in stage.recorder.all("event")]
@@ -293,7 +295,7 @@ async def test_deltas_pass_byte_for_byte_while_nothing_is_hidden_and_are_recorde
 
 
 @in_virtual_time
-async def test_deltas_before_the_configuration_is_taken_wait_with_the_events_around_them() -> None:
+async def test_deltas_before_the_configuration_are_held_with_the_other_events() -> None:
     async with running_realtime(CLOCK) as stage:
         raws = [frame(audio_delta(1, 0, bytes(960))), frame(delta(1, 0, "words", TEXT_KINDS[0]), "type last")]
         stage.send_from_upstream(
@@ -306,7 +308,7 @@ async def test_deltas_before_the_configuration_is_taken_wait_with_the_events_aro
 
 
 @in_virtual_time
-async def test_deltas_that_wait_for_their_turn_are_for_nobody_once_the_session_has_ended() -> None:
+async def test_held_deltas_are_dropped_when_the_session_ends() -> None:
     async with running_realtime(CLOCK) as stage:
         stage.ready()
         raws = [frame(audio_delta(1, 0, bytes([number]))) for number in range(BURST_MESSAGES + 10)]
@@ -324,7 +326,7 @@ async def test_deltas_are_renumbered_by_position_while_an_output_before_them_is_
         stage.ready()
         raw, words = frame(audio_delta(1, 1, b"\1\2" * 480)), frame(delta(1, 1, "words", TEXT_KINDS[0]))
         stage.send_from_upstream(response_created("resp_1"), server_call(1, 0), raw, words)
-        moved = [one.replace(b'"output_index":1', b'"output_index":0') for one in (raw, words)]
+        moved = [message.replace(b'"output_index":1', b'"output_index":0') for message in (raw, words)]
         assert stage.texts("client") == [frame(response_created("resp_1")), *moved]
         assert [entry[1] for entry in stage.recorder.all("frame")] == [
             RawDelta(raw, 960, raw.index(b'"delta":"') + len(b'"delta":"')), RawDelta(words, 0, -1),
@@ -347,7 +349,7 @@ async def test_a_delta_of_more_than_64_kib_goes_whole_and_by_a_buffer_of_its_own
 
 
 @in_virtual_time
-async def test_a_delta_that_is_no_json_goes_on_as_it_came_even_while_an_output_is_hidden() -> None:
+async def test_an_invalid_delta_is_forwarded_unchanged_even_with_hidden_outputs() -> None:
     async with running_realtime(CLOCK) as stage:
         stage.ready()
         raws = [frame(delta(1, 1, "words", TEXT_KINDS[0]))[:-1], frame(audio_delta(1, 1, bytes(10)))[:-1] + b",}"]
@@ -403,12 +405,12 @@ async def test_a_client_that_reads_nothing_for_ten_seconds_is_cut_off() -> None:
 
 
 @in_virtual_time
-async def test_an_upstream_that_reads_nothing_for_ten_seconds_is_given_up() -> None:
+async def test_an_upstream_that_reads_nothing_for_ten_seconds_ends_the_session() -> None:
     async with running_realtime() as stage:
         stage.ready()
         stage.upstream.pause_writing()
         await advance_time(MAX_STALL_S + 0.1)
-        assert [one["error"]["code"] for one in stage.messages()] == ["upstream_stalled"]
+        assert [message["error"]["code"] for message in stage.messages()] == ["upstream_stalled"]
         assert stage.sent[1:] == [("client close", b"1011"), ("upstream close", b"1000")]
         stage.send_from_client(append(b"\1\1"))
         assert stage.texts("upstream") == [], "nobody takes it any more"

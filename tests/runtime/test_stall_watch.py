@@ -1,4 +1,4 @@
-"""A client that does not read is reported after a while, or at once if too much waits."""
+"""A client that does not read is reported after a while, or at once if too much is unsent."""
 
 from relay.runtime.timers import MAX_STALL_S, MAX_UNSENT_BYTES, StallWatch
 from tests.support.playout_stage import FakeSocket
@@ -6,7 +6,7 @@ from tests.support.virtual_time import advance_time, in_virtual_time
 
 
 class Watched:
-    """A watch, its socket, and what it reported."""
+    """A stall watch, its socket, and its reports."""
 
     def __init__(self) -> None:
         self.socket = FakeSocket()
@@ -40,7 +40,7 @@ async def test_a_client_that_reads_again_in_time_is_not_reported() -> None:
 
 
 @in_virtual_time
-async def test_word_that_the_socket_is_full_still_does_not_lengthen_the_wait() -> None:
+async def test_repeated_writability_reports_do_not_extend_the_timer() -> None:
     watched = Watched()
     watched.watch.set_writable(False)
     await advance_time(MAX_STALL_S - 0.1)
@@ -61,7 +61,7 @@ async def test_too_much_unsent_is_reported_at_once() -> None:
 
 
 @in_virtual_time
-async def test_a_watch_that_was_stopped_reports_nothing() -> None:
+async def test_a_stopped_watch_reports_nothing() -> None:
     watched = Watched()
     watched.watch.set_writable(False)
     watched.watch.stop()

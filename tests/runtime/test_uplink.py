@@ -1,4 +1,4 @@
-"""A device's uplink by itself: whole samples, formats, short messages, and options that change while audio comes."""
+"""A device's uplink alone: whole samples, formats, short messages, and options that change in mid-stream."""
 
 import asyncio
 import base64
@@ -23,7 +23,7 @@ from relay.transport.websocket import WebSocketConnection
 
 
 class UplinkHarness:
-    """An uplink whose gate is open, and what it sent."""
+    """An uplink with an open gate, and what it sent."""
 
     def __init__(self, input_: AudioFormat = PCM16_24K, output: AudioFormat = PCM16_24K) -> None:
         self.appends: list[bytes] = []
@@ -86,8 +86,8 @@ async def test_a_second_of_the_microphone_is_a_second_for_the_upstream(fmt: Audi
 
 @pytest.mark.parametrize("fmt", [PCM16_24K, PCMU, PCMA], ids=str)
 async def test_a_format_that_the_upstream_takes_is_not_converted(fmt: AudioFormat) -> None:
-    said = bytes(range(200)) * 5
-    assert UplinkHarness(fmt, PCM16_16K).send(said) == said
+    audio = bytes(range(200)) * 5
+    assert UplinkHarness(fmt, PCM16_16K).send(audio) == audio
 
 
 @pytest.mark.parametrize("fmt", [PCM16_16K, PCM16_48K, PCMU], ids=str)
@@ -100,14 +100,14 @@ async def test_short_frames_are_gathered_to_ten_ms(fmt: AudioFormat) -> None:
 
 
 async def test_options_that_leave_a_format_as_it_is_leave_its_audio_as_it_is() -> None:
-    said = bytes(range(256)) * 20
-    plain, asked = UplinkHarness(PCM16_16K), UplinkHarness(PCM16_16K)
-    expected = plain.send(said[:9], said[9:2000], said[2000:4000])
-    heard = asked.send(said[:9])
-    asked.uplink.apply_options(DeviceOptions(PCM16_16K, PCM16_48K))
-    heard += asked.send(said[9:2000])
-    asked.uplink.apply_options(DeviceOptions(PCM16_16K, PCM16_24K, half_duplex=True))
-    assert heard + asked.send(said[2000:4000]) == expected
+    audio = bytes(range(256)) * 20
+    plain, changed = UplinkHarness(PCM16_16K), UplinkHarness(PCM16_16K)
+    expected = plain.send(audio[:9], audio[9:2000], audio[2000:4000])
+    sent_audio = changed.send(audio[:9])
+    changed.uplink.apply_options(DeviceOptions(PCM16_16K, PCM16_48K))
+    sent_audio += changed.send(audio[9:2000])
+    changed.uplink.apply_options(DeviceOptions(PCM16_16K, PCM16_24K, half_duplex=True))
+    assert sent_audio + changed.send(audio[2000:4000]) == expected
 
 
 async def test_new_options_start_afresh() -> None:

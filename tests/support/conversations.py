@@ -9,7 +9,7 @@ from audio.files import read_audio
 from audio.formats import AudioFormat
 from audio.transcode import encode
 from relay import load_tools
-from relay.client.virtual_player import VirtualPlayer
+from relay.client import VirtualPlayer
 from relay.recording.store.layout import find_recording
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 from tests.support.voice_stage import local_engine, speaking_relay

@@ -1,4 +1,4 @@
-"""A playout queue with a socket that keeps everything and a session that keeps every event."""
+"""A playout queue with a socket that records what is sent, and a list of its events."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ RAMP = bytes(range(251))
 
 
 class FakeSocket:
-    """Keeps what it is given, with the time; `is_writable` is the test's to change."""
+    """Records what is sent, with the time; the test sets `is_writable`."""
 
     def __init__(self) -> None:
         self.is_writable = True
@@ -40,7 +40,7 @@ class FakeSocket:
 
 
 class PlayoutHarness:
-    """A playout queue with a socket that keeps everything and a session that keeps every event."""
+    """A playout queue with a recording socket, and the events that it dispatched."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class PlayoutHarness:
         self.playout.start(cmd.SendAudioStart(item_id, part))
 
     def play(self, item_id: str, ms: int, part: int = 0) -> bytes:
-        """One delta of `ms`, whose samples tell its place; returns its audio."""
+        """Play a delta of `ms` with samples that identify its position; returns its audio."""
         n_bytes = ms * self.options.upstream_output.bytes_per_ms
         pcm = (RAMP * (n_bytes // len(RAMP) + 2))[self.position : self.position + n_bytes]
         self.position = (self.position + n_bytes) % len(RAMP)
@@ -81,7 +81,7 @@ class PlayoutHarness:
         self.playout.end(cmd.SendAudioEnd(item_id, part, ms))
 
     def item(self, item_id: str, ms: int) -> bytes:
-        """A whole item in deltas of 200 ms."""
+        """Play a whole item in deltas of 200 ms."""
         self.start(item_id)
         pcm = b"".join(self.play(item_id, min(200, ms - at)) for at in range(0, ms, 200))
         self.end(item_id, ms)
@@ -101,7 +101,7 @@ class PlayoutHarness:
         return sum(map(len, sent)) / self.options.output.bytes_per_ms
 
     def sequence(self) -> list[str]:
-        """What was sent, in order, binary frames of one run as one."""
+        """What was sent, in order; consecutive binary messages count as one."""
         names = [
             "audio" if isinstance(message, bytes) else f"{message['type']} {message.get('itemId', '')}".strip()
             for _, message in self.socket.sent
@@ -112,7 +112,7 @@ class PlayoutHarness:
 
 
 def sent_bytes(stage: PlayoutHarness) -> dict[str, int]:
-    """How much audio was sent between the start of each item and what came next."""
+    """Bytes of audio sent for each item, by its start."""
     sent: dict[str, int] = {}
     item = ""
     for _, message in stage.socket.sent:

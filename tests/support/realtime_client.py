@@ -1,4 +1,4 @@
-"""Clients of `/v1/realtime` over real sockets, and the official types as the judge of what they receive."""
+"""Clients of `/v1/realtime` over real sockets, and validation of what they receive by the official types."""
 
 import asyncio
 import contextlib
@@ -24,13 +24,13 @@ _SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 
 
 def is_valid(event: Obj) -> bool:
-    """Raise ValidationError unless the official types take the event as it is."""
+    """Raise ValidationError unless the official types accept the event."""
     _SERVER_EVENT.validate_python(event, strict=True)
     return True
 
 
 class RealtimeClient:
-    """A connection with which a test says what it wants; `seen` holds all that came."""
+    """A test's connection to the relay; `seen` holds all events received."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
@@ -40,7 +40,7 @@ class RealtimeClient:
         await self.connection.send(json.dumps(event))
 
     async def until_closed(self) -> None:
-        """Take what comes until the other end hangs up."""
+        """Receive events until the connection is closed."""
         async with asyncio.timeout(TIMEOUT_S):
             with contextlib.suppress(ConnectionClosed):
                 async for message in self.connection:
@@ -77,7 +77,7 @@ async def relayed_session(
     subprotocols: Any = None,
     **settings: Any,
 ) -> AsyncIterator[tuple[RealtimeClient, ScriptedSession, RunningRelay]]:
-    """A client, a relay, and the scripted upstream's end of the session; nothing has been said yet."""
+    """A client, a relay, and the scripted upstream's side of the session, before any message."""
     async with (
         ScriptedUpstream() as upstream,
         running_relay(upstream.url, tools, **settings) as relay,

@@ -1,4 +1,4 @@
-"""A Realtime session between two lists: what the client says and the upstream says in, what each is sent out."""
+"""A harness for a Realtime session: events from client and upstream in, the events to both out."""
 
 import base64
 import itertools
@@ -32,9 +32,7 @@ CREATE = {"type": "response.create", "event_id": "c1"}
 
 
 class RealtimeSessionHarness:
-    """`client(...)` and `upstream(...)` let one of them speak; `client_events` and `upstream_events` are what both
-    were sent since.
-    """
+    """Feeds events of `client(...)` and `upstream(...)`; collects the events sent to both."""
 
     def __init__(self, *tools: ToolSpec, policy: RealtimePolicy | None = None, **options: Any) -> None:
         numbers = itertools.count(1)
@@ -49,7 +47,7 @@ class RealtimeSessionHarness:
         self.gates: list[cmd.InputCommand] = []
 
     def ready(self, **session: Any) -> "RealtimeSessionHarness":
-        """The upstream introduces itself, and takes the configuration if there is one."""
+        """Send `session.created`, and accept the configuration if there is one."""
         self.upstream(type="session.created", session={"type": "realtime", "model": "m"} | session)
         if self.upstream_events and self.upstream_events[-1]["type"] == "session.update":
             self.upstream(type="session.updated", session=session | self.upstream_events[-1]["session"])
@@ -57,30 +55,30 @@ class RealtimeSessionHarness:
         return self
 
     def client(self, *events: Obj, **event: Any) -> "RealtimeSessionHarness":
-        for one in (*events, *((event,) if event else ())):
-            self.feed(RealtimeClientEvent(json.loads(json.dumps(one))))
+        for client_event in (*events, *((event,) if event else ())):
+            self.feed(RealtimeClientEvent(json.loads(json.dumps(client_event))))
         return self
 
     def upstream(self, *events: Obj, **event: Any) -> "RealtimeSessionHarness":
-        for one in (*events, *((event,) if event else ())):
-            if one["type"] == "response.output_audio.delta":
-                self._audio(one)
+        for server_event in (*events, *((event,) if event else ())):
+            if server_event["type"] == "response.output_audio.delta":
+                self._audio(server_event)
             else:
-                self.feed(RealtimeServerEvent(json.dumps(one).encode(), one))
+                self.feed(RealtimeServerEvent(json.dumps(server_event).encode(), server_event))
         return self
 
     def _audio(self, delta: Obj) -> None:
-        """What the downlink does with a delta of audio."""
+        """Handle an audio delta as the downlink does."""
         session, view = self.session, self.session.delta_forwarding
         n_bytes = len(base64.b64decode(delta["delta"]))
         session.ledger.add_unpaced_output(n_bytes, self.now, view.output_bytes_per_ms)
-        shown = view.rewrite(delta)
-        self.client_events.append(dict(shown))
-        if shown is delta:
+        rewritten = view.rewrite(delta)
+        self.client_events.append(dict(rewritten))
+        if rewritten is delta:
             self.raw.append(json.dumps(delta).encode())
 
     def append_audio(self, n_bytes: int = 960) -> "RealtimeSessionHarness":
-        """What the uplink does with an append of audio."""
+        """Handle an append of audio as the uplink does."""
         self.session.ledger.input_bytes += n_bytes
         return self
 
@@ -106,12 +104,12 @@ class RealtimeSessionHarness:
                     self.end_commands.append(command)
 
     def clear(self) -> None:
-        for kept in (self.client_events, self.upstream_events, self.raw, self.tool_runs):
-            kept.clear()
+        for records in (self.client_events, self.upstream_events, self.raw, self.tool_runs):
+            records.clear()
 
     def take_client_events(self) -> list[Obj]:
-        told, self.client_events = self.client_events, []
-        return told
+        client_events, self.client_events = self.client_events, []
+        return client_events
 
     def take_upstream_events(self) -> list[Obj]:
         sent, self.upstream_events = self.upstream_events, []
@@ -145,7 +143,7 @@ def response_done(response_id: str, *output: Obj, status: str = "completed", **r
 
 
 def call_events(response_id: str, call: Obj, index: int = 0, previous: str | None = None) -> list[Obj]:
-    """What the API says of a call, without the ends of the response."""
+    """The events of the API about a call, without the start and end of the response."""
     about = {"response_id": response_id, "item_id": call["id"], "output_index": index}
     begun = call | {"status": "in_progress", "arguments": ""}
     return [

@@ -1,4 +1,4 @@
-"""A session at run time between two sockets that only remember what they are given to send."""
+"""A running session between two transports that record what is sent."""
 
 import asyncio
 import itertools
@@ -32,7 +32,7 @@ from relay.upstreams.dialect import UpstreamCodec
 
 
 class FakeTransport:
-    """A transport of picows' that keeps what it should send in `log`, and is never full; its peer is always there."""
+    """A picows transport that records what it sends in `log`; it is never full, and its peer never leaves."""
 
     is_close_frame_sent = is_disconnected = False
 
@@ -42,9 +42,9 @@ class FakeTransport:
         self.underlying_transport = self
         self.unsent_bytes = 0
         self.is_paused = False
-        """Whether its peer is not read."""
+        """Whether reading is paused."""
         self.long_bytes = 0
-        """How much was sent from a buffer of the sender's own."""
+        """Bytes sent from the sender's own buffer."""
 
     def pause_reading(self) -> None:
         self.is_paused = True
@@ -120,7 +120,7 @@ class FrameRecorder(ListRecorder):
 
 
 class SocketPair:
-    """Both ends of a session by hand; `sent` is what both were sent, in order."""
+    """Client and upstream of a session, driven by the test; `sent` holds all messages to both, in order."""
 
     runtime: SessionRuntime[Any]
 
@@ -139,12 +139,12 @@ class SocketPair:
         self.is_dialled.set()
 
     def send_from_client(self, *messages: dict[str, Any] | str | bytes) -> None:
-        """Text messages of the client's."""
+        """Send text messages from the client."""
         for message in messages:
             self._take(self.client, self.client_transport, WSMsgType.TEXT, _encoded(message))
 
     def send_from_upstream(self, *events: dict[str, Any] | bytes, kind: WSMsgType = WSMsgType.TEXT) -> None:
-        """Events of the upstream's."""
+        """Send events from the upstream."""
         for event in events:
             self._take(self.upstream, self.upstream_transport, kind, _encoded(event))
 
@@ -152,15 +152,15 @@ class SocketPair:
         socket.on_ws_frame(transport, _make_test_ws_frame(kind, message, True, False))  # type: ignore[arg-type]
 
     def messages(self) -> list[dict[str, Any]]:
-        """What the client was told, in order."""
+        """The messages sent to the client, in order."""
         return [json.loads(raw) for kind, raw in self.sent if kind == "client text"]
 
     def upstream_requests(self) -> list[dict[str, Any]]:
-        """What the upstream was sent, in order."""
+        """The messages sent to the upstream, in order."""
         return [json.loads(raw) for kind, raw in self.sent if kind == "upstream text"]
 
     def texts(self, name: str) -> list[bytes]:
-        """The text messages that "client" or "upstream" was sent, in order."""
+        """The text messages sent to "client" or "upstream", in order."""
         return [raw for kind, raw in self.sent if kind == f"{name} text"]
 
 
@@ -177,7 +177,7 @@ class DeviceRuntimeHarness(SocketPair):
         upstream_codec: UpstreamCodec | None = None,
         **options: Any,
     ) -> None:
-        """`speech`: an external voice speaks, by these rules."""
+        """`speech`: the options of an external voice, which speaks."""
         super().__init__()
         pcm = AudioFormat("pcm16", rate_hz)  # type: ignore[arg-type]
         numbers = itertools.count(1)
@@ -202,23 +202,23 @@ class DeviceRuntimeHarness(SocketPair):
         )
 
     def ready(self) -> "DeviceRuntimeHarness":
-        """The upstream takes the session's configuration."""
+        """Let the upstream accept the session's configuration."""
         self.send_from_upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
         self.sent.clear()
         self.recorder.entries.clear()
         return self
 
     def send_audio(self, samples: bytes) -> None:
-        """Audio of the client's."""
+        """Send audio from the client."""
         self._take(self.client, self.client_transport, WSMsgType.BINARY, samples)
 
     def sent_audio(self) -> bytes:
-        """The audio that the client was sent."""
+        """The audio sent to the client."""
         return b"".join(raw for kind, raw in self.sent if kind == "client binary")
 
 
 class RealtimeRuntimeHarness(SocketPair):
-    """A Realtime client's session. A server's tool makes its upstream wait for a configuration."""
+    """A Realtime client's session. With a server tool, it configures its upstream first."""
 
     def __init__(self, *tools: ToolSpec, **options: Any) -> None:
         super().__init__()
@@ -233,10 +233,10 @@ class RealtimeRuntimeHarness(SocketPair):
         )
 
     def ready(self) -> "RealtimeRuntimeHarness":
-        """The upstream introduces itself and takes the configuration; neither is left in `sent`."""
+        """Send `session.created` and accept the configuration; neither is left in `sent`."""
         self.send_from_upstream({"type": "session.created", "session": {"type": "realtime"}})
         self.send_from_upstream({"type": "session.updated", "session": {"type": "realtime"}})
-        self.sent[:] = [one for one in self.sent if not one[1].startswith(b'{"type":"session.')]
+        self.sent[:] = [sent for sent in self.sent if not sent[1].startswith(b'{"type":"session.')]
         return self
 
 
@@ -245,7 +245,7 @@ Stage = TypeVar("Stage", bound=SocketPair)
 
 @asynccontextmanager
 async def running_device(rate_hz: int = 24_000, **options: Any) -> AsyncIterator[DeviceRuntimeHarness]:
-    """A session that runs, and is dialled; it is ended and leaves nothing behind afterwards."""
+    """A running session with its upstream connected; it ends on exit."""
     async with run_harness(DeviceRuntimeHarness(rate_hz, **options)) as stage:
         yield stage
 
@@ -259,7 +259,7 @@ async def running_realtime(*tools: ToolSpec, **options: Any) -> AsyncIterator[Re
 
 @asynccontextmanager
 async def run_harness(stage: Stage) -> AsyncIterator[Stage]:
-    """Run a stage's session until the client is gone."""
+    """Run a harness's session until the client is gone."""
     running = asyncio.create_task(stage.runtime.run())
     await stage.is_dialled.wait()
     await asyncio.sleep(0)

@@ -7,8 +7,8 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from relay.client.turn_tracker import Message
 from relay.escaping import escape_json, escape_lines
+from relay.json_types import JsonObject
 from relay.session.device.turn_metrics import TOTAL_METRIC, format_latency
 
 _LABEL_CHARS = 10
@@ -16,31 +16,31 @@ _MAX_VALUE_CHARS = 400
 
 
 class Display:
-    """Where `talk` shows what happens: nothing, unless a method says how."""
+    """Output of `relay talk`; this base class prints nothing."""
 
     def connected(self, address: str) -> None:
         """The connection is open."""
 
-    def message(self, message: Message, t_ms: int) -> None:
+    def message(self, message: JsonObject, t_ms: int) -> None:
         """A JSON message came, `t_ms` after the connection opened."""
 
     def audio(self, n_bytes: int, t_ms: int) -> None:
-        """A binary frame came."""
+        """A binary message came."""
 
     def note(self, text: str) -> None:
-        """Something that the client itself has to say."""
+        """A note of the client itself."""
 
     def close(self) -> None:
         """Nothing more follows."""
 
 
 class JsonDisplay(Display):
-    """Every message on a line of its own, as it came plus `t_ms`; binary frames as their size."""
+    """Each message on its own line, as it came plus `t_ms`; of a binary message only its size."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def message(self, message: Message, t_ms: int) -> None:
+    def message(self, message: JsonObject, t_ms: int) -> None:
         self._out.write(escape_json(orjson.dumps(message | {"t_ms": t_ms}).decode()) + "\n")
         self._out.flush()
 
@@ -49,7 +49,7 @@ class JsonDisplay(Display):
 
 
 class TextDisplay(Display):
-    """A transcript: who, then what; the answer's words appear as they come."""
+    """A transcript with the speaker before each text; the text of an answer appears as it comes."""
 
     def __init__(self, out: TextIO) -> None:
         self._console = _Console(file=out, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -59,14 +59,14 @@ class TextDisplay(Display):
     def connected(self, address: str) -> None:
         self._address = address
 
-    def message(self, message: Message, t_ms: int) -> None:
+    def message(self, message: JsonObject, t_ms: int) -> None:
         match message.get("type"):
             case "event":
                 self._event(message)
             case "textDelta":
                 self._answer(_text(message, "text"))
             case "transcript" if message.get("role") == "user" and message.get("final") is True:
-                self._line("you", _text(message, "text").strip() or "(nothing that could be understood)", "bold")
+                self._line("you", _text(message, "text").strip() or "(no words were recognised)", "bold")
             case "tool":
                 self._tool(message)
             case "interrupted":
@@ -75,7 +75,7 @@ class TextDisplay(Display):
                 steps = format_latency(message, at_client=True)
                 self._line(
                     "latency",
-                    f"{_ms(message, TOTAL_METRIC.wire_name)} from end of speech to first sound ({steps})",
+                    f"{_ms(message, TOTAL_METRIC.wire_name)} from end of speech to first audio ({steps})",
                     "dim",
                 )
             case "usage":
@@ -93,10 +93,10 @@ class TextDisplay(Display):
             self._console.print()
             self._in_answer = False
 
-    def _event(self, message: Message) -> None:
+    def _event(self, message: JsonObject) -> None:
         match message.get("name"):
             case "AIConnected":
-                formats = [f"{_format(message.get(way))} {way[:-3]}" for way in ("input", "output")]
+                formats = [f"{_format(message.get(direction))} {direction[:-3]}" for direction in ("input", "output")]
                 session = _text(message, "sessionId")
                 self._line("connected", f"{self._address} · session {session} · {', '.join(formats)}", "green")
             case "AIResponseEnd":
@@ -108,9 +108,9 @@ class TextDisplay(Display):
         if not self._in_answer:
             self._console.print(_label("relay"), end="")
             self._in_answer = True
-        self._console.print(Text(_shown(text), style="cyan"), end="")
+        self._console.print(Text(_escape(text), style="cyan"), end="")
 
-    def _tool(self, message: Message) -> None:
+    def _tool(self, message: JsonObject) -> None:
         name, status = _text(message, "name"), _text(message, "status")
         match status:
             case "started":
@@ -121,42 +121,39 @@ class TextDisplay(Display):
                 output = f" → {_value(message['output'])}" if "output" in message else ""
                 self._line("tool", f"{name} {status} in {_ms(message, 'ms')}{output}", "magenta")
 
-    def _line(self, who: str, what: str, style: str = "") -> None:
+    def _line(self, label: str, text: str, style: str = "") -> None:
         self.close()
-        self._console.print(_label(who) + Text(_shown(what), style=style))
+        self._console.print(_label(label) + Text(_escape(text), style=style))
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Rich would end the process here; the conversation ends instead."""
+        """End the conversation; Rich would end the process."""
         raise BrokenPipeError
 
 
-def _shown(text: str) -> str:
-    """Words of a model or a tool, escaped so that a terminal shows them and does not interpret them.
-
-    No line of them looks like a line of ours.
-    """
+def _escape(text: str) -> str:
+    """Escape text of a model or a tool: a terminal does not interpret it, and no line of it looks like a label."""
     return escape_lines(text, _LABEL_CHARS)
 
 
-def _label(who: str) -> Text:
-    return Text(f"{who:<{_LABEL_CHARS}}", style="bold")
+def _label(label: str) -> Text:
+    return Text(f"{label:<{_LABEL_CHARS}}", style="bold")
 
 
-def _text(message: Message, field: str) -> str:
+def _text(message: JsonObject, field: str) -> str:
     value = message.get(field)
     return value if isinstance(value, str) else ""
 
 
-def _ms(message: Message, field: str) -> str:
+def _ms(message: JsonObject, field: str) -> str:
     value = message.get(field)
     return f"{value} ms" if isinstance(value, int) else "–"
 
 
 def _value(value: Any) -> str:
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return shown if len(shown) <= _MAX_VALUE_CHARS else shown[:_MAX_VALUE_CHARS] + " …"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _MAX_VALUE_CHARS else text[:_MAX_VALUE_CHARS] + " …"
 
 
 def _format(value: Any) -> str:
@@ -165,7 +162,7 @@ def _format(value: Any) -> str:
     return f"{value.get('format', 'pcm16')} {value.get('rate', 16000)} Hz"
 
 
-def _usage(message: Message) -> str:
+def _usage(message: JsonObject) -> str:
     def count(field: str) -> int:
         value = message.get(field)
         return value if isinstance(value, int) else 0

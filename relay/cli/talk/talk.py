@@ -1,7 +1,7 @@
-"""`relay talk`: a terminal client of the device protocol. It speaks a sound file or a text and shows what comes back.
+"""`relay talk`: a terminal client of the device protocol. It speaks an audio file or a text and shows the answer.
 
-It behaves as a device would: sound goes out in real time, silence follows it (voice activity detection only moves
-with input), and playback is acknowledged as if it were heard.
+It behaves as a device would: audio is sent in real time, silence follows it (speech detection moves with audio alone),
+and playback is acknowledged as if there were a speaker.
 """
 
 import asyncio
@@ -11,10 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
-
-import orjson
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from audio.files import AudioFileError, read_audio, write_wav
 from audio.formats import AudioFormat
@@ -22,14 +19,31 @@ from audio.pcm import level_dbfs
 from audio.resample import resample
 from audio.transcode import decode
 from relay.cli.talk.display import Display, JsonDisplay, TextDisplay
+from relay.cli.talk.turn_tracker import TurnTracker, Verdict
 from relay.cli.terminal import say_lines
-from relay.client.connection import TalkError, dial, how_it_closed, receive, target_of
-from relay.client.turn_tracker import Message, Turn, Verdict, item_id_of
-from relay.client.virtual_player import VirtualPlayer, Voice, parse_format
-from relay.json_types import parse_json_object
+from relay.client import (
+    AudioEvent,
+    ClientError,
+    ClosedError,
+    ConnectedEvent,
+    ErrorEvent,
+    GoodbyeEvent,
+    InvalidURL,
+    MicrophoneStream,
+    RelayClient,
+    RelayEvent,
+    UnknownEvent,
+    VirtualPlayer,
+    connect,
+)
+from relay.errors import RelayError
 
-# Kept for --save; about 23 minutes at 24 kHz. What comes after is not written, and that is said.
 MAX_SAVED_BYTES = 64 * 1024 * 1024
+"""Kept for --save, about 23 minutes at 24 kHz. What comes after that is not written, and a note says so."""
+
+
+class TalkError(RelayError):
+    """The conversation failed; the text is a sentence for the user."""
 
 
 @dataclass
@@ -53,7 +67,10 @@ async def talk(options: TalkOptions, out: TextIO) -> int:
     display = JsonDisplay(out) if options.json_lines else TextDisplay(out)
     try:
         await _talk(options, display)
-    except (TalkError, AudioFileError) as error:
+    except InvalidURL as error:
+        say_lines(f"relay: --url: {error}", err=True)
+        return 1
+    except (TalkError, ClientError, AudioFileError) as error:
         display.close()
         say_lines(f"relay: {error}", err=True)
         return 1
@@ -66,176 +83,147 @@ async def talk(options: TalkOptions, out: TextIO) -> int:
 
 async def _talk(options: TalkOptions, display: Display) -> None:
     if options.file is None and options.text is None:
-        raise TalkError("there is nothing to say: name a sound file, or give --text")
+        raise TalkError("there is nothing to say: name an audio file, or give --text")
     if options.text is not None and not options.text.strip():
         raise TalkError("--text is empty")
     if options.save is not None and not options.save.absolute().parent.is_dir():
         raise TalkError(f"cannot write {options.save}: its folder does not exist")
-    target = target_of(options.url, options.rate_hz)
+    url, rate_hz = add_rate(options.url, options.rate_hz)
     pcm = b""
     if options.file is not None:
-        pcm = await asyncio.to_thread(read_audio, options.file, target.rate_hz)
-    async with dial(target, os.environ.get("RELAY_KEY", "").strip(), options.timeout_s) as socket:
-        conversation = Conversation(options, socket, display, pcm, target.rate_hz)
-        display.connected(target.shown)
+        pcm = await asyncio.to_thread(read_audio, options.file, rate_hz)
+    player = VirtualPlayer()
+    async with connect(url, playback=player, open_timeout_s=options.timeout_s, ready_timeout_s=None) as client:
+        run = TalkRun(options, client, display, pcm, rate_hz)
+        display.connected(client.address)
         try:
-            await conversation.run()
+            await run.run()
         finally:
-            conversation.save()
+            run.save()
 
 
-class Conversation:
-    """One connection from AIConnected to the end of the last turn."""
+def add_rate(url: str, rate_hz: int) -> tuple[str, int]:
+    """Ask for `rate_hz` in the query of a URL unless it asks for a rate or G.711; returns it and the rate in Hz.
 
-    def __init__(
-        self, options: TalkOptions, socket: ClientConnection, display: Display, pcm: bytes, rate_hz: int
-    ) -> None:
+    Raises InvalidURL, or TalkError for a format that does not exist.
+    """
+    try:
+        parts = urlsplit(url.strip() if "://" in url else f"ws://{url.strip()}")
+    except ValueError as error:
+        raise InvalidURL(f"not a URL: {error}") from error
+    query = parse_qs(parts.query)
+    encoding, rate = query.get("format", ["pcm16"])[-1], query.get("rate", [""])[-1]
+    if rate.isascii() and rate.isdigit():
+        rate_hz = int(rate[:9])
+    elif encoding in ("pcmu", "pcma"):
+        rate_hz = 8000
+    try:
+        AudioFormat(encoding, rate_hz)  # type: ignore[arg-type]  # it checks the name itself
+    except ValueError as error:
+        raise TalkError(str(error)) from error
+    if "rate" in query:
+        return urlunsplit(parts), rate_hz
+    with_rate = "&".join(filter(None, [parts.query, urlencode({"rate": rate_hz})]))
+    return urlunsplit(parts._replace(query=with_rate)), rate_hz
+
+
+class TalkRun:
+    """One session from its start to the end of the last turn."""
+
+    def __init__(self, options: TalkOptions, client: RelayClient, display: Display, pcm: bytes, rate_hz: int) -> None:
         self._options = options
-        self._socket = socket
+        self._client = client
         self._display = display
         self._pcm, self._pcm_hz = pcm, rate_hz
         self._loop = asyncio.get_running_loop()
         self._connected_at = self._loop.time()
-        self._output = AudioFormat("pcm16", 16000)
-        self._player = VirtualPlayer(self._output.bytes_per_ms)
-        self._player_news = asyncio.Event()
         self._saved = bytearray()
-        self._said = ""  # the relay's last error or goodbye
+        self._last_reason = ""  # of the relay's last error or goodbye
 
     async def run(self) -> None:
-        """Say everything there is to say; returns when the last turn is over. TalkError says why it could not."""
-        tasks: list[asyncio.Task[None]] = []
+        """Say everything there is to say; returns when the last turn is over. Raises TalkError or ClientError."""
+        microphone: asyncio.Task[None] | None = None
         try:
-            voice_format = await self._connected()
-            tasks.append(asyncio.create_task(self._acknowledge()))
+            await self._wait_connected()
             if self._options.file is not None:
-                pcm = await asyncio.to_thread(resample, self._pcm, self._pcm_hz, voice_format.rate_hz)
-                voice = Voice(pcm, voice_format, self._socket.send)
-                tasks.append(asyncio.create_task(voice.speak()))
-                await self._turn(spoken=True, input_ends_at=self._loop.time() + voice.duration_s)
+                input_format = self._client.input_format
+                pcm = await asyncio.to_thread(resample, self._pcm, self._pcm_hz, input_format.rate_hz)
+                stream = MicrophoneStream(pcm, input_format, self._client.send_audio)
+                microphone = asyncio.create_task(stream.run())
+                await self._turn(spoken=True, input_ends_at=self._loop.time() + stream.duration_s)
             if self._options.text is not None:
-                await self._send({"type": "text", "text": self._options.text})
+                await self._client.send_text(self._options.text)
                 await self._turn(spoken=False, input_ends_at=self._loop.time())
-            await self._send({"type": "bye"})
-        except ConnectionClosed as error:
-            raise TalkError(how_it_closed(error, self._said)) from error
         finally:
-            await _stop(tasks)
+            if microphone is not None:
+                microphone.cancel()
+                with suppress(asyncio.CancelledError, ClosedError):
+                    await microphone
 
     def save(self) -> None:
-        """Write what was received, if that was asked for; raises AudioFileError."""
+        """Write the received audio, if that was asked for; raises AudioFileError."""
         path = self._options.save
         if path is None:
             return
-        pcm = decode(bytes(self._saved), self._output)
+        output_format = self._client.output_format
+        pcm = decode(bytes(self._saved), output_format)
         if not pcm:
-            self._display.note(f"no sound came: {path} is not written")
+            self._display.note(f"no audio came: {path} is not written")
             return
-        write_wav(path, pcm, self._output.rate_hz)
-        seconds = len(pcm) / 2 / self._output.rate_hz
+        write_wav(path, pcm, output_format.rate_hz)
+        seconds = len(pcm) / 2 / output_format.rate_hz
         full = ", and more came than is kept" if len(self._saved) >= MAX_SAVED_BYTES else ""
-        self._display.note(f"{seconds:.1f} s of sound in {path}{full}")
+        self._display.note(f"{seconds:.1f} s of audio in {path}{full}")
 
-    async def _connected(self) -> AudioFormat:
-        """Wait for AIConnected; returns the format in which the relay wants to hear."""
+    async def _wait_connected(self) -> None:
         until = self._connected_at + self._options.timeout_s
-        while True:
-            received = await receive(self._socket, until)
-            if received is None:
-                said = f": {self._said}" if self._said else ""
-                raise TalkError(f"the relay was not ready within {self._options.timeout_s:g} s{said}")
-            message = self._take(received)
-            if message is None or message.get("name") != "AIConnected":
-                continue
-            try:
-                heard, self._output = parse_format(message.get("input")), parse_format(message.get("output"))
-            except ValueError as error:
-                raise TalkError(f"the relay announced a format that cannot be: {error}") from error
-            self._player = VirtualPlayer(self._output.bytes_per_ms)
-            return heard
+        while not isinstance(event := await self._recv(until), ConnectedEvent):
+            if event is None:
+                reason = f": {self._last_reason}" if self._last_reason else ""
+                raise TalkError(f"the relay was not ready within {self._options.timeout_s:g} s{reason}")
 
     async def _turn(self, *, spoken: bool, input_ends_at: float) -> None:
-        turn = Turn(spoken=spoken, input_ends_at=input_ends_at, timeout_s=self._options.timeout_s)
+        turn = TurnTracker(spoken=spoken, input_ends_at=input_ends_at, timeout_s=self._options.timeout_s)
         while (verdict := turn.verdict(self._loop.time())).state == "wait":
-            received = await receive(self._socket, verdict.until)
-            if received is None:
-                continue
-            message = self._take(received)
-            if message is not None:
-                turn.take(message, self._loop.time())
-            elif isinstance(received, bytes):
-                turn.audio(self._loop.time())
+            event = await self._recv(verdict.until)
+            if event is not None and event != UnknownEvent():
+                turn.feed(event, self._loop.time())
         if verdict.state != "over":
-            raise TalkError(self._what_was_missing(verdict, turn))
+            raise TalkError(self._describe_failure(verdict, turn))
         if turn.status == "failed":
-            raise TalkError(f"the answer failed: {self._said or 'the relay gave no reason'}")
+            raise TalkError(f"the answer failed: {self._last_reason or 'the relay gave no reason'}")
 
-    def _take(self, received: str | bytes) -> Message | None:
-        """Show, keep and play what came; returns it if it is a JSON message."""
-        now = self._loop.time()
-        t_ms = round((now - self._connected_at) * 1000)
-        if isinstance(received, bytes):
-            self._display.audio(len(received), t_ms)
-            if self._options.save is not None:
-                self._saved += received[: MAX_SAVED_BYTES - len(self._saved)]
-            self._player.feed(len(received), now)
-            self._player_news.set()
+    async def _recv(self, until: float | None) -> RelayEvent | None:
+        """Return the next event, shown and saved; None when none came by `until` (loop time)."""
+        try:
+            async with asyncio.timeout_at(until):
+                event = await self._client.recv()
+        except TimeoutError:
             return None
-        message = parse_json_object(received)
-        if message is None:
-            self._display.note("the relay sent a text that is not a message; it is passed over")
-            return None
-        self._display.message(message, t_ms)
-        self._play(message, now)
-        if message.get("type") in ("error", "goodbye"):
-            self._said = str(message.get("message") or message.get("reason") or "")[:1000]
-        return message
+        t_ms = round((self._loop.time() - self._connected_at) * 1000)
+        match event:
+            case AudioEvent(data=data):
+                self._display.audio(len(data), t_ms)
+                if self._options.save is not None:
+                    self._saved += data[: MAX_SAVED_BYTES - len(self._saved)]
+                return event
+            case UnknownEvent(raw=raw) if not raw:
+                self._display.note("the relay sent a text that is not a message; it is ignored")
+                return event
+            case ErrorEvent(message=reason) | GoodbyeEvent(reason=reason):
+                self._last_reason = reason[:1000]
+        self._display.message(event.raw, t_ms)
+        return event
 
-    def _play(self, message: Message, now: float) -> None:
-        """What a message means to the loudspeaker."""
-        item_id = item_id_of(message)
-        match message.get("type"):
-            case "audioStart" if item_id:
-                self._player.start(item_id)
-            case "audioEnd":
-                self._player.end(item_id)
-            case "interrupted":
-                self._player.interrupt(item_id)
-            case _:
-                return
-        self._player_news.set()
-
-    async def _acknowledge(self) -> None:
-        """Tell the relay what has been played, until cancelled."""
-        while True:
-            self._player_news.clear()
-            for item_id, played_ms in self._player.reports(self._loop.time()):
-                await self._send({"type": "playback", "itemId": item_id, "playedMs": played_ms})
-            with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._player.next_at()):
-                    await self._player_news.wait()
-
-    async def _send(self, message: Message) -> None:
-        await self._socket.send(orjson.dumps(message).decode())
-
-    def _what_was_missing(self, verdict: Verdict, turn: Turn) -> str:
+    def _describe_failure(self, verdict: Verdict, turn: TurnTracker) -> str:
         """The sentence for a turn that did not come to its end."""
         if verdict.state == "no_speech":
             seconds = len(self._pcm) / 2 / self._pcm_hz
             level = level_dbfs(self._pcm)
             return f"no speech was found in {self._options.file}: {seconds:.1f} s were sent, at {level:.0f} dBFS"
-        silent = f"nothing came from the relay for {self._options.timeout_s:g} s"
+        timeout = f"nothing came from the relay for {self._options.timeout_s:g} s"
         if turn.began:
-            return f"the answer did not come to its end: {silent}"
+            return f"the answer did not come to its end: {timeout}"
         if turn.user_text:
-            return f'"{turn.user_text}" was heard, but there was no answer: {silent}'
-        return f"{'speech was heard, but ' if turn.speech_found else ''}there was no answer: {silent}"
-
-
-async def _stop(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel what runs beside the conversation; a fault of its own, other than the closed connection, is raised."""
-    for task in tasks:
-        task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Exception) and not isinstance(result, ConnectionClosed):
-            raise result
+            return f'"{turn.user_text}" was heard, but there was no answer: {timeout}'
+        return f"{'speech was heard, but ' if turn.speech_found else ''}there was no answer: {timeout}"

@@ -1,8 +1,8 @@
-"""The device protocol, version 1: binary audio and small JSON messages, as the relay speaks it to a device client.
+"""Codec for the device protocol, version 1: binary audio and small JSON messages.
 
-The codec keeps no state but the secrets that it removes; formats and pace are the playout's. `device_in` reads
-messages. One to the client has the fields of its command, in camel case, without those that are None by default and
-still are. The protocol is described in `docs/device-protocol.md` and `schema.json`.
+The codec keeps no state but the secrets that it redacts; formats and pacing belong to the playout. `decoder` decodes
+messages from the client. A message to the client has the fields of its command, in camel case, except those that
+default to None and still are None. The protocol is described in `docs/device-protocol.md` and `schema.json`.
 """
 
 import json
@@ -35,18 +35,18 @@ _OMITTED_FIELD: Final = "content_index"
 
 
 class DeviceCodec:
-    """One connection's codec."""
+    """One device connection's codec."""
 
     accepts_binary_audio = True
     encode_audio = None
     decode_text = staticmethod(decode)
 
     def __init__(self, secrets: KnownSecrets = NO_SECRETS) -> None:
-        """`secrets` are taken out of all messages to the client but `textDelta`."""
+        """`secrets` are redacted in all messages to the client but `textDelta`."""
         self._secrets = secrets
 
     def encode(self, message: DeviceMessage) -> bytes:
-        """A message to the client as one text message."""
+        """Encode a message to the client as text."""
         if type(message) is cmd.SendTextDelta:
             return orjson.dumps({"type": "textDelta", "text": message.text})
         return self._secrets.redact_json(orjson.dumps(_encode(message)))
@@ -55,8 +55,8 @@ class DeviceCodec:
 def _encode(message: DeviceMessage) -> JsonObject:
     match message:
         case cmd.SendConnected(session_id, options):
-            opened = {"sessionId": session_id, "protocol": PROTOCOL_VERSION}
-            return {"type": "event", "name": "AIConnected", **opened, **_formats(options)}
+            session = {"sessionId": session_id, "protocol": PROTOCOL_VERSION}
+            return {"type": "event", "name": "AIConnected", **session, **_formats(options)}
         case cmd.SendReady():
             return _ready(message)
         case cmd.SendSpeechState(started):
@@ -64,10 +64,11 @@ def _encode(message: DeviceMessage) -> JsonObject:
         case cmd.SendUsage(usage):
             return {"type": "usage", **_members(usage)}
         case cmd.SendToolStatus(arguments=arguments, output=output, text=text):
-            sent = replace(
-                message, arguments=_json(arguments), output=_json(output), text=_replace_lone_surrogates(text)
-            )
-            return {"type": "tool", **_members(sent)}
+            text = _replace_lone_surrogates(text)
+            return {
+                "type": "tool",
+                **_members(replace(message, arguments=_json(arguments), output=_json(output), text=text)),
+            }
         case cmd.SendToolCall(arguments=arguments):
             return {"type": "toolCall", **_members(message), "arguments": orjson.Fragment(arguments)}
         case cmd.SendError(code, text, field, retryable):
@@ -78,10 +79,9 @@ def _encode(message: DeviceMessage) -> JsonObject:
 
 
 def _members(command: Any) -> JsonObject:
-    members = {one: getattr(command, one.name) for one in fields(command) if one.name != _OMITTED_FIELD}
-    return {
-        camel_case(one.name): value for one, value in members.items() if value is not None or one.default is not None
-    }
+    values = {field: getattr(command, field.name) for field in fields(command) if field.name != _OMITTED_FIELD}
+    sent = {field.name: value for field, value in values.items() if value is not None or field.default is not None}
+    return {camel_case(name): value for name, value in sent.items()}
 
 
 def _formats(options: DeviceOptions) -> JsonObject:
@@ -105,20 +105,20 @@ def _ready(message: cmd.SendReady) -> JsonObject:
 
 
 def _json(value: Any) -> Any:
-    """What a tool took or gave as JSON, where it is JSON text; as it is otherwise."""
+    """Return a tool's arguments or output as JSON if it is JSON text, otherwise unchanged."""
     if value is None:
         return None
     try:
         if isinstance(value, str):
             orjson.loads(value)
-            return orjson.Fragment(value)  # as it stands: orjson reads deeper nesting than it writes
+            return orjson.Fragment(value)  # unchanged: orjson parses deeper nesting than it serializes
         return orjson.Fragment(orjson.dumps(value))
     except orjson.JSONDecodeError:
         return value
-    except TypeError:  # numbers beyond 64 bits, or nested too deeply, for orjson
+    except TypeError:  # orjson: an integer beyond 64 bits, or nested too deeply
         return orjson.Fragment(json.dumps(value, default=str))
 
 
 def _replace_lone_surrogates(text: str | None) -> str | None:
-    """`text` without lone surrogates, which a tool may say and no frame can carry."""
+    """Return `text` without lone surrogates, which a tool may return and a WebSocket text message cannot carry."""
     return None if text is None else text.encode(errors="replace").decode()

@@ -1,9 +1,9 @@
-"""What a device client sends: JSON messages to events, each mistake named with its field and its fix.
+"""Decodes JSON messages from a device client to events; an error names the field and the fix.
 
-`decode` weighs a message before it parses it, then reads its `type`, and the reader of that type takes the members that
-it knows. Members that no reader knows are ignored, so that newer clients work with older relays. Each value is checked
-for type, range and length where it is read. The first mistake ends the reading: `MessageError` holds the code, the
-field and a sentence with the fix, and becomes the `ClientProtocolError` that the rules answer with `error`.
+`decode` checks a message's size before it parses it. The decoder for its `type` then reads the members that it knows.
+Unknown members are ignored, so that newer clients work with older relays. Each value is checked for type, range and
+length. The first invalid one raises `MessageError` with the code, the field and a sentence with the fix. It becomes the
+`ClientProtocolError` that the rules answer with `error`.
 """
 
 import re
@@ -31,37 +31,37 @@ MAX_ID_CHARS = 256
 MAX_POSITION_MS = 86_400_000
 MAX_AHEAD_MS = 600_000
 MIN_AHEAD_MS = 100
-"""Who asks for less gets this: with a shorter lead, sound that goes out in pieces would have gaps."""
+"""Smaller values are raised to this: with a shorter lead, chunked audio would have gaps."""
 _FIELD_NAMES = {"maxAheadMs": "max_ahead_ms", "duplex": "half_duplex"}
 
 
 class MessageError(Exception):
-    """A message that makes no sense; becomes a `ClientProtocolError`."""
+    """An invalid message; becomes a `ClientProtocolError`."""
 
     def __init__(self, message: str, field: str | None = None, code: Any = "bad_message") -> None:
         super().__init__(message)
-        self.fault = ev.ClientProtocolError(code, message, field)
+        self.event = ev.ClientProtocolError(code, message, field)
 
 
 def parse_string(obj: JsonObject, field: str, max_chars: int) -> str:
-    """A member that must be a text. Raises `MessageError` naming it."""
+    """Return a member that must be a non-empty string. Raises MessageError."""
     value = obj.get(field)
     if not isinstance(value, str) or not value.strip():
-        raise MessageError(f"{field} must be a text that is not empty.", field)
+        raise MessageError(f"{field} must be a non-empty string.", field)
     if len(value) > max_chars:
-        raise MessageError(f"{field} may have at most {max_chars} characters.", field)
+        raise MessageError(f"{field} must have at most {max_chars} characters.", field)
     return value
 
 
 def parse_tools(value: Any, field: str) -> tuple[ToolSpec, ...]:
-    """The `tools` of a hello: `[{name, description?, parameters?, timeoutMs?}]`. Raises `MessageError`."""
+    """Parse the `tools` of a hello: `[{name, description?, parameters?, timeoutMs?}]`. Raises MessageError."""
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
         raise MessageError(f"{field} must be a list of at most {MAX_TOOLS} tools.", field)
-    tools = tuple(_tool(one, f"{field}[{index}]") for index, one in enumerate(value))
+    tools = tuple(_tool(definition, f"{field}[{index}]") for index, definition in enumerate(value))
     names = [tool.name for tool in tools]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise MessageError(f"{field}: there are two tools of the name {twice}.", field)
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise MessageError(f"{field}: the tool name {duplicate} is used twice.", field)
     return tools
 
 
@@ -73,14 +73,12 @@ def _tool(value: Any, field: str) -> ToolSpec:
         raise MessageError(f"{field}.name must be 1 to 64 letters, digits, _ or -.", f"{field}.name")
     description = value.get("description", "")
     if not isinstance(description, str) or len(description) > MAX_DESCRIPTION_CHARS:
-        raise MessageError(
-            f"{field}.description must be a text of at most {MAX_DESCRIPTION_CHARS} characters.", f"{field}.description"
-        )
+        problem = f"{field}.description must be a string of at most {MAX_DESCRIPTION_CHARS} characters."
+        raise MessageError(problem, f"{field}.description")
     timeout_ms = value.get("timeoutMs", ToolSpec("", "", {}).timeout_ms)
     if type(timeout_ms) is not int or not MIN_TIMEOUT_MS <= timeout_ms <= MAX_TIMEOUT_MS:
-        raise MessageError(
-            f"{field}.timeoutMs must be a number of ms from {MIN_TIMEOUT_MS} to {MAX_TIMEOUT_MS}.", f"{field}.timeoutMs"
-        )
+        problem = f"{field}.timeoutMs must be a number of ms from {MIN_TIMEOUT_MS} to {MAX_TIMEOUT_MS}."
+        raise MessageError(problem, f"{field}.timeoutMs")
     return ToolSpec(name, description, _schema(value, field), timeout_ms=timeout_ms)
 
 
@@ -91,35 +89,30 @@ def _schema(value: JsonObject, field: str) -> JsonObject:
     except orjson.JSONEncodeError:  # nested too deeply
         n_bytes = MAX_SCHEMA_BYTES + 1
     if not isinstance(schema, dict) or schema.get("type") != "object" or n_bytes > MAX_SCHEMA_BYTES:
-        raise MessageError(
-            f'{field}.parameters must be a JSON Schema with "type":"object", of at most {MAX_SCHEMA_BYTES} bytes.',
-            f"{field}.parameters",
-        )
+        problem = f'{field}.parameters must be a JSON Schema with "type":"object", of at most {MAX_SCHEMA_BYTES} bytes.'
+        raise MessageError(problem, f"{field}.parameters")
     return schema
 
 
 def decode(frame: BytesLike) -> ev.ClientEvent:
-    """Decode a text message; an invalid one is a `ClientProtocolError` that names the field and the fix."""
+    """Decode a text message; an invalid one becomes a `ClientProtocolError` that names the field and the fix."""
     if has_too_many_members(bytes(frame), MAX_CLIENT_MEMBERS):
-        return ev.ClientProtocolError(
-            "bad_message", f"A message may have at most {MAX_CLIENT_MEMBERS} members; send less at once."
-        )
+        problem = f"A message must have at most {MAX_CLIENT_MEMBERS} members; split it."
+        return ev.ClientProtocolError("bad_message", problem)
     try:
         obj = orjson.loads(frame)
     except orjson.JSONDecodeError as error:
-        return ev.ClientProtocolError("bad_json", f"That is not JSON: {error}")
+        return ev.ClientProtocolError("bad_json", f"The message is not valid JSON: {error}")
     if not isinstance(obj, dict) or not isinstance(obj.get("type"), str):
-        return ev.ClientProtocolError("bad_message", 'A message is a JSON object with a "type".', "type")
-    reader = DECODERS.get(obj["type"])
-    if reader is None:
-        known = ", ".join(DECODERS)
-        return ev.ClientProtocolError(
-            "unknown_type", f"There is no message {obj['type']!r:.80}; known are: {known}.", "type"
-        )
+        return ev.ClientProtocolError("bad_message", 'A message must be a JSON object with a "type".', "type")
+    decoder = DECODERS.get(obj["type"])
+    if decoder is None:
+        problem = f"Unknown message type {obj['type']!r:.80}; known types are: {', '.join(DECODERS)}."
+        return ev.ClientProtocolError("unknown_type", problem, "type")
     try:
-        return reader(obj)
+        return decoder(obj)
     except MessageError as error:
-        return error.fault
+        return error.event
 
 
 def _milliseconds(obj: JsonObject, field: str, limit: int) -> int:
@@ -130,7 +123,7 @@ def _milliseconds(obj: JsonObject, field: str, limit: int) -> int:
 
 
 def parse_format(value: Any, field: str) -> AudioFormat:
-    """An `input` or `output` object of the protocol. Raises `MessageError` naming the field."""
+    """Parse an `input` or `output` object of the protocol. Raises MessageError."""
     if not isinstance(value, dict):
         raise MessageError(f'{field} must be an object such as {{"format":"pcm16","rate":24000}}.', field)
     encoding = value.get("format", "pcm16")
@@ -144,10 +137,11 @@ def parse_format(value: Any, field: str) -> AudioFormat:
 def _hello(obj: JsonObject) -> ev.Hello:
     version = obj.get("v", PROTOCOL_VERSION)
     if version is True or version != PROTOCOL_VERSION:
-        raise MessageError(f"This relay speaks version {PROTOCOL_VERSION} of the protocol.", "v", "hello_refused")
-    given = [name for name in _HELLO_DECODERS if name in obj and (obj[name] is not None or name == "maxAheadMs")]
-    values = {_FIELD_NAMES.get(name, name): _HELLO_DECODERS[name](obj, name) for name in given}
-    return ev.Hello(fields_set=tuple(given), **values)
+        problem = f"Unsupported protocol version; this relay supports version {PROTOCOL_VERSION}."
+        raise MessageError(problem, "v", "hello_refused")
+    field_names = [name for name in _HELLO_DECODERS if name in obj and (obj[name] is not None or name == "maxAheadMs")]
+    values = {_FIELD_NAMES.get(name, name): _HELLO_DECODERS[name](obj, name) for name in field_names}
+    return ev.Hello(fields_set=tuple(field_names), **values)
 
 
 def _tool_result(obj: JsonObject) -> ev.ToolResult:
@@ -155,7 +149,7 @@ def _tool_result(obj: JsonObject) -> ev.ToolResult:
     if obj.get("error") is not None:
         return ev.ToolResult(call_id, parse_string(obj, "error", MAX_TEXT_CHARS), failed=True)
     if "output" not in obj:
-        raise MessageError("output is missing: any JSON value, or error with a sentence.", "output")
+        raise MessageError("output is missing; send any JSON value, or error with a message.", "output")
     output = obj["output"]
     try:
         return ev.ToolResult(call_id, output if isinstance(output, str) else orjson.dumps(output).decode())
@@ -182,7 +176,7 @@ def _flag(obj: JsonObject, field: str) -> bool:
 def _voice(obj: JsonObject, field: str) -> str:
     voice = parse_string(obj, field, 128)
     if voice.startswith(ELEVENLABS_PREFIX) and not voice.removeprefix(ELEVENLABS_PREFIX).strip():
-        raise MessageError(f"{field} must name an ElevenLabs voice behind {ELEVENLABS_PREFIX}", field)
+        raise MessageError(f"{field} must name an ElevenLabs voice after {ELEVENLABS_PREFIX}", field)
     return voice
 
 

@@ -1,10 +1,10 @@
-"""The Realtime protocol's beta dialect, translated from and to GA: nothing else in the relay knows of it.
+"""The beta dialect of the Realtime protocol, translated to and from GA; nothing else in the relay knows it.
 
-Two users: `BetaClientDialect` stands before a client that speaks beta (`OpenAI-Beta: realtime=v1`, Azure's preview
-path), and `BetaUpstreamDialect` before an upstream that does (Azure's preview endpoint). Names, session and response
-fields and content types are tables; what a table does not name goes on as it is. Events are JSON objects and are never
-changed in place. GA has what beta has not: `temperature` and `client_secret` are dropped upwards, GA's own session
-fields downwards.
+It has two uses. `BetaClientDialect` is for clients that speak beta (`OpenAI-Beta: realtime=v1`, Azure's preview path),
+`BetaUpstreamDialect` for upstreams that do (Azure's preview endpoint). Event types, session fields, response fields and
+content types are tables; whatever they do not name is unchanged. Events are never changed in place.
+
+Fields of one dialect alone are dropped: `temperature` and `client_secret` of beta, some session fields of GA.
 """
 
 from collections import OrderedDict
@@ -12,12 +12,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from relay.json_types import JsonObject
-
-JsonEvent = Mapping[str, Any]
+from relay.json_types import JsonEvent, JsonObject
 
 MAX_OPEN_ITEMS = 256
-"""Items under way whose place and name are remembered until they are done; the oldest are forgotten."""
+"""Items in progress whose position and name are remembered until they are done; the oldest is forgotten."""
 
 GA_EVENT_TYPES = {
     "response.audio.delta": "response.output_audio.delta",
@@ -28,7 +26,6 @@ GA_EVENT_TYPES = {
     "response.text.done": "response.output_text.done",
 }
 BETA_EVENT_TYPES = {ga: beta for beta, ga in GA_EVENT_TYPES.items()}
-
 _GA_CONTENT = {"text": "output_text", "audio": "output_audio"}
 _BETA_CONTENT = {ga: beta for beta, ga in _GA_CONTENT.items()}
 _GA_FORMATS: dict[str, JsonObject] = {
@@ -36,9 +33,9 @@ _GA_FORMATS: dict[str, JsonObject] = {
     "g711_ulaw": {"type": "audio/pcmu"},
     "g711_alaw": {"type": "audio/pcma"},
 }
-_BETA_FORMATS = {shape["type"]: name for name, shape in _GA_FORMATS.items()}
+_BETA_FORMATS = {ga_format["type"]: name for name, ga_format in _GA_FORMATS.items()}
 _NO_USAGE = {"type": "tokens", "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
-"""GA requires the usage of a transcription; an upstream that does not tell it is taken to have none."""
+"""GA requires the usage of a transcription; it is zero for an upstream that reports none."""
 
 ValueConverter = Callable[[Any], Any]
 
@@ -52,12 +49,12 @@ def _ga_format(value: Any) -> Any:
 
 
 def _beta_format(value: Any) -> Any:
-    kind = value.get("type") if isinstance(value, Mapping) else None
-    return _BETA_FORMATS.get(kind, value) if isinstance(kind, str) else value
+    format_type = value.get("type") if isinstance(value, Mapping) else None
+    return _BETA_FORMATS.get(format_type, value) if isinstance(format_type, str) else value
 
 
 def _ga_modalities(value: Any) -> Any:
-    """GA speaks or writes, never both; speech brings its transcript along."""
+    """GA allows text or audio, never both; audio includes its transcript."""
     return (["audio"] if "audio" in value else ["text"]) if isinstance(value, list) else value
 
 
@@ -67,7 +64,6 @@ def _beta_modalities(value: Any) -> Any:
 
 _FieldRow = tuple[str, tuple[str, ...], ValueConverter, ValueConverter]
 _INPUT_PATH, _OUTPUT_PATH = ("audio", "input"), ("audio", "output")
-
 SESSION_FIELDS: tuple[_FieldRow, ...] = (
     ("modalities", ("output_modalities",), _ga_modalities, _beta_modalities),
     ("voice", (*_OUTPUT_PATH, "voice"), _unchanged, _unchanged),
@@ -79,10 +75,9 @@ SESSION_FIELDS: tuple[_FieldRow, ...] = (
     ("turn_detection", (*_INPUT_PATH, "turn_detection"), _unchanged, _unchanged),
     ("max_response_output_tokens", ("max_output_tokens",), _unchanged, _unchanged),
 )
-"""Session fields: name in beta, path in GA, and how the value changes each way."""
+"""Session fields: name in beta, path in GA, and the conversion of the value each way."""
 RESPONSE_CREATE_FIELDS: tuple[_FieldRow, ...] = (*SESSION_FIELDS[:2], SESSION_FIELDS[3], SESSION_FIELDS[8])
 RESPONSE_FIELDS: tuple[_FieldRow, ...] = RESPONSE_CREATE_FIELDS[:3]
-
 _BETA_ONLY = frozenset({"temperature", "client_secret"})
 _GA_ONLY = frozenset({"type", "truncation", "reasoning", "parallel_tool_calls"})
 
@@ -112,81 +107,73 @@ def _to_beta(obj: Any, rows: tuple[_FieldRow, ...]) -> Any:
     moved = {path[0] for _, path, _, _ in rows}
     result: JsonObject = {key: value for key, value in obj.items() if key not in moved and key not in _GA_ONLY}
     for beta, path, _, convert in rows:
-        found: Any = obj
+        member: Any = obj
         for key in path:
-            if not isinstance(found, Mapping) or key not in found:
+            if not isinstance(member, Mapping) or key not in member:
                 break
-            found = found[key]
+            member = member[key]
         else:
-            result[beta] = convert(found)
+            result[beta] = convert(member)
     return result
 
 
-def _item(item: Any, content_types: Mapping[str, str]) -> Any:
-    """An item with its content parts called otherwise; only the assistant's are."""
+def _convert_item(item: Any, content_types: Mapping[str, str]) -> Any:
+    """Return an item with its content types converted; only the assistant's have other names."""
     if not isinstance(item, Mapping) or item.get("role") != "assistant" or not isinstance(item.get("content"), list):
         return item
-    return {**item, "content": [_part(part, content_types) for part in item["content"]]}
+    return {**item, "content": [_convert_part(part, content_types) for part in item["content"]]}
 
 
-def _part(part: Any, content_types: Mapping[str, str]) -> Any:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    return {**part, "type": content_types[kind]} if isinstance(kind, str) and kind in content_types else part
+def _convert_part(part: Any, content_types: Mapping[str, str]) -> Any:
+    old_type = part.get("type") if isinstance(part, Mapping) else None
+    new_type = content_types.get(old_type) if isinstance(old_type, str) else None
+    return part if new_type is None else {**part, "type": new_type}
 
 
-def _convert_member(obj: JsonEvent, key: str, change: ValueConverter) -> JsonEvent:
-    return {**obj, key: change(obj[key])} if key in obj else obj
+def _convert_member(obj: JsonEvent, key: str, convert: ValueConverter) -> JsonEvent:
+    return {**obj, key: convert(obj[key])} if key in obj else obj
 
 
-def _convert_item(event: JsonEvent, content_types: Mapping[str, str]) -> JsonEvent:
-    return _convert_member(event, "item", lambda item: _item(item, content_types))
+def _convert_event_item(event: JsonEvent, content_types: Mapping[str, str]) -> JsonEvent:
+    return _convert_member(event, "item", lambda item: _convert_item(item, content_types))
 
 
 def client_event_to_ga(event: JsonEvent) -> JsonEvent:
-    """A client's event, beta to GA."""
-    kind = event.get("type")
-    if kind == "session.update":
-        return _convert_member(
-            event, "session", lambda session: _with_type(_to_ga(session, SESSION_FIELDS), "realtime")
-        )
-    if kind == "transcription_session.update":
-        changed = _convert_member(
-            event,
-            "session",
-            lambda session: _with_type(_without_modalities(_to_ga(session, SESSION_FIELDS)), "transcription"),
-        )
-        return {**changed, "type": "session.update"}
-    if kind == "response.create":
-        return _convert_member(
-            event, "response", partial(_convert_response, _to_ga, RESPONSE_CREATE_FIELDS, "input", _GA_CONTENT)
-        )
-    return _convert_item(event, _GA_CONTENT)
+    """Translate a client event from beta to GA."""
+    event_type = event.get("type")
+    if event_type == "session.update":
+        return _convert_member(event, "session", partial(_session_to_ga, "realtime"))
+    if event_type == "transcription_session.update":
+        changed = _convert_member(event, "session", partial(_session_to_ga, "transcription"))
+        # A transcription session has no output.
+        return {**_convert_member(changed, "session", _without_modalities), "type": "session.update"}
+    if event_type == "response.create":
+        return _convert_response(event, _to_ga, RESPONSE_CREATE_FIELDS, "input", _GA_CONTENT)
+    return _convert_event_item(event, _GA_CONTENT)
 
 
 def client_event_to_beta(event: JsonEvent) -> JsonEvent:
-    """A client's event, GA to beta."""
-    kind = event.get("type")
-    if kind == "session.update":
+    """Translate a client event from GA to beta."""
+    event_type = event.get("type")
+    if event_type == "session.update":
         return _session_to_beta(event)
-    if kind == "response.create":
-        return _convert_member(
-            event, "response", partial(_convert_response, _to_beta, RESPONSE_CREATE_FIELDS, "input", _BETA_CONTENT)
-        )
-    return _convert_item(event, _BETA_CONTENT)
+    if event_type == "response.create":
+        return _convert_response(event, _to_beta, RESPONSE_CREATE_FIELDS, "input", _BETA_CONTENT)
+    return _convert_event_item(event, _BETA_CONTENT)
 
 
-def _with_type(session: Any, kind: str) -> Any:
-    return {"type": kind, **session} if isinstance(session, Mapping) else session
+def _session_to_ga(session_type: str, session: Any) -> Any:
+    is_session = isinstance(session, Mapping)
+    return {"type": session_type, **_to_ga(session, SESSION_FIELDS)} if is_session else session
 
 
 def _without_modalities(session: Any) -> Any:
-    """A transcription session has no output at all."""
     is_session = isinstance(session, Mapping)
     return {key: value for key, value in session.items() if key != "output_modalities"} if is_session else session
 
 
 def _session_to_beta(event: JsonEvent) -> JsonEvent:
-    """`session.update` or `session.updated`; those of a transcription session are called otherwise."""
+    """Translate `session.update` or `session.updated`; beta has other types for transcription sessions."""
     session = event.get("session")
     is_transcription = isinstance(session, Mapping) and session.get("type") == "transcription"
     changed = _convert_member(event, "session", lambda session: _to_beta(session, SESSION_FIELDS))
@@ -194,59 +181,57 @@ def _session_to_beta(event: JsonEvent) -> JsonEvent:
 
 
 def _convert_response(
+    event: JsonEvent,
     translate: Callable[[Any, tuple[_FieldRow, ...]], Any],
     rows: tuple[_FieldRow, ...],
-    items: str,
+    items_key: str,
     content_types: Mapping[str, str],
-    response: Any,
-) -> Any:
-    """A response, or what is asked of one, with its list of `items`."""
-    changed = translate(response, rows)
-    if not isinstance(changed, dict) or not isinstance(changed.get(items), list):
+) -> JsonEvent:
+    """Convert the response in an event, or the settings of one, with its list of items."""
+    changed = _convert_member(event, "response", lambda response: translate(response, rows))
+    response = changed.get("response")
+    if not isinstance(response, Mapping) or not isinstance(response.get(items_key), list):
         return changed
-    return {**changed, items: [_item(item, content_types) for item in changed[items]]}
+    items = [_convert_item(item, content_types) for item in response[items_key]]
+    return {**changed, "response": {**response, items_key: items}}
 
 
 class BetaClientDialect:
-    """A client that speaks beta: its events become GA, what it is sent becomes beta."""
+    """Translates for a client that speaks beta."""
 
     renamed_server_events = BETA_EVENT_TYPES
 
     def to_upstream(self, event: JsonEvent) -> list[JsonEvent]:
-        """What the client said, in GA."""
+        """Translate a client event to GA."""
         return [client_event_to_ga(event)]
 
     def to_client(self, event: JsonEvent) -> list[JsonEvent]:
-        """What the client is told, in beta: one event, or none where beta has no such thing."""
-        kind = event.get("type")
-        if not isinstance(kind, str):
+        """Translate a server event to beta: one event, or none if beta does not have it."""
+        event_type = event.get("type")
+        if not isinstance(event_type, str):
             return [event]
-        if kind in self.renamed_server_events:
-            return [{**event, "type": self.renamed_server_events[kind]}]
-        if kind == "conversation.item.added":
-            return [{**_convert_item(event, _BETA_CONTENT), "type": "conversation.item.created"}]
-        if kind == "conversation.item.done":
+        if event_type in self.renamed_server_events:
+            return [{**event, "type": self.renamed_server_events[event_type]}]
+        if event_type == "conversation.item.added":
+            return [{**_convert_event_item(event, _BETA_CONTENT), "type": "conversation.item.created"}]
+        if event_type == "conversation.item.done":
             return []
-        if kind == "session.created":
+        if event_type == "session.created":
             return [_convert_member(event, "session", lambda session: _to_beta(session, SESSION_FIELDS))]
-        if kind == "session.updated":
+        if event_type == "session.updated":
             return [_session_to_beta(event)]
-        if kind in ("response.created", "response.done"):
-            return [
-                _convert_member(
-                    event, "response", partial(_convert_response, _to_beta, RESPONSE_FIELDS, "output", _BETA_CONTENT)
-                )
-            ]
-        if kind == "response.function_call_arguments.done":
+        if event_type in ("response.created", "response.done"):
+            return [_convert_response(event, _to_beta, RESPONSE_FIELDS, "output", _BETA_CONTENT)]
+        if event_type == "response.function_call_arguments.done":
             return [{key: value for key, value in event.items() if key != "name"}]
-        return [_convert_item(event, _BETA_CONTENT)]
+        return [_convert_event_item(event, _BETA_CONTENT)]
 
 
 class BetaUpstreamDialect:
-    """An upstream that speaks beta.
+    """Translates for an upstream that speaks beta.
 
-    It remembers of items under way what beta leaves out: their place, for `conversation.item.done`, and the name of a
-    function, for `response.function_call_arguments.done`.
+    It remembers of items in progress what beta leaves out: their position, for `conversation.item.done`, and the name
+    of a function, for `response.function_call_arguments.done`.
     """
 
     renamed_server_events = GA_EVENT_TYPES
@@ -255,40 +240,34 @@ class BetaUpstreamDialect:
         self._open_items: OrderedDict[str, JsonObject] = OrderedDict()
 
     def to_upstream(self, event: JsonEvent) -> list[JsonEvent]:
-        """What the upstream is told, in beta."""
+        """Translate a client event to beta."""
         return [client_event_to_beta(event)]
 
     def to_client(self, event: JsonEvent) -> list[JsonEvent]:
-        """What the upstream said, in GA."""
-        kind = event.get("type")
-        if not isinstance(kind, str):
+        """Translate a server event to GA."""
+        event_type = event.get("type")
+        if not isinstance(event_type, str):
             return [event]
-        if kind in self.renamed_server_events:
-            return [{**event, "type": self.renamed_server_events[kind]}]
-        if kind in ("session.created", "session.updated", "transcription_session.updated"):
-            tag = "transcription" if kind.startswith("transcription") else "realtime"
-            changed = _convert_member(
-                event, "session", lambda session: _with_type(_to_ga(session, SESSION_FIELDS), tag)
-            )
-            return [{**changed, "type": kind.removeprefix("transcription_")}]
-        if kind in ("response.created", "response.done"):
-            return [
-                _convert_member(
-                    event, "response", partial(_convert_response, _to_ga, RESPONSE_FIELDS, "output", _GA_CONTENT)
-                )
-            ]
-        if kind == "conversation.item.created":
+        if event_type in self.renamed_server_events:
+            return [{**event, "type": self.renamed_server_events[event_type]}]
+        if event_type in ("session.created", "session.updated", "transcription_session.updated"):
+            session_type = "transcription" if event_type.startswith("transcription") else "realtime"
+            changed = _convert_member(event, "session", partial(_session_to_ga, session_type))
+            return [{**changed, "type": event_type.removeprefix("transcription_")}]
+        if event_type in ("response.created", "response.done"):
+            return [_convert_response(event, _to_ga, RESPONSE_FIELDS, "output", _GA_CONTENT)]
+        if event_type == "conversation.item.created":
             return self._item_created(event)
-        if kind in ("response.output_item.added", "response.output_item.done"):
+        if event_type in ("response.output_item.added", "response.output_item.done"):
             return self._output_item(event)
-        if kind == "response.function_call_arguments.done" and "name" not in event:
+        if event_type == "response.function_call_arguments.done" and "name" not in event:
             return [{**event, "name": self._open_items.get(str(event.get("item_id")), {}).get("name", "")}]
-        if kind == "conversation.item.input_audio_transcription.completed" and event.get("usage") is None:
+        if event_type == "conversation.item.input_audio_transcription.completed" and event.get("usage") is None:
             return [{**event, "usage": dict(_NO_USAGE)}]
-        return [_convert_item(event, _GA_CONTENT)]
+        return [_convert_event_item(event, _GA_CONTENT)]
 
     def _item_created(self, event: JsonEvent) -> list[JsonEvent]:
-        changed = _convert_item(event, _GA_CONTENT)
+        changed = _convert_event_item(event, _GA_CONTENT)
         item, previous = event.get("item"), event.get("previous_item_id")
         added: JsonEvent = {**changed, "type": "conversation.item.added"}
         if isinstance(item, Mapping) and item.get("status") == "in_progress":
@@ -297,25 +276,25 @@ class BetaUpstreamDialect:
         return [added, _item_done_event(event, changed.get("item"), previous)]
 
     def _output_item(self, event: JsonEvent) -> list[JsonEvent]:
-        changed, item = _convert_item(event, _GA_CONTENT), event.get("item")
+        changed, item = _convert_event_item(event, _GA_CONTENT), event.get("item")
         if not isinstance(item, Mapping):
             return [changed]
         if event["type"] == "response.output_item.added":
             self._remember_item(item.get("id"), {"name": item.get("name") or ""})
             return [changed]
-        kept = self._open_items.pop(str(item.get("id")), {})
-        if "previous_item_id" not in kept:
-            return [changed]  # created outside the conversation, or complete from the start
-        return [changed, _item_done_event(event, changed.get("item"), kept["previous_item_id"])]
+        remembered = self._open_items.pop(str(item.get("id")), {})
+        if "previous_item_id" not in remembered:
+            return [changed]  # out-of-band, or complete from the start
+        return [changed, _item_done_event(event, changed.get("item"), remembered["previous_item_id"])]
 
-    def _remember_item(self, item_id: Any, known: JsonObject) -> None:
+    def _remember_item(self, item_id: Any, members: JsonObject) -> None:
         if isinstance(item_id, str):
-            self._open_items[item_id] = self._open_items.get(item_id, {}) | known
+            self._open_items[item_id] = self._open_items.get(item_id, {}) | members
             if len(self._open_items) > MAX_OPEN_ITEMS:
                 self._open_items.popitem(last=False)
 
 
 def _item_done_event(event: JsonEvent, item: Any, previous: Any) -> JsonObject:
-    """`conversation.item.done`, which beta has not; its id tells which event it was made of."""
+    """Return `conversation.item.done`, which beta does not have; its id is derived from the original event's."""
     event_id = f"{event.get('event_id') or 'event'}_done"
     return {"type": "conversation.item.done", "event_id": event_id, "previous_item_id": previous, "item": item}

@@ -1,9 +1,10 @@
-"""OpenAI's Realtime protocol, GA dialect, seen from its server: the events of a session as server events.
+"""Encodes a session's events as OpenAI Realtime server events (GA), to serve a recorded model again.
 
-The way back of `relay.protocols.openai.upstream_codec`'s decoder, for a recorded model that is served again; the
-shapes are held against `openai.types.realtime` by the tests.
+The inverse of the decoder in `relay.protocols.openai.server_events`. Tests compare the shapes with
+`openai.types.realtime`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import pybase64
@@ -16,30 +17,31 @@ from relay.session.device import events as ev
 
 
 class ServerEventEncoder:
-    """One connection's encoder; it counts event ids, and remembers where in its response an item stands."""
+    """One connection's encoder; it numbers the events, and tracks the output index of each item."""
 
     def __init__(self, session: JsonObject) -> None:
         self.session = {"type": "realtime", "object": "realtime.session", "id": "sess_recorded", **session}
         self._n_events = 0
-        self._output_indexes: dict[str, tuple[str, int]] = {}
+        self._positions: dict[str, tuple[str, int]] = {}
+        """Response and output index of each item, by its id."""
         self._output_counts: dict[str, int] = {}
 
     def encode(self, event: ev.UpstreamEvent | AudioDelta, metadata: JsonObject | None = None) -> list[JsonObject]:
-        """The server events that say it; `metadata` is what the client gave its `response.create`.
+        """Encode an event as server events; `metadata` is that of the client's `response.create`.
 
-        Empty for what is no message: that the connection stands, broke, or carried something unknown.
+        Returns an empty list for events without a message: a connection opened or lost, or an unknown message.
         """
-        found = [obj for obj in self._encode(event, metadata) if obj]
-        for obj in found:
+        server_events = [server_event for server_event in self._encode(event, metadata) if server_event]
+        for server_event in server_events:
             self._n_events += 1
-            obj["event_id"] = f"event_recorded_{self._n_events}"
-        return found
+            server_event["event_id"] = f"event_recorded_{self._n_events}"
+        return server_events
 
     def _encode(self, event: ev.UpstreamEvent | AudioDelta, metadata: JsonObject | None) -> list[JsonObject]:
         match event:
             case ev.SessionCreated(model, engine, expires_at):
-                told = {"model": model, "engine": engine, "expires_at": expires_at}
-                self.session |= {name: value for name, value in told.items() if value is not None}
+                members = {"model": model, "engine": engine, "expires_at": expires_at}
+                self.session |= {name: value for name, value in members.items() if value is not None}
                 return [{"type": "session.created", "session": dict(self.session)}]
             case ev.SessionUpdated():
                 return [{"type": "session.updated", "session": dict(self.session)}]
@@ -59,9 +61,9 @@ class ServerEventEncoder:
                 return [_item_event("deleted", item_id=item_id)]
             case ev.ItemTruncated(item_id, ms):
                 return [_item_event("truncated", item_id=item_id, audio_end_ms=ms, content_index=0)]
-            case ev.UpstreamErrorEvent(code, message, kind, param, event_id):
-                told = {"type": kind or "server_error", "code": code, "message": message, "param": param}
-                return [{"type": "error", "error": told | {"event_id": event_id}}]
+            case ev.UpstreamErrorEvent(code, message, error_type, param, event_id):
+                members = {"type": error_type or "server_error", "code": code, "message": message, "param": param}
+                return [{"type": "error", "error": members | {"event_id": event_id}}]
             case _:
                 return self._response(event, metadata)
 
@@ -73,12 +75,10 @@ class ServerEventEncoder:
                 index = self._output_index(response_id, item.id)
                 return [_response_event("output_item.added", response_id, output_index=index, item=encode_item(item))]
             case ev.TextDelta(response_id, item_id, part, text, spoken):
-                return [self._content_event(_text_event_name(spoken, "delta"), response_id, item_id, part, delta=text)]
+                return [self._content_event(f"{_text_kind(spoken)}.delta", response_id, item_id, part, delta=text)]
             case ev.TextDone(response_id, item_id, part, text, spoken):
                 key = "transcript" if spoken else "text"
-                return [
-                    self._content_event(_text_event_name(spoken, "done"), response_id, item_id, part, **{key: text})
-                ]
+                return [self._content_event(f"{_text_kind(spoken)}.done", response_id, item_id, part, **{key: text})]
             case AudioDelta(response_id, item_id, part, audio):
                 delta = bytes(audio).decode("ascii", "replace")
                 return [self._content_event("output_audio.delta", response_id, item_id, part, delta=delta)]
@@ -91,23 +91,8 @@ class ServerEventEncoder:
 
     def _done(self, event: ev.ResponseDone, metadata: JsonObject | None) -> list[JsonObject]:
         output = [encode_item(item) for item in event.output]
-        # Clients of the protocol look for whole items and arguments here; the events that told them held no more.
-        found: list[JsonObject] = []
-        for item in output:
-            index = self._output_index(event.response_id, item["id"])
-            if item["type"] == "function_call":
-                found.append(
-                    _response_event(
-                        "function_call_arguments.done",
-                        event.response_id,
-                        output_index=index,
-                        item_id=item["id"],
-                        call_id=item["call_id"],
-                        name=item["name"],
-                        arguments=item["arguments"],
-                    )
-                )
-            found.append(_response_event("output_item.done", event.response_id, output_index=index, item=item))
+        # Clients expect complete items and arguments here; the recorded events have nothing else.
+        server_events = [done for item in output for done in self._item_done(event.response_id, item)]
         response = _new_response(event.response_id, event.request_id, metadata) | {
             "status": event.status,
             "output": output,
@@ -119,26 +104,33 @@ class ServerEventEncoder:
                 details["error"] = {"code": event.error_code, "message": event.error_message}
             response["status_details"] = details
         self._output_counts.pop(event.response_id, None)
-        self._output_indexes = {
-            item: place for item, place in self._output_indexes.items() if place[0] != event.response_id
-        }
-        return [*found, {"type": "response.done", "response": response}]
+        positions = self._positions.items()
+        self._positions = {item_id: position for item_id, position in positions if position[0] != event.response_id}
+        return [*server_events, {"type": "response.done", "response": response}]
 
-    def _content_event(self, kind: str, response_id: str, item_id: str, part: int, **more: Any) -> JsonObject:
+    def _item_done(self, response_id: str, item: JsonObject) -> Iterator[JsonObject]:
+        index = self._output_index(response_id, item["id"])
+        if item["type"] == "function_call":
+            call = {name: item[name] for name in ("call_id", "name", "arguments")}
+            fields = {"item_id": item["id"], "output_index": index, **call}
+            yield _response_event("function_call_arguments.done", response_id, **fields)
+        yield _response_event("output_item.done", response_id, output_index=index, item=item)
+
+    def _content_event(self, suffix: str, response_id: str, item_id: str, part: int, **fields: Any) -> JsonObject:
         index = self._output_index(response_id, item_id)
-        return _response_event(kind, response_id, item_id=item_id, output_index=index, content_index=part, **more)
+        return _response_event(suffix, response_id, item_id=item_id, output_index=index, content_index=part, **fields)
 
     def _output_index(self, response_id: str, item_id: str) -> int:
-        place = self._output_indexes.get(item_id)
-        if place is None or place[0] != response_id:
+        position = self._positions.get(item_id)
+        if position is None or position[0] != response_id:
             index = self._output_counts.get(response_id, 0)
             self._output_counts[response_id] = index + 1
-            place = self._output_indexes[item_id] = (response_id, index)
-        return place[1]
+            position = self._positions[item_id] = (response_id, index)
+        return position[1]
 
 
 def decode_append(message: JsonObject) -> bytes | None:
-    """The audio of a client's `input_audio_buffer.append`; None if it is another message, or holds no base64."""
+    """Return the audio of a client's `input_audio_buffer.append`; None for other messages and invalid base64."""
     audio = message.get("audio")
     if message.get("type") != "input_audio_buffer.append" or not isinstance(audio, str):
         return None
@@ -149,8 +141,8 @@ def decode_append(message: JsonObject) -> bytes | None:
 
 
 def encode_item(item: Item) -> JsonObject:
-    """A conversation item as the server shows it."""
-    given: JsonObject = {
+    """Encode a conversation item as the server sends it."""
+    fields: JsonObject = {
         "id": item.id,
         "object": "realtime.item",
         "type": item.kind,
@@ -158,41 +150,41 @@ def encode_item(item: Item) -> JsonObject:
     }
     match item.kind:
         case "function_call":
-            return given | {"call_id": item.call_id, "name": item.name or "", "arguments": item.arguments or ""}
+            return fields | {"call_id": item.call_id, "name": item.name or "", "arguments": item.arguments or ""}
         case "function_call_output":
-            return given | {"call_id": item.call_id, "output": item.text}
+            return fields | {"call_id": item.call_id, "output": item.text}
         case _:
-            kind = "output_audio" if item.role == "assistant" else "input_text"
+            content_type = "output_audio" if item.role == "assistant" else "input_text"
             key = "transcript" if item.role == "assistant" else "text"
-            content = [{"type": kind, key: item.text}] if item.text else []
-            return given | {"role": item.role or "user", "content": content}
+            content = [{"type": content_type, key: item.text}] if item.text else []
+            return fields | {"role": item.role or "user", "content": content}
 
 
-def _input_buffer_event(kind: str, **fields: Any) -> JsonObject:
-    return {"type": f"input_audio_buffer.{kind}", **fields}
+def _input_buffer_event(suffix: str, **fields: Any) -> JsonObject:
+    return {"type": f"input_audio_buffer.{suffix}", **fields}
 
 
-def _item_event(kind: str, **fields: Any) -> JsonObject:
-    return {"type": f"conversation.item.{kind}", **fields}
+def _item_event(suffix: str, **fields: Any) -> JsonObject:
+    return {"type": f"conversation.item.{suffix}", **fields}
 
 
-def _response_event(kind: str, response_id: str, **fields: Any) -> JsonObject:
-    return {"type": f"response.{kind}", "response_id": response_id, **fields}
+def _response_event(suffix: str, response_id: str, **fields: Any) -> JsonObject:
+    return {"type": f"response.{suffix}", "response_id": response_id, **fields}
 
 
-def _text_event_name(spoken: bool, kind: str) -> str:
-    return f"output_audio_transcript.{kind}" if spoken else f"output_text.{kind}"
+def _text_kind(spoken: bool) -> str:
+    return "output_audio_transcript" if spoken else "output_text"
 
 
 def _encode_transcription(event: ev.UserTranscript | ev.UserTranscriptFailed) -> JsonObject:
-    given: JsonObject = {"item_id": event.item_id, "content_index": 0}
+    fields: JsonObject = {"item_id": event.item_id, "content_index": 0}
     if isinstance(event, ev.UserTranscriptFailed):
         error = {"type": "transcription_error", "message": event.message}
-        return _item_event("input_audio_transcription.failed", **given, error=error)
+        return _item_event("input_audio_transcription.failed", **fields, error=error)
     if not event.final:
-        return _item_event("input_audio_transcription.delta", **given, delta=event.text)
+        return _item_event("input_audio_transcription.delta", **fields, delta=event.text)
     usage = {"type": "duration", "seconds": 0}
-    return _item_event("input_audio_transcription.completed", **given, transcript=event.text, usage=usage)
+    return _item_event("input_audio_transcription.completed", **fields, transcript=event.text, usage=usage)
 
 
 def _new_response(response_id: str, request_id: str | None, metadata: JsonObject | None) -> JsonObject:

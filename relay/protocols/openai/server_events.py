@@ -1,12 +1,12 @@
-"""The upstream's events in OpenAI's Realtime protocol, GA: JSON objects to events of the rules.
+"""Decodes OpenAI's Realtime server events (GA): JSON objects to events of the rules.
 
-One function for each event type reads the members that a rule needs. What beta names differently was translated before
-(`relay.protocols.openai.beta`). Audio deltas of the usual shape do not come here:
-`relay.protocols.openai.audio_events` finds them in the message.
+One function per event type reads the members that a rule needs. Beta events have been translated before
+(`relay.protocols.openai.beta`). Audio deltas of the usual shape are matched by `relay.protocols.openai.audio_events`
+and do not come here.
 
-Event types: https://platform.openai.com/docs/api-reference/realtime-server-events; the shapes are held against
-`openai.types.realtime` by the tests. What arrives is never trusted to have the shape it should: an object that is no
-event becomes `MalformedUpstreamMessage`, a type that is of no use here `IgnoredUpstreamEvent`.
+Event types: https://platform.openai.com/docs/api-reference/realtime-server-events. Tests compare the shapes with
+`openai.types.realtime`. No shape is taken for granted. An invalid event becomes `MalformedUpstreamMessage`, an event
+type without a use here `IgnoredUpstreamEvent`.
 """
 
 from collections.abc import Callable
@@ -21,24 +21,26 @@ from relay.session.device import events as ev
 
 MAX_SILENCE_DURATION_MS = 60_000
 MAX_TEXT_CHARS = 65_536
-"""Words beyond this in one event or item are left out."""
+"""Text beyond this in one event or item is dropped."""
 MAX_OUTPUT_ITEMS = 256
-"""Items of one response beyond this are left out; an answer has a handful."""
+"""Output items beyond this are dropped; a response has a handful."""
 REQUEST_METADATA_KEY = "relay_request"
-"""The metadata key by which our own responses are known again."""
+"""The metadata key that identifies the relay's own responses."""
 
 
 def decode_event(event: JsonObject) -> ev.UpstreamEvent | AudioDelta:
-    """An event of the upstream's, `MalformedUpstreamMessage` if it does not have the shape that it should."""
+    """Decode an upstream event; an invalid one becomes `MalformedUpstreamMessage`."""
     try:
-        kind = event["type"]
-        reader = DECODERS.get(kind)
-        return reader(event) if reader else ev.IgnoredUpstreamEvent(str(kind)[:80], kind in UNUSED_EVENT_TYPES)
+        event_type = event["type"]
+        decoder = DECODERS.get(event_type)
+        if decoder is None:
+            return ev.IgnoredUpstreamEvent(str(event_type)[:80], event_type in UNUSED_EVENT_TYPES)
+        return decoder(event)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return ev.MalformedUpstreamMessage(f"{type(error).__name__}: {error}"[:200])
 
 
-def _text(obj: JsonObject, key: str) -> str:
+def _string(obj: JsonObject, key: str) -> str:
     value = obj[key]
     if not isinstance(value, str):
         raise TypeError(f"{key} is not a string")
@@ -51,24 +53,24 @@ def _optional_string(obj: JsonObject, key: str) -> str | None:
 
 
 def _id(obj: JsonObject, key: str) -> str:
-    value = _text(obj, key)
+    value = _string(obj, key)
     if len(value) > MAX_ID_CHARS:
         raise ValueError(f"{key} is longer than {MAX_ID_CHARS} characters")
     return value
 
 
 def _optional_id(obj: JsonObject, key: str) -> str | None:
-    """An id, or a name as short as one; None for anything else, so that nothing long is ever remembered."""
+    """Return an id or a short name; None for anything else, so that nothing long is remembered."""
     value = obj.get(key)
     return value if isinstance(value, str) and len(value) <= MAX_ID_CHARS else None
 
 
 def _truncated_text(obj: JsonObject, key: str) -> str:
-    return _text(obj, key)[:MAX_TEXT_CHARS]
+    return _string(obj, key)[:MAX_TEXT_CHARS]
 
 
 def _int(obj: JsonObject, key: str) -> int:
-    """A count, an index or a time in ms; 0 for anything else. Bounded, so that sums and JSON can always hold it."""
+    """Return a count, an index or a time in ms; 0 for anything else. Bounded, so that sums stay exact in JSON."""
     value = obj.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0
@@ -83,7 +85,7 @@ def _request_id(response: JsonObject) -> str | None:
 def _item(obj: JsonObject) -> Item:
     parts = obj.get("content") or ()
     texts = [part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict)]
-    texts.append(obj.get("output") or "")  # of a function_call_output
+    texts.append(obj.get("output") or "")  # function_call_output
     return Item(
         id=_optional_id(obj, "id") or "",
         kind=_id(obj, "type"),
@@ -134,7 +136,7 @@ def _error(obj: JsonObject) -> ev.UpstreamErrorEvent:
     error = obj["error"]
     return ev.UpstreamErrorEvent(
         code=_optional_id(error, "code"),
-        message=redact(_optional_string(error, "message") or "the upstream reported an error without a text"),
+        message=redact(_optional_string(error, "message") or "the upstream reported an error without a message"),
         type=_optional_id(error, "type"),
         param=redact(_optional_string(error, "param") or "", 80) or None,
         event_id=_optional_id(error, "event_id"),
@@ -152,29 +154,30 @@ def _session_created(obj: JsonObject) -> ev.SessionCreated:
 
 
 def _silence_duration_ms(obj: JsonObject) -> int | None:
-    """What `audio_end_ms` holds beyond the speech itself: only server VAD counts its silence in."""
-    found: Any = obj
+    """Return the silence that `audio_end_ms` includes after the speech itself; only server VAD includes it."""
+    value: Any = obj
     for key in ("session", "audio", "input", "turn_detection", "silence_duration_ms"):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found if type(found) is int and 0 <= found <= MAX_SILENCE_DURATION_MS else None
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if type(value) is int and 0 <= value <= MAX_SILENCE_DURATION_MS else None
 
 
 def _audio_delta(obj: JsonObject) -> AudioDelta:
-    audio = _text(obj, "delta").encode()
+    audio = _string(obj, "delta").encode()
     return AudioDelta(_id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), audio)
 
 
 def _text_delta(spoken: bool) -> Callable[[JsonObject], ev.TextDelta]:
-    def read(obj: JsonObject) -> ev.TextDelta:
-        response_id, item_id, delta, part = obj["response_id"], obj["item_id"], obj["delta"], obj.get("content_index")
+    def decode(obj: JsonObject) -> ev.TextDelta:
+        response_id, item_id, delta = obj["response_id"], obj["item_id"], obj["delta"]
         if not (type(response_id) is str and type(item_id) is str and type(delta) is str):
             raise TypeError("response_id, item_id or delta is not a string")
         if len(response_id) > MAX_ID_CHARS or len(item_id) > MAX_ID_CHARS:
             raise ValueError(f"an id is longer than {MAX_ID_CHARS} characters")
-        index = part if type(part) is int and 0 <= part <= MAX_INT else 0
+        content_index = obj.get("content_index")
+        index = content_index if type(content_index) is int and 0 <= content_index <= MAX_INT else 0
         return new_text_delta((response_id, item_id, index, delta[:MAX_TEXT_CHARS], spoken))
 
-    return read
+    return decode
 
 
 def _text_done(key: str, spoken: bool) -> Callable[[JsonObject], ev.TextDone]:
@@ -234,4 +237,4 @@ UNUSED_EVENT_TYPES = frozenset(
         "response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", "response.output_item.done",
     }
 )  # fmt: skip
-"""Events of the protocol that a device client's session has no use for: everything it needs comes by other ones."""
+"""Events of the protocol without a use in a device session: other events carry all that it needs."""

@@ -1,8 +1,8 @@
-"""The upstream's codec for OpenAI's Realtime protocol: its events in, commands out; the relay is the client.
+"""The upstream codec for OpenAI's Realtime protocol, client side: decodes its events, encodes commands.
 
-Most messages are deltas of audio and transcripts. They are found by the bytes around them, and nothing of them is
-parsed (`relay.protocols.openai.audio_events`). All others are parsed, cleaned of secrets and read by
-`relay.protocols.openai`. With a dialect every message is parsed, translated to GA and then read; commands are
+Most messages are deltas of audio and transcripts. They are matched by the bytes around their text and not parsed
+(`relay.protocols.openai.audio_events`). All others are parsed, redacted and decoded by
+`relay.protocols.openai.server_events`. With a dialect every message is parsed and translated to GA first; commands are
 translated the other way.
 """
 
@@ -29,26 +29,26 @@ from relay.session.device import events as ev
 
 
 class OpenAIUpstreamCodec:
-    """One connection's codec; the relay is the client of the upstream."""
+    """One connection's codec; the relay is the upstream's client."""
 
     append_template = APPEND_TEMPLATE
     opened = ev.UpstreamOpened()
 
     def __init__(self, secrets: KnownSecrets = NO_SECRETS, dialect: RealtimeDialect | None = None) -> None:
-        """`secrets` are taken out of all events but deltas. `dialect`: what the upstream speaks instead of GA."""
+        """`secrets` are redacted in all events but deltas. `dialect`: spoken by the upstream instead of GA."""
         self._secrets = secrets
         self._dialect = dialect
         self._audio_matcher = AudioDeltaMatcher()
         self._transcript_matcher = TranscriptDeltaMatcher()
 
     def decode(self, frame: BytesLike) -> ev.UpstreamEvent | AudioDelta:
-        """One text message of the upstream as an event, or as audio; what GA says twice counts once."""
+        """Decode one text message to an event or audio. Of two GA events with the same meaning, one is decoded."""
         raw = bytes(frame)
         is_transcript = self._dialect is None and raw.startswith(TRANSCRIPT_DELTA_PREFIX)
         if self._dialect is None:
-            found = self._transcript_matcher.match(raw) if is_transcript else self._audio_matcher.match(raw)
-            if found is not None:
-                return found
+            delta = self._transcript_matcher.match(raw) if is_transcript else self._audio_matcher.match(raw)
+            if delta is not None:
+                return delta
         if has_too_many_members(raw, MAX_UPSTREAM_MEMBERS):
             return ev.MalformedUpstreamMessage("too many members")
         try:
@@ -64,15 +64,15 @@ class OpenAIUpstreamCodec:
         return event
 
     def encode(self, command: cmd.UpstreamCommand) -> bytes:
-        """A command as one text message."""
+        """Encode a command as a text message."""
         event = _encode(command)
         return orjson.dumps(event if self._dialect is None else self._dialect.to_upstream(event)[0])
 
 
 def _encode(command: cmd.UpstreamCommand) -> JsonObject:
     match command:
-        case cmd.ConfigureSession(config, event_id, teach):
-            return {"type": "session.update", "event_id": event_id, "session": encode_session(config, teach)}
+        case cmd.ConfigureSession(config, event_id, include_examples):
+            return {"type": "session.update", "event_id": event_id, "session": encode_session(config, include_examples)}
         case cmd.CommitInput(event_id):
             return {"type": "input_audio_buffer.commit", "event_id": event_id}
         case cmd.ClearInput(event_id):
@@ -102,15 +102,18 @@ def _encode(command: cmd.UpstreamCommand) -> JsonObject:
 
 
 def encode_session(config: SessionConfig, include_examples: bool) -> JsonObject:
-    """The `session` of a `session.update`: only what is set, for an empty value would clear a default (D5)."""
-    audio_in: JsonObject = {"format": _format(config.input_format), "turn_detection": _turn(config.upstream_turn)}
+    """Encode the `session` of a `session.update`, without unset fields: an empty value would clear a default (D5)."""
+    audio_in: JsonObject = {
+        "format": _encode_format(config.input_format),
+        "turn_detection": _encode_turn_detection(config.upstream_turn),
+    }
     if config.transcription_model:
         audio_in["transcription"] = {"model": config.transcription_model}
     if config.noise_reduction:
         audio_in["noise_reduction"] = {"type": config.noise_reduction}
     audio: JsonObject = {"input": audio_in}
     if config.external_voice is None:
-        audio["output"] = {"format": _format(config.output_format)}
+        audio["output"] = {"format": _encode_format(config.output_format)}
         if config.voice:
             audio["output"]["voice"] = config.voice
     session: JsonObject = {
@@ -130,38 +133,38 @@ def encode_session(config: SessionConfig, include_examples: bool) -> JsonObject:
     return session
 
 
-def _format(audio_format: Any) -> JsonObject:
+def _encode_format(audio_format: Any) -> JsonObject:
     if audio_format.encoding == "pcm16":
         return {"type": "audio/pcm", "rate": audio_format.rate_hz}
     return {"type": f"audio/{audio_format.encoding}"}
 
 
-def _turn(turn: TurnDetection) -> JsonObject | None:
+def _encode_turn_detection(turn: TurnDetection) -> JsonObject | None:
     if turn.kind == "manual":
         return None
-    given: JsonObject = {
+    fields: JsonObject = {
         "type": turn.kind,
         "create_response": turn.create_response,
         "interrupt_response": turn.interrupt_response,
     }
     if turn.kind == "semantic_vad":
-        numbers: JsonObject = {"eagerness": turn.eagerness}
+        options: JsonObject = {"eagerness": turn.eagerness}
     else:
-        numbers = {
+        options = {
             "threshold": turn.threshold,
             "prefix_padding_ms": turn.prefix_padding_ms,
             "silence_duration_ms": turn.silence_duration_ms,
         }
-    return given | {key: value for key, value in numbers.items() if value is not None}
+    return fields | {key: value for key, value in options.items() if value is not None}
 
 
 def _encode_item(item: Item) -> JsonObject:
     if item.kind == "function_call_output":
         return {"type": "function_call_output", "call_id": item.call_id, "output": item.text}
     content_type = "output_text" if item.role == "assistant" else "input_text"
-    given: JsonObject = {
+    fields: JsonObject = {
         "type": "message",
         "role": item.role or "user",
         "content": [{"type": content_type, "text": item.text}],
     }
-    return given | ({"id": item.id} if item.id else {})
+    return fields | ({"id": item.id} if item.id else {})

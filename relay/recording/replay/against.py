@@ -6,16 +6,16 @@ an answer short begins as far into the live one.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
-
-from websockets.exceptions import ConnectionClosed
+from typing import cast
+from urllib.parse import urlsplit
 
 from audio.files import write_wav
+from audio.formats import AudioFormat
 from audio.transcode import decode
-from relay.client.connection import TalkError, dial, how_it_closed, target_of
+from relay.client import ClosedError, ConnectError, InvalidURL, SessionOptions, VirtualPlayer, connect
 from relay.errors import RelayError
 from relay.json_types import JsonObject
 from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
@@ -23,10 +23,10 @@ from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.format.lines import InputAudioRecord
 from relay.recording.replay.comparison import ComparedTurn, Comparison, recorded_turns
-from relay.recording.replay.live_run import TURN_TIMEOUT_S, LiveRun, WaitForTurn
+from relay.recording.replay.live_run import TURN_TIMEOUT_S, LiveRun, WaitForTurn, recorded_tools
 from relay.recording.store.layout import RecordingError, write_private
 from relay.recording.store.reader import Recording
-from relay.session.common.model import DeviceOptions
+from relay.session.common.model import ToolSpec
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
@@ -80,61 +80,54 @@ def _ms_into_response(timeline: Timeline, at_ms: float) -> float | None:
 
 
 async def replay_against(folder: Path, url: str, speed: float | None, save: Path | None) -> Comparison:
-    """Have the conversation again and compare. Raises RecordingError or TalkError with a sentence."""
+    """Have the conversation again and compare. Raises RecordingError or ClientError with a sentence."""
     speed = speed or MAX_SPEED
     if save is not None and not await asyncio.to_thread(save.is_dir):
         raise RecordingError(f"--save {save}: there is no such folder")
     recording = Recording(folder)
     timeline = build_timeline(recording).timeline
-    options, hello = _recorded_hello(recording)
-    async with _device_address(url) as address:
-        live = await _run_conversation(recording, timeline, address, options, hello, speed)
+    try:
+        async with _device_address(url) as address:
+            live, output_format = await _run_conversation(recording, timeline, address, speed)
+    except InvalidURL as error:
+        raise RecordingError(f"--against: {error}") from error
     comparison = Comparison(recorded_turns(timeline), live.turns, live.notes)
     if save is not None:
         write_private(save / f"{folder.name}.comparison.json", comparison.to_json())
         if live.output_audio:
-            write_wav(
-                save / f"{folder.name}.now.wav", decode(bytes(live.output_audio), live.output), live.output.rate_hz
-            )
+            pcm = decode(bytes(live.output_audio), output_format)
+            write_wav(save / f"{folder.name}.now.wav", pcm, output_format.rate_hz)
     return comparison
 
 
 async def _run_conversation(
-    recording: Recording, timeline: Timeline, url: str, options: DeviceOptions, hello: JsonObject, speed: float
-) -> LiveRun:
-    import os
-
-    query = urlencode({"rate": options.input.rate_hz, "format": options.input.encoding})
-    parts = urlsplit(url if "://" in url else f"ws://{url}")
-    target = target_of(
-        parts._replace(query="&".join(filter(None, [parts.query, query]))).geturl(), options.input.rate_hz
-    )
-    async with dial(target, os.environ.get("RELAY_KEY", "").strip(), TURN_TIMEOUT_S) as socket:
-        live = LiveRun(socket, speed, timeline)
-        tasks = [asyncio.create_task(live.receive())]
+    recording: Recording, timeline: Timeline, url: str, speed: float
+) -> tuple[LiveRun, AudioFormat]:
+    options, specs = _recorded_hello(recording)
+    loop = asyncio.get_running_loop()
+    player = VirtualPlayer(clock=lambda: loop.time() * speed)
+    tools = recorded_tools(specs, timeline)
+    async with connect(
+        url, tools=tools, playback=player, open_timeout_s=TURN_TIMEOUT_S, ready_timeout_s=None, **options
+    ) as client:
+        live = LiveRun(client, player, speed)
+        listening = asyncio.create_task(live.receive())
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TURN_TIMEOUT_S):
                     await live.connected.wait()
             if not live.is_ready:
-                raise TalkError(live.close_reason or f"the relay was not ready within {TURN_TIMEOUT_S:.0f} s")
-            tasks.append(asyncio.create_task(live.report_playback()))
-            await live.send(hello)
+                raise ConnectError(live.close_reason or f"the relay was not ready within {TURN_TIMEOUT_S:.0f} s")
             try:
                 await _run_script(recording, timeline, live, speed)
-            except ConnectionClosed:
-                await tasks[0]  # it knows why
+            except ClosedError:
+                await listening  # it knows why
             if live.close_reason:
                 live.notes.append(f"{live.close_reason}, in turn {len(live.turns)} of {len(recorded_turns(timeline))}")
-            with suppress(ConnectionClosed):
-                await live.send({"type": "bye"})
-        except ConnectionClosed as error:
-            raise TalkError(live.close_reason or how_it_closed(error, "")) from error
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-    return live
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+        return live, client.output_format
 
 
 async def _run_script(recording: Recording, timeline: Timeline, run: LiveRun, speed: float) -> None:
@@ -158,27 +151,23 @@ async def _run_script(recording: Recording, timeline: Timeline, run: LiveRun, sp
     await run.wait_for_turn(WaitForTurn(None))
 
 
-def _recorded_hello(recording: Recording) -> tuple[DeviceOptions, JsonObject]:
-    """What the recorded client asked for: the formats, and a hello with the rest of it."""
+def _recorded_hello(recording: Recording) -> tuple[SessionOptions, Sequence[ToolSpec]]:
+    """What the recorded client asked for in its last hello, and its tools."""
     options = recording.header.setup.options
-    hello: JsonObject = {"type": "hello", "v": 1}
+    hello: JsonObject = {"turn": recording.header.setup.config.turn.kind}
+    tools: Sequence[ToolSpec] = ()
     for _, event, commands in normalized_entries(recording):
         if isinstance(event, ev.Hello):
             for name in ("voice", "instructions", "language", "turn"):
                 value = getattr(event, name)
                 if name in event.fields_set and value is not None:
                     hello[name] = value
-            if event.tools:
-                hello["tools"] = [
-                    {"name": one.name, "description": one.description, "parameters": dict(one.parameters)}
-                    for one in event.tools
-                ]
+            tools = event.tools or tools
         for command in commands:
             if isinstance(command, cmd.ApplyOptions):
                 options = command.options
-    form = {"format": options.output.encoding, "rate": options.output.rate_hz}
-    turn = recording.header.setup.config.turn.kind
-    return options, {"turn": turn} | hello | {"output": form, "maxAheadMs": None}
+    hello |= {"input_format": options.input, "output_format": options.output, "max_ahead_ms": None}
+    return cast(SessionOptions, hello), tools
 
 
 @asynccontextmanager

@@ -1,30 +1,31 @@
-"""The upstream's events as a Realtime client sees them: without the calls of server tools and their outputs.
+"""Rewrites upstream events for a Realtime client, hiding calls of server tools and their outputs.
 
-A rule takes an event and returns it as the client sees it: the same object if nothing changes, a copy if something
-does, None if the client does not see it. The table at the end names the events whose items decide it, and learns from
-them whose each call is. Any other event is hidden if it is about a hidden item, and shows the session and the response
-in it without the server's share. An error about an event of the relay's own is counted and not shown, because the
-client did not send that event (D7). Where the relay only gave the id to an event of the client's, the error is shown
-without the id. What the events mean for the turns is the business of `turns`, which reads them afterwards.
+A rule takes an event and returns the client's version of it: the same object, a changed copy, or None if the event is
+hidden. The table at the end lists the event types with a rule of their own; these rules also
+decide who owns each call. Any other event is hidden if it refers to a hidden item, and its session and response lose
+the server's overlay.
+
+An error about an event of the relay's own is counted but not shown, because the client did not send that event (D7). If
+the relay only added the id to a client event, the error is shown without the id. What an event means for the turns is
+decided afterwards, in `turns`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from relay.json_types import JsonEvent
 from relay.session.common.limits import RELAY_EVENT_ID_PREFIX, IgnoredCounts
+from relay.session.realtime.command_buffer import CommandBuffer
 from relay.session.realtime.configuration import ClientTools
 from relay.session.realtime.hidden_items import HiddenItems
-from relay.session.realtime.outgoing import CommandBuffer
 from relay.session.realtime.response_queue import ResponseQueue
 from relay.session.realtime.server_overlay import ServerOverlay
-
-JsonEvent = Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class ServerEventRewriter:
-    """The client's view of one session; `queue` knows which response has which tools, `out` whose each event is."""
+    """Rewrites one session's server events; `queue` has the tools of each response, `out` the ids of the relay."""
 
     _overlay: ServerOverlay
     _hidden: HiddenItems
@@ -34,25 +35,27 @@ class ServerEventRewriter:
     _ignored: IgnoredCounts
 
     def rewrite(self, body: JsonEvent) -> JsonEvent | None:
-        """An event as the client sees it, or None."""
-        kind = body.get("type")
-        rule = _RULES.get(kind) if isinstance(kind, str) else None
-        shown = self._hide_or_strip(body) if rule is None else rule(self, body)
-        return self._hidden.renumber_output_index(shown) if shown is not None and self._hidden.output_indexes else shown
+        """Return the event as the client sees it, or None if it is hidden."""
+        event_type = body.get("type")
+        rule = _RULES.get(event_type) if isinstance(event_type, str) else None
+        rewritten = self._hide_or_strip(body) if rule is None else rule(self, body)
+        if rewritten is None or not self._hidden.output_indexes:
+            return rewritten
+        return self._hidden.renumber_output_index(rewritten)
 
     def _hide_or_strip(self, body: JsonEvent) -> JsonEvent | None:
-        """An event that is hidden only if it is about something hidden."""
-        about_hidden = body.get("item_id") in self._hidden.item_ids
-        if about_hidden or (self._overlay.hides_tools and body.get("call_id") in self._hidden.server_call_ids):
+        """Hide the event if it refers to something hidden."""
+        is_hidden = body.get("item_id") in self._hidden.item_ids
+        if is_hidden or (self._overlay.hides_tools and body.get("call_id") in self._hidden.server_call_ids):
             return None
         return self._strip_overlay(self._overlay.strip_error(body) if "error" in body else body)
 
     def _strip_overlay(self, body: JsonEvent) -> JsonEvent:
-        """The event with the session and the response in it as the client may see them, whatever its type."""
-        for name, show in (("session", self._overlay.strip_session), ("response", self._overlay.strip_response)):
+        """Strip the server's overlay from the session and the response in an event of any type."""
+        for name, strip in (("session", self._overlay.strip_session), ("response", self._overlay.strip_response)):
             original = body.get(name)
-            shown = show(original) if isinstance(original, Mapping) else original
-            body = body if shown is original else {**body, name: shown}
+            stripped = strip(original) if isinstance(original, Mapping) else original
+            body = body if stripped is original else {**body, name: stripped}
         return body
 
     def _on_item(self, body: JsonEvent) -> JsonEvent | None:
@@ -66,8 +69,8 @@ class ServerEventRewriter:
 
     def _translate_previous(self, body: JsonEvent) -> JsonEvent:
         previous = body.get("previous_item_id")
-        shown = self._hidden.to_client_previous(previous)
-        return body if shown is previous else {**body, "previous_item_id": shown}
+        visible = self._hidden.to_client_previous(previous)
+        return body if visible is previous else {**body, "previous_item_id": visible}
 
     def _on_item_deleted(self, body: JsonEvent) -> JsonEvent | None:
         item_id = body.get("item_id")
@@ -90,10 +93,10 @@ class ServerEventRewriter:
         items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
         visible = [item for item in items if not self._hides(item, response_id)]
         self._hidden.output_indexes.pop(response_id, None)
-        shown = self._overlay.strip_response(response)
+        stripped = self._overlay.strip_response(response)
         if len(visible) < len(items):
-            shown = {**shown, "output": visible}
-        return body if shown is response else {**body, "response": shown}
+            stripped = {**stripped, "output": visible}
+        return body if stripped is response else {**body, "response": stripped}
 
     def _on_error(self, body: JsonEvent) -> JsonEvent | None:
         error = body.get("error")
@@ -108,17 +111,17 @@ class ServerEventRewriter:
             return None
         return self._overlay.strip_error(body, names)
 
-    # -- whose item it is ---------------------------------------------------------------------------------------------
+    # -- owners of items ----------------------------------------------------------------------------------------------
 
     def _hides(self, item: JsonEvent, response_id: Any = None) -> bool:
-        """Whether the client does not see an item; it is remembered if so."""
-        kind, item_id = item.get("type"), item.get("id")
+        """Return whether an item is hidden from the client, and remember it if so."""
+        item_type, item_id = item.get("type"), item.get("id")
         if item_id in self._hidden.item_ids:
             return True
-        if kind == "function_call":
+        if item_type == "function_call":
             if not self._assign_call(item, response_id):
                 return False
-        elif kind != "function_call_output" or item.get("call_id") not in self._hidden.server_call_ids:
+        elif item_type != "function_call_output" or item.get("call_id") not in self._hidden.server_call_ids:
             return False
         if self._overlay.hides_tools:
             self._hidden.item_ids.add(item_id)
@@ -126,10 +129,10 @@ class ServerEventRewriter:
         return False
 
     def _assign_call(self, item: JsonEvent, response_id: Any) -> bool:
-        """Whether a call is the server's; remembers whose it is. A `call_id` keeps the owner it had first (D4).
+        """Return whether a call belongs to the server, and remember its owner. A `call_id` keeps its first owner (D4).
 
-        A further call by the same id is no call. One of the server's is hidden with the first. One of a server's tool
-        by a client's id is hidden and never run, because that id gets its one output from the client.
+        A second call with the same id is not a new call. If the id is the server's, it is hidden like the first. If it
+        is the client's, a call of a server tool is hidden and never run: the client sends the one output for that id.
         """
         item_id, call_id = item.get("id"), item.get("call_id")
         if item_id in self._hidden.client_item_ids:
@@ -149,7 +152,7 @@ class ServerEventRewriter:
     def _is_server_call(self, item: JsonEvent, response_id: Any) -> bool:
         if self._queue.open_requests.is_out_of_band(response_id):
             return False
-        # An item of the conversation does not name its response, and it may come before the output does.
+        # A conversation item does not name its response, and may come before the output item.
         response_id = self._queue.slot.response_id if response_id is None else response_id
         return self._overlay.is_server_tool(item.get("name"), self._queue.client_tool_names(response_id))
 
@@ -167,4 +170,4 @@ _RULES: dict[str, Callable[[ServerEventRewriter, JsonEvent], JsonEvent | None]] 
     "response.done": _R._on_response_done,
     "error": _R._on_error,
 }
-"""The events of which more decides than whether they are about something hidden."""
+"""Event types that need more than a check for hidden items."""

@@ -1,8 +1,8 @@
-"""How a Realtime session ends: which error the client is sent first, and the close code that follows (D6).
+"""How a Realtime session ends: the error that the client gets first, and the close code that follows (D6).
 
-Each event that ends a session, and each limit, has one row here. An end that the client did not bring about is
-explained by an `error` event, because many SDKs hide the close frame. Close codes of the upstream that mean the same to
-the client are passed on; any other becomes 1011.
+Each event that ends a session, and each limit, has one row here. If the client did not cause the end, an `error` event
+explains it, because many SDKs hide the close frame. Upstream close codes with the same meaning for the client are
+forwarded; any other becomes 1011.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,11 @@ FORWARDED_CLOSE_CODES = frozenset(
         CloseCode.TRY_AGAIN_LATER,
     }
 )
-"""Close codes of the upstream that mean the same to the client; those from 3000 are applications' own and pass too."""
-_STALLED = "This message took too long to arrive while other clients waited for buffer space; send it again later."
+"""Upstream close codes that mean the same to the client. Codes from 3000 belong to applications and are forwarded too.
+"""
+_MESSAGE_STALLED = (
+    "The message took too long to arrive while other clients waited for buffer space; send it again later."
+)
 
 RealtimeEndingEvent = (
     ClientDisconnect | ev.UpstreamRefused | ev.UpstreamClosed | ev.UpstreamBackpressure | ev.RelayEndEvent
@@ -34,7 +37,7 @@ RealtimeEndingEvent = (
 
 
 class RealtimeEnding(NamedTuple):
-    """The close frame for the client, if it has not closed, and the error of an `error` event before it, if any."""
+    """The close frame for the client (None if it has closed already), and the error sent before it, if any."""
 
     close_code: int | None
     reason: str
@@ -43,7 +46,7 @@ class RealtimeEnding(NamedTuple):
 
     @property
     def error(self) -> JsonObject | None:
-        """The error as the protocol writes it: the relay or the upstream failed, or else the client may not go on."""
+        """The error object: a server error if the relay or the upstream failed, otherwise an invalid request."""
         if self.error_code is None:
             return None
         if self.close_code == CloseCode.INTERNAL_ERROR:
@@ -52,57 +55,51 @@ class RealtimeEnding(NamedTuple):
         return {"type": "invalid_request_error", "code": self.error_code, "message": self.message}
 
 
-NOT_READY = RealtimeEnding(
-    CloseCode.INTERNAL_ERROR, "upstream timeout", "upstream_timeout", "The model's end did not get ready in time."
-)
+def _server_error(reason: str, error_code: str, message: str) -> RealtimeEnding:
+    return RealtimeEnding(CloseCode.INTERNAL_ERROR, reason, error_code, message)
+
+
+NOT_READY = _server_error("upstream timeout", "upstream_timeout", "The upstream was not ready in time.")
 SESSION_REFUSED = RealtimeEnding(CloseCode.INTERNAL_ERROR, "session refused", "session_refused")
-"""The message says whose configuration of the session was refused."""
+"""The message says whose session configuration was refused."""
 TOO_MANY_FAULTS = RealtimeEnding(CloseCode.POLICY_VIOLATION, f"{MAX_FAULTS} faults in a minute")
 
 
 def ending_for_limit(limit: LimitReached, limits: SessionLimits) -> RealtimeEnding:
-    """How a session ends that has lasted, or been idle, as long as it may."""
+    """Return the ending of a session that has reached its maximum duration or idle time."""
     if limit == "duration":
-        text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
-        return RealtimeEnding(CloseCode.LIMIT_REACHED, "session too long", "session_limit", text)
-    text = f"No event came and no response ran for {limits.max_idle_s:.0f} s; reconnect to go on."
-    return RealtimeEnding(CloseCode.LIMIT_REACHED, "idle", "session_idle", text)
+        message = f"The session reached its maximum duration of {limits.max_duration_s:.0f} s; reconnect to continue."
+        return RealtimeEnding(CloseCode.LIMIT_REACHED, "session too long", "session_limit", message)
+    message = f"The session was idle for {limits.max_idle_s:.0f} s, without events or responses; reconnect to continue."
+    return RealtimeEnding(CloseCode.LIMIT_REACHED, "idle", "session_idle", message)
 
 
 def ending_for_event(event: RealtimeEndingEvent, redact: Callable[[str], str]) -> RealtimeEnding:
-    """How an event ends the session; `redact` removes the server's texts from what the upstream says."""
+    """Return the ending that an event causes; `redact` removes the server's texts from what the upstream says."""
     match event:
         case ev.ClientClosed():
             return RealtimeEnding(None, "")
         case ev.ClientBackpressure():
             return RealtimeEnding(CloseCode.SLOW_CLIENT, "the client does not read")
         case ev.ClientMessageStalled():
-            return RealtimeEnding(
-                CloseCode.TRY_AGAIN_LATER, "a message took too long to arrive", "message_too_slow", _STALLED
-            )
+            reason = "a message took too long to arrive"
+            return RealtimeEnding(CloseCode.TRY_AGAIN_LATER, reason, "message_too_slow", _MESSAGE_STALLED)
         case ev.UpstreamRefused():
-            return RealtimeEnding(
-                CloseCode.INTERNAL_ERROR, "the upstream refused the connection", "upstream_refused", event.message
-            )
+            return _server_error("the upstream refused the connection", "upstream_refused", event.message)
         case ev.UpstreamClosed():
             reason = redact(event.reason)
             if event.code in FORWARDED_CLOSE_CODES or 3000 <= event.code < 5000:
                 return RealtimeEnding(event.code, reason)
-            text = "The model's end broke off the connection."
-            return RealtimeEnding(CloseCode.INTERNAL_ERROR, reason or "upstream closed", "upstream_closed", text)
+            return _server_error(reason or "upstream closed", "upstream_closed", "The upstream closed the connection.")
         case ev.UpstreamBackpressure():
-            text = "The model's end does not take what it is sent."
-            return RealtimeEnding(CloseCode.INTERNAL_ERROR, "upstream stalled", "upstream_stalled", text)
+            message = "The upstream does not read what it is sent."
+            return _server_error("upstream stalled", "upstream_stalled", message)
         case ev.ServerDraining():
             return RealtimeEnding(CloseCode.GOING_AWAY, event.reason)
         case ev.KeyRevoked():
             return RealtimeEnding(CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED_MESSAGE)
         case ev.InternalFailure():
-            return RealtimeEnding(
-                CloseCode.INTERNAL_ERROR,
-                "internal error",
-                "internal_error",
-                "The relay failed in this session; reconnect.",
-            )
+            message = "The relay had an internal error in this session; reconnect."
+            return _server_error("internal error", "internal_error", message)
         case _:
             assert_never(event)

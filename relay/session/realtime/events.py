@@ -1,7 +1,7 @@
-"""What a session with a Realtime client knows besides `events` and `commands`: whole events of the protocol.
+"""Events and commands of a Realtime session, besides those it shares with device sessions.
 
-Both ends speak the protocol that the rules are about, so its events stay JSON objects; only what a rule changes is
-written anew. A `raw` memoryview is valid during the call only.
+Client and upstream both speak the Realtime protocol, so its events stay JSON objects. Only an event that a rule changes
+is serialized again. A `raw` memoryview is valid only during the call.
 """
 
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
 CONSENT_EVENT_TYPE = "relay.consent"
-"""A client's event of the relay's own: `granted` says whether the session may be recorded. It goes no further."""
+"""A client event of the relay's own: `granted` says whether the session may be recorded. It is not forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class RealtimeClientEvent:
-    """An event of the client's, parsed: what goes on is written from `body` alone, so that nothing hides in `raw`.
+    """A parsed client event. Only `body` is forwarded, serialized again, so nothing can hide in the client's bytes.
 
-    `n_members`: how many members and list elements it has, for its client's allowance; recordings do not hold it.
+    `n_members` counts its object members and list elements, for the client's rate limit. Recordings do not store it.
     """
 
     body: Mapping[str, Any]
@@ -28,13 +28,13 @@ class RealtimeClientEvent:
 
     @property
     def is_append(self) -> bool:
-        """Whether it appends audio, however it is written."""
+        """Whether this is an `input_audio_buffer.append`, in whatever JSON form."""
         return self.body.get("type") == "input_audio_buffer.append"
 
 
 @dataclass(frozen=True, slots=True)
 class InvalidClientMessage:
-    """A frame of the client's that is no event; `event_id` where one could be read."""
+    """A client message that is not an event; `event_id` is set where it could be parsed."""
 
     message: str
     code: str | None = None
@@ -43,7 +43,7 @@ class InvalidClientMessage:
 
 
 class RealtimeServerEvent(NamedTuple):
-    """An event of the upstream's, as it came and parsed."""
+    """An event from the upstream, parsed, with the bytes it came in."""
 
     raw: BytesLike
     body: Mapping[str, Any]
@@ -51,20 +51,20 @@ class RealtimeServerEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SendToClient:
-    """Write an event to the client."""
+    """Serialize an event and send it to the client."""
 
     body: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class SendToUpstream:
-    """Write an event to the upstream."""
+    """Serialize an event and send it to the upstream."""
 
     body: Mapping[str, Any]
 
 
 class ForwardToClient(NamedTuple):
-    """Hand an event of the upstream's to the client, byte for byte."""
+    """Send an upstream event to the client byte for byte."""
 
     raw: BytesLike
 

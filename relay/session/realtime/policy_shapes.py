@@ -1,12 +1,12 @@
-"""The items, content parts and tools of the Realtime protocol, and what a policy must allow for each (D5).
+"""The items, content parts and tools of the Realtime protocol, and the capabilities that each of them needs (D5).
 
-`item`, `part`, `tool`, `tool_choice` and `prompt` are the rules that `relay.session.realtime.policy_table` puts into
-its rows. Each looks at the type of the object, requires the capabilities that this type needs, and applies the table
-of its members. Images are `images` as data and `image_urls` as addresses; a call of the model's or its output is
-`history`; a server to be called is `mcp`.
+`item`, `part`, `tool`, `tool_choice` and `prompt` are rules in the tables of `relay.session.realtime.policy_table`.
+Each looks at the type of the object, requires the capabilities for this type, and applies the table of its members.
+Images need `images` as data and `image_urls` as addresses. A function call or its output needs `history`, a remote
+server `mcp`.
 
-The tables are held against the types of the official package. What has no row could be anything, a file to fetch or a
-server to call: where a policy limits something, it is refused by name.
+Tests compare the tables with the types of the official package. A member that is not in its table could be a file to
+fetch or a server to call. It is rejected where the policy limits anything.
 """
 
 from collections.abc import Mapping
@@ -44,15 +44,15 @@ def _object(value: Any, path: str) -> Mapping[str, Any]:
 def _unknown_type(value: Mapping[str, Any], policy: RealtimePolicy, path: str) -> JsonObject:
     require_capability("unknown", policy, f"{path}.type")
     if policy.is_restricted:
-        kind = str(value.get("type"))[:80]
-        raise PolicyViolation(f"'{path}.type' '{kind}' is not known to this relay.", f"{path}.type", "invalid_value")
+        object_type = str(value.get("type"))[:80]
+        raise PolicyViolation(f"Unknown type '{object_type}' in '{path}.type'.", f"{path}.type", "invalid_value")
     return dict(value)
 
 
-def _kind(value: Mapping[str, Any], default: str) -> str:
-    """The type of an object, "" for what is no text."""
-    kind = value.get("type", default)
-    return kind if isinstance(kind, str) else ""
+def _object_type(value: Mapping[str, Any], default: str) -> str:
+    """Return the type of an object, "" if it is not a string."""
+    object_type = value.get("type", default)
+    return object_type if isinstance(object_type, str) else ""
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -68,8 +68,8 @@ def _image_url(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 
 def part(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    """One part of a message's content."""
-    return _part(value, _PART, policy, path)
+    """Rule for one content part of a message."""
+    return _part(value, _PART_FIELDS, policy, path)
 
 
 def _part(value: Any, table: RuleTable, policy: RealtimePolicy, path: str) -> JsonObject:
@@ -80,21 +80,20 @@ def _part(value: Any, table: RuleTable, policy: RealtimePolicy, path: str) -> Js
 
 
 def _parts(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """A list of parts; whatever else stands in its place is not understood."""
-    return (
-        _EACH_PART(value, policy, path) if value is None or policy.is_restricted or isinstance(value, list) else value
-    )
+    """Rule for a list of content parts."""
+    is_checked = value is None or policy.is_restricted or isinstance(value, list)
+    return _EACH_PART(value, policy, path) if is_checked else value
 
 
 def _output(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """What a function returned: a text, or parts."""
+    """Rule for the output of a function: a string, or content parts."""
     return value if isinstance(value, str) else _parts(value, policy, path)
 
 
 _PART_TYPES = (
     "input_text", "input_audio", "input_image", "output_text", "output_audio", "text", "audio", "item_reference"
 )  # fmt: skip
-_PART: RuleTable = {
+_PART_FIELDS: RuleTable = {
     **scalar_fields("text", "audio", "transcript", "detail", "id"),
     "type": one_of(*_PART_TYPES),
     "image_url": _image_url,
@@ -107,15 +106,15 @@ _EACH_PART = list_of(part)
 
 
 def item(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    """An item of the conversation, or of a response's input."""
-    kind = _kind(_object(value, path), "message")
-    if kind == "message":
+    """Rule for an item of the conversation, or of a response's input."""
+    item_type = _object_type(_object(value, path), "message")
+    if item_type == "message":
         _check_role(value.get("role"), policy, f"{path}.role")
-    elif kind == "function_call":
+    elif item_type == "function_call":
         require_capability("history", policy, path)
-    elif kind.startswith("mcp_"):
+    elif item_type.startswith("mcp_"):
         require_capability("mcp", policy, f"{path}.type")
-    table = _ITEMS.get(kind)
+    table = _ITEM_FIELDS.get(item_type)
     return _unknown_type(value, policy, path) if table is None else check_fields(value, table, policy, path)
 
 
@@ -126,42 +125,47 @@ def _check_role(role: Any, policy: RealtimePolicy, path: str) -> None:
     if role == "assistant":
         require_capability("history", policy, path)
     elif role != "user":
-        require_capability("system_items", policy, path)  # developer, system, and whatever else ranks above a user
+        require_capability("system_items", policy, path)  # developer, system, and any other role above the user
     _ROLE(role, policy, path)
 
 
 _COMMON_FIELDS: RuleTable = {"id": string, **scalar_fields("type", "object", "status")}
-_FOREIGN_FIELDS: RuleTable = dict.fromkeys(("role", "content", "call_id", "name", "arguments", "output"), null_only)
-_MCP_ERROR: RuleTable = scalar_fields("type", "code", "message")
-_MCP_LISTED: RuleTable = {"name": scalar, "description": scalar, "input_schema": any_value, "annotations": any_value}
+_NULL_FIELDS: RuleTable = dict.fromkeys(("role", "content", "call_id", "name", "arguments", "output"), null_only)
+_MCP_ERROR_FIELDS: RuleTable = scalar_fields("type", "code", "message")
+_MCP_TOOL_FIELDS: RuleTable = {
+    "name": scalar,
+    "description": scalar,
+    "input_schema": any_value,
+    "annotations": any_value,
+}
 
 
-def _listed(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    return check_fields(_object(value, path), _MCP_LISTED, policy, path)
+def _mcp_tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
+    return check_fields(_object(value, path), _MCP_TOOL_FIELDS, policy, path)
 
 
-_ITEMS: Mapping[str, RuleTable] = {
-    "message": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "role": scalar, "content": _parts},
-    "function_call": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "call_id": string, "name": string, "arguments": scalar},
-    "function_call_output": {**_COMMON_FIELDS, **_FOREIGN_FIELDS, "call_id": string, "output": _output},
-    "item_reference": {**_COMMON_FIELDS, **_FOREIGN_FIELDS},
+_ITEM_FIELDS: Mapping[str, RuleTable] = {
+    "message": {**_COMMON_FIELDS, **_NULL_FIELDS, "role": scalar, "content": _parts},
+    "function_call": {**_COMMON_FIELDS, **_NULL_FIELDS, "call_id": string, "name": string, "arguments": scalar},
+    "function_call_output": {**_COMMON_FIELDS, **_NULL_FIELDS, "call_id": string, "output": _output},
+    "item_reference": {**_COMMON_FIELDS, **_NULL_FIELDS},
     "mcp_approval_request": {**_COMMON_FIELDS, **scalar_fields("server_label", "name", "arguments")},
     "mcp_approval_response": {**_COMMON_FIELDS, **scalar_fields("approval_request_id", "approve", "reason")},
-    "mcp_list_tools": {**_COMMON_FIELDS, "server_label": scalar, "tools": list_of(_listed)},
+    "mcp_list_tools": {**_COMMON_FIELDS, "server_label": scalar, "tools": list_of(_mcp_tool)},
     "mcp_call": {
         **_COMMON_FIELDS,
         **scalar_fields("server_label", "name", "arguments", "approval_request_id", "output"),
-        "error": scalar_or_object(_MCP_ERROR),
+        "error": scalar_or_object(_MCP_ERROR_FIELDS),
     },
 }
-"""Every type of item, all of its members."""
+"""The members of each item type."""
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------
 
 
 def _schema(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """A JSON schema, read by the model and by nobody else."""
+    """Rule for a JSON Schema, which only the model reads."""
     if policy.is_restricted and value is not None:
         _object(value, path)
     return value
@@ -173,19 +177,22 @@ def _headers(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return value if isinstance(value, Mapping) else scalar(value, policy, path)
 
 
-_TOOL_FILTER: RuleTable = {"read_only": scalar, "tool_names": scalar_or_list}
-_APPROVAL: RuleTable = {"always": scalar_or_object(_TOOL_FILTER), "never": scalar_or_object(_TOOL_FILTER)}
+_TOOL_FILTER_FIELDS: RuleTable = {"read_only": scalar, "tool_names": scalar_or_list}
+_APPROVAL_FIELDS: RuleTable = {
+    "always": scalar_or_object(_TOOL_FILTER_FIELDS),
+    "never": scalar_or_object(_TOOL_FILTER_FIELDS),
+}
 
 
 def _allowed_tools(value: Any, policy: RealtimePolicy, path: str) -> Any:
     return (
-        check_fields(value, _TOOL_FILTER, policy, path)
+        check_fields(value, _TOOL_FILTER_FIELDS, policy, path)
         if isinstance(value, Mapping)
         else scalar_or_list(value, policy, path)
     )
 
 
-_TOOLS: Mapping[str, tuple[str, RuleTable]] = {
+_TOOL_FIELDS: Mapping[str, tuple[str, RuleTable]] = {
     "function": (
         "client_tools",
         {**scalar_fields("type", "name", "description", "strict"), "parameters": _schema},
@@ -198,16 +205,16 @@ _TOOLS: Mapping[str, tuple[str, RuleTable]] = {
             "headers": _headers,
             "allowed_callers": scalar_or_list,
             "allowed_tools": _allowed_tools,
-            "require_approval": scalar_or_object(_APPROVAL),
+            "require_approval": scalar_or_object(_APPROVAL_FIELDS),
         },
     ),
 }
-"""Every type of tool: the capability that it needs, and all of its members."""
+"""The capability that each tool type needs, and its members."""
 
 
 def tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    """A tool that the client offers to the model."""
-    row = _TOOLS.get(_kind(_object(value, path), "function"))
+    """Rule for a tool that the client offers to the model."""
+    row = _TOOL_FIELDS.get(_object_type(_object(value, path), "function"))
     if row is None:
         return _unknown_type(value, policy, path)
     capability, table = row
@@ -216,7 +223,7 @@ def tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
 
 
 def tool_choice(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """Which tool the model must use, if any."""
+    """Rule for which tool the model must use."""
     if value is not None and value != "auto":
         require_capability("tool_choice", policy, path)
     if isinstance(value, Mapping) and value.get("type") == "mcp":
@@ -232,30 +239,30 @@ _TOOL_CHOICE: FieldRule = scalar_or_object({"type": one_of("function", "mcp"), "
 
 def _file_data(value: Any, policy: RealtimePolicy, path: str) -> Any:
     is_address = isinstance(value, str) and ":" in value and value[:5].lower() != "data:"  # base64 has no colon
-    return _FETCHED(value, policy, path) if is_address else scalar(value, policy, path)
+    return _FETCHED_MEMBER(value, policy, path) if is_address else scalar(value, policy, path)
 
 
-_FETCHED: FieldRule = needs("image_urls", scalar)
-_VARIABLE: RuleTable = {
-    **_PART,
+_FETCHED_MEMBER: FieldRule = needs("image_urls", scalar)
+_VARIABLE_FIELDS: RuleTable = {
+    **_PART_FIELDS,
     "type": one_of(*_PART_TYPES, "input_file"),
     "filename": scalar,
     "file_data": _file_data,
-    "file_id": _FETCHED,
-    "file_url": _FETCHED,
+    "file_id": _FETCHED_MEMBER,
+    "file_url": _FETCHED_MEMBER,
 }
 
 
 def _variable(value: Any, policy: RealtimePolicy, path: str) -> Any:
     is_part = isinstance(value, Mapping)
-    return _part(value, _VARIABLE, policy, path) if is_part else scalar(value, policy, path)
+    return _part(value, _VARIABLE_FIELDS, policy, path) if is_part else scalar(value, policy, path)
 
 
 def _variables(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """What is put in the place of a prompt's variables: texts, or parts, files among them."""
+    """Rule for the values of a prompt's variables: strings or content parts, including files."""
     members = {} if value is None else _object(value, path)
     return value and {name: _variable(member, policy, f"{path}.{name}") for name, member in members.items()}
 
 
 prompt: FieldRule = scalar_or_object({"id": scalar, "version": scalar, "variables": _variables})
-"""A prompt that is stored with the account."""
+"""Rule for a prompt that is stored with the account."""

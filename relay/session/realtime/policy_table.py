@@ -1,16 +1,14 @@
-"""What a policy does with each field of each client event of the Realtime protocol: allow, deny or clamp (D5).
+"""The policy's rule for each field of each client event of the Realtime protocol: allow, deny or cap (D5).
 
-`apply_policy` walks an event by the table of its type, and returns the event as it may go on. The tables have a row
-for every field of the protocol; `relay.session.realtime.policy_rules` has the rules that the rows name, and the walk.
-A field without a row is unknown, and so is an event without a table: they pass only where the policy limits nothing
-that they could change.
+`apply_policy` applies the table of the event's type and returns the event to forward. The tables have a row for every
+field of the protocol. The rules in the rows are in `relay.session.realtime.policy_rules`. A field without a row is
+unknown, and so is an event without a table. They are forwarded only where the policy limits nothing they could change.
 
-Events come in the one form that the rules know, GA, whatever a client speaks and whatever goes to the upstream: what
-holds here holds for every dialect. Instructions and tools are merged with the server's afterwards
-(`relay.session.realtime.server_overlay`).
+Events come in GA form, whatever dialect the client and the upstream speak, so these rules hold for every dialect. The
+server's instructions and tools are merged afterwards (`relay.session.realtime.server_overlay`).
 
-A client that says nothing must not get more than one that asks: `apply_limits` puts the caps, the voice and the
-transcription model into the first configuration. `check_session` is for sessions that a client secret carries.
+A client that leaves a field out must not get more than one that sets it. So `apply_limits` puts the caps, the voice and
+the transcription model into the initial configuration. `check_session` is for sessions in a client secret.
 https://platform.openai.com/docs/api-reference/realtime-client-events
 """
 
@@ -46,28 +44,28 @@ from relay.session.realtime.policy_shapes import item, prompt, tool, tool_choice
 __all__ = ["PolicyViolation", "apply_limits", "apply_policy", "check_session"]
 
 BETA_ONLY_EVENTS = frozenset({"transcription_session.update"})
-"""Events that are translated before they come here: one that is not would reach an upstream of that dialect unseen."""
+"""Events that are translated to GA first; untranslated, one would bypass the rules on a beta upstream."""
 
 
 def apply_policy(event: Mapping[str, Any], policy: RealtimePolicy) -> JsonObject:
-    """The event as it may go on. Raises Denied."""
+    """Return the event to forward. Raises PolicyViolation."""
     table = EVENT_FIELDS.get(event["type"])
     return _unknown_event(event, policy) if table is None else filter_fields(event, table, policy, "")
 
 
 def check_session(session: Any, policy: RealtimePolicy) -> JsonObject:
-    """A whole session, such as a ticket carries, as the policy lets it be. Raises Denied."""
+    """Apply the policy to a whole session, such as that of a client secret. Raises PolicyViolation."""
     checked = nested(lambda: SESSION_FIELDS)(session, policy, "session")
     return dict(checked) if checked else {}
 
 
 def _unknown_event(event: Mapping[str, Any], policy: RealtimePolicy) -> JsonObject:
-    """An event of a type that has no row, which may do whatever a limit is about."""
+    """Forward an event of unknown type only if it cannot get around a limit."""
     is_denied = "unknown" not in policy.allow or policy.restricts_settings or event["type"] in BETA_ONLY_EVENTS
-    others = {name: value for name, value in event.items() if name not in _EVENT_BASE_FIELDS}
-    if is_denied or (policy.forbids_fetches and not is_plain(others)):
-        kind = event["type"][:80]
-        raise PolicyViolation(f"Events of type '{kind}' are not known to this relay.", "type", "unknown_event_type")
+    members = {name: value for name, value in event.items() if name not in _BASE_FIELDS}
+    if is_denied or (policy.forbids_fetches and not is_plain(members)):
+        event_type = event["type"][:80]
+        raise PolicyViolation(f"Unknown event type '{event_type}'.", "type", "unknown_event_type")
     return dict(event)
 
 
@@ -85,30 +83,30 @@ def _metadata(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 # -- tables -----------------------------------------------------------------------------------------------------------
 
-_FORMAT: RuleTable = scalar_fields("type", "rate")
-_TURN_DETECTION: RuleTable = {
+_FORMAT_FIELDS: RuleTable = scalar_fields("type", "rate")
+_TURN_DETECTION_FIELDS: RuleTable = {
     **scalar_fields("type", "threshold", "prefix_padding_ms", "silence_duration_ms", "eagerness"),
     **scalar_fields("create_response", "interrupt_response"),
     "idle_timeout_ms": needs("idle_responses", scalar),
 }
-_TRANSCRIPTION: RuleTable = {
+_TRANSCRIPTION_FIELDS: RuleTable = {
     "model": allowed_name(lambda policy: policy.transcription_models),
     **scalar_fields("language", "prompt", "delay"),
     "languages": scalar_or_list,
     "keywords": scalar_or_list,
 }
-_AUDIO: RuleTable = {
-    "input": nested(lambda: _AUDIO_INPUT, may_reset=False),
-    "output": nested(lambda: _AUDIO_OUTPUT, may_reset=False),
+_AUDIO_FIELDS: RuleTable = {
+    "input": nested(lambda: _AUDIO_INPUT_FIELDS, may_reset=False),
+    "output": nested(lambda: _AUDIO_OUTPUT_FIELDS, may_reset=False),
 }
-_AUDIO_INPUT: RuleTable = {
-    "format": nested(lambda: _FORMAT),
+_AUDIO_INPUT_FIELDS: RuleTable = {
+    "format": nested(lambda: _FORMAT_FIELDS),
     "noise_reduction": nested(lambda: {"type": scalar, "strength": scalar}),
-    "transcription": transcription_settings(lambda: _TRANSCRIPTION),
-    "turn_detection": nested(lambda: _TURN_DETECTION),
+    "transcription": transcription_settings(lambda: _TRANSCRIPTION_FIELDS),
+    "turn_detection": nested(lambda: _TURN_DETECTION_FIELDS),
 }
-_AUDIO_OUTPUT: RuleTable = {
-    "format": nested(lambda: _FORMAT),
+_AUDIO_OUTPUT_FIELDS: RuleTable = {
+    "format": nested(lambda: _FORMAT_FIELDS),
     "voice": allowed_name(lambda policy: policy.voices),
     "speed": scalar,
 }
@@ -122,9 +120,9 @@ _ANSWER_FIELDS: RuleTable = {
     "max_output_tokens": capped_max_tokens,
     "output_modalities": scalar_or_list,
     "reasoning": capped_reasoning,
-    "audio": nested(lambda: _AUDIO, may_reset=False),
+    "audio": nested(lambda: _AUDIO_FIELDS, may_reset=False),
 }
-"""How the model answers: in a session, and for one response."""
+"""How the model answers: in a session, and in one response."""
 SESSION_FIELDS: RuleTable = {
     **_ANSWER_FIELDS,
     **scalar_fields("object", "id", "expires_at"),
@@ -144,38 +142,33 @@ RESPONSE_FIELDS: RuleTable = {
     "conversation": _conversation,
     "input": list_of(item),
 }
-_EVENT_BASE_FIELDS: RuleTable = scalar_fields("type", "event_id")
+_BASE_FIELDS: RuleTable = scalar_fields("type", "event_id")
 EVENT_FIELDS: Mapping[str, RuleTable] = {
-    "session.update": {**_EVENT_BASE_FIELDS, "session": nested(lambda: SESSION_FIELDS, may_reset=False)},
-    "input_audio_buffer.append": {**_EVENT_BASE_FIELDS, "audio": scalar},
-    "input_audio_buffer.commit": _EVENT_BASE_FIELDS,
-    "input_audio_buffer.clear": _EVENT_BASE_FIELDS,
-    "output_audio_buffer.clear": _EVENT_BASE_FIELDS,
-    "conversation.item.create": {**_EVENT_BASE_FIELDS, "previous_item_id": scalar, "item": item},
-    "conversation.item.delete": {**_EVENT_BASE_FIELDS, "item_id": scalar},
-    "conversation.item.retrieve": {**_EVENT_BASE_FIELDS, "item_id": scalar},
-    "conversation.item.truncate": {
-        **_EVENT_BASE_FIELDS,
-        "item_id": scalar,
-        "content_index": scalar,
-        "audio_end_ms": scalar,
-    },
-    "response.create": {**_EVENT_BASE_FIELDS, "response": nested(lambda: RESPONSE_FIELDS)},
-    "response.cancel": {**_EVENT_BASE_FIELDS, "response_id": scalar},
+    "session.update": {**_BASE_FIELDS, "session": nested(lambda: SESSION_FIELDS, may_reset=False)},
+    "input_audio_buffer.append": {**_BASE_FIELDS, "audio": scalar},
+    "input_audio_buffer.commit": _BASE_FIELDS,
+    "input_audio_buffer.clear": _BASE_FIELDS,
+    "output_audio_buffer.clear": _BASE_FIELDS,
+    "conversation.item.create": {**_BASE_FIELDS, "previous_item_id": scalar, "item": item},
+    "conversation.item.delete": {**_BASE_FIELDS, "item_id": scalar},
+    "conversation.item.retrieve": {**_BASE_FIELDS, "item_id": scalar},
+    "conversation.item.truncate": {**_BASE_FIELDS, "item_id": scalar, "content_index": scalar, "audio_end_ms": scalar},
+    "response.create": {**_BASE_FIELDS, "response": nested(lambda: RESPONSE_FIELDS)},
+    "response.cancel": {**_BASE_FIELDS, "response_id": scalar},
 }
-"""The 11 client events of the protocol, all of their fields."""
+"""The 11 client events of the protocol, with all their fields."""
 
 
-# -- from the start ---------------------------------------------------------------------------------------------------
+# -- initial configuration --------------------------------------------------------------------------------------------
 
 
 def apply_limits(
     session: JsonObject, policy: RealtimePolicy, upstream_session: Mapping[str, Any] | None = None
 ) -> JsonObject:
-    """A first configuration of the session with the policy's limits in force, whether or not a client names them.
+    """Add the policy's limits to an initial session configuration where the client set no value.
 
-    `upstream_session` is the session as the upstream begins it. If it transcribes by a model that the policy does not
-    allow, the first named transcription model replaces that one; without any, transcription is off.
+    `upstream_session` is the session as the upstream created it. If its transcription model is not allowed, the
+    policy's first literal name replaces it; without one, transcription is turned off.
     """
     for name, limit in policy.session_limits.items():
         session.setdefault(name, limit)
@@ -188,14 +181,14 @@ def apply_limits(
 
 
 def with_default_voice(session: Mapping[str, Any] | None, voice: str) -> JsonObject:
-    """A session to begin with that has this voice unless it names one."""
-    begun = dict(session or {})
-    _set_audio_default(begun, "output", "voice", voice)
-    return begun
+    """Return an initial session configuration with this voice, unless it has one."""
+    initial = dict(session or {})
+    _set_audio_default(initial, "output", "voice", voice)
+    return initial
 
 
 def has_voice(session: Mapping[str, Any] | None) -> bool:
-    """Whether a session to begin with says who speaks."""
+    """Return whether an initial session configuration sets a voice."""
     return _member(session, "audio", "output", "voice") is not None
 
 
@@ -211,6 +204,6 @@ def _member(value: Any, *path: str) -> Any:
 
 
 def _set_audio_default(session: JsonObject, direction: str, key: str, value: Any) -> None:
-    """A member of the session's audio, unless it has one already."""
+    """Set a member of `audio.input` or `audio.output` unless it is set already."""
     audio = dict(session.get("audio") or {})
     session["audio"] = audio | {direction: {key: value} | (audio.get(direction) or {})}

@@ -1,15 +1,16 @@
-"""One response at a time, requested by a client that owns its turns or by the relay after server tools (D3, D4).
+"""One response at a time, requested by a client that owns its turns, or by the relay after server tools (D3, D4).
 
-    client's response.create ──► waits ──┐
-                                         ├──slot is free──► response.create to the upstream ──► response
-    outputs of server tools ───► due ────┘
+    client's response.create ──► queued ──┐
+                                          ├──slot is free──► response.create to the upstream ──► response
+    outputs of server tools ───► due ─────┘
 
-`settle` requests what comes next when the slot is free, the client's request first. Only one request of the client's
-waits; a further one is refused as the API refuses it, with its `event_id`, so that no SDK waits for ever. Once all
-outputs of a response are sent, a follow-up is due, though not while the user speaks. In a mixed response the model
-called tools of the client as well: then the client requests the next one, which waits for the server's outputs. A
-response on which the upstream falls silent is given up when somebody waits for its end, and nothing has come for
-`STALL_TIMEOUT_S`: no event to the rules, no audio by the ledger. Responses outside the conversation take no slot.
+`request_due_response` sends the next request when the slot is free, the client's before the relay's. Only one client
+request is queued. Another one is rejected as the API rejects it, with its `event_id`, so that no SDK waits for ever.
+Once all outputs of a response are sent, a follow-up is due, but not while the user speaks.
+
+In a mixed response the model also called tools of the client. The client then requests the next response, which waits
+for the server's outputs. A response is abandoned if a request waits for its end and the upstream sends neither
+events nor audio for the stall timeout. Out-of-band responses take no slot.
 """
 
 from collections import OrderedDict
@@ -25,74 +26,72 @@ from relay.session.common.model import Item
 from relay.session.common.response_slot import ResponseSlot, SlotState
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.device.commands import CancelTool, RunTool
+from relay.session.realtime.command_buffer import CommandBuffer
 from relay.session.realtime.events import SendToUpstream
 from relay.session.realtime.open_requests import OpenRequests, ResponseRequest
-from relay.session.realtime.outgoing import CommandBuffer
 from relay.session.tools.pending_calls import PendingToolCalls
 
 MAX_TRACKED_RESPONSES = 64
-"""Responses whose request is remembered while they are active; the oldest is forgotten."""
+"""Active responses whose request is remembered; the oldest is forgotten."""
 MAX_MIXED_RESPONSES = 64
-"""Mixed responses that are remembered; the client's request no longer waits for the outputs of an older one."""
+"""Mixed responses that are remembered. The client's request no longer waits for the outputs of an older one."""
 
 _FOLLOW_UP_SETTINGS = ("instructions", "tools", "output_modalities", "audio", "max_output_tokens", "reasoning")
-"""Not `tool_choice`, which would call the tool again, nor `metadata`, which tells the client's own responses apart."""
+"""Not `tool_choice`, which would call the tool again, nor `metadata`, which identifies the client's responses."""
 
 
 @dataclass(slots=True)
 class ResponseQueue:
-    """The response slot of one session and what waits for it; `timers` say when a follow-up may be requested."""
+    """One session's response slot and the requests waiting for it; `timers` say when a follow-up may be requested."""
 
     _out: CommandBuffer
     _cancellable: Collection[str]
-    """The tools whose calls a barge-in cancels."""
+    """Tools whose calls are cancelled on barge-in."""
     _timers: TurnTimers
     _ledger: MediaLedger
     calls: PendingToolCalls = field(default_factory=PendingToolCalls)
-    """Those of the server's tools."""
+    """Calls of server tools."""
     slot: ResponseSlot = field(default_factory=ResponseSlot)
     open_requests: OpenRequests = field(default_factory=OpenRequests)
     stall_deadline: float | None = None
-    """When a response is given up; None while nobody waits for its end."""
+    """When the active response is abandoned; None while no request waits for its end."""
     _upstream_was_active: bool = False
-    """Whether the upstream has sent an event since somebody began to wait."""
+    """Whether the upstream has sent an event since a request began to wait."""
     _waiting_since: float = 0.0
     _waiting_request: ResponseRequest | None = None
     _requested_by_client: ResponseRequest | None = None
     _relay_request_id: str | None = None
-    _tool_call_request: ResponseRequest | None = (
-        None  # the client's request for the response that called the tools last
-    )
+    _tool_call_request: ResponseRequest | None = None  # the client's request for the last response that called tools
     _mixed: BoundedSet = field(default_factory=lambda: BoundedSet(MAX_MIXED_RESPONSES))
     _awaits_client_request: bool = False
     _requests: OrderedDict[str, ResponseRequest] = field(default_factory=OrderedDict)
 
-    # -- what comes next ----------------------------------------------------------------------------------------------
+    # -- requests -----------------------------------------------------------------------------------------------------
 
     @property
     def has_pending_work(self) -> bool:
-        """Whether a response is active or due, or will be: from the client, or when a tool returns."""
+        """Whether a response is active or due, or will be: requested by the client, or after a running tool."""
         is_busy = self._waiting_request is not None or not self.slot.is_free
         return is_busy or self._awaits_client_request or self.calls.is_follow_up_due or self.calls.n_running > 0
 
     def request_due_response(self, now: float) -> None:
-        """Request the response that comes next, if the slot is free."""
+        """Request the next response, if the slot is free."""
         if self.slot.is_free:
             self.stall_deadline = None
             self._request_next()
-        asks_already = self.slot.request_id is not None and self.slot.request_id == self._relay_request_id
-        waits = self._waiting_request is not None or (self.calls.is_follow_up_due and not asks_already)
-        if waits and not self.slot.is_free and self.stall_deadline is None:
+        is_follow_up_requested = self.slot.request_id is not None and self.slot.request_id == self._relay_request_id
+        is_waiting = self._waiting_request is not None or (self.calls.is_follow_up_due and not is_follow_up_requested)
+        if is_waiting and not self.slot.is_free and self.stall_deadline is None:
             self._upstream_was_active = False
             self._waiting_since, self.stall_deadline = now, now + STALL_TIMEOUT_S
 
     def on_deadline(self, now: float) -> None:
-        """Do what has become due."""
+        """Abandon a stalled response and send a request that is due."""
         if self.stall_deadline is not None and now >= self.stall_deadline:
             self.stall_deadline = None
-            has_heard = self._upstream_was_active or self._ledger.last_output_at > self._waiting_since
-            if not has_heard and not self.slot.is_free:
-                self.slot.abandon()  # the upstream itself accepts or refuses the next request
+            was_active = self._upstream_was_active or self._ledger.last_output_at > self._waiting_since
+            if not was_active and not self.slot.is_free:
+                self.slot.abandon()  # the upstream decides whether it accepts the next request
         self.request_due_response(now)
 
     def _request_next(self) -> None:
@@ -105,65 +104,63 @@ class ResponseQueue:
                 self._on_requested(request.event_id, request.settings.get("metadata"), request)
         elif self.calls.is_follow_up_due and not timers.is_user_speaking and not timers.is_retry_pending:
             settings = self._follow_up_settings()
-            self._relay_request_id = self._out.send_relay_event(
-                "response.create", **({"response": settings} if settings else {})
-            )
+            members = {"response": settings} if settings else {}
+            self._relay_request_id = self._out.send_relay_event("response.create", **members)
             self._on_requested(self._relay_request_id, None, self._tool_call_request)
 
     def _follow_up_settings(self) -> JsonObject:
         settings = self._tool_call_request.settings if self._tool_call_request is not None else {}
-        kept = {key: settings[key] for key in _FOLLOW_UP_SETTINGS if key in settings}
-        return {**kept, "tool_choice": "none"} if self.calls.at_round_limit else kept
+        follow_up = {key: settings[key] for key in _FOLLOW_UP_SETTINGS if key in settings}
+        return {**follow_up, "tool_choice": "none"} if self.calls.at_round_limit else follow_up
 
-    def _on_requested(self, event_id: str, metadata: Any, asked: ResponseRequest | None) -> None:
+    def _on_requested(self, event_id: str, metadata: Any, client_request: ResponseRequest | None) -> None:
         self.slot.request(event_id)
         self.open_requests.add(event_id, metadata)
-        self._requested_by_client = asked
+        self._requested_by_client = client_request
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
     def request_response(self, request: ResponseRequest, now: float) -> None:
-        """The client requests a response: now if the slot is free, otherwise after the active one."""
+        """Send the client's request now if the slot is free, otherwise after the active response."""
         if request.settings.get("conversation") == "none":
             self.open_requests.add(request.event_id, request.settings.get("metadata"), out_of_band=True)
             self._out.add(SendToUpstream(request.body))
         elif self._waiting_request is not None:
-            text = "Another response.create is waiting for the active response to end."
-            self._out.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, text)
+            problem = "Another response.create is waiting for the active response to end."
+            self._out.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
         else:
             self._waiting_request = request
             self.request_due_response(now)
 
     def cancel(self) -> None:
-        """The client cancels the active response, and with it what was requested before or is due."""
+        """Cancel the active response for the client, and with it the requests that are queued or due."""
         self._drop_pending_responses()
         self._cancel_calls()
         if self._waiting_request is not None:
-            waiting, self._waiting_request = self._waiting_request, None
-            text = "response.cancel came before this response could be started."
-            self._out.send_rejection(waiting.event_id, ALREADY_ACTIVE_ERROR, text)
+            request, self._waiting_request = self._waiting_request, None
+            problem = "The response was cancelled before it started."
+            self._out.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
         self.slot.cancel()
 
     def on_interruption(self) -> None:
-        """The user interrupts: a follow-up that is requested and has not begun is cancelled when it begins (D2.5)."""
+        """The user interrupts: a follow-up that was requested is cancelled as soon as it is created (D2.5)."""
         self._cancel_calls()
         if self._relay_request_id is not None and self.slot.state is SlotState.REQUESTED:
             self.slot.cancel()
 
-    # -- calls of server tools ----------------------------------------------------------------------------------------
+    # -- server tools -------------------------------------------------------------------------------------------------
 
     def accept_calls(
         self, response_id: str, status: str, calls: Sequence[Item], cause: ResponseRequest | None, *, mixed: bool
     ) -> None:
-        """A response ended that called server tools; `mixed`: it also called tools of the client.
+        """Run the server tools that a finished response called; `mixed`: it also called tools of the client.
 
-        `cause` is the client's request for it. While the user speaks, the outputs force no answer.
+        `cause` is the client's request for that response. While the user speaks, the outputs lead to no follow-up.
         """
         self._tool_call_request = cause
         self._awaits_client_request = self._awaits_client_request or mixed
-        accepted = self.calls.accept(
-            response_id, calls, status, suppress_follow_up=mixed or self._timers.is_user_speaking
-        )
+        suppress_follow_up = mixed or self._timers.is_user_speaking
+        accepted = self.calls.accept(response_id, calls, status, suppress_follow_up=suppress_follow_up)
         if accepted.to_run and mixed:
             self._mixed.add(response_id)
         for call in accepted.to_run:
@@ -172,7 +169,7 @@ class ResponseQueue:
             self._send_output(call_id, output)
 
     def on_tool_finished(self, call_id: str, output: str, now: float) -> None:
-        """A server tool ended: its output is sent, unless the call has one."""
+        """Send the output of a server tool, unless the call has one already."""
         if self.calls.finish(call_id) is not None:
             self._send_output(call_id, output)
             self.request_due_response(now)
@@ -182,7 +179,7 @@ class ResponseQueue:
         self._out.send_relay_event("conversation.item.create", item=item)
 
     def _cancel_calls(self) -> None:
-        """The user goes on: outputs still to come force no answer, and calls of `_cancellable` tools are cancelled."""
+        """A user turn begins: pending outputs lead to no follow-up, and calls of `_cancellable` tools are cancelled."""
         self.calls.user_turn_started()
         for call_id, name in self.calls.pending_calls():
             if name in self._cancellable:
@@ -195,43 +192,44 @@ class ResponseQueue:
     # -- the upstream -------------------------------------------------------------------------------------------------
 
     def on_upstream_activity(self) -> None:
-        """The upstream has sent an event: it is not silent."""
+        """The upstream has sent an event."""
         self._upstream_was_active = True
 
     def on_response_created(self, response_id: str, response: Mapping[str, Any], *, may_be_unrequested: bool) -> None:
-        """A response began, which covers what was due, unless it is outside the conversation.
+        """A response was created. It covers whatever was due, unless it is out-of-band.
 
-        `may_be_unrequested`: the upstream may begin responses by itself.
+        `may_be_unrequested`: the upstream may create responses by itself.
         """
         if self.open_requests.match_created(response, may_be_unrequested):
             return
         was_requested = self.slot.request_id is not None
-        is_doomed = self.slot.created(response_id, None)
+        is_cancelled = self.slot.created(response_id, None)
         self._timers.clear_retry()
         if was_requested and self._requested_by_client is not None:
             self._requests[response_id] = self._requested_by_client
             if len(self._requests) > MAX_TRACKED_RESPONSES:
                 self._requests.popitem(last=False)
-        if is_doomed:
+        if is_cancelled:
             self._out.send_relay_event("response.cancel", response_id=response_id)
         else:
             self._timers.clear_speech()
             self._drop_pending_responses()
 
     def on_response_done(self, response_id: str) -> ResponseRequest | None:
-        """A response ended; `request_due_response` is to be called once its calls are taken up. Returns the client's
-        request.
+        """A response ended; returns the client's request for it, None if the client did not request it.
+
+        The caller accepts its calls first, and then calls `request_due_response`.
         """
         self.slot.done(response_id, None)
         return self._requests.pop(response_id, None)
 
     def on_request_refused(self, event_id: str, code: Any, now: float) -> None:
-        """The upstream has refused an event, which may be a request for a response."""
+        """The upstream refused an event, which may have been a `response.create`."""
         if self.open_requests.remove_refused(event_id) or not self.slot.refused(event_id):
             return
         if event_id == self._relay_request_id:
             self._relay_request_id = None
-            if code == ALREADY_ACTIVE_ERROR:  # requested again, unless a response that begins later covers it
+            if code == ALREADY_ACTIVE_ERROR:  # requested again, unless a later response covers it
                 self.calls.set_follow_up_due()
                 if self.slot.is_free:
                     self._timers.schedule_retry(now)
@@ -240,6 +238,6 @@ class ResponseQueue:
         self.request_due_response(now)
 
     def client_tool_names(self, response_id: Any) -> frozenset[str] | None:
-        """The function tools that the client gave for one response; None if the session's are meant."""
+        """Return the function tools that the client set for one response; None: the session's tools apply."""
         request = self._requests.get(response_id) if isinstance(response_id, str) else None
         return request.tool_names if request is not None else None

@@ -1,12 +1,14 @@
-"""A session with a Realtime client: the client owns its turns, the relay adds the server's tools and the policy.
+"""A session with a Realtime client. The client owns its turns; the relay adds the server's tools and the policy.
 
-    client ──► policy, server's share ──► upstream      `uplink_rewriter`
-    client ◄── without the server's share ◄── upstream  `downlink_rewriter`
+    client ──► policy, server overlay ──► upstream       `uplink_rewriter`
+    client ◄── server overlay stripped ◄── upstream      `downlink_rewriter`
 
-`handle(event, now)` is the whole interface: one event in, the commands that follow from it out. What no rule touches
-passes as it came, in order and in both directions, also events of unknown types. Audio does not come here: the audio
-lines count it in `ledger`, and show deltas to the client by `deltas`. This module dispatches events and leads the
-session through its life; `configuration` has its first step, `endings` the last, `turns` what is between.
+`handle(event, now)` is the whole interface: one event in, the resulting commands out. Events that no rule touches are
+forwarded unchanged and in order, in both directions, including those of unknown types. Audio is not an event: uplink
+and downlink count it in `ledger`, and forward deltas as `delta_forwarding` says.
+
+This module dispatches events and runs the session's life cycle. `configuration` has its first step, `endings` its last,
+and `turns` what lies between.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +28,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime import endings
 from relay.session.realtime import events as rt
+from relay.session.realtime.command_buffer import INVALID_EVENT_ID_MESSAGE, CommandBuffer, is_valid_client_event_id
 from relay.session.realtime.configuration import (
     ActiveSettings,
     ClientTools,
@@ -36,7 +39,6 @@ from relay.session.realtime.configuration import (
 from relay.session.realtime.downlink_rewriter import ServerEventRewriter
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.open_requests import ResponseRequest
-from relay.session.realtime.outgoing import INVALID_EVENT_ID, CommandBuffer, is_valid_client_event_id
 from relay.session.realtime.policy_rules import PolicyViolation
 from relay.session.realtime.response_queue import ResponseQueue
 from relay.session.realtime.server_overlay import ServerOverlay
@@ -44,15 +46,15 @@ from relay.session.realtime.turns import RealtimeTurns
 from relay.session.realtime.uplink_rewriter import ClientEventRewriter
 
 _TOO_FAST = {
-    "audio": "Over 16 MB of audio came faster than 2 MB or 600 events a second; it is read no faster.",
-    "messages": "Over 2,000 events came faster than 50 a second; they are read no faster.",
+    "audio": "The audio exceeds 2 MB or 600 events per second after a burst of 16 MB; the relay reads it more slowly.",
+    "messages": "The events exceed 50 per second after a burst of 2,000; the relay reads them more slowly.",
 }
 
 
 class RealtimeSession:
-    """One Realtime client's session; pure, so that a recording of its events replays it exactly.
+    """One Realtime client's session. It is pure, so replaying the recorded events reproduces it exactly.
 
-    `model` is what the client requested in its URL, `initial` a session that its client secret configures.
+    `model` is the model in the client's URL, `initial` the session configured by its client secret.
     """
 
     def __init__(
@@ -93,15 +95,15 @@ class RealtimeSession:
 
     @property
     def deadline(self) -> float | None:
-        """When a `DeadlineReached` is wanted; None when nothing is waited for."""
+        """When `DeadlineReached` must be dispatched; None if no timer is running."""
         return self.state.deadline(
             self.turns.timers.deadline, self.turns.queue.stall_deadline, self._graceful_end.deadline
         )
 
-    # -- one event ----------------------------------------------------------------------------------------------------
+    # -- dispatch -----------------------------------------------------------------------------------------------------
 
     def handle(self, event: rt.RealtimeEvent, now: float) -> Sequence[rt.RealtimeCommand]:
-        """Take one event at `now` (seconds of a monotonic clock); returns what is to be done, in order."""
+        """Handle one event at `now` (seconds, monotonic clock) and return the resulting commands in order."""
         if self.state.has_ended:
             return ()
         if isinstance(event, rt.RealtimeClientEvent | rt.InvalidClientMessage):
@@ -134,7 +136,7 @@ class RealtimeSession:
                 self.ignored.count("(read more slowly)")
                 self._out.send_rejection(None, "too_fast", _TOO_FAST[event.limit])
             case ev.ToolCallProgress() | ev.UpstreamOpened():
-                pass  # the protocol has no event for progress, and an upstream that is connected speaks first
+                pass  # no event reports progress, and an open upstream sends session.created
             case _:
                 self._end(endings.ending_for_event(event, self._overlay.redact))
 
@@ -157,21 +159,24 @@ class RealtimeSession:
     def _on_client_event(self, event: rt.RealtimeClientEvent, now: float) -> None:
         event_id = event.body.get("event_id")
         if not is_valid_client_event_id(event_id):
-            self._reject_invalid_message(rt.InvalidClientMessage(INVALID_EVENT_ID, "invalid_value", "event_id"), now)
+            self._reject_invalid_message(
+                rt.InvalidClientMessage(INVALID_EVENT_ID_MESSAGE, "invalid_value", "event_id"), now
+            )
         elif event.body.get("type") == rt.CONSENT_EVENT_TYPE:
             if type(event.body.get("granted")) is not bool:
                 self._out.send_rejection(event_id, "invalid_type", "granted must be true or false.", "granted")
         elif self.state.is_ready:
             self._forward_client_event(event.body, now)
         elif not self._input.hold(event, self.ledger.input_bytes):
-            self._out.send_rejection(event_id, "too_many_events", "Too many events before the session is ready; wait.")
+            message = "Too many events before the session is ready; wait for session.created."
+            self._out.send_rejection(event_id, "too_many_events", message)
 
     def _forward_client_event(self, body: Mapping[str, Any], now: float) -> None:
         try:
             request = self._client_events.rewrite(body)
-        except PolicyViolation as denied:
+        except PolicyViolation as violation:
             self.ignored.count("(events refused)")
-            self._out.send_rejection(body.get("event_id"), denied.code, str(denied), denied.param)
+            self._out.send_rejection(body.get("event_id"), violation.code, str(violation), violation.param)
             return
         if isinstance(request, ResponseRequest):
             self.turns.queue.request_response(request, now)
@@ -181,57 +186,57 @@ class RealtimeSession:
         self._out.add(rt.SendToUpstream(request))
         self.turns.on_client_event(request)
 
-    def _reject_invalid_message(self, fault: rt.InvalidClientMessage, now: float) -> None:
-        self._out.send_rejection(fault.event_id, fault.code or "invalid_value", fault.message, fault.param)
+    def _reject_invalid_message(self, message: rt.InvalidClientMessage, now: float) -> None:
+        self._out.send_rejection(message.event_id, message.code or "invalid_value", message.message, message.param)
         if self._faults.spend(now):
             self._end(endings.TOO_MANY_FAULTS)
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
     def _on_server_event(self, event: rt.RealtimeServerEvent, now: float) -> None:
-        kind, was_ready = event.body.get("type"), self.state.is_ready
-        if self.state.phase is Phase.CONFIGURING and kind not in ("session.updated", "error"):
+        event_type, was_ready = event.body.get("type"), self.state.is_ready
+        if self.state.phase is Phase.CONFIGURING and event_type not in ("session.updated", "error"):
             if not self._initial_configuration.hold(event):
                 self.ignored.count("(before the session was ready)")
             return
-        shown = self._rewrite_server_event(kind, event.body, now)
-        if shown is event.body:
+        rewritten = self._rewrite_server_event(event_type, event.body, now)
+        if rewritten is event.body:
             self._out.add(rt.ForwardToClient(event.raw))
-        elif shown is not None:
-            self._out.add(rt.SendToClient(shown))
+        elif rewritten is not None:
+            self._out.add(rt.SendToClient(rewritten))
         if self.state.is_ready and not was_ready:
             self._release_held_events(now)
 
-    def _rewrite_server_event(self, kind: Any, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
-        """An event as the client sees it, once the rules have taken it in."""
-        if kind == "session.created" and self.state.phase is Phase.CONNECTING:
+    def _rewrite_server_event(self, event_type: Any, body: Mapping[str, Any], now: float) -> Mapping[str, Any] | None:
+        """Let the rules process a server event; returns the client's version, or None if it is hidden."""
+        if event_type == "session.created" and self.state.phase is Phase.CONNECTING:
             return self._on_session_created(body)
-        if kind == "session.updated":
+        if event_type == "session.updated":
             self._settings.update(reported_session(body))
             if not self.state.is_ready:
                 self._become_ready()
                 return self._initial_configuration.client_session_created(body)
             self._client_tools.confirm_oldest_update()
-        elif (
-            kind == "error"
-            and self.state.phase is Phase.CONFIGURING
-            and self._initial_configuration.is_rejected_by(body)
-        ):
-            text = "The model's end did not take the server's configuration of the session."
-            self._end(endings.SESSION_REFUSED._replace(message=text))
+        elif event_type == "error" and self._is_configuration_rejected(body):
+            message = "The upstream rejected the server's session configuration."
+            self._end(endings.SESSION_REFUSED._replace(message=message))
             return None
-        elif kind == "input_audio_buffer.speech_started":
+        elif event_type == "input_audio_buffer.speech_started":
             self._graceful_end.playback_stopped()
-        shown = self._server_events.rewrite(body)
+        rewritten = self._server_events.rewrite(body)
         self.turns.on_server_event(body, now)
-        return shown
+        return rewritten
+
+    def _is_configuration_rejected(self, error: Mapping[str, Any]) -> bool:
+        return self.state.phase is Phase.CONFIGURING and self._initial_configuration.is_rejected_by(error)
 
     def _on_session_created(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         self._settings.update(reported_session(body))
         try:
             is_configured = not self._initial_configuration.begin(body)
-        except PolicyViolation as denied:
-            self._end(endings.SESSION_REFUSED._replace(message=f"The session of this client secret: {denied}"))
+        except PolicyViolation as violation:
+            message = f"The session of the client secret is not allowed: {violation}"
+            self._end(endings.SESSION_REFUSED._replace(message=message))
             return None
         if is_configured:
             self._become_ready()
@@ -240,35 +245,35 @@ class RealtimeSession:
         self.delta_forwarding.is_suspended = True
         return None
 
-    # -- life ---------------------------------------------------------------------------------------------------------
+    # -- life cycle ---------------------------------------------------------------------------------------------------
 
     def _become_ready(self) -> None:
         self.state.become_ready()
         self.delta_forwarding.is_suspended = False
 
     def _release_held_events(self, now: float) -> None:
-        """The session is ready: what came in the meantime happens now, first the upstream's, then the client's."""
-        for denied in self._initial_configuration.violations:
-            self._out.send_rejection(None, denied.code, str(denied), denied.param)
+        """Process the events held until the session was ready: the upstream's first, then the client's."""
+        for violation in self._initial_configuration.violations:
+            self._out.send_rejection(None, violation.code, str(violation), violation.param)
         for event in self._initial_configuration.held_events:
             self._on_server_event(event, now)
         if self.ledger.dropped_input_bytes:
             self.ignored["(early audio, bytes)"] = self.ledger.dropped_input_bytes
-        for early in self._input.release():
+        for client_event in self._input.release():
             if self.state.is_ready:
-                self._on_client_event(early, now)
+                self._on_client_event(client_event, now)
 
     def _end_if_due(self, reason: str, now: float) -> None:
         unplayed_ms = self._graceful_end.unplayed_ms(now)
         if self._graceful_end.is_due(now, has_pending_output=self.turns.has_pending_work, unplayed_ms=unplayed_ms):
             self._end(endings.RealtimeEnding(CloseCode.NORMAL_CLOSURE, reason))
 
-    def _end(self, end: endings.RealtimeEnding) -> None:
+    def _end(self, ending: endings.RealtimeEnding) -> None:
         self.state.end()
         self.delta_forwarding.is_suspended = True
-        if end.error is not None:
-            self._out.send_error(end.error)
+        if ending.error is not None:
+            self._out.send_error(ending.error)
         self._out.add(cmd.CancelAllTools())
-        if end.close_code is not None:
-            self._out.add(cmd.CloseClient(end.close_code, close_reason(end.reason)))
+        if ending.close_code is not None:
+            self._out.add(cmd.CloseClient(ending.close_code, close_reason(ending.reason)))
         self._out.add(cmd.CloseUpstream())

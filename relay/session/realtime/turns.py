@@ -1,10 +1,11 @@
-"""The turns of a Realtime session: what the events of both sides mean for the responses.
+"""The turns of a Realtime session: what the events of client and upstream mean for the responses.
 
-The client owns its turns, and the relay adds responses only for the server's tools. This module reads the events of
-both sides and hands on what they mean. `ResponseQueue` requests responses and runs tools, and `TurnTimers` know whether
-the user speaks. A barge-in cancels the calls of tools that are made for that, and outputs that come later
-force no answer. Every response that begins covers all outputs that were sent before. The calls of a response are taken
-up when it ends: those of the server's tools run, and those of the client's tools are left to the client.
+The client owns its turns; the relay adds responses only for the server's tools. This module interprets the events of
+both sides. `ResponseQueue` requests responses and runs tools; `TurnTimers` know whether the user speaks.
+
+A barge-in cancels the calls of tools with `cancel_on_interrupt`, and later outputs lead to no follow-up. Every response
+covers all outputs sent before it. The calls of a response are accepted when it is done: server tools run, and the
+client answers the calls of its own.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ _CALL_FIELDS = ("id", "status", "call_id", "name", "arguments")
 
 @dataclass(slots=True)
 class RealtimeTurns:
-    """The turns of one session; `hidden` knows which calls are the server's, `active` who begins responses."""
+    """The turns of one session; `hidden` has the server's calls, `settings` who creates responses."""
 
     _settings: ActiveSettings
     _hidden: HiddenItems
@@ -31,24 +32,24 @@ class RealtimeTurns:
 
     @property
     def has_pending_work(self) -> bool:
-        """Whether the user speaks, or something is under way or due that makes the model speak."""
+        """Whether the user speaks, or a response or tool is running or due."""
         return self.timers.is_user_speaking or self.queue.has_pending_work
 
     def on_deadline(self, now: float) -> None:
-        """Do what has become due."""
+        """Handle expired timers."""
         self.timers.tick(now)
         self.queue.on_deadline(now)
 
     def on_client_event(self, event: Mapping[str, Any]) -> None:
-        """An event of the client's went to the upstream."""
-        kind, item = event["type"], event.get("item")
-        if kind == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
+        """A client event was sent to the upstream."""
+        event_type, item = event["type"], event.get("item")
+        if event_type == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
             self.queue.cancel()
-        elif kind == "conversation.item.create" and isinstance(item, Mapping) and item.get("role") == "user":
+        elif event_type == "conversation.item.create" and isinstance(item, Mapping) and item.get("role") == "user":
             self.queue.calls.reset_rounds()
 
     def on_server_event(self, event: Mapping[str, Any], now: float) -> None:
-        """The upstream has sent an event, and it is known which of its items are hidden."""
+        """The upstream has sent an event. The rewriter has seen it already, so its hidden items are known."""
         self.queue.on_upstream_activity()
         match event:
             case {"type": "input_audio_buffer.committed"}:
@@ -75,14 +76,12 @@ class RealtimeTurns:
         if not self.queue.open_requests.is_out_of_band(response_id):
             hidden = self._hidden
             items = _function_calls(response.get("output"))
-            others = [item for item in items if item.get("call_id") not in hidden.server_call_ids]
-            calls = [_call(item) for item in items if item.get("call_id") in hidden.server_call_ids]
-            if calls:
-                mixed = any(
-                    item.get("id") not in hidden.item_ids for item in others
-                )  # the client sees and answers those
+            client_calls = [item for item in items if item.get("call_id") not in hidden.server_call_ids]
+            server_calls = [_decode_call(item) for item in items if item.get("call_id") in hidden.server_call_ids]
+            if server_calls:
+                mixed = any(item.get("id") not in hidden.item_ids for item in client_calls)  # visible to the client
                 status = status if isinstance(status, str) else "failed"
-                self.queue.accept_calls(response_id, status, calls, request, mixed=mixed)
+                self.queue.accept_calls(response_id, status, server_calls, request, mixed=mixed)
         self.queue.request_due_response(now)
 
 
@@ -91,6 +90,6 @@ def _function_calls(output: Any) -> list[Mapping[str, Any]]:
     return [item for item in items if isinstance(item, Mapping) and item.get("type") == "function_call"]
 
 
-def _call(item: Mapping[str, Any]) -> Item:
-    texts = {name: item[name] for name in _CALL_FIELDS if isinstance(item.get(name), str)}
-    return Item(kind="function_call", **{"id": "", **texts})
+def _decode_call(item: Mapping[str, Any]) -> Item:
+    fields = {name: item[name] for name in _CALL_FIELDS if isinstance(item.get(name), str)}
+    return Item(kind="function_call", **{"id": "", **fields})

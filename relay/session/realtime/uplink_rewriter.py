@@ -1,9 +1,9 @@
-"""A Realtime client's events on their way up, as the policy allows them and the upstream needs them.
+"""Rewrites a Realtime client's events for the upstream, as its policy allows.
 
-First the policy's table, then the rules of the table at the end. Where an event would replace the server's
-instructions or tools, they are merged into it. Positions after hidden items are translated, and an event about a hidden
-item is refused as if there were no such item. A `response.create` becomes a `ResponseRequest`, which waits for its
-turn. The counterpart for the other direction is `downlink_rewriter`.
+First the policy's tables are applied, then the rules in the table at the end. Server instructions and tools are merged
+into events that would replace them. Positions after hidden items are translated. An event about a hidden item is
+rejected as if the item did not exist. A `response.create` becomes a `ResponseRequest`, which is queued. The other
+direction is `downlink_rewriter`.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.json_types import JsonObject
+from relay.session.realtime.command_buffer import CommandBuffer
 from relay.session.realtime.configuration import ActiveSettings, ClientTools
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.open_requests import ResponseRequest
-from relay.session.realtime.outgoing import CommandBuffer
 from relay.session.realtime.policy_table import PolicyViolation, apply_policy
 from relay.session.realtime.server_overlay import ServerOverlay, function_names
 
 
 @dataclass(slots=True)
 class ClientEventRewriter:
+    """Rewrites one session's client events; `hidden` and `client_tools` are updated by them."""
+
     _overlay: ServerOverlay
     _hidden: HiddenItems
     _client_tools: ClientTools
@@ -28,15 +30,15 @@ class ClientEventRewriter:
     _out: CommandBuffer
 
     def rewrite(self, event: Mapping[str, Any]) -> JsonObject | ResponseRequest:
-        """The event as it goes to the upstream. Raises Denied."""
+        """Return the event for the upstream. Raises PolicyViolation."""
         body = apply_policy(self._drop_active_model(event), self._overlay.policy)
         rule = _RULES.get(body["type"])
         return body if rule is None else rule(self, body)
 
     def _drop_active_model(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The event without a model that is active anyway: SDKs repeat it, by the client's name or the upstream's.
+        """Drop a `model` that is active already: SDKs repeat it, by the client's name or the upstream's.
 
-        The policy need not allow a client to choose that name, nor need the upstream take it.
+        The policy need not allow the client to choose that name, and the upstream might reject it.
         """
         session = event.get("session")
         if event["type"] != "session.update" or not isinstance(session, Mapping):
@@ -45,7 +47,7 @@ class ClientEventRewriter:
             return event
         return {**event, "session": {key: value for key, value in session.items() if key != "model"}}
 
-    # -- the rules ----------------------------------------------------------------------------------------------------
+    # -- rules --------------------------------------------------------------------------------------------------------
 
     def _session_update(self, body: JsonObject) -> JsonObject:
         session = body.get("session")
@@ -70,11 +72,13 @@ class ClientEventRewriter:
         return body
 
     def _check_item(self, item: Mapping[str, Any], path: str) -> None:
-        kind = item.get("type")
-        if kind in ("function_call", "function_call_output") and item.get("call_id") in self._hidden.server_call_ids:
-            raise PolicyViolation(
-                "No function call of the client's has this call_id.", f"{path}.call_id", "invalid_value"
-            )
+        item_type = item.get("type")
+        if (
+            item_type in ("function_call", "function_call_output")
+            and item.get("call_id") in self._hidden.server_call_ids
+        ):
+            message = "No function call of the client has this call_id."
+            raise PolicyViolation(message, f"{path}.call_id", "invalid_value")
         if item.get("id") in self._hidden.item_ids:
             raise _item_not_found(item.get("id"), f"{path}.id", "invalid_value")
         for name in ("content", "output"):
@@ -84,21 +88,21 @@ class ClientEventRewriter:
                     raise _item_not_found(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
 
     def _with_call_id(self, item: Mapping[str, Any]) -> JsonObject:
-        """A function call that the client creates is the client's, also by the name of a server tool, and never runs.
+        """Return a function call created by the client, with a `call_id`. It belongs to the client and is never run.
 
-        It is recognised by its `call_id` when the upstream sends it back; the relay gives one if the client does not.
+        It is recognized by its `call_id` when the upstream sends it back. The relay adds one if the client set none.
         """
         call_id = item.get("call_id") or f"call_{self._out.new_client_visible_id()}"
         self._hidden.expect_client_call(call_id)
         return {**item, "call_id": call_id}
 
     def _check_names(self, settings: JsonObject, path: str) -> None:
-        refusals = self._overlay.remove_reserved_names(settings, path)
-        if refusals:
-            raise refusals[0]
+        violations = self._overlay.remove_reserved_names(settings, path)
+        if violations:
+            raise violations[0]
 
-    def _about_item(self, body: JsonObject) -> JsonObject:
-        """Delete, retrieve and truncate: for the client there is no hidden item."""
+    def _check_item_id(self, body: JsonObject) -> JsonObject:
+        """Delete, retrieve and truncate: to the client, a hidden item does not exist."""
         if body.get("item_id") in self._hidden.item_ids:
             verb = body["type"].rpartition(".")[2]
             raise _item_not_found(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
@@ -120,14 +124,14 @@ class ClientEventRewriter:
         return ResponseRequest(body, body["event_id"], names)
 
     def _merge_response(self, response: JsonObject) -> None:
-        # SDKs write null if the session's are meant, which hold the server's share and the client's.
-        for name, is_shared in (("instructions", self._overlay.policy.instructions), ("tools", self._overlay.tools)):
-            if is_shared and name in response and response[name] is None:
+        # SDKs write null for the session's own, which include the server's overlay.
+        for name, server_value in (("instructions", self._overlay.policy.instructions), ("tools", self._overlay.tools)):
+            if server_value and name in response and response[name] is None:
                 del response[name]
         if response.get("conversation") != "none":
             self._overlay.merge(response)
             return
-        # Outside the conversation a server tool's output has no place: no such tool is offered.
+        # Out-of-band responses get no server tools: their outputs would go into the conversation.
         if "instructions" in response:
             response["instructions"] = self._overlay.policy.combine_instructions(response["instructions"])
         if self._overlay.tools and response.get("tools") is None:
@@ -142,9 +146,9 @@ _R = ClientEventRewriter
 _RULES: dict[str, Callable[[ClientEventRewriter, JsonObject], JsonObject | ResponseRequest]] = {
     "session.update": _R._session_update,
     "conversation.item.create": _R._item_create,
-    "conversation.item.delete": _R._about_item,
-    "conversation.item.retrieve": _R._about_item,
-    "conversation.item.truncate": _R._about_item,
+    "conversation.item.delete": _R._check_item_id,
+    "conversation.item.retrieve": _R._check_item_id,
+    "conversation.item.truncate": _R._check_item_id,
     "response.create": _R._response_create,
 }
-"""The events that change or are checked after the policy's table."""
+"""Event types that are changed or checked further after the policy's tables."""

@@ -79,7 +79,7 @@ class FunctionSignature:
     var_positional: str | None = None
 
     def bind(self, text: str, context: ToolContext) -> BoundArguments:
-        """Checks `text` (a JSON object; empty and `null_only` count as `{}`) and adds the context.
+        """Checks `text` (a JSON object; empty and `null` count as `{}`) and adds the context.
 
         Raises InvalidArguments with sentences by which a model can correct itself.
         """

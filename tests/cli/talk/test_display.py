@@ -34,9 +34,9 @@ def test_a_line_that_comes_into_the_answer_does_not_tear_it_apart() -> None:
 
 def test_the_delay_of_another_voice_is_told_apart_from_the_models() -> None:
     latency = {"type": "latency", "itemId": "item_1", "firstDeltaMs": 400, "firstByteMs": 8, "totalMs": 408}
-    assert "first sound from the model +400 ms" in printed(latency)[0]
+    assert "first audio from the model +400 ms" in printed(latency)[0]
     told = printed(latency | {"firstTextMs": 150, "voiceMs": 250})[0]
-    assert "first word from the model +150 ms, first sound from the voice +250 ms, first sound here +8 ms" in told
+    assert "first text from the model +150 ms, first audio from the voice +250 ms, first audio here +8 ms" in told
 
 
 def test_partial_transcripts_and_the_assistants_are_not_shown_twice() -> None:

@@ -16,11 +16,13 @@ import pytest
 
 from audio.files import read_audio, write_wav
 from audio.g711 import ulaw_decode
+from relay.cli.talk import turn_tracker
 from relay.cli.talk.talk import TalkOptions, talk
-from relay.client import turn_tracker as talk_turn
 from relay.testing import ScriptedUpstream
 from tests.support.device_stage import TIMEOUT_S, ScriptedConnection, scripted_relay
 from tests.support.relay_server import running_relay
+
+NOT_A_RELAYS_URL = "--url: the URL must look like ws://127.0.0.1:8080/ (ws, wss, http or https)"
 
 
 async def nothing(device: ScriptedConnection) -> None:
@@ -85,9 +87,9 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
         'tool      get_time done in 12 ms → {"time": "15:10"}',
         "relay     Ten past three.",
         "usage     120 tokens in (audio 100, text 20, cached 0), 45 out (audio 30, text 15)",
-        "latency   392 ms from end of speech to first sound (speech end noticed +210 ms,"
-        " first sound from the model +180 ms, first sound here +2 ms)",
-        f"note      0.4 s of sound in {tmp_path / 'reply.wav'}",
+        "latency   392 ms from end of speech to first audio (speech end noticed +210 ms,"
+        " first audio from the model +180 ms, first audio here +2 ms)",
+        f"note      0.4 s of audio in {tmp_path / 'reply.wav'}",
     ]
     assert stage.requests[0].path == "/?rate=24000"
     assert "Authorization" not in stage.requests[0].headers
@@ -268,7 +270,7 @@ async def test_an_interruption_silences_at_once() -> None:
 async def test_a_file_without_speech(
     speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(talk_turn, "NO_SPEECH_S", 0.2)
+    monkeypatch.setattr(turn_tracker, "NO_SPEECH_S", 0.2)
     async with scripted_relay(nothing) as stage:
         code, _ = await run(stage.url, file=speech)
     assert code == 1
@@ -346,8 +348,8 @@ async def test_a_connection_that_breaks(speech: Path, tmp_path: Path, capsys: py
     ("status", "key", "says"),
     [
         (401, "", "answered HTTP 401: it wants a key; set RELAY_KEY (A key is needed.)"),
-        (401, "sk-secret", "answered HTTP 401: it does not know the key in RELAY_KEY (A key is needed.)"),
-        (403, "", "answered HTTP 403: it does not let this client in (A key is needed.)"),
+        (401, "sk-secret", "answered HTTP 401: it does not accept the key in RELAY_KEY (A key is needed.)"),
+        (403, "", "answered HTTP 403: it does not allow this client (A key is needed.)"),
         (503, "", "answered HTTP 503: it is full or stopping; try again later (A key is needed.)"),
         (418, "", "answered HTTP 418: it refused the connection (A key is needed.)"),
     ],
@@ -404,17 +406,17 @@ async def test_something_else_listens(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({}, "there is nothing to say: name a sound file, or give --text"),
+        ({}, "there is nothing to say: name an audio file, or give --text"),
         ({"text": "  "}, "--text is empty"),
         ({"file": Path("no/such.wav")}, "cannot open no/such.wav: no such file or directory"),
         ({"file": Path(__file__)}, f"{__file__} is not an audio file that can be read (WAV, FLAC, Ogg, MP3)"),
         ({"text": "a", "save": Path("no/such/reply.wav")}, "cannot write no/such/reply.wav: its folder does not exist"),
         ({"text": "a", "rate_hz": 44100}, "rate of pcm16 must be one of 8000, 16000, 24000, 48000 Hz, not 44100"),
-        ({"text": "a", "url": "ftp://host/"}, "--url must look like ws://127.0.0.1:8080/ (ws, wss, http or https)"),
-        ({"text": "a", "url": "ws:///x"}, "--url must look like ws://127.0.0.1:8080/ (ws, wss, http or https)"),
+        ({"text": "a", "url": "ftp://host/"}, NOT_A_RELAYS_URL),
+        ({"text": "a", "url": "ws:///x"}, NOT_A_RELAYS_URL),
         (
             {"text": "a", "url": "ws://host:port/"},
-            "--url is not a URL: Port could not be cast to integer value as 'port'",
+            "--url: not a URL: Port could not be cast to integer value as 'port'",
         ),
     ],
 )

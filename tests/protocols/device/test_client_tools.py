@@ -1,4 +1,4 @@
-"""The tools that a device client announces: what is taken, and how each mistake is named."""
+"""Tools that a device client offers: what is accepted, and the error for each mistake."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_a_name_is_enough() -> None:
         ([{}], "tools[0].name", "1 to 64 letters"),
         ([DOOR, {"name": "open door"}], "tools[1].name", "1 to 64 letters"),
         ([{"name": "x" * 65}], "tools[0].name", "1 to 64 letters"),
-        ([DOOR, DOOR], "tools", "two tools of the name open_door"),
+        ([DOOR, DOOR], "tools", "the tool name open_door is used twice"),
         ([{"name": "a", "description": 7}], "tools[0].description", "at most 1024"),
         ([{"name": "a", "description": "x" * 1025}], "tools[0].description", "at most 1024"),
         ([{"name": "a", "timeoutMs": 99}], "tools[0].timeoutMs", "from 100 to 120000"),
@@ -54,5 +54,5 @@ def test_a_name_is_enough() -> None:
 def test_a_mistake_names_the_tool_and_the_fix(value: Any, field: str, fix: str) -> None:
     with pytest.raises(MessageError, match=r".") as caught:
         parse_tools(value, "tools")
-    assert caught.value.fault.field == field
-    assert fix in caught.value.fault.message
+    assert caught.value.event.field == field
+    assert fix in caught.value.event.message

@@ -1,4 +1,4 @@
-"""The device codec: every message in, every message out, every fault with its field, and audio in whole samples."""
+"""The device codec: every message in both directions, every error with its field, audio in whole samples."""
 
 import json
 from typing import Any, get_args
@@ -106,35 +106,35 @@ def test_every_field_of_hello_is_optional_and_null_is_as_if_left_out(fields: Obj
 @pytest.mark.parametrize(
     ("message", "code", "field", "fix"),
     [
-        (b"", "bad_json", None, "not JSON"),
-        (b"hello", "bad_json", None, "not JSON"),
-        (b'{"type":"bye"', "bad_json", None, "not JSON"),
-        (b'{"type":"\xff"}', "bad_json", None, "not JSON"),
+        (b"", "bad_json", None, "The message is not valid JSON: "),
+        (b"hello", "bad_json", None, "The message is not valid JSON: "),
+        (b'{"type":"bye"', "bad_json", None, "The message is not valid JSON: "),
+        (b'{"type":"\xff"}', "bad_json", None, "The message is not valid JSON: "),
         (b"[" * 60_000, "bad_message", None, "at most 10000 members"),
-        (b"[" * 900, "bad_json", None, "not JSON"),
+        (b"[" * 900, "bad_json", None, "The message is not valid JSON: "),
         (b"[]", "bad_message", "type", 'JSON object with a "type"'),
         (b"{}", "bad_message", "type", 'JSON object with a "type"'),
         (b'{"type":7}', "bad_message", "type", 'JSON object with a "type"'),
-        ({"type": "sing"}, "unknown_type", "type", "known are: hello, playback, toolResult, text, commit"),
-        ({"type": "x" * 5000}, "unknown_type", "type", "known are: hello"),
-        ({"type": "playback", "playedMs": 1}, "bad_message", "itemId", "not empty"),
-        ({"type": "playback", "itemId": " ", "playedMs": 1}, "bad_message", "itemId", "not empty"),
-        ({"type": "playback", "itemId": ["a"], "playedMs": 1}, "bad_message", "itemId", "must be a text"),
+        ({"type": "sing"}, "unknown_type", "type", "known types are: hello, playback, toolResult, text, commit"),
+        ({"type": "x" * 5000}, "unknown_type", "type", "known types are: hello"),
+        ({"type": "playback", "playedMs": 1}, "bad_message", "itemId", "must be a non-empty string."),
+        ({"type": "playback", "itemId": " ", "playedMs": 1}, "bad_message", "itemId", "must be a non-empty string."),
+        ({"type": "playback", "itemId": ["a"], "playedMs": 1}, "bad_message", "itemId", "must be a non-empty string."),
         ({"type": "playback", "itemId": "i" * 300, "playedMs": 1}, "bad_message", "itemId", f"most {MAX_ID_CHARS}"),
         ({"type": "playback", "itemId": "i"}, "bad_message", "playedMs", "number of ms"),
         ({"type": "playback", "itemId": "i", "playedMs": "1"}, "bad_message", "playedMs", "number of ms"),
         ({"type": "playback", "itemId": "i", "playedMs": True}, "bad_message", "playedMs", "number of ms"),
         ({"type": "playback", "itemId": "i", "playedMs": -1}, "bad_message", "playedMs", "from 0 to"),
         ({"type": "playback", "itemId": "i", "playedMs": 10**40}, "bad_message", "playedMs", str(MAX_POSITION_MS)),
-        ({"type": "text"}, "bad_message", "text", "not empty"),
-        ({"type": "text", "text": "\n"}, "bad_message", "text", "not empty"),
+        ({"type": "text"}, "bad_message", "text", "must be a non-empty string."),
+        ({"type": "text", "text": "\n"}, "bad_message", "text", "must be a non-empty string."),
         ({"type": "text", "text": "x" * 40_000}, "bad_message", "text", f"at most {MAX_TEXT_CHARS} characters"),
         ({"type": "hello", "v": 2}, "hello_refused", "v", "version 1"),
         ({"type": "hello", "v": "1"}, "hello_refused", "v", "version 1"),
         ({"type": "hello", "duplex": "simplex"}, "bad_message", "duplex", "full or half"),
-        ({"type": "toolResult", "output": 1}, "bad_message", "callId", "not empty"),
+        ({"type": "toolResult", "output": 1}, "bad_message", "callId", "must be a non-empty string."),
         ({"type": "toolResult", "callId": "c"}, "bad_message", "output", "any JSON value"),
-        ({"type": "toolResult", "callId": "c", "error": 7}, "bad_message", "error", "must be a text"),
+        ({"type": "toolResult", "callId": "c", "error": 7}, "bad_message", "error", "must be a non-empty string."),
         (
             b'{"type":"toolResult","callId":"c","output":' + b"[" * 900 + b"]" * 900 + b"}",
             "bad_message",
@@ -157,17 +157,17 @@ def test_every_field_of_hello_is_optional_and_null_is_as_if_left_out(fields: Obj
         ({"type": "hello", "maxAheadMs": "1000"}, "bad_message", "maxAheadMs", "number of ms"),
         ({"type": "hello", "maxAheadMs": -1}, "bad_message", "maxAheadMs", "from 0 to"),
         ({"type": "hello", "maxAheadMs": MAX_AHEAD_MS + 1}, "bad_message", "maxAheadMs", str(MAX_AHEAD_MS)),
-        ({"type": "hello", "voice": ""}, "bad_message", "voice", "not empty"),
+        ({"type": "hello", "voice": ""}, "bad_message", "voice", "must be a non-empty string."),
         ({"type": "hello", "voice": "v" * 129}, "bad_message", "voice", "at most 128"),
-        ({"type": "hello", "voice": {"id": "v"}}, "bad_message", "voice", "must be a text"),
+        ({"type": "hello", "voice": {"id": "v"}}, "bad_message", "voice", "must be a non-empty string."),
         ({"type": "hello", "language": "l" * 65}, "bad_message", "language", "at most 64"),
-        ({"type": "hello", "instructions": 5}, "bad_message", "instructions", "must be a text"),
+        ({"type": "hello", "instructions": 5}, "bad_message", "instructions", "must be a non-empty string."),
         ({"type": "hello", "turn": "auto"}, "bad_message", "turn", "server_vad, semantic_vad, manual"),
         ({"type": "hello", "turn": ["manual"]}, "bad_message", "turn", "server_vad, semantic_vad, manual"),
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_a_fault_names_the_field_and_the_fix(message: object, code: str, field: str | None, fix: str) -> None:
+def test_an_error_names_the_field_and_the_fix(message: object, code: str, field: str | None, fix: str) -> None:
     fault = decoded(message)
     assert isinstance(fault, ev.ClientProtocolError)
     assert (fault.code, fault.field) == (code, field)
@@ -377,23 +377,23 @@ def test_no_message_to_the_client_is_missing_here() -> None:
 
 
 @pytest.mark.parametrize("depth", [200, 300, 1000, 5000])
-def test_what_a_model_or_a_tool_nests_deeply_can_still_be_told(depth: int) -> None:
+def test_deeply_nested_arguments_and_outputs_are_sent(depth: int) -> None:
     deep = "[" * depth + "]" * depth
     frame = codec().encode(cmd.SendToolStatus("call_1", "clock", "done", 5, arguments=deep, output=deep))
     assert b'"callId":"call_1"' in frame
 
 
-def test_arguments_that_only_python_can_hold_are_told_all_the_same() -> None:
+def test_arguments_beyond_orjsons_limits_are_sent() -> None:
     huge = {"n": 10**30, "deep": json.loads("[" * 300 + "]" * 300)}
     assert encoded(cmd.SendToolStatus("call_1", "clock", "started", 0, arguments=huge))["arguments"] == huge
 
 
-def test_a_tools_word_that_no_frame_can_carry_is_mended() -> None:
+def test_lone_surrogates_in_a_tools_text_are_replaced() -> None:
     assert (
         encoded(cmd.SendToolStatus("call_1", "clock", "progress", 1, text="half \ud83d done"))["text"] == "half ? done"
     )
 
 
 @pytest.mark.parametrize("text", ["", "nine", "{", '"\\ud800"', "1e999", "NaN"])
-def test_an_output_that_is_no_json_is_told_as_the_text_it_is(text: str) -> None:
+def test_an_output_that_is_not_json_is_sent_as_text(text: str) -> None:
     assert encoded(cmd.SendToolStatus("call_1", "clock", "done", 5, output=text))["output"] == text

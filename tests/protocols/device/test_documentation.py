@@ -1,4 +1,4 @@
-"""The page for authors of device clients: nothing is missing on it, and every example holds."""
+"""The documentation page of the device protocol is complete, and its examples are valid."""
 
 import json
 import re
@@ -66,9 +66,9 @@ def test_every_close_code_is_in_the_table_with_what_to_do() -> None:
     rows = re.findall(
         r"^\| ([\d, ]+?)(?:,? or none)? \| (.+?) \| (.*?) \|$", SECTIONS["How a session ends"], re.MULTILINE
     )
-    told = {int(code): retry for codes, _, retry in rows for code in re.findall(r"\d{4}", codes)}
-    assert told.keys() == set(CloseCode) - {CloseCode.SERVICE_RESTART}
-    assert all(told.values())
+    retries = {int(code): retry for codes, _, retry in rows for code in re.findall(r"\d{4}", codes)}
+    assert retries.keys() == set(CloseCode) - {CloseCode.SERVICE_RESTART}
+    assert all(retries.values())
 
 
 def test_the_readme_and_the_clients_are_linked() -> None:

@@ -1,4 +1,4 @@
-"""The published schema of the device protocol says what the code does: the same messages, the same fields."""
+"""The published schema of the device protocol matches the code: the same messages, the same fields."""
 
 import json
 from collections.abc import Iterator
@@ -91,11 +91,11 @@ TOLD = [
 
 def test_each_message_of_the_code_to_the_client_is_in_the_schema_with_the_same_fields() -> None:
     assert {type(command) for command in TOLD} >= cmd.CLIENT_MESSAGES
-    said: dict[str, set[str]] = {}
+    sent_fields: dict[str, set[str]] = {}
     for command in TOLD:
         message: Obj = json.loads(codec().encode(command))  # type: ignore[arg-type]
-        said[name_of(message)] = set(message)
-    assert said == {name: fields_of(name) for name in MESSAGES["toClient"]}
+        sent_fields[name_of(message)] = set(message)
+    assert sent_fields == {name: fields_of(name) for name in MESSAGES["toClient"]}
 
 
 def test_closed_lists_are_the_same() -> None:
@@ -110,7 +110,7 @@ def test_closed_lists_are_the_same() -> None:
 
 
 class Asked(dict[str, Any]):
-    """A message that remembers which of its fields the decoder looked at."""
+    """A message that records which fields the decoder reads."""
 
     def __init__(self, message: Obj) -> None:
         super().__init__(message)
@@ -130,10 +130,10 @@ class Asked(dict[str, Any]):
 
 
 def known_to_the_decoder() -> list[str]:
-    """The messages that the relay names when it is sent one that it does not know."""
+    """The message types that the relay lists in its error about an unknown one."""
     fault = codec().decode_text(b'{"type":"?"}')
     assert isinstance(fault, ev.ClientProtocolError)
-    return fault.message.rpartition("known are: ")[2].removesuffix(".").split(", ")
+    return fault.message.rpartition("known types are: ")[2].removesuffix(".").split(", ")
 
 
 def test_each_message_of_the_client_is_read_field_by_field_as_the_schema_has_it(
@@ -143,10 +143,10 @@ def test_each_message_of_the_client_is_read_field_by_field_as_the_schema_has_it(
     for name in known_to_the_decoder():
         read[name] = set()
         for example in DEFS[name]["examples"]:
-            asked = Asked(example)
-            monkeypatch.setattr(orjson, "loads", lambda _, asked=asked: asked)
+            example_object = Asked(example)
+            monkeypatch.setattr(orjson, "loads", lambda _, example_object=example_object: example_object)
             codec().decode_text(b"")
-            read[name] |= asked.fields
+            read[name] |= example_object.fields
     assert read == {name: fields_of(name) for name in MESSAGES["toRelay"]}
 
 
@@ -159,7 +159,7 @@ def test_limits_are_the_same() -> None:
 
 
 def values(schema: Obj) -> Iterator[Any]:
-    """Values on both sides of the border that a field's schema draws."""
+    """Values on both sides of the limits in a field's schema."""
     yield from (None, True, "", " ", "x", "x" * 40_000, 0, -1, 1.5, 10**9, [], {}, {"rate": 24_000})
     yield from (
         {"format": "pcmu", "rate": 16_000},
@@ -177,7 +177,7 @@ def values(schema: Obj) -> Iterator[Any]:
 
 
 def around_the_border(name: str) -> Iterator[Obj]:
-    """A message of the client with one field left out, or one value in it that may be right or wrong."""
+    """A client message without one field, or with one value that may be valid or invalid."""
     for example in DEFS[name]["examples"]:
         for field in sorted(fields_of(name) - {"type"}):
             yield {key: value for key, value in example.items() if key != field}

@@ -1,4 +1,4 @@
-"""Audio deltas found without parsing: the same events as the full decoder's, or none."""
+"""Audio deltas matched without parsing: the same events as from the full decoder, or none."""
 
 import base64
 import json
@@ -32,18 +32,18 @@ def frame_of(event: object, separators: tuple[str, str] = COMPACT, **options: An
 
 
 def find_audio_delta(frame: bytes) -> AudioDelta | None:
-    """What is found in the first frame of a connection."""
+    """The match in the first message of a connection."""
     return AudioDeltaMatcher().match(frame)
 
 
 def slowly(frame: bytes) -> object:
-    """What the full decoder makes of a frame: with a line end behind it, it has not the usual shape."""
+    """The full decoder's result: with a line end after it, a message does not have the usual shape."""
     padded = frame + b"\n"
     assert find_audio_delta(padded) is None
     return OpenAIUpstreamCodec().decode(padded)
 
 
-def test_the_usual_frame_is_found() -> None:
+def test_the_usual_message_is_matched() -> None:
     frame = frame_of(DELTA)
     found = find_audio_delta(frame)
     assert found == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
@@ -74,7 +74,7 @@ def test_every_order_of_keys_and_every_spacing_decodes_alike(order: list[str], s
     "more",
     [{"obfuscation": "x"}, {"obfuscation": "x" * 1000}, {"n": 1, "s": ""}, {"logprobs": [{"a": "b"}]}, {"x": None}],
 )
-def test_keys_behind_the_audio_are_not_taken_for_audio(more: dict[str, Any]) -> None:
+def test_keys_after_the_audio_are_not_taken_for_audio(more: dict[str, Any]) -> None:
     frame = frame_of(DELTA | more)
     decoded = OpenAIUpstreamCodec().decode(frame)
     assert isinstance(decoded, AudioDelta)
@@ -89,7 +89,7 @@ def test_a_slash_may_be_escaped() -> None:
     assert decode_audio(decoded.audio) == pcm
 
 
-def test_a_slash_may_be_escaped_behind_deltas_that_have_none() -> None:
+def test_an_escaped_slash_after_unescaped_deltas_is_decoded() -> None:
     codec, pcm = OpenAIUpstreamCodec(), b"\xff" * 30
     assert codec.decode(frame_of(DELTA)) == AudioDelta("resp_1", "item_1", 1, TEXT.encode())
     escaped = frame_of(DELTA | {"delta": base64.b64encode(pcm).decode()}).replace(b"/", rb"\/")
@@ -112,7 +112,7 @@ def test_a_missing_content_index_is_the_first_part() -> None:
         {"type": "response.output_audio.delta", "item_id": "i", "response_id": "r", "part": {"delta": "AAAA"}},
     ],
 )
-def test_what_only_looks_like_a_delta_is_left_to_the_full_decoder(event: dict[str, Any]) -> None:
+def test_lookalikes_of_deltas_are_left_to_the_full_decoder(event: dict[str, Any]) -> None:
     for frame in (frame_of(event), frame_of(event, (", ", ": "))):
         assert find_audio_delta(frame) is None
 
@@ -140,14 +140,14 @@ def test_a_content_index_that_is_no_index_never_leaves_the_decoder(index: object
 
 
 @pytest.mark.parametrize("text", ["AAA", "A", "AAAA=", "A===", "AA=A", "AA AA", "AAAA\n", "ÄÄÄÄ", "AAA*", "AAAAAA"])
-def test_what_is_not_base64_is_found_out_at_decoding_only(text: str) -> None:
+def test_invalid_base64_fails_at_decoding_only(text: str) -> None:
     decoded = OpenAIUpstreamCodec().decode(frame_of(DELTA | {"delta": text}, ensure_ascii=False))
     assert isinstance(decoded, AudioDelta)
     with pytest.raises(ValueError):
         decode_audio(decoded.audio)
 
 
-def test_an_invalid_byte_within_the_text_is_found_out_at_decoding() -> None:
+def test_an_invalid_byte_in_the_text_fails_at_decoding() -> None:
     frame = bytearray(frame_of(DELTA))
     frame[-10] = 0xFF
     decoded = OpenAIUpstreamCodec().decode(bytes(frame))
@@ -194,7 +194,7 @@ def test_what_is_remembered_of_one_frame_never_changes_the_next(changes: list[di
         assert deltas.match(frame) == find_audio_delta(frame)
 
 
-def test_deltas_of_one_item_are_found_by_what_is_known_of_it() -> None:
+def test_deltas_of_one_item_are_matched_by_the_remembered_bytes() -> None:
     deltas = AudioDeltaMatcher()
     for number, item in enumerate(["item_1", "item_1", "item_2", "item_2", "item_1"]):
         frame = frame_of(DELTA | {"event_id": f"event_{number}", "item_id": item})

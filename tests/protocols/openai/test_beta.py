@@ -1,4 +1,4 @@
-"""The beta dialect against golden pairs, each valid by the official types of its own dialect, in both directions."""
+"""The beta dialect against golden pairs in both directions, each valid by the official types of its dialect."""
 
 import copy
 import json
@@ -81,7 +81,7 @@ def test_the_golden_files_hold_every_event_of_both_dialects() -> None:
     assert {pair["ga"]["type"] for pair in client} == types_of(realtime.RealtimeClientEvent)
 
 
-def test_what_only_one_dialect_has_is_dropped_or_passed() -> None:
+def test_members_of_one_dialect_are_dropped_or_forwarded() -> None:
     update = {"type": "session.update", "session": {"temperature": 0.8, "client_secret": {}, "voice": "cedar"}}
     assert client_event_to_ga(update)["session"] == {"type": "realtime", "audio": {"output": {"voice": "cedar"}}}
     create = {"type": "response.create", "response": {"temperature": 0.8}}
@@ -102,8 +102,8 @@ def test_a_ga_session_on_a_beta_connection_is_taken_as_it_is() -> None:
 
 def test_a_transcription_without_usage_has_none() -> None:
     event = {"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "hi"}
-    [told] = BetaUpstreamDialect().to_client(event)
-    assert told["usage"] == {"type": "tokens", "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+    [translated] = BetaUpstreamDialect().to_client(event)
+    assert translated["usage"] == {"type": "tokens", "input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
 
 
 def test_what_is_remembered_of_items_is_bounded() -> None:
@@ -129,10 +129,10 @@ _members = st.sampled_from(["session", "response", "item", "item_id", "previous_
 @given(st.builds(lambda kind, rest: {"type": kind} | rest, _kinds | st.text(), st.dictionaries(_members, _json)))
 def test_no_shape_breaks_it(event: Obj) -> None:
     upstream = BetaUpstreamDialect()
-    for told in (
+    for events in (
         *upstream.to_client(event),
         *BetaClientDialect().to_client(event),
         *upstream.to_upstream(event),
         *BetaClientDialect().to_upstream(event),
     ):
-        assert json.loads(json.dumps(told)) == told
+        assert json.loads(json.dumps(events)) == events

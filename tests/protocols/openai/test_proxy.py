@@ -1,4 +1,4 @@
-"""Frames between two ends that both speak the protocol: what goes on unread can be nothing but what it looks like."""
+"""The proxy codec: a message that is forwarded unparsed can be nothing but what it looks like."""
 
 import base64
 import json
@@ -32,7 +32,7 @@ CANONICAL = [
     '{"type":"input_audio_buffer.append","audio":""}',
     f'{{"audio":"{AUDIO}","type":"input_audio_buffer.append"}}',
 ]
-"""As the SDKs write it; the second is `json.dumps`, the third pydantic with an indent, the last pydantic without."""
+"""As SDKs serialize it: the second is `json.dumps`, the third pydantic with an indent, the last pydantic without."""
 
 OTHER = [
     f'{{"audio":"{AUDIO}","type":"input_audio_buffer.append","event_id":"a"}}',
@@ -57,7 +57,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize("text", CANONICAL)
-def test_canonical_appends_are_known(text: str) -> None:
+def test_plain_appends_are_recognized(text: str) -> None:
     assert append_audio_bytes(text.encode()) == (len(PCM) if "AAEC" in text else 0)
 
 
@@ -81,7 +81,7 @@ def test_what_counts_as_audio_is_what_can_be_decoded(text: str) -> None:
 
 
 def holds_only_audio(raw: bytes) -> None:
-    """What `append_audio_bytes` takes, by a reader that sees every key, also those given twice."""
+    """The expected result of `append_audio_bytes`, by a parser that sees every key, including duplicates."""
     pairs: list[tuple[str, Any]] = json.loads(raw, object_pairs_hook=list)
     names = [name for name, _ in pairs]
     assert sorted(names) in (["audio", "type"], ["audio", "event_id", "type"])
@@ -92,7 +92,7 @@ def holds_only_audio(raw: bytes) -> None:
 
 
 def mutated(source: random.Random) -> bytes:
-    """A canonical append with a few bytes cut, doubled, put in or exchanged."""
+    """A plain append with a few bytes cut, doubled, inserted or replaced."""
     raw = bytearray(source.choice(CANONICAL + OTHER).encode())
     pieces = [
         b'"',
@@ -140,19 +140,19 @@ def fuzz(runs: int) -> tuple[int, int]:
             if isinstance(event, RealtimeClientEvent):
                 read += 1
                 orjson.dumps(event.body)
-        for told in decode_deltas_and_events(codec, raw):
-            assert isinstance(told, RealtimeServerEvent | MalformedUpstreamMessage)
+        for decoded in decode_deltas_and_events(codec, raw):
+            assert isinstance(decoded, RealtimeServerEvent | MalformedUpstreamMessage)
     return passed, read
 
 
-def test_nothing_hides_behind_an_append() -> None:
+def test_nothing_hides_after_an_append() -> None:
     passed, read = fuzz(FUZZ_RUNS)
-    assert passed > FUZZ_RUNS / 100, "some must still be canonical, or nothing was tried"
+    assert passed > FUZZ_RUNS / 100, "too few messages are still plain appends"
     assert read > FUZZ_RUNS / 100
 
 
 @pytest.mark.long
-def test_nothing_hides_behind_a_million_appends() -> None:
+def test_no_message_of_a_million_hides_anything_after_an_append() -> None:
     assert min(fuzz(LONG_FUZZ_RUNS)) > LONG_FUZZ_RUNS / 100
 
 
@@ -168,11 +168,11 @@ def test_no_frame_breaks_a_decoder(raw: bytes) -> None:
         event = codec.decode_client(raw)
         if isinstance(event, RealtimeClientEvent):
             assert codec.encode_for_upstream(event.body)
-        for told in decode_deltas_and_events(codec, raw):
-            if isinstance(told, RealtimeServerEvent):
-                codec.forward(told.raw)
-            elif isinstance(told, RawDelta):
-                codec.encode_delta(bytes(told.raw), None)
+        for decoded in decode_deltas_and_events(codec, raw):
+            if isinstance(decoded, RealtimeServerEvent):
+                codec.forward(decoded.raw)
+            elif isinstance(decoded, RawDelta):
+                codec.encode_delta(bytes(decoded.raw), None)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_no_frame_breaks_a_decoder(raw: bytes) -> None:
         ("", -1),
     ],
 )
-def test_a_delta_is_found_by_its_beginning(text: str, expected: int) -> None:
+def test_a_delta_is_matched_by_its_prefix(text: str, expected: int) -> None:
     assert delta_audio_bytes(text.encode()) == ProxyCodec().delta_audio_bytes(text.encode()) == expected
     assert ProxyCodec(upstream=BetaUpstreamDialect()).delta_audio_bytes(text.encode()) == -1, (
         "another dialect is always read"
@@ -209,7 +209,7 @@ def test_what_has_no_text_as_its_type_is_no_delta(kind: Any) -> None:
     assert decode_deltas_and_events(ProxyCodec(), raw) == [RealtimeServerEvent(raw, json.loads(raw))]
 
 
-def test_a_beta_client_gets_audio_without_its_being_parsed() -> None:
+def test_audio_for_a_beta_client_is_not_parsed() -> None:
     codec = ProxyCodec(BetaClientDialect())
     raw = b'{"event_id":"e", "type":"response.output_audio.delta","delta":"AAAA", "x" : 1}'
     assert codec.forward(raw) == [raw.replace(b"output_audio", b"audio")]

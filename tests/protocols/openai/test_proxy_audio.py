@@ -1,4 +1,4 @@
-"""The upstream's audio between two ends that both speak the protocol: counted, rewritten around, and never read."""
+"""Upstream audio in the proxy codec: counted and rewritten without decoding it."""
 
 import base64
 import json
@@ -42,7 +42,7 @@ def without(key: str) -> dict[str, Any]:
 
 
 def found(raw: bytes) -> RawDelta | None:
-    """The audio that is found without reading the frame."""
+    """The audio matched without parsing the message."""
     n_bytes = delta_audio_bytes(raw)
     return RawDelta(raw, n_bytes, audio_offset(raw)) if n_bytes > 0 else None
 
@@ -59,7 +59,7 @@ def read_in_full(raw: bytes) -> RawDelta | RealtimeServerEvent | MalformedUpstre
 
 @separators
 @pytest.mark.parametrize("tail", [{}, {"obfuscation": "x"}, {"more": {"delta": "AAAA"}}, {"delta_2": "AAAA"}])
-def test_audio_is_found_in_its_usual_shapes(separators: tuple[str, str], tail: dict[str, Any]) -> None:
+def test_audio_is_matched_in_its_usual_shapes(separators: tuple[str, str], tail: dict[str, Any]) -> None:
     raw = frame_of(DELTA | tail, separators)
     audio = found(raw)
     assert audio == RawDelta(raw, len(PCM), raw.index(AUDIO.encode()))
@@ -94,7 +94,7 @@ def test_the_length_of_found_audio_is_its_decoded_length(pcm: bytes, spaced: boo
     ],
     ids=["type last", "id first", "wide", "escaped slashes", "long id", "delta of another object"],
 )
-def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes) -> None:
+def test_audio_of_unusual_shape_is_counted_and_forwarded_unchanged(raw: bytes) -> None:
     event = decoded(raw)
     n_bytes = len(base64.b64decode(json.loads(raw)["delta"]))
     assert event == RawDelta(raw, n_bytes, -1)
@@ -117,7 +117,7 @@ def test_audio_of_another_shape_is_counted_and_goes_on_as_it_came(raw: bytes) ->
         {"type": "error", "error": {"type": KIND, "delta": "AAAA"}},
     ],
 )
-def test_what_is_no_audio_is_no_audio(separators: tuple[str, str], event: dict[str, Any]) -> None:
+def test_other_events_hold_no_audio(separators: tuple[str, str], event: dict[str, Any]) -> None:
     raw = frame_of(event, separators)
     assert found(raw) is None
     assert decoded(raw) == RealtimeServerEvent(raw, event)
@@ -153,13 +153,13 @@ def test_nothing_but_audio_deltas_is_ever_found(kind: str, more: dict[str, Any],
     is_delta = event["type"] in (KIND, TEXT_KIND) and isinstance(event.get("delta"), str)
     assert isinstance(read_in_full(raw), RawDelta) == is_delta
     if event["type"] == TEXT_KIND:
-        assert decoded(raw) == RawDelta(raw, 0, -1), "found by its beginning alone"
+        assert decoded(raw) == RawDelta(raw, 0, -1), "matched by its prefix alone"
     else:
         assert isinstance(decoded(raw), RawDelta) == is_delta
 
 
 def renumbered(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A view that moves what has an `output_index`, and leaves alone what has none."""
+    """A rewriter that changes `output_index`, and leaves events without one alone."""
     index = event.get("output_index")
     return {**event, "output_index": index - 1} if type(index) is int else event
 
@@ -188,14 +188,14 @@ def test_audio_is_rewritten_as_if_its_whole_event_was_parsed(
         key: {"item_id": item_id, "delta": audio}.get(key, DELTA[key]) for key in order if key not in dropped
     }
     is_audio = "delta" in event
-    said = event | ({"type": "response.audio.delta"} if has_beta_upstream else {})
-    for frame in decode_deltas_and_events(codec, frame_of(said, SPACED if spaced else COMPACT)):
+    upstream_event = event | ({"type": "response.audio.delta"} if has_beta_upstream else {})
+    for frame in decode_deltas_and_events(codec, frame_of(upstream_event, SPACED if spaced else COMPACT)):
         assert isinstance(frame, RawDelta) == is_audio
         if isinstance(frame, RawDelta):
             assert frame.n_bytes == len(pcm)
             [message] = codec.encode_delta(bytes(frame.raw), renumbered)
-            shown = {**renumbered(event)} | ({"type": "response.audio.delta"} if has_beta_client else {})
-            assert json.loads(bytes(message)) == shown
+            client_event = {**renumbered(event)} | ({"type": "response.audio.delta"} if has_beta_client else {})
+            assert json.loads(bytes(message)) == client_event
             assert bytes(message).count(b'"' + audio.encode() + b'"') >= 1, "the audio is untouched"
 
 
@@ -208,7 +208,7 @@ def test_audio_at_the_end_of_its_event_is_rewritten_without_being_read(separator
     assert message == frame_of(DELTA | {"output_index": 1, "delta": ""})[:-2] + raw[frame.audio_offset :]
 
 
-def test_audio_that_the_view_leaves_alone_is_not_written_anew() -> None:
+def test_audio_that_needs_no_rewriting_is_the_same_object() -> None:
     for raw in (frame_of(DELTA), frame_of(dict(reversed(DELTA.items())))):
         assert isinstance(decoded(raw), RawDelta)
         [message] = ProxyCodec().encode_delta(raw, lambda event: event)
@@ -223,21 +223,21 @@ def test_no_damaged_audio_breaks_its_rewriting(data: st.DataObject) -> None:
         piece = data.draw(st.binary(max_size=2) | st.sampled_from([b'"delta":"', b'"type":"x",', b"[" * 300, b'"}']))
         raw[at : at + data.draw(st.integers(0, 2))] = piece
     codec = ProxyCodec(BetaClientDialect() if data.draw(st.booleans()) else None)
-    for told in decode_deltas_and_events(codec, bytes(raw)):
-        if isinstance(told, RawDelta):
-            assert len(codec.encode_delta(bytes(told.raw), renumbered)) == 1
+    for decoded in decode_deltas_and_events(codec, bytes(raw)):
+        if isinstance(decoded, RawDelta):
+            assert len(codec.encode_delta(bytes(decoded.raw), renumbered)) == 1
 
 
 @pytest.mark.parametrize("kind", [KIND, TEXT_KIND])
 @pytest.mark.parametrize(
     "rest", [b',"x":', b',"x":' + b"[" * 250 + b"]" * 250 + b"}", b',"x":[' + b"0," * 60_000 + b"0]}"]
 )
-def test_a_delta_that_cannot_be_rewritten_goes_on_as_it_came(kind: str, rest: bytes) -> None:
+def test_a_delta_that_cannot_be_rewritten_is_forwarded_unchanged(kind: str, rest: bytes) -> None:
     raw = frame_of(DELTA | {"type": kind})[:-1] + rest
     assert isinstance(decoded(raw), RawDelta)
     assert ProxyCodec().encode_delta(raw, renumbered) == [raw]
 
 
-def test_audio_that_is_named_twice_goes_on_as_it_came() -> None:
+def test_a_duplicate_delta_key_is_forwarded_unchanged() -> None:
     raw = frame_of(DELTA).replace(b'"event_id"', b'"delta" : "AA==","event_id"')
     assert ProxyCodec().encode_delta(raw, renumbered) == [raw]

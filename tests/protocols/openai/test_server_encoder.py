@@ -1,4 +1,4 @@
-"""The server's side of the protocol: what it encodes, our own decoder reads back, and OpenAI's types accept."""
+"""The server encoder: its events are decoded again by our decoder, and accepted by OpenAI's types."""
 
 from typing import Any
 
@@ -52,19 +52,19 @@ EVENTS: list[ev.UpstreamEvent | AudioDelta] = [
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_what_is_encoded_is_decoded_again(event: ev.UpstreamEvent | AudioDelta) -> None:
-    told = ServerEventEncoder({}).encode(event)
-    assert OpenAIUpstreamCodec().decode(orjson.dumps(told[-1])) == event
+    server_events = ServerEventEncoder({}).encode(event)
+    assert OpenAIUpstreamCodec().decode(orjson.dumps(server_events[-1])) == event
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_openai_s_types_accept_it(event: ev.UpstreamEvent | AudioDelta) -> None:
-    for told in ServerEventEncoder({"model": "gpt-realtime"}).encode(event):
-        validate_type(type_=RealtimeServerEvent, value=told)  # type: ignore[arg-type]
-        read: Any = construct_type(type_=RealtimeServerEvent, value=told)
-        assert (read.type, read.event_id) == (told["type"], told["event_id"])
+    for server_event in ServerEventEncoder({"model": "gpt-realtime"}).encode(event):
+        validate_type(type_=RealtimeServerEvent, value=server_event)  # type: ignore[arg-type]
+        read: Any = construct_type(type_=RealtimeServerEvent, value=server_event)
+        assert (read.type, read.event_id) == (server_event["type"], server_event["event_id"])
 
 
-def test_a_response_carries_the_metadata_of_who_asked_for_it() -> None:
+def test_a_response_has_the_metadata_of_its_request() -> None:
     encoder = ServerEventEncoder({})
     (created,) = encoder.encode(ev.ResponseCreated("resp_1", "relay_3"), {"mine": "yes"})
     assert created["response"]["metadata"] == {"mine": "yes"}
@@ -85,7 +85,7 @@ def test_items_keep_their_place_in_their_response() -> None:
     "event",
     [ev.UpstreamOpened(), ev.UpstreamBackpressure(1), ev.IgnoredUpstreamEvent("x"), ev.MalformedUpstreamMessage("y")],
 )
-def test_what_is_no_message_is_none(event: ev.UpstreamEvent) -> None:
+def test_an_invalid_message_is_none(event: ev.UpstreamEvent) -> None:
     assert ServerEventEncoder({}).encode(event) == []
 
 

@@ -1,4 +1,4 @@
-"""The Realtime codec: whatever arrives becomes an event, whatever leaves is what OpenAI's own types know."""
+"""The upstream codec: any message becomes an event, and every message sent is valid by OpenAI's types."""
 
 import base64
 import copy
@@ -35,7 +35,7 @@ Obj = dict[str, Any]
 
 
 def encoded(command: cmd.UpstreamCommand) -> Obj:
-    """A command as it goes out, held against OpenAI's types: strictly, and without a key that they do not have."""
+    """An encoded command, validated strictly against OpenAI's types, without unknown keys."""
     frame = OpenAIUpstreamCodec().encode(command)
     event = CLIENT_EVENT.validate_json(frame, strict=True)
     assert list(unknown_keys(event)) == []
@@ -103,12 +103,12 @@ def test_every_configuration_is_a_session_update(turn: TurnDetection, audio: Aud
     assert None not in (detection or {}).values()
 
 
-def test_manual_turns_say_null_for_leaving_it_out_would_leave_the_detection_on() -> None:
+def test_manual_turns_set_turn_detection_to_null() -> None:
     session = encoded(cmd.ConfigureSession(SessionConfig(turn=TurnDetection("manual")), "relay_1"))["session"]
     assert session["audio"]["input"] == {"format": {"type": "audio/pcm", "rate": 24000}, "turn_detection": None}
 
 
-def test_an_empty_value_is_left_out_for_it_would_clear_a_default() -> None:
+def test_empty_values_are_left_out() -> None:
     session = encoded(cmd.ConfigureSession(SessionConfig(instructions="  ", language=" "), "relay_1"))["session"]
     assert session.keys() == {"type", "output_modalities", "audio"}
     assert session["audio"]["output"] == {"format": {"type": "audio/pcm", "rate": 24000}}
@@ -116,9 +116,9 @@ def test_an_empty_value_is_left_out_for_it_would_clear_a_default() -> None:
 
 def test_example_sentences_go_only_to_an_engine_that_learns_from_them() -> None:
     config = SessionConfig(tools=(TOOL,))
-    told = encoded(cmd.ConfigureSession(config, "relay_1", include_examples=False))["session"]["tools"][0]
+    session = encoded(cmd.ConfigureSession(config, "relay_1", include_examples=False))["session"]["tools"][0]
     taught = encoded(cmd.ConfigureSession(config, "relay_1", include_examples=True))["session"]["tools"][0]
-    assert told["parameters"] == TOOL.parameters
+    assert session["parameters"] == TOOL.parameters
     assert taught["parameters"] == {**TOOL.parameters, "x-examples": ["what time is it in {city}"]}
     assert "x-examples" not in TOOL.parameters
 
@@ -222,7 +222,7 @@ def test_audio_is_an_append() -> None:
 
 
 def instance(annotation: Any, *, full: bool) -> Any:
-    """JSON for a type: the least that it takes, or with every optional field given."""
+    """JSON for a type: with the required fields only, or with every optional field."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return instance(get_args(annotation)[0], full=full)
@@ -282,7 +282,7 @@ def test_the_inventory_is_the_one_the_tests_are_written_for() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_event_of_the_api_is_decoded_or_passed_over(name: str) -> None:
+def test_every_event_of_the_api_is_decoded_or_ignored(name: str) -> None:
     for example in EXAMPLES[name]:
         ids = example if name not in ("ResponseCreatedEvent", "ResponseDoneEvent") else example["response"]
         if ids is not example:
@@ -372,7 +372,7 @@ def test_the_ways_a_response_can_end(response: Obj, expected: Obj) -> None:
     assert event == ev.ResponseDone("resp_1", **expected)
 
 
-def test_an_error_keeps_what_it_answers_and_loses_the_key() -> None:
+def test_an_error_keeps_its_event_id_and_loses_the_secret() -> None:
     event = decoded(
         {
             "type": "error",
@@ -395,7 +395,7 @@ def test_an_error_keeps_what_it_answers_and_loses_the_key() -> None:
     )
 
 
-def test_a_session_says_what_engine_it_is() -> None:
+def test_session_created_reports_the_engine() -> None:
     session = {"id": "sess_1", "model": "small", "engine": "relay-local", "expires_at": 1_800_000_000}
     event = decoded({"type": "session.created", "session": session})
     assert event == ev.SessionCreated("small", "relay-local", 1_800_000_000)
@@ -455,7 +455,7 @@ def test_numbers_beyond_all_measure_are_cut_so_that_sums_and_json_hold_them() ->
     ],
     ids=lambda frame: frame[:60].decode(errors="replace") or "empty",
 )
-def test_what_is_no_event_is_malformed(frame: bytes) -> None:
+def test_an_invalid_event_is_malformed(frame: bytes) -> None:
     event = OpenAIUpstreamCodec().decode(frame)
     assert isinstance(event, ev.MalformedUpstreamMessage | ev.IgnoredUpstreamEvent), event
     assert isinstance(event, ev.MalformedUpstreamMessage) or event.type == "None"
@@ -480,7 +480,7 @@ LONG = "i" * (MAX_ID_CHARS + 1)
     ],
     ids=lambda event: event["type"],
 )
-def test_what_carries_an_id_of_excessive_length_is_passed_over(event: Obj) -> None:
+def test_events_with_excessively_long_ids_are_ignored(event: Obj) -> None:
     assert isinstance(decoded(event), ev.MalformedUpstreamMessage)
     assert isinstance(decoded({"event_id": "event_1"} | event), ev.MalformedUpstreamMessage)
 
@@ -499,7 +499,7 @@ def test_a_response_with_more_items_than_any_has_is_cut() -> None:
     assert [item.id for item in done.output] == [item["id"] for item in items[:MAX_OUTPUT_ITEMS]]
 
 
-def test_words_beyond_the_bound_are_left_out() -> None:
+def test_text_beyond_the_limit_is_dropped() -> None:
     codec = OpenAIUpstreamCodec()
     for n_chars, n_kept in ((10, 10), (MAX_TEXT_CHARS + 10, MAX_TEXT_CHARS)):
         delta = '{"type":"response.output_audio_transcript.delta","event_id":"e","response_id":"r","item_id":"i",'
@@ -533,7 +533,7 @@ def paths(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def mutate(data: st.DataObject, event: Obj) -> Obj:
-    """Take something away or put something else in its place, somewhere."""
+    """Remove or replace something, somewhere."""
     event = copy.deepcopy(event)
     for _ in range(data.draw(st.integers(1, 3))):
         places = [path for path in paths(event) if path != ("type",)]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.client.connection import TalkError
+from relay.client import ConnectError
 from relay.recording.replay.against import replay_against
 from relay.recording.replay.as_upstream import ReplayServer
 from relay.recording.replay.comparison import Comparison
@@ -55,7 +55,7 @@ async def test_a_model_that_hangs_up_in_the_middle_is_a_note(code: int, tmp_path
 
 async def test_a_relay_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     folder = make_recording(tmp_path)
-    with pytest.raises(TalkError, match="nothing listens there"):
+    with pytest.raises(ConnectError, match="nothing listens there"):
         await replay_against(folder, "ws://127.0.0.1:9/", 1.0, None)
     with pytest.raises(RecordingError, match="there is no such folder"):
         await replay_against(folder, "ws://127.0.0.1:9/", 1.0, tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""A Realtime client's tools beside the server's, also when the upstream refuses them."""
+"""A Realtime client's tools beside the server's, including updates that the upstream rejects."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.support.realtime_stage import (
 )
 
 
-def test_a_clients_tool_wins_over_the_servers_of_the_same_name_unless_that_is_protected() -> None:
+def test_a_client_tool_overrides_an_unprotected_server_tool() -> None:
     at = stage(CLOCK, DICE)
     at.client(type="session.update", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
     tools = at.take_upstream_events()[0]["session"]["tools"]
@@ -29,7 +29,7 @@ def test_a_clients_tool_wins_over_the_servers_of_the_same_name_unless_that_is_pr
     assert at.take_client_events()[-1]["response"]["output"] == [call]
 
 
-def test_tools_that_the_upstream_refuses_shadow_nothing() -> None:
+def test_rejected_tools_override_nothing() -> None:
     at = stage(CLOCK)
     at.client(type="session.update", event_id="u", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
     at.upstream(type="error", error={"code": "invalid_value", "event_id": "u", "message": "no"})
@@ -38,7 +38,7 @@ def test_tools_that_the_upstream_refuses_shadow_nothing() -> None:
     assert [run.name for run in at.tool_runs] == ["clock"]
 
 
-def test_a_tool_of_one_response_is_the_clients_in_whatever_order_its_call_is_told() -> None:
+def test_a_tool_of_one_response_is_the_clients_in_any_order_of_events() -> None:
     at = stage(CLOCK)
     at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
     call = call_item("c1", "clock")
@@ -49,7 +49,7 @@ def test_a_tool_of_one_response_is_the_clients_in_whatever_order_its_call_is_tol
 
 
 @pytest.mark.parametrize("refused", ["u1", "u3"])
-def test_an_update_that_the_upstream_refuses_takes_nothing_from_those_around_it(refused: str) -> None:
+def test_a_rejected_update_leaves_the_others_in_effect(refused: str) -> None:
     at = stage(CLOCK)
     tools: dict[str, Any] = {"u1": [LAMP], "u2": [LAMP | {"name": "clock"}], "u3": None}
     for event_id in ("u1", "u2", "u3") if refused == "u3" else ("u1", "u2"):
@@ -65,7 +65,7 @@ def test_an_update_that_the_upstream_refuses_takes_nothing_from_those_around_it(
     assert at.take_client_events()[-1]["response"]["output"] == [call]
 
 
-def test_a_tool_of_one_response_shadows_there_alone() -> None:
+def test_a_tool_of_one_response_overrides_only_there() -> None:
     at = stage(CLOCK)
     at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
     call = call_item("c1", "clock")
@@ -78,10 +78,8 @@ def test_a_tool_of_one_response_shadows_there_alone() -> None:
 
 @pytest.mark.parametrize("event_id", ["x", None])
 @pytest.mark.parametrize(("kind", "part"), [("session.update", "session"), ("response.create", "response")])
-def test_an_error_about_a_clients_tools_says_their_names_whether_or_not_a_hidden_tool_has_them(
-    kind: str, part: str, event_id: str | None
-) -> None:
-    told = []
+def test_an_error_keeps_tool_names_that_the_client_used(kind: str, part: str, event_id: str | None) -> None:
+    messages = []
     for name in ("clock", "crook"):
         at = stage(CLOCK)
         at.client({"type": kind, "event_id": event_id, part: {"tools": [LAMP | {"name": name}] * 2}})
@@ -93,5 +91,5 @@ def test_an_error_about_a_clients_tools_says_their_names_whether_or_not_a_hidden
             "event_id": at.upstream_events[0]["event_id"],
         }
         at.upstream(type="error", error=error)
-        told.append(at.client_events[-1]["error"]["message"].replace(name, "<name>"))
-    assert told[0] == told[1]
+        messages.append(at.client_events[-1]["error"]["message"].replace(name, "<name>"))
+    assert messages[0] == messages[1]

@@ -6,7 +6,7 @@ from relay.session.device import events as ev
 from tests.support.realtime_stage import CLOCK, DICE, GUARDED, LAMP, RealtimeSessionHarness
 
 
-def test_what_the_client_says_before_the_session_is_ready_waits_in_order() -> None:
+def test_early_client_events_are_held_in_order() -> None:
     at = RealtimeSessionHarness(CLOCK)
     at.client(type="session.update", event_id="u", session={"type": "realtime", "voice": "cedar"})
     at.client(type="response.create", event_id="r")
@@ -14,12 +14,12 @@ def test_what_the_client_says_before_the_session_is_ready_waits_in_order() -> No
     at.upstream(type="session.created", event_id="e1", session={"type": "realtime", "model": "m", "expires_at": 5})
     [first] = at.take_upstream_events()
     assert [tool["name"] for tool in first["session"]["tools"]] == ["clock"]
-    assert at.take_client_events() == [], "session.created shows what is in force, so it waits for that"
+    assert at.take_client_events() == [], "session.created reports the active settings, so it is held"
     at.upstream(type="rate_limits.updated", rate_limits=[])
     at.upstream(type="session.updated", session={"type": "realtime", "tools": first["session"]["tools"], "a": 1})
-    told = at.take_client_events()
-    assert [event["type"] for event in told] == ["session.created", "rate_limits.updated"]
-    assert told[0]["session"] == {"type": "realtime", "model": "m", "expires_at": 5, "tools": [], "a": 1}
+    events = at.take_client_events()
+    assert [event["type"] for event in events] == ["session.created", "rate_limits.updated"]
+    assert events[0]["session"] == {"type": "realtime", "model": "m", "expires_at": 5, "tools": [], "a": 1}
     assert at.upstream_event_types() == ["session.update", "response.create"]
 
 
@@ -34,7 +34,7 @@ def test_a_server_configuration_that_is_refused_ends_the_session_and_never_runs_
     assert cmd.CloseClient(1011, "session refused") in at.end_commands
 
 
-def test_a_tickets_session_is_in_force_from_the_start_and_shown_as_the_clients() -> None:
+def test_a_client_secrets_session_is_active_from_the_start() -> None:
     at = RealtimeSessionHarness(
         CLOCK, policy=GUARDED, initial={"type": "realtime", "instructions": "Be kind.", "tools": [LAMP]}
     )
@@ -42,17 +42,17 @@ def test_a_tickets_session_is_in_force_from_the_start_and_shown_as_the_clients()
     [first] = at.take_upstream_events()
     assert first["session"]["instructions"] == "Be the museum.\n\nBe kind."
     at.upstream(type="session.updated", session=first["session"])
-    [told] = at.take_client_events()
-    assert (told["session"]["instructions"], told["session"]["tools"]) == ("Be kind.", [LAMP])
+    [created] = at.take_client_events()
+    assert (created["session"]["instructions"], created["session"]["tools"]) == ("Be kind.", [LAMP])
 
 
-def test_an_engine_that_learns_is_sent_the_examples() -> None:
+def test_an_engine_that_learns_gets_the_examples() -> None:
     at = RealtimeSessionHarness(CLOCK)
     at.upstream(type="session.created", session={"engine": "relay-local"})
     assert at.take_upstream_events()[0]["session"]["tools"][0]["parameters"]["x-examples"] == ["what time is it"]
 
 
-def test_such_a_tool_of_a_client_secret_is_left_out_and_told_once_the_session_stands() -> None:
+def test_a_reserved_tool_of_a_client_secret_is_dropped_and_reported() -> None:
     at = RealtimeSessionHarness(DICE, initial={"tools": [LAMP, LAMP | {"name": "dice"}]})
     at.upstream(type="session.created", session={})
     [first] = at.take_upstream_events()
@@ -64,7 +64,7 @@ def test_such_a_tool_of_a_client_secret_is_left_out_and_told_once_the_session_st
         DICE, policy=RealtimePolicy(denied_fields="drop"), initial={"tools": [LAMP | {"name": "dice"}]}
     )
     at.upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
-    assert at.client_event_types() == ["session.created"], "nothing is said where the policy drops"
+    assert at.client_event_types() == ["session.created"], "a policy that drops fields reports nothing"
 
 
 def test_a_client_secret_that_its_policy_no_longer_allows_opens_nothing() -> None:
@@ -75,7 +75,7 @@ def test_a_client_secret_that_its_policy_no_longer_allows_opens_nothing() -> Non
     assert at.take_client_events()[0]["error"]["code"] == "session_refused"
 
 
-def test_an_upstream_that_never_gets_ready_is_given_up() -> None:
+def test_an_upstream_that_is_not_ready_in_time_ends_the_session() -> None:
     at = RealtimeSessionHarness(CLOCK)
     at.now = at.session.deadline or 0.0
     at.feed(ev.DeadlineReached())

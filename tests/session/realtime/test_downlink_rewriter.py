@@ -1,4 +1,4 @@
-"""The upstream's events as a Realtime client sees them."""
+"""Server events as a Realtime client sees them."""
 
 import pytest
 
@@ -29,10 +29,10 @@ def test_a_server_tool_leaves_no_trace_and_its_follow_up_looks_like_the_upstream
     at.upstream(
         user_item("u1"), response_created("r1"), *call_events("r1", call, previous="u1"), response_done("r1", call)
     )
-    told = at.take_client_events()
-    assert [event["type"] for event in told] == ["conversation.item.added", "response.created", "response.done"]
-    assert told[-1]["response"]["output"] == []
-    assert told[-1]["response"]["usage"] == {"total_tokens": 5}
+    events = at.take_client_events()
+    assert [event["type"] for event in events] == ["conversation.item.added", "response.created", "response.done"]
+    assert events[-1]["response"]["output"] == []
+    assert events[-1]["response"]["usage"] == {"total_tokens": 5}
     assert at.tool_runs == [cmd.RunTool("c1", "clock", "{}")]
     at.tool_returns("c1", '{"time":"noon"}')
     output, create = at.take_upstream_events()
@@ -45,7 +45,7 @@ def test_a_server_tool_leaves_no_trace_and_its_follow_up_looks_like_the_upstream
     assert "c1" not in str(at.client_events)
 
 
-def test_what_is_put_behind_an_item_goes_behind_the_hidden_ones_that_follow_it() -> None:
+def test_an_item_after_another_goes_after_its_hidden_followers() -> None:
     at = stage(CLOCK)
     call = call_item("c1", "clock")
     at.upstream(
@@ -61,10 +61,10 @@ def test_what_is_put_behind_an_item_goes_behind_the_hidden_ones_that_follow_it()
     assert at.take_client_events()[0]["previous_item_id"] == "u1"
     at.upstream(type="conversation.item.deleted", item_id="u1")
     at.upstream(user_item("u4", "o1"))
-    assert at.take_client_events()[-1]["previous_item_id"] is None, "nothing that is visible stands before it any more"
+    assert at.take_client_events()[-1]["previous_item_id"] is None, "no visible item is before it any more"
 
 
-def test_an_item_that_is_said_to_stand_behind_itself_stands_at_the_end() -> None:
+def test_an_item_after_itself_is_appended() -> None:
     at = stage(CLOCK)
     call = call_item("c1", "clock")
     at.upstream(user_item("u1"), user_item("u2", "u2"), response_created("r1"), *call_events("r1", call, previous="u2"))
@@ -74,13 +74,13 @@ def test_an_item_that_is_said_to_stand_behind_itself_stands_at_the_end() -> None
     assert at.take_client_events()[-1]["previous_item_id"] == "u2"
 
 
-def test_outputs_behind_a_hidden_one_are_counted_without_it() -> None:
+def test_outputs_after_a_hidden_one_are_renumbered() -> None:
     at = stage(CLOCK)
     call, mine = call_item("c1", "clock"), call_item("c2", "lamp")
     at.upstream(response_created("r1"), *call_events("r1", call, 0), *call_events("r1", mine, 1, "item_c1"))
-    told = [event for event in at.take_client_events() if "output_index" in event]
-    assert {event["output_index"] for event in told} == {0}
-    assert at.session.delta_forwarding.hidden_output_indexes, "deltas of this response have to be counted anew as well"
+    events = [event for event in at.take_client_events() if "output_index" in event]
+    assert {event["output_index"] for event in events} == {0}
+    assert at.session.delta_forwarding.hidden_output_indexes, "deltas of this response must be renumbered too"
     at.upstream(type="response.output_audio.delta", response_id="r1", item_id="m", output_index=2, delta="AAAA")
     assert at.take_client_events()[0]["output_index"] == 1
     at.upstream(response_done("r1", call, mine))
@@ -93,29 +93,27 @@ def test_outputs_behind_a_hidden_one_are_counted_without_it() -> None:
     [("clock", "clock", 1, 0), ("clock", "lamp", 1, 0), ("lamp", "clock", 0, 1), ("lamp", "lamp", 0, 2)],
 )
 @pytest.mark.parametrize("in_one_response", [True, False])
-def test_a_call_id_stays_with_whom_it_went_to_first(
-    first: str, second: str, ran: int, seen: int, in_one_response: bool
-) -> None:
+def test_a_call_id_keeps_its_first_owner(first: str, second: str, ran: int, seen: int, in_one_response: bool) -> None:
     at = stage(CLOCK)
-    one, other = call_item("c1", first), call_item("c1", second) | {"id": "item_other"}
+    first_item, second_item = call_item("c1", first), call_item("c1", second) | {"id": "item_other"}
     if in_one_response:
         at.upstream(
             response_created("r1"),
-            *call_events("r1", one),
-            *call_events("r1", other, 1),
-            response_done("r1", one, other),
+            *call_events("r1", first_item),
+            *call_events("r1", second_item, 1),
+            response_done("r1", first_item, second_item),
         )
     else:
-        at.upstream(response_created("r1"), *call_events("r1", one), response_done("r1", one))
-        at.upstream(response_created("r2"), *call_events("r2", other), response_done("r2", other))
+        at.upstream(response_created("r1"), *call_events("r1", first_item), response_done("r1", first_item))
+        at.upstream(response_created("r2"), *call_events("r2", second_item), response_done("r2", second_item))
     assert len(at.tool_runs) == ran
-    shown = [event for event in at.take_client_events() if event["type"] == "response.done"]
-    assert sum(len(event["response"]["output"]) for event in shown) == seen
+    done_events = [event for event in at.take_client_events() if event["type"] == "response.done"]
+    assert sum(len(event["response"]["output"]) for event in done_events) == seen
     at.client(type="conversation.item.create", item={"type": "function_call_output", "call_id": "c1", "output": "x"})
     assert at.client_event_types() == ([] if seen else ["error"])
 
 
-def test_tools_are_shown_if_the_policy_says_so() -> None:
+def test_tools_are_visible_if_the_policy_says_so() -> None:
     at = stage(CLOCK, policy=RealtimePolicy(show_tools=True))
     call = call_item("c1", "clock")
     events = [
@@ -131,7 +129,7 @@ def test_tools_are_shown_if_the_policy_says_so() -> None:
     assert at.take_client_events()[0]["type"] == "error"
 
 
-def test_errors_of_the_relays_own_events_are_kept_back() -> None:
+def test_errors_about_the_relays_own_events_are_hidden() -> None:
     at = stage(CLOCK)
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"))).tool_returns("c1")
     output = at.take_upstream_events()[0]
@@ -143,12 +141,12 @@ def test_errors_of_the_relays_own_events_are_kept_back() -> None:
 
 def test_an_error_for_an_event_without_id_has_none_either() -> None:
     at = stage().client(type="session.update", session={"type": "realtime"})
-    given = at.take_upstream_events()[0]["event_id"]
-    at.upstream(type="error", error={"code": "invalid_value", "message": "m", "event_id": given})
+    event_id = at.take_upstream_events()[0]["event_id"]
+    at.upstream(type="error", error={"code": "invalid_value", "message": "m", "event_id": event_id})
     assert at.take_client_events()[0]["error"] == {"code": "invalid_value", "message": "m", "event_id": None}
 
 
-def test_the_ids_of_the_relays_own_events_do_not_tell_how_much_goes_on_unseen() -> None:
+def test_visible_event_ids_do_not_reveal_hidden_events() -> None:
     def ids(calls: int) -> list[str]:
         at = stage(CLOCK)
         for number in range(calls):
@@ -161,7 +159,7 @@ def test_the_ids_of_the_relays_own_events_do_not_tell_how_much_goes_on_unseen() 
     assert ids(0) == ids(5)
 
 
-def test_a_call_of_the_models_by_an_id_that_the_client_created_is_another_call() -> None:
+def test_a_model_call_with_the_id_of_a_client_item_is_another_call() -> None:
     at = stage(CLOCK)
     mine = {"type": "function_call", "name": "clock", "arguments": "{}", "call_id": "c1"}
     at.client(type="conversation.item.create", item=mine)
@@ -182,7 +180,7 @@ WORDS = RealtimePolicy(instructions=LOCKED, allow=RESTRICTED_ALLOW)
     "quote",
     [LOCKED, LOCKED.upper(), "never speak of the vault.", "The code is four, seven, one", LOCKED.replace("\n", " ")],
 )
-def test_what_an_error_quotes_of_the_locked_instructions_is_cut(quote: str) -> None:
+def test_quotes_of_locked_instructions_in_errors_are_removed(quote: str) -> None:
     at = stage(policy=WORDS).client(CREATE)
     error = {
         "type": "invalid_request_error",
@@ -192,8 +190,8 @@ def test_what_an_error_quotes_of_the_locked_instructions_is_cut(quote: str) -> N
         "event_id": "c1",
     }
     at.upstream({"type": "error", "error": error}, {"type": "error", "error": error | {"event_id": None}})
-    for told in at.take_client_events():
-        assert (told["error"]["message"], told["error"]["param"]) == ("Bad: '[…]'!", "[…]")
+    for event in at.take_client_events():
+        assert (event["error"]["message"], event["error"]["param"]) == ("Bad: '[…]'!", "[…]")
     failed = {"type": "failed", "error": {"message": f"Bad: {quote}", "code": "y"}}
     at.upstream(response_created("r1"), response_done("r1", status="failed", status_details=failed))
     assert at.take_client_events()[-1]["response"]["status_details"]["error"] == {"message": "Bad: […]", "code": "y"}
@@ -207,7 +205,7 @@ def test_an_error_that_quotes_nothing_passes_as_it_came() -> None:
     assert len(at.raw) == 1
 
 
-def test_a_session_or_a_response_that_repeats_the_servers_share_is_shown_without_it() -> None:
+def test_the_overlay_is_stripped_from_sessions_and_responses() -> None:
     secret = ToolSpec("vault", "Opens the vault behind the old staircase.", {"type": "object"})
     at = stage(secret, policy=WORDS)
     tools = [{"type": "function", "function": {"name": "vault"}}, {"type": "function", "name": "vault"}]
@@ -234,15 +232,15 @@ def test_a_session_or_a_response_that_repeats_the_servers_share_is_shown_without
         ("response.created", "session"),
     ],
 )
-def test_events_that_nobody_has_seen_show_no_more_of_a_session_or_a_response(kind: str, part: str) -> None:
+def test_unknown_events_are_stripped_of_the_overlay_too(kind: str, part: str) -> None:
     at = RealtimeSessionHarness(CLOCK, policy=WORDS)
     at.upstream(type="session.created", session={})
     settings = at.upstream_events[0]["session"]
     at.upstream(type="session.updated", session=settings)
     at.clear()
     at.upstream({"type": kind, part: settings | {"id": "x"}})
-    shown = at.client_events[0][part]
-    assert (shown["id"], shown["instructions"], shown["tools"]) == ("x", "", [])
+    visible = at.client_events[0][part]
+    assert (visible["id"], visible["instructions"], visible["tools"]) == ("x", "", [])
 
 
 def test_an_error_about_tools_does_not_name_a_hidden_one() -> None:

@@ -1,4 +1,4 @@
-"""How a Realtime session ends, by each event that ends it."""
+"""How a Realtime session ends, for each event that ends it."""
 
 from typing import Any
 
@@ -51,11 +51,11 @@ def test_other_ends(event: Any, code: int) -> None:
     assert at.session.deadline is None
 
 
-def test_a_revoked_key_is_told_before_the_close() -> None:
+def test_a_revoked_key_is_reported_before_the_close() -> None:
     at = stage()
     at.feed(ev.KeyRevoked())
-    [told] = at.take_client_events()
-    assert (told["type"], told["error"]["code"], told["error"]["type"]) == (
+    [error_event] = at.take_client_events()
+    assert (error_event["type"], error_event["error"]["code"], error_event["error"]["type"]) == (
         "error",
         "key_revoked",
         "invalid_request_error",

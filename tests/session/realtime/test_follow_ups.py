@@ -1,4 +1,4 @@
-"""The calls of server tools in a Realtime session, and the responses that follow them."""
+"""Calls of server tools in a Realtime session, and the responses that follow them."""
 
 from relay.session.tools.pending_calls import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
 from tests.support.doubling import assert_linear
@@ -78,11 +78,11 @@ def test_a_follow_up_is_cancelled_by_any_response_that_begins_after_the_outputs_
     at.upstream(response_created("vad")).tool_returns("c1")
     assert at.upstream_event_types() == ["conversation.item.create"]
     at.upstream(response_done("vad"))
-    assert at.upstream_event_types() == ["response.create"], "it began before the output landed"
+    assert at.upstream_event_types() == ["response.create"], "it was created before the output arrived"
     at.upstream(response_created("r3"), response_done("r3", call_item("c2", "clock")), SPEECH)
     at.tool_returns("c2")
     at.upstream(SPEECH_ENDS, response_created("r4"), response_done("r4"))
-    assert at.upstream_event_types() == ["conversation.item.create"], "the user went on: no answer is forced"
+    assert at.upstream_event_types() == ["conversation.item.create"], "the user continued: no follow-up"
 
 
 def test_the_follow_up_keeps_what_was_asked_of_the_response_that_called() -> None:
@@ -128,4 +128,4 @@ def test_calls_that_still_run_count_against_the_bound() -> None:
     [output] = at.take_upstream_events()
     assert (output["item"]["call_id"], output["item"]["output"]) == ("more", TOO_MANY_AT_ONCE)
     at.client(CREATE)
-    assert at.upstream_event_types() == ["response.create"], "no output is missing that it must speak about"
+    assert at.upstream_event_types() == ["response.create"], "all outputs are there"

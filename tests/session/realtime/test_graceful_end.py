@@ -1,4 +1,4 @@
-"""What a running tool may do to a Realtime client's session: end it, and be ended by an interruption."""
+"""What a running tool can do to a Realtime session: end it, or be cancelled by an interruption."""
 
 import base64
 from typing import Any
@@ -26,7 +26,7 @@ GONE = [cmd.CancelAllTools(), cmd.CloseClient(1000, "they said goodbye"), cmd.Cl
 
 
 def asked(*calls: dict[str, Any], **session: Any) -> RealtimeSessionHarness:
-    """The model has called `clock`, which asks for the end while it runs."""
+    """The model has called `clock`, which requests the end of the session while it runs."""
     at = RealtimeSessionHarness(CLOCK).ready(**session)
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"), *calls))
     at.feed(ev.EndSessionRequested("c1", "they said goodbye"))
@@ -72,7 +72,7 @@ def test_a_client_that_stops_playing_hears_no_more() -> None:
     assert at.end_commands == GONE
 
 
-def test_what_the_user_still_says_is_answered_first() -> None:
+def test_a_started_user_turn_is_answered_first() -> None:
     at = (
         asked()
         .tool_returns("c1")
@@ -81,7 +81,7 @@ def test_what_the_user_still_says_is_answered_first() -> None:
     at.client(type="conversation.item.truncate", item_id="m", content_index=0, audio_end_ms=10)
     at.upstream(SPEECH_ENDS)
     wait(at, AUTO_RESPONSE_TIMEOUT_S - 0.1)
-    assert at.end_commands == [], "an answer may still come"
+    assert at.end_commands == [], "a response may still come"
     wait(at, 0.1)
     assert at.end_commands == GONE
 
@@ -93,7 +93,7 @@ def test_without_an_answer_to_come_it_ends_at_once() -> None:
     assert at.upstream_event_types() == ["response.cancel", "conversation.item.create"]
 
 
-def test_an_answer_that_the_client_owes_is_waited_for_but_not_for_ever() -> None:
+def test_the_end_waits_for_the_clients_request_but_not_for_ever() -> None:
     at = asked(call_item("c2", "lamp")).tool_returns("c1")
     assert at.end_commands == []
     at.client(type="conversation.item.create", item={"type": "function_call_output", "call_id": "c2", "output": "on"})
@@ -119,7 +119,7 @@ def test_only_a_running_call_may_end_the_session() -> None:
 
 
 @pytest.mark.parametrize("by", ["speech", "cancel"])
-def test_an_interruption_ends_the_calls_that_are_made_for_it(by: str) -> None:
+def test_an_interruption_cancels_cancellable_calls(by: str) -> None:
     at = RealtimeSessionHarness(CLOCK, OVEN).ready()
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "oven"), call_item("c2", "clock")))
     if by == "speech":
@@ -130,4 +130,6 @@ def test_an_interruption_ends_the_calls_that_are_made_for_it(by: str) -> None:
     at.clear()
     at.feed(ev.ToolCallFinished("c1", "cancelled", '{"ok":false}', 1))
     at.tool_returns("c2")
-    assert at.upstream_event_types() == ["conversation.item.create"] * 2, "each has its output, and no answer is forced"
+    assert at.upstream_event_types() == ["conversation.item.create"] * 2, (
+        "each has its output, and there is no follow-up"
+    )

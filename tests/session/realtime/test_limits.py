@@ -1,4 +1,4 @@
-"""What a Realtime client may take: sessions that end when they are idle or long, and a word to who is too fast."""
+"""Limits of a Realtime session: idle time, maximum duration, and rate limits."""
 
 import pytest
 
@@ -21,17 +21,20 @@ def closes(stage: RealtimeSessionHarness) -> list[tuple[int, str]]:
     return [(end.code, end.reason) for end in stage.end_commands if isinstance(end, cmd.CloseClient)]
 
 
-def test_an_idle_session_is_told_so_and_closed() -> None:
+def test_an_idle_session_is_closed_with_an_error() -> None:
     stage = staged(max_idle_s=60)
     assert stage.session.deadline == 60
     tick_at(stage, 60)
-    [told] = stage.take_client_events()
-    assert told["error"]["code"] == "session_idle"
-    assert told["error"]["message"] == "No event came and no response ran for 60 s; reconnect to go on."
+    [error_event] = stage.take_client_events()
+    assert error_event["error"]["code"] == "session_idle"
+    assert (
+        error_event["error"]["message"]
+        == "The session was idle for 60 s, without events or responses; reconnect to continue."
+    )
     assert closes(stage) == [(4002, "idle")]
 
 
-def test_a_long_session_is_told_so_and_closed_whatever_happens_in_it() -> None:
+def test_a_session_ends_at_its_maximum_duration_with_an_error() -> None:
     stage = staged(max_duration_s=600, max_idle_s=60)
     for now in range(0, 600, 30):
         stage.now = float(now)
@@ -43,7 +46,7 @@ def test_a_long_session_is_told_so_and_closed_whatever_happens_in_it() -> None:
 
 
 @pytest.mark.parametrize("sign", ["event", "audio", "a response"])
-def test_whatever_the_client_sends_or_hears_is_no_idleness(sign: str) -> None:
+def test_client_events_audio_and_responses_are_activity(sign: str) -> None:
     stage = staged(max_idle_s=60)
     stage.now = 50.0
     if sign == "event":
@@ -69,17 +72,17 @@ def test_without_limits_a_session_waits_for_ever() -> None:
     assert closes(stage) == []
 
 
-@pytest.mark.parametrize(("what", "bound"), [("audio", "2 MB or 600 events a second"), ("messages", "50 a second")])
-def test_who_is_too_fast_is_told_the_bound_and_goes_on(what: str, bound: str) -> None:
+@pytest.mark.parametrize(("what", "bound"), [("audio", "2 MB or 600 events per second"), ("messages", "50 per second")])
+def test_a_rate_limited_client_gets_the_limit_and_continues(what: str, bound: str) -> None:
     stage = staged()
     stage.feed(ev.ClientRateLimited(what))  # type: ignore[arg-type]
-    [told] = stage.take_client_events()
-    assert told["error"]["code"] == "too_fast"
-    assert bound in told["error"]["message"]
+    [error_event] = stage.take_client_events()
+    assert error_event["error"]["code"] == "too_fast"
+    assert bound in error_event["error"]["message"]
     assert closes(stage) == []
 
 
-def test_a_message_that_holds_up_others_ends_its_session_with_a_word() -> None:
+def test_a_stalled_message_ends_its_session_with_an_error() -> None:
     stage = staged()
     stage.feed(ev.ClientMessageStalled())
     assert stage.take_client_events()[0]["error"]["code"] == "message_too_slow"

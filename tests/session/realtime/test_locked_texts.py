@@ -1,4 +1,4 @@
-"""What is cut out of texts that may quote what a client must not read."""
+"""Locked texts are removed from texts that quote them."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.session.common.redact import MASK
-from relay.session.realtime.server_overlay import MAX_SCANNED_CHARS, MIN_MATCH_CHARS, LockedTexts
+from relay.session.realtime.locked_texts import MAX_SCANNED_CHARS, MIN_MATCH_CHARS, LockedTexts
 
 SECRET = 'You are the voice of the museum.\nNever speak of "the vault" behind the old staircase.'
 LOCKED = LockedTexts([SECRET, "Be kind."])
@@ -30,7 +30,7 @@ LOCKED = LockedTexts([SECRET, "Be kind."])
         ("", ""),
     ],
 )
-def test_pieces_are_cut_and_nothing_else(text: str, shown: str) -> None:
+def test_only_locked_fragments_are_removed(text: str, shown: str) -> None:
     assert LOCKED.redact(text) == shown
 
 
@@ -38,13 +38,13 @@ def test_no_other_character_has_a_longer_lower_case() -> None:
     assert [char for char in map(chr, range(sys.maxunicode + 1)) if len(char.lower()) != 1] == ["\u0130"]
 
 
-def test_json_is_looked_through_and_stays_the_same_object_if_nothing_is_found() -> None:
+def test_json_without_a_match_stays_the_same_object() -> None:
     value = {"a": [1, None, {"b": "the voice of the town"}], "c": True}
     assert LOCKED.redact(value) is value
     assert LOCKED.redact({"a": [1, {"b": SECRET}], "c": 2.5}) == {"a": [1, {"b": MASK}], "c": 2.5}
 
 
-def test_what_is_too_long_to_be_looked_at_is_left_out() -> None:
+def test_text_beyond_the_scan_limit_is_removed() -> None:
     assert LOCKED.redact("x" * MAX_SCANNED_CHARS + SECRET) == "x" * (MAX_SCANNED_CHARS - 1) + MASK
     cut = LOCKED.redact(["x" * MAX_SCANNED_CHARS, SECRET, {"a": SECRET}])
     assert cut[1:] == [MASK, MASK]
@@ -56,17 +56,17 @@ def test_without_locked_texts_everything_passes() -> None:
 
 
 @given(st.text("abc", min_size=MIN_MATCH_CHARS, max_size=80), st.data())
-def test_no_piece_of_a_text_is_ever_shown(secret: str, data: st.DataObject) -> None:
+def test_no_fragment_of_a_locked_text_is_ever_visible(secret: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(secret) - MIN_MATCH_CHARS))
     end = data.draw(st.integers(start + MIN_MATCH_CHARS, len(secret)))
     around = data.draw(st.text("abcx", max_size=40))
-    shown = LockedTexts([secret]).redact(around + secret[start:end] + around)
+    redacted = LockedTexts([secret]).redact(around + secret[start:end] + around)
     pieces = {secret[at : at + MIN_MATCH_CHARS] for at in range(len(secret) - MIN_MATCH_CHARS + 1)}
-    assert not any(piece in shown for piece in pieces)
+    assert not any(piece in redacted for piece in pieces)
 
 
 @pytest.mark.parametrize("unit", ["a", "ab ", SECRET[:MIN_MATCH_CHARS], " "])
-def test_it_takes_time_in_proportion(unit: str) -> None:
+def test_redaction_takes_linear_time(unit: str) -> None:
     def seconds(chars: int) -> float:
         locked: Any = LockedTexts([unit * chars, unit * 3 + "!"])
         began = time.process_time()

@@ -1,4 +1,4 @@
-"""Responses inside the conversation and outside it, where the upstream does not say which is which, as transcripts."""
+"""Responses in the conversation and out-of-band ones, where the upstream does not report which is which."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def asks(at: RealtimeSessionHarness, event_id: str, **response: Any) -> Realtime
 
 
 def runs(at: RealtimeSessionHarness, response_id: str, **response: Any) -> int:
-    """A response in which the model calls the server's tool: how many calls run."""
+    """Send a response in which the model calls the server's tool; returns the number of running calls."""
     before = len(at.tool_runs)
     call = call_item(f"call_{response_id}", "clock")
     at.upstream(
@@ -37,7 +37,7 @@ def runs(at: RealtimeSessionHarness, response_id: str, **response: Any) -> int:
 
 @pytest.mark.parametrize("mark", [MARK, {}])
 @pytest.mark.parametrize("inside_first", [True, False])
-def test_a_response_inside_is_never_taken_for_one_outside(mark: Any, inside_first: bool) -> None:
+def test_a_response_in_the_conversation_is_never_taken_for_an_out_of_band_one(mark: Any, inside_first: bool) -> None:
     at = RealtimeSessionHarness(CLOCK).ready(audio=NO_VAD)
     wishes = [("in", mark), ("out", OUTSIDE | mark)]
     for event_id, wish in wishes if inside_first else wishes[::-1]:
@@ -53,7 +53,7 @@ def test_the_order_of_the_requests_tells_which_response_is_which() -> None:
     assert at.client_events[-1]["response"]["output"] == [call_item("call_r2", "clock")]
 
 
-def test_metadata_of_its_own_tells_one_outside() -> None:
+def test_unique_metadata_identifies_an_out_of_band_response() -> None:
     at = RealtimeSessionHarness(CLOCK).ready()
     asks(at, "out", **OUTSIDE, **MARK)
     at.upstream(type="input_audio_buffer.speech_started", item_id="u", audio_start_ms=0)
@@ -61,14 +61,14 @@ def test_metadata_of_its_own_tells_one_outside() -> None:
     assert [runs(at, "vad"), runs(at, "r1", **MARK)] == [1, 0]
 
 
-def test_one_outside_without_metadata_is_told_only_where_no_other_can_begin() -> None:
+def test_without_metadata_a_response_is_out_of_band_only_if_it_can_be_no_other() -> None:
     at = RealtimeSessionHarness(CLOCK).ready(audio=NO_VAD)
     assert runs(asks(at, "out", **OUTSIDE), "r1") == 0
     at = RealtimeSessionHarness(CLOCK).ready()
     assert runs(asks(at, "out", **OUTSIDE), "r1") == 1, "it may answer what the user said"
 
 
-def test_one_outside_that_was_silently_refused_leaves_nothing_behind() -> None:
+def test_a_silently_refused_out_of_band_request_is_forgotten() -> None:
     at = RealtimeSessionHarness(CLOCK).ready()
     asks(asks(at, "out", **OUTSIDE, **MARK), "in", **MARK)
     assert [runs(at, "r1", **MARK), runs(at, "r2", **MARK)] == [1, 1]
@@ -78,7 +78,7 @@ def test_one_outside_that_was_silently_refused_leaves_nothing_behind() -> None:
 # -- the requests by themselves ---------------------------------------------------------------------------------------
 
 
-def test_an_upstream_that_names_conversations_is_believed() -> None:
+def test_a_reported_conversation_id_decides() -> None:
     requests = OpenRequests()
     requests.add("in", {"a": "b"})
     requests.add("out", {"a": "b"}, out_of_band=True)
@@ -94,7 +94,7 @@ def test_an_upstream_that_does_not_repeat_metadata_leaves_it_in_doubt() -> None:
     assert not requests.match_created({}, False)
 
 
-def test_a_flood_of_requests_outside_does_not_make_one_inside_forgotten() -> None:
+def test_many_out_of_band_requests_do_not_displace_one_in_the_conversation() -> None:
     requests = OpenRequests()
     requests.add("in", {"a": "b"})
     for number in range(2 * MAX_OPEN_REQUESTS):
@@ -114,7 +114,7 @@ def test_a_refused_request_is_closed() -> None:
 # -- what a client may do to have the one taken for the other ---------------------------------------------------------
 
 
-def test_a_refusal_of_an_id_that_two_requests_have_leaves_no_doubt_that_shows_a_call() -> None:
+def test_a_refused_id_of_two_requests_never_reveals_a_call() -> None:
     at = RealtimeSessionHarness(CLOCK).ready(audio=NO_VAD)
     asks(asks(at, "x", **OUTSIDE), "x")
     error = {"type": "invalid_request_error", "code": "invalid_value", "message": "no", "event_id": "x"}
@@ -132,14 +132,14 @@ def test_metadata_that_come_back_as_texts_are_the_same(value: Any) -> None:
     assert "clock" not in str(at.client_events)
 
 
-def test_one_inside_that_an_unasked_response_overtakes_is_still_to_come() -> None:
+def test_a_request_overtaken_by_an_unrequested_response_stays_open() -> None:
     at = RealtimeSessionHarness(CLOCK).ready()
     asks(asks(at, "out", **OUTSIDE, **MARK), "in", **MARK)
     assert [runs(at, "vad"), runs(at, "r1", **MARK)] == [1, 1]
     assert "clock" not in str(at.client_events)
 
 
-def test_where_the_upstream_speaks_up_by_itself_one_outside_is_told_by_metadata_alone() -> None:
+def test_with_spontaneous_responses_only_metadata_identifies_out_of_band_ones() -> None:
     idle = {"type": "server_vad", "create_response": False, "idle_timeout_ms": 5000}
     at = RealtimeSessionHarness(CLOCK).ready(audio={"input": {"turn_detection": idle}})
     asks(at, "out", **OUTSIDE)

@@ -1,4 +1,4 @@
-"""Whatever a client says, in whichever dialect, no upstream of any dialect is sent what the policy does not grant."""
+"""Whatever a client sends, in any dialect, no upstream gets what the policy does not allow."""
 
 import itertools
 import json
@@ -59,7 +59,7 @@ FETCHED = {"image_url", "file_url", "file_id", "server_url", "url", "connector_i
 
 
 class Upstream:
-    """The model's end: it takes frames of its dialect, and holds each against the policy."""
+    """The upstream: it receives messages of its dialect, and checks each against the policy."""
 
     def __init__(self, dialect: str) -> None:
         self.dialect = dialect
@@ -79,35 +79,35 @@ class Upstream:
         else:
             assert not event.keys() & {"session", "response", "item"}, event
 
-    def _settings(self, given: Obj, part: str) -> None:
-        assert given.keys() <= MEMBERS[self.dialect][part], given
-        given = given if self.dialect == "ga" else self._as_ga(given)
-        audio = given.get("audio", {})
-        assert all(audio[way].keys() <= AUDIO[way] for way in audio), given
-        assert audio.get("output", {}).get("voice", VOICE) in (VOICE, {"id": VOICE}), given
+    def _settings(self, settings: Obj, part: str) -> None:
+        assert settings.keys() <= MEMBERS[self.dialect][part], settings
+        settings = settings if self.dialect == "ga" else self._as_ga(settings)
+        audio = settings.get("audio", {})
+        assert all(audio[way].keys() <= AUDIO[way] for way in audio), settings
+        assert audio.get("output", {}).get("voice", VOICE) in (VOICE, {"id": VOICE}), settings
         hearing = audio.get("input", {}).get("transcription")
-        assert hearing is None or (hearing.keys() <= HEARING and hearing["model"] == HEARS), given
-        assert given.get("model", MODEL) == MODEL, given
-        tokens = given.get("max_output_tokens", CAP)
-        assert type(tokens) is int, given
-        assert 1 <= tokens <= CAP, given
-        assert given.get("reasoning", {"effort": "low"}) in ({"effort": "low"}, {"effort": "minimal"}), given
-        assert str(given.get("instructions", OWN)).startswith(OWN), given
-        for tool in given.get("tools") or ():
-            assert tool.keys() <= TOOL, given
-            assert tool.get("type", "function") == "function", given
-        for item in given.get("input") or ():
+        assert hearing is None or (hearing.keys() <= HEARING and hearing["model"] == HEARS), settings
+        assert settings.get("model", MODEL) == MODEL, settings
+        tokens = settings.get("max_output_tokens", CAP)
+        assert type(tokens) is int, settings
+        assert 1 <= tokens <= CAP, settings
+        assert settings.get("reasoning", {"effort": "low"}) in ({"effort": "low"}, {"effort": "minimal"}), settings
+        assert str(settings.get("instructions", OWN)).startswith(OWN), settings
+        for tool in settings.get("tools") or ():
+            assert tool.keys() <= TOOL, settings
+            assert tool.get("type", "function") == "function", settings
+        for item in settings.get("input") or ():
             self._item(item)
-        assert not is_fetched(given.get("prompt")), given
+        assert not is_fetched(settings.get("prompt")), settings
 
-    def _as_ga(self, given: Obj) -> Obj:
+    def _as_ga(self, settings: Obj) -> Obj:
         """The limited fields by their names in GA."""
         ways: Obj = {"input": {}, "output": {}}
         for name, way, key in (("voice", "output", "voice"), ("input_audio_transcription", "input", "transcription")):
-            if name in given:
-                ways[way][key] = given[name]
+            if name in settings:
+                ways[way][key] = settings[name]
         cap = "max_response_output_tokens"
-        return given | {"audio": ways} | ({"max_output_tokens": given[cap]} if cap in given else {})
+        return settings | {"audio": ways} | ({"max_output_tokens": settings[cap]} if cap in settings else {})
 
     def _item(self, item: Obj) -> None:
         assert item.keys() <= ITEM, item
@@ -121,10 +121,10 @@ class Upstream:
 
 
 def is_fetched(value: Any) -> bool:
-    """Whether some member is one that the model's end fetches."""
+    """Whether some member is one that the upstream fetches."""
     if isinstance(value, dict):
-        given = {key for key, member in value.items() if member is not None and not str(member).startswith("data:")}
-        return bool(given & FETCHED) or any(map(is_fetched, value.values()))
+        members = {key for key, member in value.items() if member is not None and not str(member).startswith("data:")}
+        return bool(members & FETCHED) or any(map(is_fetched, value.values()))
     return isinstance(value, list) and any(map(is_fetched, value))
 
 
@@ -165,7 +165,7 @@ PLACES: list[tuple[tuple[str, ...], list[Any]]] = [
     (("audio", "input", "transcription", "model"), MODELS), (("tools",), TOOLS), (("prompt",), PROMPTS),
     (("instructions",), WORDS), (("audio",), WORDS), (("audio", "output"), VOICES), (("audio", "input"), HEARINGS),
 ]  # fmt: skip
-"""Where the limited fields can stand, by their names in both dialects, and what may be tried there."""
+"""Places of the limited fields, by their names in both dialects, and values to try there."""
 
 
 def nest(path: tuple[str, ...], value: Any) -> Obj:
@@ -217,7 +217,7 @@ _kinds = st.sampled_from(
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
-    """A frame of the client's; a member may be named twice."""
+    """A client message; a member may occur twice."""
     kind = draw(_kinds)
     part = "item" if "item" in kind else "response" if kind.startswith("response") else "session"
     body = {"item": _item, "response": _response, "session": _settings}[part]
@@ -234,7 +234,7 @@ def frame(kind: str, part: str, value: Any) -> bytes:
 
 
 class Way:
-    """A client, the relay and an upstream, each end in its dialect."""
+    """A client, the relay and an upstream, each side in its dialect."""
 
     def __init__(self, client: str, upstream: str, policy: RealtimePolicy) -> None:
         numbers = itertools.count(1)
@@ -265,15 +265,15 @@ class Way:
 @pytest.mark.parametrize("client", ["ga", "beta"])
 @pytest.mark.parametrize("drops", [False, True])
 def test_no_field_or_item_by_itself_gets_around_the_policy(client: str, upstream: str, drops: bool) -> None:
-    said = [
+    events = [
         *(frame("session.update", "session", field) for field in FIELDS),
         *(frame("transcription_session.update", "session", field) for field in FIELDS),
         *(frame("response.create", "response", field) for field in FIELDS),
         *(frame("conversation.item.create", "item", item) for item in ITEMS),
         *(frame("response.create", "response", {"input": [item]}) for item in ITEMS),
     ]
-    for one in said:
-        Way(client, upstream, POLICIES[drops]).say(one)
+    for event in events:
+        Way(client, upstream, POLICIES[drops]).say(event)
 
 
 @pytest.mark.parametrize("upstream", ["ga", "beta"])
@@ -291,4 +291,4 @@ def test_no_event_gets_around_the_policy(client: str, upstream: str) -> None:
         passed += way.upstream.frames - 1
 
     holds()
-    assert passed > 100, "hardly anything came through, so hardly anything was tried"
+    assert passed > 100, "too few events were forwarded for a meaningful test"

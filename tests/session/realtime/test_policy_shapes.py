@@ -1,4 +1,4 @@
-"""Where something is limited, every shape of the official package passes, and no other does."""
+"""Under a limiting policy, every shape of the official package is accepted, and no other."""
 
 import collections.abc
 import types
@@ -19,7 +19,7 @@ OPEN = RealtimePolicy(allow=frozenset(CAPABILITIES))
 DATA = "data:image/png;base64,AAAA"
 URL = "https://example.com/cat.png"
 FILES = (response_input_file_param.ResponseInputFileParam, response_input_image_param.ResponseInputImageParam)
-"""What a stored prompt can take besides; what the model's end fetches is denied."""
+"""Other variables of a stored prompt; those that the upstream fetches are denied."""
 
 
 def samples(kind: Any) -> Iterator[Any]:
@@ -112,7 +112,7 @@ ITEMS = [
 
 
 @pytest.mark.parametrize(("param", "item"), ITEMS)
-def test_an_item_that_is_not_understood_is_refused_by_name_in_both_places(param: str, item: Any) -> None:
+def test_an_unknown_item_type_is_rejected_in_both_places(param: str, item: Any) -> None:
     policy = RealtimePolicy()
     assert "unknown" in policy.allow
     for event, path in (
@@ -140,7 +140,7 @@ TOOLS = [
 
 @pytest.mark.parametrize(("param", "tool"), TOOLS)
 @pytest.mark.parametrize(("kind", "part"), [("session.update", "session"), ("response.create", "response")])
-def test_a_tool_that_is_not_understood_is_refused_by_name(param: str, tool: Any, kind: str, part: str) -> None:
+def test_an_unknown_tool_type_is_rejected_by_name(param: str, tool: Any, kind: str, part: str) -> None:
     with pytest.raises(PolicyViolation) as denied:
         apply_policy({"type": kind, part: {"tools": [tool]}}, RealtimePolicy())
     assert denied.value.param == f"{part}.tools{param}"
@@ -162,19 +162,19 @@ def test_a_tool_that_is_not_understood_is_refused_by_name(param: str, tool: Any,
         ("url", {"id": "p", "url": URL}),
     ],
 )
-def test_what_a_stored_prompt_is_given_is_looked_into(param: str, prompt: Obj) -> None:
+def test_variables_of_a_stored_prompt_are_checked(param: str, prompt: Obj) -> None:
     with pytest.raises(PolicyViolation) as denied:
         apply_policy({"type": "session.update", "session": {"prompt": prompt}}, RealtimePolicy())
     assert denied.value.param == f"session.prompt.{param}"
 
 
 @pytest.mark.parametrize("choice", [{"type": "mcp", "server_label": "s"}, {"type": "new"}, {"server_url": URL}, ["x"]])
-def test_a_choice_of_tool_that_is_not_understood_is_refused(choice: Any) -> None:
+def test_an_unknown_tool_choice_is_rejected(choice: Any) -> None:
     with pytest.raises(PolicyViolation):
         apply_policy({"type": "session.update", "session": {"tool_choice": choice}}, RealtimePolicy())
 
 
-def test_what_sdks_write_out_as_null_passes() -> None:
+def test_null_members_of_sdks_are_accepted() -> None:
     item = message(TEXT, call_id=None, name=None, arguments=None, output=None, object="realtime.item", status=None)
     assert apply_policy({"type": "conversation.item.create", "item": item}, RealtimePolicy())["item"] == item
 

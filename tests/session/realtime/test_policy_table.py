@@ -1,4 +1,4 @@
-"""Limits of a policy on each field, in the one form that every dialect is translated to."""
+"""Limits of a policy on each field, in GA form."""
 
 from typing import Any
 
@@ -21,18 +21,18 @@ KIOSK = RealtimePolicy(
 
 
 def session(policy: RealtimePolicy = KIOSK, **members: Any) -> Obj:
-    """A session as it may go on."""
-    given: Obj = apply_policy({"type": "session.update", "session": members}, policy)["session"]
-    return given
+    """Return a session as the policy allows it."""
+    event_session: Obj = apply_policy({"type": "session.update", "session": members}, policy)["session"]
+    return event_session
 
 
 def response(policy: RealtimePolicy = KIOSK, **members: Any) -> Obj:
-    given: Obj = apply_policy({"type": "response.create", "response": members}, policy)["response"]
-    return given
+    event_response: Obj = apply_policy({"type": "response.create", "response": members}, policy)["response"]
+    return event_response
 
 
 def refusal(policy: RealtimePolicy = KIOSK, kind: str = "session.update", **event: Any) -> tuple[str, str | None]:
-    """The code and the field of a refusal."""
+    """The code and the field of a violation."""
     with pytest.raises(PolicyViolation) as denied:
         apply_policy({"type": kind, **event}, policy)
     return denied.value.code, denied.value.param
@@ -78,7 +78,7 @@ def test_a_transcription_without_a_model_has_the_first_of_the_policy(given: Obj)
 @pytest.mark.parametrize(
     "value", ["inf", "INF", "Infinity", "50", None, 50.0, 1e9, 101, True, 0, -1, "NaN", [], {}, [50], {"value": 50}]
 )
-def test_whatever_is_not_a_number_within_the_cap_is_the_cap(value: Any) -> None:
+def test_other_values_become_the_cap(value: Any) -> None:
     assert session(max_output_tokens=value) == {"max_output_tokens": 100}
     assert response(max_output_tokens=value) == {"max_output_tokens": 100}
 
@@ -89,7 +89,7 @@ def test_a_number_within_the_cap_passes(value: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["medium", "HIGH", "low ", None, 1, [], {}, ["minimal"]])
-def test_whatever_is_not_known_to_be_less_effort_is_the_most_that_is_allowed(value: Any) -> None:
+def test_unknown_effort_becomes_the_cap(value: Any) -> None:
     assert session(reasoning={"effort": value}) == {"reasoning": {"effort": "low"}}
 
 
@@ -103,7 +103,7 @@ def test_reasoning_that_says_nothing_of_effort_does_not_bring_back_a_default() -
 
 ELSEWHERE = ["voice", "modalities", "max_response_output_tokens", "input_audio_transcription", "temperature", "Model",
              "max_tokens", "model ", "reasoning_effort", "system", "\u0456nstructions"]  # fmt: skip
-"""What a limit could also be called."""
+"""Other names that a limited field could have."""
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
@@ -145,7 +145,7 @@ def test_an_event_of_the_other_dialect_is_no_way_around_the_table() -> None:
     "value", [URL, ["a", URL], {"a": {"url": "x"}}, {"server": "example.com"}, {"type": "mcp"}, {"a": [[{"b": "//x"}]]},
               {"connector_id": "x"}, [{"type": "input_image", "file_id": "file-1"}]]
 )  # fmt: skip
-def test_where_addresses_are_denied_what_is_unknown_may_hold_none(value: Any) -> None:
+def test_unknown_members_hold_no_address_where_addresses_are_denied(value: Any) -> None:
     policy = RealtimePolicy()
     assert refusal(policy, "brand.new", x=value)[0] == "unknown_event_type"
     assert refusal(policy, session={"new": value}) == ("unknown_parameter", "session.new")
@@ -181,11 +181,11 @@ def test_where_only_addresses_are_denied_new_settings_and_events_pass() -> None:
         ({"session": {"include": [{"a": 1}]}}, "session.include[0]"),
     ],
 )
-def test_nothing_stands_in_for_an_object_that_holds_limits(event: Obj, param: str) -> None:
+def test_no_value_replaces_an_object_that_holds_limits(event: Obj, param: str) -> None:
     assert refusal(**event)[1] == param
 
 
-def test_names_of_any_length_and_depth_are_told_in_short() -> None:
+def test_long_paths_are_truncated_in_messages() -> None:
     deep: Any = 1
     for _ in range(240):
         deep = {"a": deep}
@@ -215,7 +215,7 @@ def test_fields_are_dropped_only_where_the_policy_says_so() -> None:
 # -- from the start ---------------------------------------------------------------------------------------------------
 
 
-def test_the_limits_are_in_force_from_the_start() -> None:
+def test_the_limits_are_active_from_the_start() -> None:
     assert apply_limits({}, KIOSK) == {
         "max_output_tokens": 100,
         "reasoning": {"effort": "low"},
@@ -223,7 +223,7 @@ def test_the_limits_are_in_force_from_the_start() -> None:
     }
 
 
-def test_what_a_client_secret_carries_does_not_outdo_them() -> None:
+def test_a_client_secret_does_not_exceed_the_limits() -> None:
     secret = {"max_output_tokens": "inf", "reasoning": None, "audio": {"input": {"transcription": {}}, "output": {}}}
     assert apply_limits(check_session(secret, KIOSK), KIOSK) == {
         "max_output_tokens": 100,
@@ -232,7 +232,7 @@ def test_what_a_client_secret_carries_does_not_outdo_them() -> None:
     }
 
 
-def test_an_upstream_that_transcribes_by_another_model_from_the_start_is_told_the_policys() -> None:
+def test_a_disallowed_transcription_model_of_the_upstream_is_replaced() -> None:
     def found(model: str | None) -> Obj:
         return {"audio": {"input": {"transcription": None if model is None else {"model": model}}}}
 
@@ -245,10 +245,10 @@ def test_the_first_voice_that_is_a_name_is_the_one_to_begin_with() -> None:
     assert apply_limits({}, RealtimePolicy(voices=("m*", "cedar")))["audio"]["output"] == {"voice": "cedar"}
     assert apply_limits({}, RealtimePolicy(voices=("cedar", "*"))) == {}
     external = RealtimePolicy(voices=("elevenlabs:a", "cedar", "marin"))
-    assert apply_limits({}, external)["audio"]["output"] == {"voice": "cedar"}, "the model has no voice of another's"
+    assert apply_limits({}, external)["audio"]["output"] == {"voice": "cedar"}, "the model gets no external voice"
 
 
-def test_where_only_patterns_transcribe_an_upstream_that_does_so_otherwise_does_not() -> None:
+def test_without_a_literal_name_transcription_is_turned_off() -> None:
     policy = RealtimePolicy(transcription_models=("gpt-4o-*",))
     found = {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}
     assert apply_limits({}, policy, found)["audio"]["input"] == {"transcription": None}

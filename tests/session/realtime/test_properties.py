@@ -1,4 +1,4 @@
-"""What must hold of every session with a Realtime client, whatever its client, user, tools and upstream do."""
+"""Invariants of every Realtime session, whatever its client, user, tools and upstream do."""
 
 import itertools
 import json
@@ -48,7 +48,7 @@ OUTPUTS = {
 
 
 class Model:
-    """An upstream that keeps the protocol: one response at a time, creates answered in order, late as it likes."""
+    """A model upstream that obeys the protocol: one response at a time, requests answered in order, at any time."""
 
     def __init__(self, stage: RealtimeSessionHarness) -> None:
         self.stage = stage
@@ -70,7 +70,7 @@ class Model:
         for event in self.stage.take_upstream_events():
             if event["type"] == "response.create" and (event.get("response") or {}).get("conversation") != "none":
                 queue = self.stage.session.turns.queue
-                assert queue.slot.request_id == event["event_id"], "asked for past the slot"
+                assert queue.slot.request_id == event["event_id"], "requested past the slot"
                 assert self.mixed <= self.sent_outputs, "the follow-up of a mixed response must know all outputs"
             elif event["type"] == "conversation.item.create" and event["item"]["type"] == "function_call_output":
                 self.sent_outputs.add(event["item"]["call_id"])
@@ -88,8 +88,8 @@ class Model:
             case "response.create":
                 self._create(event)
             case "response.cancel":
-                wanted = event.get("response_id") or self.active
-                if self.active is not None and wanted == self.active:
+                response_id = event.get("response_id") or self.active
+                if self.active is not None and response_id == self.active:
                     self.finish("nothing", "cancelled")
                 else:
                     self._refuse(event, "response_cancel_not_active")
@@ -127,8 +127,8 @@ class Model:
             return
         response_id, self.active = self.active, None
         output = []
-        for index, wanted in enumerate(OUTPUTS[kind]):
-            name, _, source = wanted.partition(" by ")
+        for index, description in enumerate(OUTPUTS[kind]):
+            name, _, source = description.partition(" by ")
             call_id = self._call_id(source, output)
             call = call_item(call_id, name) | {"id": f"item_{next(self.numbers)}"}
             if call_id not in self.calls + self.client_calls:
@@ -165,27 +165,27 @@ class Model:
 
 
 class ModelChecker:
-    """A session, its model upstream, a client that answers its calls, and tools that return when they are told."""
+    """A session, a model upstream, a client that answers its calls, and tools that return when the test says so."""
 
     def __init__(self) -> None:
         self.stage = RealtimeSessionHarness(CLOCK, DICE).ready()
         self.model = Model(self.stage)
-        self.asked: dict[str, Obj] = {}
+        self.requests: dict[str, Obj] = {}
         self.returned: set[str] = set()
-        self.told: list[Obj] = []
+        self.client_events: list[Obj] = []
         self.items: set[str] = set()
-        self.shown_calls: set[str] = set()
+        self.visible_calls: set[str] = set()
         self.to_answer: list[str] = []
 
     def do(self, op: str, n: int) -> None:
         model, stage = self.model, self.stage
         match op:
             case "create":
-                event_id = f"client_{len(self.asked)}"
+                event_id = f"client_{len(self.requests)}"
                 wish: Obj = {"metadata": {"ask": event_id}}
                 if n % 4 == 0:
                     wish["conversation"] = "none"
-                self.asked[event_id] = wish
+                self.requests[event_id] = wish
                 stage.client(type="response.create", event_id=event_id, response=wish)
             case "cancel":
                 stage.client(type="response.cancel", event_id=f"cancel_{n}")
@@ -235,23 +235,23 @@ class ModelChecker:
         """The client keeps its list of items, and answers each call that it is shown."""
         if event["type"] == "conversation.item.added":
             previous = event["previous_item_id"]
-            assert previous is None or previous in self.items, "it stands behind an item that was never shown"
+            assert previous is None or previous in self.items, "the item before it was never visible"
             self.items.add(event["item"]["id"])
         for item in event["response"]["output"] if event["type"] == "response.done" else ():
             assert item["name"] == "lamp"
-            if item["call_id"] not in self.shown_calls:
-                self.shown_calls.add(item["call_id"])
+            if item["call_id"] not in self.visible_calls:
+                self.visible_calls.add(item["call_id"])
                 self.to_answer.append(item["call_id"])
 
     def _look(self) -> None:
-        told = self.stage.take_client_events()
-        self.told += told
-        for event in told:
+        events = self.stage.take_client_events()
+        self.client_events += events
+        for event in events:
             self._take(event)
-        text = json.dumps(told)
+        text = json.dumps(events)
         assert "clock" not in text
         assert "dice" not in text
-        assert "relay_" not in text.replace('"event_id": "relay_', ""), "the relay's ids answer nobody's events"
+        assert "relay_" not in text.replace('"event_id": "relay_', ""), "relay ids appear only as event ids"
         for hidden in (*self.model.calls, *self.model.hidden):
             assert f'"{hidden}"' not in text
         assert all(count == 1 for count in self.model.outputs.values()), "one output for each call"
@@ -259,7 +259,7 @@ class ModelChecker:
     def settle(self) -> None:
         """Everybody does what is still theirs to do, until nobody has anything left."""
         for _ in range(400):
-            before = (len(self.told), len(self.model.inbox), len(self.returned), self.model.active)
+            before = (len(self.client_events), len(self.model.inbox), len(self.returned), self.model.active)
             self.model.silence(answers=False)
             while self.to_answer:
                 self.answer()
@@ -274,7 +274,7 @@ class ModelChecker:
             self.wait(40.0)
             self.model.collect()
             self._look()
-            if before == (len(self.told), len(self.model.inbox), len(self.returned), self.model.active):
+            if before == (len(self.client_events), len(self.model.inbox), len(self.returned), self.model.active):
                 return
         raise AssertionError("the session never comes to rest")
 
@@ -288,28 +288,28 @@ _steps = st.lists(
 @settings(max_examples=500, deadline=None)
 @given(_steps)
 def test_any_interleaving(steps: list[tuple[str, int]]) -> None:
-    world = ModelChecker()
+    checker = ModelChecker()
     for op, n in steps:
-        world.do(op, n)
-    world.settle()
-    outputs = world.model.outputs
-    assert set(world.model.client_calls) == world.shown_calls, "the client sees its own calls, and all of them"
-    assert outputs == Counter(dict.fromkeys(world.model.calls + world.model.client_calls, 1))
-    ran = Counter(run.call_id for run in world.stage.tool_runs)
+        checker.do(op, n)
+    checker.settle()
+    outputs = checker.model.outputs
+    assert set(checker.model.client_calls) == checker.visible_calls, "the client sees its own calls, and all of them"
+    assert outputs == Counter(dict.fromkeys(checker.model.calls + checker.model.client_calls, 1))
+    ran = Counter(run.call_id for run in checker.stage.tool_runs)
     assert all(count == 1 for count in ran.values())
-    assert set(ran) <= set(world.model.calls)
+    assert set(ran) <= set(checker.model.calls)
     begun = Counter(
         event["response"]["metadata"]["ask"]
-        for event in world.told
+        for event in checker.client_events
         if event["type"] == "response.created" and event["response"].get("metadata")
     )
-    refused = Counter(event["error"]["event_id"] for event in world.told if event["type"] == "error")
-    for event_id in world.asked:
+    refused = Counter(event["error"]["event_id"] for event in checker.client_events if event["type"] == "error")
+    for event_id in checker.requests:
         assert begun[event_id] + refused[event_id] == 1, (
             f"{event_id} was answered {begun[event_id]}, {refused[event_id]}"
         )
     active = 0
-    for event in world.told:
+    for event in checker.client_events:
         if event.get("response", {}).get("conversation_id") == "conv":
             active += 1 if event["type"] == "response.created" else -1
             assert active in (0, 1)

@@ -31,7 +31,7 @@ def test_a_response_waits_for_the_one_under_way_and_a_third_is_refused() -> None
     ]
 
 
-def test_a_create_that_the_upstream_refuses_frees_the_slot_and_the_client_is_told() -> None:
+def test_a_refused_create_frees_the_slot_and_is_reported() -> None:
     at = stage().client(CREATE)
     refusal = {"type": "error", "error": {"code": "invalid_value", "message": "m", "event_id": "c1"}}
     at.upstream(refusal)
@@ -40,7 +40,7 @@ def test_a_create_that_the_upstream_refuses_frees_the_slot_and_the_client_is_tol
     assert [event["event_id"] for event in at.take_upstream_events()] == ["c1", "c2"]
 
 
-def test_a_race_with_the_upstreams_own_response_is_told_and_blocks_nothing() -> None:
+def test_a_race_with_an_upstream_response_is_reported_and_blocks_nothing() -> None:
     at = stage().client(CREATE)
     at.upstream(response_created("vad"))
     busy = {"code": "conversation_already_has_active_response", "message": "m", "event_id": "c1"}
@@ -51,7 +51,7 @@ def test_a_race_with_the_upstreams_own_response_is_told_and_blocks_nothing() -> 
     assert at.upstream_event_types() == ["response.create"]
 
 
-def test_cancelling_gives_up_what_waits_and_the_client_learns_of_it() -> None:
+def test_cancelling_rejects_the_queued_request() -> None:
     at = stage().client(CREATE).upstream(response_created("r1"))
     at.client({"type": "response.create", "event_id": "c2"}, {"type": "response.cancel"})
     assert at.upstream_event_types() == ["response.create", "response.cancel"]
@@ -81,8 +81,8 @@ def test_responses_out_of_band_overlap_and_call_no_server_tools(marked: bool) ->
     at = stage(CLOCK).client(CREATE).upstream(response_created("r1", conversation_id="conv_1"))
     metadata = {"metadata": {"topic": "x"}} if marked else {}
     at.client(type="response.create", event_id="o", response={"conversation": "none", "input": [], **metadata})
-    asked = at.take_upstream_events()[-1]["response"]
-    assert asked == {"conversation": "none", "input": [], "tools": [], **metadata}
+    settings = at.take_upstream_events()[-1]["response"]
+    assert settings == {"conversation": "none", "input": [], "tools": [], **metadata}
     call = call_item("c1", "clock")
     at.upstream(
         response_created("r2", conversation_id=None, **metadata),
@@ -91,10 +91,10 @@ def test_responses_out_of_band_overlap_and_call_no_server_tools(marked: bool) ->
     assert at.tool_runs == []
     assert at.take_client_events()[-1]["response"]["output"] == [call]
     at.client(type="response.create", event_id="c3")
-    assert at.take_upstream_events() == [], "the one in the conversation is still under way"
+    assert at.take_upstream_events() == [], "the one in the conversation is still active"
 
 
-def test_an_owed_response_waits_while_the_user_speaks_but_not_for_ever() -> None:
+def test_a_due_response_waits_for_the_user_but_not_for_ever() -> None:
     at = stage(CLOCK).client(CREATE).upstream(response_created("r1"), response_done("r1", call_item("c1", "clock")))
     at.upstream(response_created("other")).tool_returns("c1")
     at.upstream(SPEECH, response_done("other", status="cancelled"))

@@ -1,4 +1,4 @@
-"""A session with a Realtime client: each event has its rule, the others pass, and faults are answered."""
+"""A Realtime session: each event has its rule, the others are forwarded, and faults are answered."""
 
 from typing import Any, get_args
 
@@ -13,7 +13,7 @@ from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEv
 from tests.support.realtime_stage import CLOCK, CREATE, LAMP, RealtimeSessionHarness, stage
 
 
-def test_without_tools_or_policy_the_relay_says_nothing_of_its_own() -> None:
+def test_without_tools_or_policy_the_relay_sends_no_events_of_its_own() -> None:
     at = RealtimeSessionHarness()
     at.upstream(type="session.created", session={"type": "realtime", "instructions": "x", "tools": []})
     assert at.take_upstream_events() == []
@@ -30,13 +30,13 @@ def test_without_tools_or_policy_the_relay_says_nothing_of_its_own() -> None:
         {"type": 7},
     ],
 )
-def test_what_no_rule_touches_goes_down_byte_for_byte(event: dict[str, Any]) -> None:
+def test_untouched_events_are_forwarded_byte_for_byte(event: dict[str, Any]) -> None:
     at = stage(CLOCK).upstream(event)
     assert at.take_client_events() == [event]
     assert len(at.raw) == 1
 
 
-def test_events_that_nobody_has_seen_go_up_as_well_and_all_in_order() -> None:
+def test_unknown_client_events_are_forwarded_in_order() -> None:
     at = stage()
     events = [
         {"type": "output_audio_buffer.clear"},
@@ -53,7 +53,7 @@ def test_ids_that_could_be_ours_are_refused(event_id: Any) -> None:
     assert at.take_client_events()[0]["error"]["param"] == "event_id"
 
 
-def test_faults_are_told_and_ten_in_a_minute_end_the_session() -> None:
+def test_faults_are_answered_and_ten_in_a_minute_end_the_session() -> None:
     at = stage()
     for _ in range(9):
         at.feed(InvalidClientMessage("not JSON", "invalid_json"))
@@ -72,7 +72,7 @@ def test_faults_that_are_far_apart_do_not() -> None:
     assert at.end_commands == []
 
 
-def test_a_denied_event_is_answered_with_its_id_and_the_session_goes_on() -> None:
+def test_a_rejected_event_is_answered_with_its_id_and_the_session_continues() -> None:
     at = stage(policy=RealtimePolicy(allow=DEFAULT_ALLOW - {"client_tools"}))
     at.client(type="session.update", event_id="u", session={"type": "realtime", "tools": [LAMP]})
     [error] = at.take_client_events()

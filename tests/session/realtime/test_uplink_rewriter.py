@@ -1,4 +1,4 @@
-"""A Realtime client's events as the upstream receives them."""
+"""Client events as the upstream receives them."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.support.realtime_stage import (
 )
 
 
-def test_the_servers_instructions_stand_before_the_clients_and_are_never_shown() -> None:
+def test_the_servers_instructions_come_first_and_are_never_visible() -> None:
     at = stage(policy=GUARDED)
     at.client(type="session.update", session={"type": "realtime", "instructions": "Speak French."})
     [update] = at.take_upstream_events()
@@ -36,7 +36,7 @@ def test_clearing_the_instructions_clears_the_clients_alone(mine: str | None) ->
     assert at.take_upstream_events()[0]["session"]["instructions"] == "Be the museum."
 
 
-def test_instructions_that_the_upstream_changed_are_not_shown_either() -> None:
+def test_changed_instructions_are_hidden_too() -> None:
     at = stage(policy=GUARDED)
     at.upstream(type="session.updated", session={"instructions": "BE THE MUSEUM. Speak French."})
     assert at.take_client_events()[0]["session"]["instructions"] == ""
@@ -51,7 +51,7 @@ def test_a_response_cannot_replace_them() -> None:
 
 
 @pytest.mark.parametrize("tools", [[], None, [LAMP]])
-def test_the_clients_tools_join_the_servers_and_only_they_are_shown(tools: Any) -> None:
+def test_client_tools_are_merged_with_the_servers_and_only_they_are_visible(tools: Any) -> None:
     at = stage(CLOCK)
     at.client(type="session.update", session={"type": "realtime", "tools": tools})
     [update] = at.take_upstream_events()
@@ -65,7 +65,7 @@ def test_an_update_without_tools_leaves_them_alone() -> None:
     assert "tools" not in at.take_upstream_events()[0]["session"]
 
 
-def test_a_response_that_leaves_tools_and_instructions_to_the_session_has_the_clients_as_well() -> None:
+def test_null_tools_and_instructions_of_a_response_are_the_sessions() -> None:
     at = stage(CLOCK, policy=RealtimePolicy(instructions="Be the museum."))
     at.client(type="session.update", session={"type": "realtime", "instructions": "Be brief.", "tools": [LAMP]})
     at.clear()
@@ -78,14 +78,14 @@ def test_a_response_that_leaves_tools_and_instructions_to_the_session_has_the_cl
     ]
 
 
-def test_the_model_is_not_repeated_upwards_and_another_one_is_passed_on() -> None:
+def test_the_active_model_is_dropped_and_another_one_is_forwarded() -> None:
     at = stage(model="gpt-realtime")
     at.client(type="session.update", session={"type": "realtime", "model": "gpt-realtime"})
     at.client(type="session.update", session={"type": "realtime", "model": "other"})
     assert [event["session"].get("model") for event in at.take_upstream_events()] == [None, "other"]
 
 
-def test_the_session_that_a_client_was_told_can_be_sent_back_whatever_its_model_is_called() -> None:
+def test_the_reported_session_can_be_sent_back_with_any_model_name() -> None:
     named = "gpt-realtime-2025-08-28"
     at = RealtimeSessionHarness(CLOCK, policy=RealtimePolicy(models=("gpt-realtime",)), model="gpt-realtime")
     at.ready(model=named, voice=None)
@@ -96,7 +96,7 @@ def test_the_session_that_a_client_was_told_can_be_sent_back_whatever_its_model_
     assert [event["error"]["event_id"] for event in at.take_client_events()] == ["o", "r"]
 
 
-def test_nothing_of_a_hidden_call_can_be_asked_for() -> None:
+def test_hidden_items_do_not_exist_for_the_client() -> None:
     at = stage(CLOCK)
     call = call_item("c1", "clock")
     at.upstream(
@@ -122,7 +122,7 @@ def test_nothing_of_a_hidden_call_can_be_asked_for() -> None:
 
 @pytest.mark.parametrize("named", [{"id": "item_mine", "call_id": "c9"}, {"call_id": "c9"}, {"id": "item_mine"}, {}])
 @pytest.mark.parametrize("shows", [True, False])
-def test_a_call_that_the_client_creates_is_the_clients_whatever_its_name(named: dict[str, str], shows: bool) -> None:
+def test_a_call_created_by_the_client_is_never_run(named: dict[str, str], shows: bool) -> None:
     def course(name: str) -> list[Any]:
         at = stage(CLOCK, policy=RealtimePolicy(show_tools=shows))
         call = {"type": "function_call", "name": name, "arguments": "{}"} | named
@@ -150,7 +150,7 @@ def test_a_call_that_the_client_creates_is_the_clients_whatever_its_name(named: 
         ({"type": "response.create", "response": {"tools": [LAMP | {"name": "dice"}]}}, "response.tools[0].name"),
     ],
 )
-def test_a_tool_of_the_clients_by_a_protected_name_is_refused_and_not_lost(event: dict[str, Any], param: str) -> None:
+def test_a_client_tool_with_a_protected_name_is_rejected(event: dict[str, Any], param: str) -> None:
     at = stage(CLOCK, DICE).client(event)
     assert at.take_upstream_events() == []
     error = at.take_client_events()[0]["error"]
@@ -166,7 +166,7 @@ def test_a_policy_that_drops_leaves_such_a_tool_out() -> None:
     assert at.take_client_events() == []
 
 
-def test_choosing_a_hidden_tool_is_answered_as_choosing_one_that_nobody_has() -> None:
+def test_choosing_a_hidden_tool_is_answered_like_choosing_an_unknown_one() -> None:
     def answers(name: str) -> list[Any]:
         at = stage(CLOCK, DICE)
         choice = {"tool_choice": {"type": "function", "name": name}}

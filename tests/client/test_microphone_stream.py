@@ -2,7 +2,7 @@ import pytest
 
 from audio.formats import PCM16_24K, PCMU, AudioFormat
 from audio.transcode import decode, encode
-from relay.client.virtual_player import Voice, parse_format
+from relay.client import MicrophoneStream
 
 
 class Clock:
@@ -32,7 +32,7 @@ async def speak(
             raise Enough
 
     with pytest.raises(Enough):
-        await Voice(pcm, audio_format, send, lambda: clock.now, clock.sleep).speak()
+        await MicrophoneStream(pcm, audio_format, send, lambda: clock.now, clock.sleep).run()
     return sent
 
 
@@ -44,7 +44,7 @@ async def test_lateness_does_not_add_up() -> None:
 async def test_the_last_frame_is_filled_up_and_silence_follows() -> None:
     sent = await speak(b"ab" * 700, PCM16_24K, 4, {})
     assert [frame for _, frame in sent] == [b"ab" * 480, b"ab" * 220 + bytes(520), bytes(960), bytes(960)]
-    assert Voice(b"ab" * 700, PCM16_24K, send=lambda _: Clock().sleep(0)).duration_s == 0.04
+    assert MicrophoneStream(b"ab" * 700, PCM16_24K, send=lambda _: Clock().sleep(0)).duration_s == 0.04
 
 
 async def test_silence_has_the_encodings_own_zero() -> None:
@@ -54,10 +54,3 @@ async def test_silence_has_the_encodings_own_zero() -> None:
 def test_what_is_encoded_decodes() -> None:
     assert decode(encode(bytes(8), PCMU), PCMU) == bytes(8)
     assert decode(b"abc", PCM16_24K) == b"ab"
-
-
-def test_formats_of_a_relay() -> None:
-    assert parse_format({"format": "pcmu", "rate": 8000}) == PCMU
-    assert parse_format(None) == AudioFormat("pcm16", 16000)
-    with pytest.raises(ValueError, match="rate of pcm16"):
-        parse_format({"rate": "fast"})

@@ -1,4 +1,7 @@
-"""Dials what is configured and says for each failure which setting to change. Nothing is generated or spent."""
+"""The checks of `relay check`: connect to each configured upstream, and name the setting behind each failure.
+
+Nothing is generated, so nothing is billed.
+"""
 
 import asyncio
 import contextlib
@@ -41,23 +44,23 @@ _SETTING_OF_PARAM = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at; `text` names the setting to change where it is not ok."""
+    """The result of one check; `text` names the setting to change where it is not ok."""
 
     status: Status
-    what: str
+    subject: str
     text: str
 
 
-async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> AsyncIterator[Finding]:
-    """Everything that the settings configure, one after the other. Raises ConfigError for a token that is none."""
+async def check_upstreams(settings: Settings, navai: NavaiOptions, *, today: date) -> AsyncIterator[Finding]:
+    """Check every configured upstream, one after the other. Raises ConfigError for an unusable token."""
     async with ProviderHttpClient() as provider:
         kind = settings.resolve_upstream().kind
-        model_is_good = True
+        is_model_usable = True
         if kind == "openai":
             async for finding in _check_model(settings, provider, today):
-                model_is_good = model_is_good and finding.status != "fail"
+                is_model_usable = is_model_usable and finding.status != "fail"
                 yield finding
-        if model_is_good:
+        if is_model_usable:
             yield await _check_session(settings)
         if settings.azure.resource is not None:
             credential = azure_credential(settings)
@@ -75,7 +78,7 @@ async def check_all(settings: Settings, navai: NavaiOptions, *, today: date) -> 
 
 
 async def _check_model(settings: Settings, provider: ProviderHttpClient, today: date) -> AsyncIterator[Finding]:
-    """The key and the model, by `GET /models/{model}`, which also tells when the model is shut down."""
+    """Check the key and the model by `GET /models/{model}`, which also has the date of the model's shutdown."""
     key = settings.openai.api_key
     call = HttpRequest(
         name="GET /models",
@@ -97,16 +100,16 @@ def _openai_hint(error: UpstreamError, settings: Settings) -> str:
     hints = {
         401: "OPENAI_API_KEY is not accepted",
         403: f"OPENAI_API_KEY may not use {settings.session.model}; change the key's rights or OPENAI_REALTIME_MODEL",
-        404: f"there is no model {settings.session.model} for this key; change OPENAI_REALTIME_MODEL",
-        429: "too many requests or no quota left for OPENAI_API_KEY; look at the account's billing",
-        None: "nobody answers properly at OPENAI_BASE_URL; change it, or look at the network",
+        404: f"this key has no model {settings.session.model}; change OPENAI_REALTIME_MODEL",
+        429: "too many requests, or no quota left for OPENAI_API_KEY; check the billing of the account",
+        None: "nothing answers properly at OPENAI_BASE_URL; change it, or check the network",
     }
     return hints.get(error.upstream_status, "OPENAI_BASE_URL answers with an error")
 
 
-def _shutdown(model: str, told: object, today: date) -> Finding:
+def _shutdown(model: str, shutdown_date: object, today: date) -> Finding:
     try:
-        shut_down = date.fromisoformat(told) if isinstance(told, str) else None
+        shut_down = date.fromisoformat(shutdown_date) if isinstance(shutdown_date, str) else None
     except ValueError:
         shut_down = None
     if shut_down is None:
@@ -114,7 +117,7 @@ def _shutdown(model: str, told: object, today: date) -> Finding:
     if shut_down <= today:
         return Finding("fail", "model", f"{model} was shut down on {shut_down}; change OPENAI_REALTIME_MODEL")
     days = (shut_down - today).days
-    text = f"{model} is shut down on {shut_down}, in {days} days; set OPENAI_REALTIME_MODEL to a later one"
+    text = f"{model} will be shut down on {shut_down}, in {days} days; set OPENAI_REALTIME_MODEL to a newer model"
     return Finding("warn", "model", text)
 
 
@@ -122,7 +125,7 @@ def _shutdown(model: str, told: object, today: date) -> Finding:
 
 
 async def _check_session(settings: Settings) -> Finding:
-    """Dial the upstream as a session does, and configure it as the settings say."""
+    """Dial the upstream as a session does, and configure it by the settings."""
     upstream = UpstreamConnector(settings)
     try:
         await upstream.start()
@@ -136,16 +139,16 @@ async def _check_session(settings: Settings) -> Finding:
 async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -> Finding:
     label, dialect = upstream.endpoint.label, upstream.endpoint.dialect
     socket = UpstreamConnection()
-    answers: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
+    events: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
     codec = dialect.codec(NO_SECRETS, settings.session.model)
 
-    def take(message: bytes) -> None:
+    def receive(message: bytes) -> None:
         decoded = codec.decode(message)
-        for one in decoded if isinstance(decoded, list) else (decoded,):
-            answers.put_nowait(one)
+        for event in decoded if isinstance(decoded, list) else (decoded,):
+            events.put_nowait(event)
 
-    socket.on_text = socket.on_binary = take
-    socket.on_closed = lambda code, reason: answers.put_nowait(ev.UpstreamClosed(code, reason))
+    socket.on_text = socket.on_binary = receive
+    socket.on_closed = lambda code, reason: events.put_nowait(ev.UpstreamClosed(code, reason))
     options = DeviceOptions(upstream=dialect.capabilities)
     config = replace(
         settings.session_config(), input_format=options.upstream_input, output_format=options.upstream_output
@@ -157,24 +160,24 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
             socket.send_text(setup)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
-                finding = _read_answer(await answers.get(), label, settings)
+                finding = _finding_of(await events.get(), label, settings)
                 if finding is not None:
                     return finding
     except UpstreamConnectError as refusal:
         return Finding("fail", "session", f"{_dial_hint(refusal.status, settings)} ({refusal})")
     except TimeoutError:
-        return Finding("fail", "session", f"{label} was reached and then said nothing within {TIMEOUT_S:.0f} s")
+        return Finding("fail", "session", f"{label} accepted the connection and sent nothing for {TIMEOUT_S:.0f} s")
     finally:
         socket.close(1000)
 
 
-def _read_answer(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Settings) -> Finding | None:
+def _finding_of(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Settings) -> Finding | None:
     match event:
         case ev.SessionUpdated():
-            return Finding("ok", "session", f"{label} took the settings, voice {settings.session.voice}")
+            return Finding("ok", "session", f"{label} accepts the settings, voice {settings.session.voice}")
         case ev.UpstreamErrorEvent(message=message, param=param):
-            wrong = next((name for part, name in _SETTING_OF_PARAM.items() if part in (param or "")), "the settings")
-            return Finding("fail", "session", f"change {wrong}: {message}")
+            setting = next((name for part, name in _SETTING_OF_PARAM.items() if part in (param or "")), "the settings")
+            return Finding("fail", "session", f"change {setting}: {message}")
         case ev.UpstreamClosed(code, reason):
             return Finding("fail", "session", f"{label} closed the connection with {code} {reason}".rstrip())
     return None
@@ -191,20 +194,20 @@ def _dial_hint(status: int | None, settings: Settings) -> str:
     key, model, address = names[kind]
     hints = {
         401: f"the key is not accepted; change {key}",
-        403: f"the key may not do this; change the rights of {key}, or {model}",
+        403: f"the key may not do this; change its rights ({key}), or {model}",
         404: f"there is no such model or address; change {model} or {address}",
         429: f"too many requests, or no quota left for {key}",
     }
-    return hints.get(status or 0, f"change {address}, or look at the network")
+    return hints.get(status or 0, f"change {address}, or check the network")
 
 
-# -- Azure's pages and ElevenLabs -------------------------------------------------------------------------------------
+# -- Azure's browser sessions and ElevenLabs --------------------------------------------------------------------------
 
 
 async def _check_azure_pages(sessions: AzureSessionClient) -> Finding:
-    """Make a session as for a page; where that fails, see whether the other protocol would do."""
+    """Create a session as for a browser client; where that fails, try whether the other protocol works."""
     resource = sessions.resource
-    what = "azure pages, " + ("preview" if resource.is_preview else "GA")
+    subject = "azure pages, " + ("preview" if resource.is_preview else "GA")
     try:
         await sessions.create(AzureSessionRequest())
     except UpstreamError as error:
@@ -216,8 +219,8 @@ async def _check_azure_pages(sessions: AzureSessionClient) -> Finding:
                 else "the preview protocol works here and the GA one does not; set "
                 f"AZURE_OPENAI_API_VERSION={PREVIEW_TO_TRY} for pages"
             )
-        return Finding("fail", what, f"{hint} ({error})")
-    return Finding("ok", what, f"{urlsplit(resource.endpoint).hostname} made a session with {resource.deployment}")
+        return Finding("fail", subject, f"{hint} ({error})")
+    return Finding("ok", subject, f"{urlsplit(resource.endpoint).hostname} made a session with {resource.deployment}")
 
 
 async def _other_protocol_works(sessions: AzureSessionClient) -> bool:
@@ -230,10 +233,10 @@ async def _other_protocol_works(sessions: AzureSessionClient) -> bool:
 
 def _azure_hint(status: int | None) -> str:
     hints = {
-        401: "change AZURE_OPENAI_API_KEY, or what RELAY_AZURE_TOKEN gives",
-        403: "the resource refuses this key or this network; look at its roles and its firewall",
+        401: "change AZURE_OPENAI_API_KEY, or the token of RELAY_AZURE_TOKEN",
+        403: "the resource refuses this key or this network; check its roles and its firewall",
         429: "the deployment has no quota left",
-        None: "change AZURE_OPENAI_ENDPOINT, or look at the network",
+        None: "change AZURE_OPENAI_ENDPOINT, or check the network",
     }
     no_deployment = "there is no such deployment; change AZURE_OPENAI_DEPLOYMENT or AZURE_OPENAI_ENDPOINT"
     return hints.get(status, no_deployment if status in (400, 404) else "AZURE_OPENAI_ENDPOINT answers with an error")
@@ -242,32 +245,32 @@ def _azure_hint(status: int | None) -> str:
 async def _check_elevenlabs(
     options: ElevenLabsOptions, voices: ExternalVoices, provider: ProviderHttpClient
 ) -> AsyncIterator[Finding]:
-    """The key and the voices, by `GET /v1/voices/{voice}`; then the model, by `GET /v1/models`."""
+    """Check the key and the voices by `GET /v1/voices/{voice}`, then the model by `GET /v1/models`."""
     for voice, setting in voices.configured_ids.items():
         path = f"voices/{quote(voice, safe='')}"
         try:
-            told = (await provider.fetch(_elevenlabs_call(options, path))).json_object()
+            answer = (await provider.fetch(_elevenlabs_call(options, path))).json_object()
         except UpstreamError as error:
-            yield _no_elevenlabs(error, "voices", setting, f"no voice {voice}")
+            yield _elevenlabs_failure(error, "voices", setting, f"no voice {voice}")
             if error.upstream_status in (None, 401) and error.code != "missing_permissions":
-                return  # the next question would be answered in the same way
+                return  # the further requests would fail in the same way
         else:
-            yield Finding("ok", "elevenlabs", f"the voice is {told.get('name') or voice!s:.60}")
+            yield Finding("ok", "elevenlabs", f"the voice is {answer.get('name') or voice!s:.60}")
     yield await _check_elevenlabs_model(options, provider)
 
 
 async def _check_elevenlabs_model(options: ElevenLabsOptions, provider: ProviderHttpClient) -> Finding:
-    wanted = options.model_id
+    model_id = options.model_id
     try:
         models = (await provider.fetch(_elevenlabs_call(options, "models"))).json_list()
     except UpstreamError as error:
-        return _no_elevenlabs(error, "models", "ELEVENLABS_MODEL_ID", "no list of models")
-    known = {one.get("model_id"): one for one in models if isinstance(one, dict)}
-    if wanted not in known:
-        return Finding("fail", "elevenlabs", f"there is no model {wanted} for this key; change ELEVENLABS_MODEL_ID")
-    if known[wanted].get("can_do_text_to_speech") is False:
-        return Finding("fail", "elevenlabs", f"the model {wanted} does not speak; change ELEVENLABS_MODEL_ID")
-    return Finding("ok", "elevenlabs", f"the model is {wanted}")
+        return _elevenlabs_failure(error, "models", "ELEVENLABS_MODEL_ID", "no list of models")
+    by_id = {model.get("model_id"): model for model in models if isinstance(model, dict)}
+    if model_id not in by_id:
+        return Finding("fail", "elevenlabs", f"this key has no model {model_id}; change ELEVENLABS_MODEL_ID")
+    if by_id[model_id].get("can_do_text_to_speech") is False:
+        return Finding("fail", "elevenlabs", f"the model {model_id} does not speak; change ELEVENLABS_MODEL_ID")
+    return Finding("ok", "elevenlabs", f"the model is {model_id}")
 
 
 def _elevenlabs_call(options: ElevenLabsOptions, path: str) -> HttpRequest:
@@ -280,16 +283,16 @@ def _elevenlabs_call(options: ElevenLabsOptions, path: str) -> HttpRequest:
     )
 
 
-def _no_elevenlabs(error: UpstreamError, what: str, setting: str, missing: str) -> Finding:
-    """Why something could not be looked up; a key that may not look is no failure."""
+def _elevenlabs_failure(error: UpstreamError, resource: str, setting: str, missing: str) -> Finding:
+    """Explain a failed request; a key that may not read this resource is only a warning."""
     if error.code == "missing_permissions":
-        text = f"ELEVENLABS_API_KEY is known but may not look at {what}, so that {setting} was not checked"
+        text = f"ELEVENLABS_API_KEY is valid but may not read {resource}, so {setting} was not checked"
         return Finding("warn", "elevenlabs", text)
     hints = {
         401: "ELEVENLABS_API_KEY is not accepted",
         400: f"there is {missing}; change {setting}",
         404: f"there is {missing}; change {setting}",
-        None: "change ELEVENLABS_BASE_URL, or look at the network",
+        None: "change ELEVENLABS_BASE_URL, or check the network",
     }
     hint = hints.get(error.upstream_status, "ELEVENLABS_BASE_URL answers with an error")
     code = f" {error.code}" if error.code and error.code not in str(error) else ""

@@ -1,28 +1,34 @@
+import json
 from typing import Any
 
 import pytest
 
-from relay.client.turn_tracker import LINGER_S, NO_SPEECH_S, SETTLE_S, TAIL_S, Turn
+from relay.cli.talk.turn_tracker import LINGER_S, NO_SPEECH_S, SETTLE_S, TAIL_S, TurnTracker
+from relay.client import AudioEvent
+from relay.client.events import parse_event
 
 
 class Timeline:
     """Feeds messages to a turn whose input ends at 10 s; each step is at a time of its own."""
 
     def __init__(self, *, spoken: bool = True) -> None:
-        self.turn = Turn(spoken=spoken, input_ends_at=10.0, timeout_s=60)
+        self.turn = TurnTracker(spoken=spoken, input_ends_at=10.0, timeout_s=60)
 
     def event(self, at: float, name: str, **fields: Any) -> None:
-        self.turn.take({"type": "event", "name": name, **fields}, at)
+        self.take({"type": "event", "name": name, **fields}, at)
 
     def say(self, at: float, kind: str, **fields: Any) -> None:
-        self.turn.take({"type": kind, **fields}, at)
+        self.take({"type": kind, **fields}, at)
+
+    def take(self, message: dict[str, Any], at: float) -> None:
+        self.turn.feed(parse_event(json.dumps(message)), at)
 
     def words(self, at: float, item_id: str) -> None:
         self.say(at, "transcript", role="assistant", itemId=item_id, order=2, text="Yes.", final=True)
 
     def sound(self, at: float, until: float, item_id: str) -> None:
         self.say(at, "audioStart", itemId=item_id)
-        self.turn.audio(at)
+        self.turn.feed(AudioEvent(data=bytes(640), item_id=item_id), at)
         self.say(until, "audioEnd", itemId=item_id, totalMs=500)
 
     def speech(self, start: float, end: float) -> None:
@@ -159,9 +165,9 @@ def test_silence_of_the_relay_is_not_awaited_for_ever() -> None:
 def test_messages_of_strange_shape_are_harmless() -> None:
     line = Timeline(spoken=False)
     for message in ({}, {"type": 1}, {"type": "event"}, {"type": "transcript"}, {"type": "audioEnd", "itemId": [1]}):
-        line.turn.take(message, 10.0)
+        line.take(message, 10.0)
     for n in range(5000):
         line.say(10.0, "audioStart", itemId=f"{n}")
         line.say(10.0, "audioEnd", itemId=f"{n}")
-    assert len(line.turn._heard) <= 1024
+    assert len(line.turn._items_with_audio) <= 1024
     assert line.state(10.0) == "wait"

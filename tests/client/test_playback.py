@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.client.virtual_player import MAX_ITEMS, VirtualPlayer
+from relay.client.events import AudioEndEvent, AudioEvent, AudioStartEvent, InterruptedEvent, RelayEvent
+from relay.client.playback import MAX_ITEMS, PlaybackTracker, VirtualPlayer
 
 BYTES_PER_MS = 48
 
@@ -133,3 +134,35 @@ def test_a_report_is_never_early() -> None:
     assert player.reports(10.0) == []
     assert player.next_at() == pytest.approx(10.2)
     assert player.reports(10.19) == []
+
+
+def observed(*events: RelayEvent, clock: float = 10.0) -> PlaybackTracker:
+    tracker = PlaybackTracker(BYTES_PER_MS, lambda: clock)
+    for event in events:
+        tracker.observe(event)
+    return tracker
+
+
+def test_a_speaker_plays_only_what_it_took() -> None:
+    tracker = observed(AudioStartEvent(item_id="a"), AudioEvent(data=bytes(500 * BYTES_PER_MS), item_id="a"))
+    assert tracker.reports(11.0) == []
+    tracker.played(250 * BYTES_PER_MS)
+    assert tracker.reports(11.0) == [("a", 250)]
+    assert tracker.reports(12.0) == []
+
+
+def test_a_speaker_that_goes_on_into_the_next_item_ends_the_first() -> None:
+    tracker = observed(
+        AudioStartEvent(item_id="a"), AudioEvent(data=bytes(100 * BYTES_PER_MS)), AudioEndEvent(item_id="a"),
+        AudioStartEvent(item_id="b"), AudioEvent(data=bytes(100 * BYTES_PER_MS)),
+    )  # fmt: skip
+    tracker.played(150 * BYTES_PER_MS)
+    assert tracker.reports(11.0) == [("a", 100), ("b", 50)]
+
+
+def test_what_was_dropped_at_an_interruption_is_not_reported() -> None:
+    tracker = observed(
+        AudioStartEvent(item_id="a"), AudioEvent(data=bytes(100 * BYTES_PER_MS)), InterruptedEvent(item_id="a")
+    )
+    tracker.played(100 * BYTES_PER_MS)
+    assert tracker.reports(11.0) == []

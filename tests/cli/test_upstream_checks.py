@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.cli.doctor import Finding, check_all
+from relay.cli.upstream_checks import Finding, check_upstreams
 from relay.config import Environment, Settings
 from relay.errors import ConfigError
 from tests.support.contracts import AZURE_KEY, BACKEND_KEY, elevenlabs_env
@@ -23,11 +23,11 @@ async def findings(provider: ScriptedProvider, env: dict[str, str] | None = None
         settings |= {"upstream": "openai", "openai_api_key": BACKEND_KEY, "openai_base_url": f"{provider.url}/v1"}
         settings = {"model": MODEL} | settings
     loaded = Settings.load(Environment(env or {}), **groups_of(**settings))
-    return [finding async for finding in check_all(loaded, loaded.navai_options(), today=TODAY)]
+    return [finding async for finding in check_upstreams(loaded, loaded.navai_options(), today=TODAY)]
 
 
 def told(found: list[Finding]) -> list[tuple[str, str]]:
-    return [(one.status, one.what) for one in found]
+    return [(one.status, one.subject) for one in found]
 
 
 async def test_all_is_well_with_openai() -> None:
@@ -47,7 +47,7 @@ async def test_a_shutdown_that_is_announced_is_told(shut_down: str | None, today
     async with scripted_provider() as provider:
         provider.models[MODEL] = shut_down
         model = (await findings(provider))[1]
-        assert (model.status, model.what) == (status, "model")
+        assert (model.status, model.subject) == (status, "model")
         assert (str(shut_down) in model.text) is (status != "ok")
         assert ("OPENAI_REALTIME_MODEL" in model.text) is (status != "ok")
 
@@ -184,7 +184,7 @@ async def test_the_voice_of_elevenlabs_is_looked_up() -> None:
         found = await findings(provider, elevenlabs_env(provider))
         assert (found[-1].status, "ELEVENLABS_API_KEY" in found[-1].text) == ("fail", True)
         assert "invalid_api_key" in found[-1].text
-        assert found[-2].what != "elevenlabs", "of a key that is not accepted nothing more is asked"
+        assert found[-2].subject != "elevenlabs", "of a key that is not accepted nothing more is asked"
 
 
 @pytest.mark.parametrize("model", ["eleven_nonsense", "eleven_english_sts_v2"])
@@ -199,7 +199,7 @@ async def test_the_voice_of_a_policy_is_looked_up_too(tmp_path: Path) -> None:
     async with scripted_provider() as provider:
         env = elevenlabs_env(provider) | {"NAVAI_TTS_PROVIDER": ""}
         found = await findings(provider, env, policies=tmp_path / "policies.toml")
-        told_of = [(one.status, one.text) for one in found if one.what == "elevenlabs"]
+        told_of = [(one.status, one.text) for one in found if one.subject == "elevenlabs"]
         assert told_of[0][0] == "fail"
         assert "no voice nobody; change policies.kiosk.voice" in told_of[0][1]
 

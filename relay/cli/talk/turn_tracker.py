@@ -1,0 +1,130 @@
+"""The progress of one turn, judged from the relay's events alone, with the time as an argument."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from relay.client import (
+    AudioEndEvent,
+    AudioStartEvent,
+    InterruptedEvent,
+    LatencyEvent,
+    RelayEvent,
+    ResponseEndedEvent,
+    ResponseStartedEvent,
+    SpeechEndedEvent,
+    SpeechStartedEvent,
+    TranscriptEvent,
+)
+
+TAIL_S = 1.0
+"""This much silence is sent after a file in any case: speech at its end may not be detected yet."""
+NO_SPEECH_S = 5.0
+"""A file without speech: the relay would have detected any long before the end of this silence."""
+SETTLE_S = 1.0
+"""Text overtakes paced audio, so the text of an item may come before its audio is announced. If no audio comes for
+this long, the item has none."""
+LINGER_S = 1.5
+"""The user's transcript and the latency may come after the answer."""
+MAX_ITEMS = 1024
+"""Items that one turn tracks; it does not wait for the end of further ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The state of a turn; while it is "wait", `until` is when time alone could change it (None: never)."""
+
+    state: Literal["wait", "over", "no_speech", "timeout"]
+    until: float | None = None
+
+
+class TurnTracker:
+    """One turn, spoken or typed; `input_ends_at` is when the last of it has been sent, in seconds.
+
+    A turn is over when a response without a follow-up has ended, and all audio that was announced has come.
+    """
+
+    def __init__(self, *, spoken: bool, input_ends_at: float, timeout_s: float) -> None:
+        self._spoken = spoken
+        self._input_ends_at = input_ends_at
+        self._timeout_s = timeout_s
+        self._last_event_at = input_ends_at
+        self._over_at: float | None = None
+        self._response_pending = not spoken  # a response that has not begun
+        self._ended = False  # a response without follow-up has ended
+        self._user_speaking = False
+        self._playing: set[str] = set()
+        self._items_with_text: set[str] = set()
+        self._items_with_audio: set[str] = set()
+        self._has_text = False
+        self._transcript_pending = False
+        self._latency_pending = False
+        self.began = False
+        self.speech_found = False
+        self.user_text = ""
+        self.status = ""
+
+    def feed(self, event: RelayEvent, now: float) -> None:
+        """An event arrived."""
+        self._last_event_at = now
+        match event:
+            case SpeechStartedEvent():
+                self.speech_found = self._user_speaking = self._response_pending = True
+            case SpeechEndedEvent():
+                self._user_speaking = False
+                self._transcript_pending = True
+            case ResponseStartedEvent():
+                # One that begins while the user speaks answers an earlier turn.
+                self._response_pending = self._user_speaking
+                self.began = True
+                self._ended = False
+            case ResponseEndedEvent(final_text=text, status=status, more=more):
+                self.status = status
+                self._ended = not more
+                self._has_text = bool(text)
+            case AudioStartEvent(item_id=item_id):
+                self._latency_pending = self._latency_pending or not self._items_with_audio
+                if item_id and len(self._items_with_audio) < MAX_ITEMS:
+                    self._playing.add(item_id)
+                    self._items_with_audio.add(item_id)
+            case AudioEndEvent(item_id=item_id) | InterruptedEvent(item_id=item_id):
+                self._playing.discard(item_id)
+                if len(self._items_with_audio) < MAX_ITEMS:
+                    self._items_with_audio.add(item_id)
+            case TranscriptEvent():
+                self._transcript(event)
+            case LatencyEvent():
+                self._latency_pending = False
+
+    def _transcript(self, event: TranscriptEvent) -> None:
+        if event.role == "user":
+            self.user_text = event.text if event.final else (self.user_text + event.text)[:1000]
+            self._transcript_pending = self._transcript_pending and not event.final
+        elif event.final and event.text and event.item_id and len(self._items_with_text) < MAX_ITEMS:
+            self._items_with_text.add(event.item_id)
+
+    def verdict(self, now: float) -> Verdict:
+        """The state of the turn at `now`."""
+        if self._ended and not self._response_pending and not self._user_speaking and not self._playing:
+            return self._closing(now)
+        self._over_at = None
+        if now < self._input_ends_at:
+            return Verdict("wait", self._input_ends_at)
+        if self._spoken and not self.speech_found and not self.began:
+            until = self._input_ends_at + min(NO_SPEECH_S, self._timeout_s)
+            return Verdict("no_speech" if now >= until else "wait", until)
+        until = max(self._last_event_at, self._input_ends_at) + self._timeout_s
+        return Verdict("timeout" if now >= until else "wait", until)
+
+    def _closing(self, now: float) -> Verdict:
+        """The verdict after all that was announced has come: some events may still follow, and are awaited briefly."""
+        until = self._input_ends_at + (TAIL_S if self._spoken else 0)
+        if self._items_with_text - self._items_with_audio or (self._has_text and not self._items_with_audio):
+            until = max(until, self._last_event_at + SETTLE_S)
+        if now < until:
+            return Verdict("wait", until)
+        if self._over_at is None:
+            self._over_at = now
+        linger = self._transcript_pending or self._latency_pending
+        if linger and now < self._over_at + LINGER_S:
+            return Verdict("wait", self._over_at + LINGER_S)
+        return Verdict("over")

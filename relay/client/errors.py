@@ -1,0 +1,47 @@
+"""The errors of the client; the text of each is a sentence for a user."""
+
+from relay.client.events import ErrorEvent
+from relay.errors import RelayError
+
+# docs/device-protocol.md, "How a session ends"; 1011 is decided by the `error` event before it.
+_RETRYABLE_CODES = frozenset({1001, 1006, 1013, 4002, 4003})
+
+
+class ClientError(RelayError):
+    """Base of all errors of the client."""
+
+
+class InvalidURL(ClientError):
+    """The URL of the relay cannot be used."""
+
+
+class ConnectError(ClientError):
+    """No session began; `status` is the HTTP status of a refusal, None where the relay did not answer with one."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ProtocolError(ClientError):
+    """The relay sent something that the device protocol does not allow."""
+
+
+class ClosedError(ClientError):
+    """The connection is closed; `code` is 1006 where it broke without a close frame.
+
+    `error` is the relay's last error event of the session, where there was one.
+    """
+
+    def __init__(self, message: str, code: int, reason: str, error: ErrorEvent | None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.error = error
+
+    @property
+    def retryable(self) -> bool:
+        """Whether another attempt may succeed; docs/device-protocol.md says after which pause."""
+        if self.code == 1011:
+            return self.error is not None and self.error.retryable
+        return self.code in _RETRYABLE_CODES

@@ -1,0 +1,119 @@
+"""The opening handshake: the URL of a relay, the connection, and a sentence for each way in which it can fail."""
+
+import errno
+import os
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
+
+from relay.client.errors import ConnectError, InvalidURL
+from relay.json_types import parse_json_object
+from relay.loopback import is_loopback_host
+from relay.transport.no_redirects import NoRedirectConnect, is_redirect
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""Audio comes in pieces of about 100 ms, but without pacing (`max_ahead_ms=None`) in those of the model."""
+_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
+_REFUSALS = {
+    403: "it does not allow this client",
+    404: "there is no device protocol at this path; try / or /ws",
+    429: "it had too many requests; try again later",
+    503: "it is full or stopping; try again later",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RelayURL:
+    """A URL to connect to, and its `address` for messages: without the query, which may hold a client secret."""
+
+    url: str
+    address: str
+    host: str
+
+
+def parse_url(url: str) -> RelayURL:
+    """Read a ws, wss, http or https URL, or `host:port`. Raises InvalidURL."""
+    try:
+        parts = urlsplit(url.strip() if "://" in url else f"ws://{url.strip()}")
+        host = parts.hostname
+        bracketed = f"[{host}]" if host and ":" in host else f"{host}"
+        netloc = f"{bracketed}:{parts.port}" if parts.port else bracketed
+    except ValueError as error:
+        raise InvalidURL(f"not a URL: {error}") from error
+    scheme = _SCHEMES.get(parts.scheme)
+    if scheme is None or not host:
+        raise InvalidURL("the URL must look like ws://127.0.0.1:8080/ (ws, wss, http or https)")
+    path = parts.path or "/"
+    return RelayURL(
+        url=urlunsplit((scheme, parts.netloc, path, parts.query, "")),
+        address=urlunsplit((scheme, netloc, path, "", "")),
+        host=host,
+    )
+
+
+async def open_socket(
+    target: RelayURL, key: str | None, timeout_s: float, ssl_context: ssl.SSLContext | None
+) -> ClientConnection:
+    """Connect; redirects are not followed, for they would send the key elsewhere. Raises ConnectError or InvalidURL."""
+    key = os.environ.get("RELAY_KEY", "").strip() if key is None else key
+    if not (key.isascii() and key.isprintable()):
+        raise ConnectError("RELAY_KEY holds characters that no key has")
+    tls: dict[str, Any] = {"ssl": ssl_context} if ssl_context and target.url.startswith("wss:") else {}
+    try:
+        return await NoRedirectConnect(
+            target.url,
+            additional_headers={"Authorization": f"Bearer {key}"} if key else None,
+            compression=None,  # audio does not compress, and small JSON is not worth the memory
+            proxy=None if is_loopback_host(target.host) or target.host.endswith(".localhost") else True,
+            open_timeout=timeout_s,
+            close_timeout=1,
+            max_size=MAX_MESSAGE_BYTES,
+            **tls,
+        )
+    except InvalidStatus as error:
+        raise ConnectError(_refusal(target, error, bool(key)), error.response.status_code) from error
+    except InvalidURI as error:
+        raise InvalidURL(f"the URL cannot be used: {error.msg}") from error
+    except WebSocketException as error:
+        raise ConnectError(f"{target.address} does not answer as a relay: {error}") from error
+    except TimeoutError as error:
+        raise ConnectError(f"{target.address} did not answer within {timeout_s:g} s") from error
+    except (OSError, ImportError) as error:  # ImportError: a SOCKS proxy needs a package of its own
+        raise ConnectError(f"cannot reach {target.address}: {_network_error(error)}") from error
+
+
+def _refusal(target: RelayURL, error: InvalidStatus, has_key: bool) -> str:
+    status = error.response.status_code
+    meaning = _REFUSALS.get(status, "it refused the connection")
+    if is_redirect(error):
+        meaning = "it redirects elsewhere; give the URL that it really has"
+    if status == 401:
+        meaning = "it does not accept the key in RELAY_KEY" if has_key else "it wants a key; set RELAY_KEY"
+    detail = _error_text(error.response.body)
+    return f"{target.address} answered HTTP {status}: {meaning}{f' ({detail})' if detail else ''}"
+
+
+def _error_text(body: Any) -> str:
+    """The relay's own sentence in the body of a refusal, if there is one."""
+    text = (parse_json_object(body or b"") or {}).get("error")
+    return text[:300] if isinstance(text, str) else ""
+
+
+def _network_error(error: OSError | ImportError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message}); name the certificate's file in SSL_CERT_FILE"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error}); if it does not use TLS, write ws:// instead of wss://"
+    if isinstance(error, socket.gaierror):
+        return "there is no such host"
+    # asyncio joins the errors of several addresses into one text without a number.
+    if getattr(error, "errno", None) == errno.ECONNREFUSED or "refused" in str(error).lower():
+        return "nothing listens there; is the relay running?"
+    if isinstance(error, ConnectionError):
+        return "it closed the connection; if it does not use TLS, write ws:// instead of wss://"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
