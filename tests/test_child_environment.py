@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from relay.child_environment import TLS_VARIABLES, child_environment, python_command, python_environment
-from relay.local_engine.workers.pool import WorkerProcess
+from relay.local_engine.workers.worker_process import WorkerProcess
 from relay.recording.service import RecordingService
 from relay.upstreams.clients.connector import EngineSupervisor
 
@@ -179,7 +179,7 @@ HOW = {
     "scripts/benchmark/measure.py": "python_command(",
     "scripts/benchmark/targets.py": "python_command(",
     "relay/upstreams/clients/connector.py": "python_command(",
-    "relay/local_engine/workers/pool.py": "python_command(",
+    "relay/local_engine/workers/worker_process.py": "python_command(",
     "relay/recording/service.py": "python_command(",
     "relay/toolkit/mcp/client.py": "child_environment(",  # a server's own command; it gets no PYTHONPATH
 }

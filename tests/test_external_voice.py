@@ -56,12 +56,12 @@ STOPPED = (
 )
 
 
-async def test_sound_leaves_after_the_first_sentence_and_ends_after_the_last() -> None:
+async def test_audio_is_sent_after_the_first_sentence_and_ends_after_the_last() -> None:
     async with talking("/?rate=16000") as (client, session, voices, update):
-        asked = update["session"]
-        assert asked["output_modalities"] == ["text"]
-        assert asked["audio"]["input"]["turn_detection"]["create_response"] is False
-        assert "output" not in asked["audio"]
+        session_config = update["session"]
+        assert session_config["output_modalities"] == ["text"]
+        assert session_config["audio"]["input"]["turn_detection"]["create_response"] is False
+        assert "output" not in session_config["audio"]
         voice = await voices.accept()
         assert voice.request.headers["xi-api-key"] == "xi_test_key"
         assert voice.request.query["output_format"] == "pcm_16000", "the client's own rate: nothing is resampled"
@@ -103,7 +103,7 @@ async def test_audio_that_is_not_base64_costs_the_voice_that_one_message() -> No
         assert "error" not in client.kinds()
 
 
-async def test_the_latency_says_what_the_model_took_and_what_the_voice() -> None:
+async def test_the_latency_says_what_the_model_took_and_what_the_voice_took() -> None:
     async with talking() as (client, session, voices, _):
         voice = await voices.accept()
         await client.send(type="text", text="hello")
@@ -111,8 +111,10 @@ async def test_the_latency_says_what_the_model_took_and_what_the_voice() -> None
         await write(session, "Hello. ", "And")
         context = (await voice.expect("text"))["context_id"]
         await voice.speak(context, "Hello. ", 100)
-        told = await client.expect("latency")
-        assert told["firstTextMs"] + told["voiceMs"] in range(told["firstDeltaMs"] - 1, told["firstDeltaMs"] + 2)
+        latency = await client.expect("latency")
+        assert latency["firstTextMs"] + latency["voiceMs"] in range(
+            latency["firstDeltaMs"] - 1, latency["firstDeltaMs"] + 2
+        )
 
 
 async def test_a_barge_in_while_the_model_writes_comes_in_order() -> None:
@@ -129,8 +131,8 @@ async def test_a_barge_in_while_the_model_writes_comes_in_order() -> None:
         await client.send(type="clear")
         await session.expect("input_audio_buffer.clear")  # the position has arrived
         await session.emit(STARTED)
-        told = await client.expect("interrupted")
-        assert told["heardText"] == "One two"
+        interrupted = await client.expect("interrupted")
+        assert interrupted["heardText"] == "One two"
         assert (await voice.expect("close_context"))["context_id"] == context
         assert (await session.expect("response.cancel"))["response_id"] == "resp_1"
         await voice.speak(context, "too late", 500)
@@ -146,7 +148,7 @@ async def test_a_barge_in_while_the_model_writes_comes_in_order() -> None:
         assert len(client.audio) == 2000 * 48, "nothing of a closed context reaches the client"
 
 
-async def test_speech_between_the_end_of_the_text_and_the_end_of_the_sound_is_a_barge_in() -> None:
+async def test_speech_between_the_end_of_the_text_and_the_end_of_the_audio_is_a_barge_in() -> None:
     async with talking() as (client, session, voices, _):
         voice = await voices.accept()
         await client.send(type="hello", v=1, maxAheadMs=None)
@@ -176,7 +178,7 @@ async def test_speech_between_the_end_of_the_text_and_the_end_of_the_sound_is_a_
         ((503, {}), "503"),
     ],
 )
-async def test_a_voice_that_refuses_is_told_at_its_first_use_and_the_model_speaks_the_next_turn(
+async def test_a_voice_that_refuses_is_reported_at_its_first_use_and_the_model_speaks_the_next_turn(
     refusal: tuple[int, dict[str, Any]], code: str
 ) -> None:
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
@@ -291,7 +293,7 @@ async def test_a_client_may_name_a_voice_where_there_are_any() -> None:
         assert (await client.expect("ready"))["voice"] == "elevenlabs:voice-7"
 
 
-async def test_without_voices_the_wish_is_refused_and_the_rest_is_in_force() -> None:
+async def test_without_voices_the_request_is_refused_and_the_rest_is_active() -> None:
     async with ScriptedUpstream() as model, running_relay(model.url, voice="marin") as relay:
         with pytest.raises(InvalidStatus) as refused:
             await DeviceClient.connect(relay.ws("/?voice=elevenlabs:voice-7"))

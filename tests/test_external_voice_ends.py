@@ -53,7 +53,7 @@ async def the_text_is_there_and_the_model_takes_over(client: DeviceClient, sessi
     assert client.kinds().count("error") == 1
 
 
-async def test_a_voice_that_does_not_answer_the_dial_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_voice_that_does_not_accept_the_connection_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elevenlabs, "CONNECT_TIMEOUT_S", 0.2)
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.hang = True
@@ -69,7 +69,7 @@ async def test_a_voice_that_does_not_answer_the_dial_is_given_up(monkeypatch: py
             await the_text_is_there_and_the_model_takes_over(client, session, "dial_timeout")
 
 
-async def test_a_voice_that_takes_the_words_and_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_voice_that_takes_the_text_and_sends_nothing_is_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(voice_rules, "STALL_TIMEOUT_S", 0.3)
     async with talking() as (client, session, voices, _):
         voice = await voices.accept()
@@ -122,7 +122,7 @@ async def test_a_turn_that_was_asked_for_before_the_failure_ends_as_well() -> No
         await end(session)
         context = (await voice.expect("text"))["context_id"]
         await voice.speak(context, "Hello ", 100)
-        await ask(client, session)  # its answer is text: the model has not been told otherwise
+        await ask(client, session)  # its answer is text: the model has no other configuration yet
         await voice.drop()
         await client.expect("error")
         await write(session, "Once more. ", "Again.", response="resp_2", item="item_2")
@@ -141,7 +141,7 @@ async def test_a_turn_that_was_asked_for_before_the_failure_ends_as_well() -> No
 
 
 @pytest.mark.parametrize(
-    ("query", "asked", "bytes_per_ms", "heard_per_ms"),
+    ("query", "format_name", "bytes_per_ms", "heard_per_ms"),
     [
         ("rate=8000", "pcm_8000", 16, 16),
         ("rate=16000", "pcm_16000", 32, 32),
@@ -151,11 +151,11 @@ async def test_a_turn_that_was_asked_for_before_the_failure_ends_as_well() -> No
     ],
 )
 async def test_the_voice_is_asked_for_the_clients_own_format_and_resampled_where_it_has_none(
-    query: str, asked: str, bytes_per_ms: int, heard_per_ms: int
+    query: str, format_name: str, bytes_per_ms: int, heard_per_ms: int
 ) -> None:
     async with talking(f"/?{query}") as (client, session, voices, _):
         voice = await voices.accept()
-        assert voice.request.query["output_format"] == asked
+        assert voice.request.query["output_format"] == format_name
         await ask(client, session)
         await write(session, "Hello there. ", "How are you?")
         await end(session)
@@ -164,8 +164,8 @@ async def test_the_voice_is_asked_for_the_clients_own_format_and_resampled_where
         await voice.expect("close_context")
         await voice.final(context)
         assert (await client.expect("audioEnd"))["totalMs"] == 400
-        heard = await client.expect_audio(400 * heard_per_ms)
-        assert len(heard) - 400 * heard_per_ms in range(2 * heard_per_ms), "but for the delay of a filter"
+        audio = await client.expect_audio(400 * heard_per_ms)
+        assert len(audio) - 400 * heard_per_ms in range(2 * heard_per_ms), "but for the delay of a filter"
 
 
 async def test_half_duplex_hears_silence_until_the_voice_has_been_played() -> None:
@@ -240,7 +240,7 @@ async def test_a_client_that_vanishes_in_mid_speech_leaves_nothing(mode: str) ->
 
 
 @pytest.mark.parametrize("mode", ["streaming", "final"])
-async def test_a_relay_that_shuts_down_in_mid_speech_says_goodbye_and_hangs_up_on_the_voice(mode: str) -> None:
+async def test_a_relay_that_shuts_down_in_mid_speech_says_goodbye_and_disconnects_the_voice(mode: str) -> None:
     async with speaking(mode) as (client, relay, _, _):
         await relay.sessions.drain()
         await client.expect("goodbye")
@@ -271,8 +271,8 @@ async def test_a_recorded_voice_runs_identically(tmp_path: Path, rate: int, per_
         await client.expect_audio(1290 * heard_per_ms)
         await client.send(type="playback", itemId="item_1", playedMs=600)
         await client.send(type="interrupt")
-        told = await client.expect("interrupted")
-        assert told["heardText"] == "Hello"
+        interrupted = await client.expect("interrupted")
+        assert interrupted["heardText"] == "Hello"
         await session.expect("conversation.item.create")
         await client.send(type="bye")
         await client.wait_closed()

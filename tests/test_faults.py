@@ -1,7 +1,7 @@
-"""What a client is told when the upstream misbehaves, and what is freed: a table, over real sockets.
+"""The relay's reaction to upstream faults over real sockets, as a table: the client's messages and freed resources.
 
-Each row is one fault of `relay.testing.faults`. The conversation is always the same: a spoken turn and its answer,
-then a second answer; a session that did not survive the fault must be gone, and the next one must work.
+Each row is one fault of `relay.testing.faults`. The conversation is always the same: a spoken turn and its answer, then
+a second answer. A session that does not survive the fault must be freed, and the next one must work.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from relay.testing import FakeClock, ScriptedSession, ScriptedUpstream
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
 
-SOUND = "response.output_audio.delta"
+AUDIO_DELTA = "response.output_audio.delta"
 SPEECH = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
 TURN = ["AISpeechDetected", "AISpeechEnded"]
 ANSWER = ["AIResponseStart", "textDelta", "audioStart", "binary", "audioEnd", "transcript", "usage", "AIResponseEnd"]
@@ -29,16 +29,16 @@ CUT = ["AIResponseStart", "textDelta", "audioStart", "binary"]
 
 @dataclass
 class Row:
-    """A fault; the error code that the client is told, if any; and what else it hears of the first answer."""
+    """A fault, the error code that the client receives, if any, and the messages of the first answer."""
 
     fault: str
-    hears: list[str]
+    messages: list[str]
     code: str | None = None
     retryable: bool = True
     says: str = ""
 
 
-DOOR = [
+HANDSHAKE = [
     Row("refuse", [], "upstream_unreachable", says="hung up during the handshake"),
     Row("401", [], "upstream_refused", retryable=False, says="the key was not accepted"),
     Row("403", [], "upstream_refused", retryable=False, says="may not use this model"),
@@ -46,15 +46,15 @@ DOOR = [
     Row("500", [], "upstream_refused", says="500: try again later"),
 ]
 FATAL = [
-    Row(f"drop=1001@{SOUND}", CUT, "upstream_closed", says="(1001); reconnect to go on"),
-    Row(f"drop=1006@{SOUND}", CUT, "upstream_closed", says="(1006); reconnect to go on"),
-    Row(f"drop=1011@{SOUND}", CUT, "upstream_closed", says="(1011); reconnect to go on"),
-    Row(f"session_expired@{SOUND}", CUT, "session_expired", says="maximum duration"),
+    Row(f"drop=1001@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1001); reconnect to go on"),
+    Row(f"drop=1006@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1006); reconnect to go on"),
+    Row(f"drop=1011@{AUDIO_DELTA}", CUT, "upstream_closed", says="(1011); reconnect to go on"),
+    Row(f"session_expired@{AUDIO_DELTA}", CUT, "session_expired", says="maximum duration"),
     Row("error=insufficient_quota@response.created", [], "upstream_refused", retryable=False, says="quota"),
 ]
 SURVIVED = [
     Row("slow-accept=200", ANSWER),
-    Row(f"stall=200@{SOUND}", ANSWER),
+    Row(f"stall=200@{AUDIO_DELTA}", ANSWER),
     Row("error=server_error@response.created", ANSWER, "upstream_error", says="server_error"),
     Row("malformed@response.created", ANSWER),
     Row("unknown-event@response.created", ANSWER),
@@ -82,7 +82,7 @@ async def user_turn(session: ScriptedSession) -> None:
 
 
 def order(client: DeviceClient) -> list[str]:
-    """What came, in order; repetitions once, without what belongs to no answer."""
+    """Return the received messages in order, consecutive repetitions once, without those outside an answer."""
     kinds = [kind for kind in client.order if kind not in ("AIConnected", "latency", "error")]
     return [kind for kind, _ in itertools.groupby(kinds)]
 
@@ -101,7 +101,7 @@ async def all_freed(relay: RunningRelay) -> None:
 
 @asynccontextmanager
 async def stage(faults: str = "", tools: ToolRegistry | None = None) -> AsyncIterator[tuple[DeviceClient, Any]]:
-    """A client of a relay, and its session seen from the upstream."""
+    """Yield a client of a relay, and its session as the upstream sees it."""
     async with (
         ScriptedUpstream(faults=faults) as upstream,
         running_relay(upstream.url, tools or ToolRegistry()) as relay,
@@ -110,8 +110,8 @@ async def stage(faults: str = "", tools: ToolRegistry | None = None) -> AsyncIte
         yield client, await begin(client, upstream)
 
 
-@pytest.mark.parametrize("row", DOOR, ids=lambda row: row.fault)
-async def test_at_the_door(row: Row) -> None:
+@pytest.mark.parametrize("row", HANDSHAKE, ids=lambda row: row.fault)
+async def test_handshake_faults(row: Row) -> None:
     async with (
         ScriptedUpstream(faults=f"{row.fault}#1") as upstream,
         running_relay(upstream.url, ToolRegistry()) as relay,
@@ -138,7 +138,7 @@ async def test_what_ends_the_session(row: Row) -> None:
             assert (error["code"], error["retryable"]) == (row.code, row.retryable)
             assert row.says in error["message"]
             assert (await client.wait_closed())[0] == 1011
-            assert order(client) == [*TURN, *row.hears]
+            assert order(client) == [*TURN, *row.messages]
         await all_freed(relay)
         await next_session_works(relay, upstream)
 
@@ -157,7 +157,7 @@ async def test_what_the_session_survives(row: Row) -> None:
             await client.expect("AIResponseEnd")
             await session.respond("Second.", ms=100, response_id="resp_2", item_id="item_2")
             assert (await client.expect("AIResponseEnd"))["finalText"] == "Second."
-            assert order(client) == [*TURN, *row.hears, *ANSWER]
+            assert order(client) == [*TURN, *row.messages, *ANSWER]
             assert len([message for message in client.messages if message["type"] == "error"]) == bool(row.code)
         await all_freed(relay)
 
@@ -173,7 +173,7 @@ async def test_an_answer_without_an_end_makes_room_for_the_next() -> None:
 async def test_an_upstream_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALL_TIMEOUT_S", 0.3)
     async with stage() as (client, session):
-        await session.misbehave(f"stall@{SOUND}")
+        await session.misbehave(f"stall@{AUDIO_DELTA}")
         await session.respond("Never mind.", ms=300)
         error = await client.expect("error")
         assert (error["code"], error["retryable"]) == ("upstream_stalled", True)

@@ -18,7 +18,7 @@ SETS: dict[str, set[str]] = {
     "relay/recording/replay/replayer.py": {"input_bytes"},
     "relay/transport/read_limiter.py": {"remaining"},
 }
-"""Which modules outside of the rules set an attribute of theirs: counts of the ledger, and what is left of an allowance
+"""Which modules outside of the rules set an attribute of theirs: counts of the ledger, and what remains of an allowance
 (it belongs to the client's connection)."""
 CALLS: dict[str, set[str]] = {
     "relay/runtime/base.py": {"handle"},

@@ -1,7 +1,6 @@
-"""`python -m relay.local_engine`: serve, say the port as one JSON line on standard output, end on SIGTERM.
+"""`python -m relay.local_engine`: print the port as one JSON line on standard output, and serve until SIGTERM.
 
-With --exit-with-stdin it also ends when its standard input does, so that it never outlives the program that started
-it, however that one ended.
+With --exit-with-stdin it also ends when its standard input is closed, so that it never outlives its parent process.
 """
 
 import argparse
@@ -24,8 +23,8 @@ def main() -> None:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m relay.local_engine", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8090, help="0 takes a free one")
-    parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input ends")
+    parser.add_argument("--port", type=int, default=8090, help="0: any free port")
+    parser.add_argument("--exit-with-stdin", action="store_true", help="exit when standard input is closed")
     arguments = parser.parse_args()
     log_to_stderr()
     try:
@@ -42,7 +41,7 @@ async def _main(host: str, port: int, exit_with_stdin: bool) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.cancel)
     if exit_with_stdin:
-        # A thread, because standard input may be a pipe, a file or a terminal; a daemon, because its read can't end.
+        # A thread, because standard input may be a pipe, a file or a terminal; a daemon, because its read blocks.
         watch = partial(_wait_for_end_of_input, loop, server.cancel)
         threading.Thread(target=watch, name="relay-stdin", daemon=True).start()
     with contextlib.suppress(asyncio.CancelledError):
@@ -52,7 +51,7 @@ async def _main(host: str, port: int, exit_with_stdin: bool) -> None:
 def _wait_for_end_of_input(loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
     while os.read(sys.stdin.fileno(), 65536):
         pass
-    with contextlib.suppress(RuntimeError):  # the loop has ended already
+    with contextlib.suppress(RuntimeError):  # the loop is closed already
         loop.call_soon_threadsafe(stop)
 
 

@@ -17,10 +17,10 @@ from relay.runtime.timers import Alarm, StallWatch
 from relay.runtime.uplink import Uplink
 from relay.session.common.close_codes import CloseCode
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
-from relay.session.common.life import SessionState
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.policy import Principal
 from relay.session.common.redact import redact
+from relay.session.common.session_state import SessionState
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.transport.read_limiter import PacedReader

@@ -1,1 +1,1 @@
-"""The rules of a session: pure, one event in, commands out."""
+"""The rules of sessions. They do no I/O: one event in, commands out."""

@@ -1,16 +1,17 @@
-"""For tests, ours and yours: a scripted upstream, faults of an endpoint, and a clock that the test moves.
+"""Test helpers, also for users' tests: a scripted upstream, fault injection, and a clock that the test advances.
 
     from relay.testing import ScriptedUpstream
 
-`relay.testing.scripted_upstream` shows how a test uses it. The names are resolved on first use: the local engine needs
-the faults alone.
+`relay.testing.scripted_upstream` has an example. The names are imported on first use, because the local engine needs
+only the faults.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from relay.testing.scripted_upstream import FakeClock, ScriptedSession, ScriptedUpstream
+    from relay.testing.fake_clock import FakeClock
+    from relay.testing.scripted_upstream import ScriptedSession, ScriptedUpstream
 
 __all__ = ["FakeClock", "ScriptedSession", "ScriptedUpstream"]
 
@@ -18,4 +19,5 @@ __all__ = ["FakeClock", "ScriptedSession", "ScriptedUpstream"]
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("relay.testing.scripted_upstream"), name)
+    module = "fake_clock" if name == "FakeClock" else "scripted_upstream"
+    return getattr(import_module(f"relay.testing.{module}"), name)

@@ -1,4 +1,4 @@
-"""For tests, ours and yours: an upstream that does what the test says, over a real socket.
+"""A scripted upstream for tests, also for users' tests: a Realtime endpoint on a real socket, driven by the test.
 
     async with ScriptedUpstream() as upstream:          # point RELAY_UPSTREAM at upstream.url
         session = await upstream.accept()
@@ -6,16 +6,16 @@
         await session.emit({"type": "input_audio_buffer.speech_started", "item_id": "item_1", "audio_start_ms": 0})
         truncate = await session.expect("conversation.item.truncate")
 
-It can fail as a real endpoint does, by the same faults as `relay local --fault` (see `relay.testing.faults`): all of
-the time, or from one moment on. With a clock of the test's own, what is late is late by that clock:
+It can fail as a real endpoint does, with the faults of `relay local --fault` (see `relay.testing.faults`): from the
+start, or from one moment on. With a `FakeClock`, delays elapse only when the test advances it:
 
     clock = FakeClock()
     async with ScriptedUpstream(faults="429=2#1, late-done=5000", clock=clock) as upstream:
         ...                                             # the first connection is refused with Retry-After: 2
         session = await upstream.accept()
         await session.configure()
-        await session.respond()                         # its response.done does not come yet
-        clock.advance(5)                                # now it does
+        await session.respond()                         # its response.done is not sent yet
+        clock.advance(5)                                # now it is
         await session.misbehave("drop=1011")
 """
 
@@ -32,41 +32,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from relay.json_types import JsonObject
+from relay.testing.fake_clock import FakeClock
 from relay.testing.faults import FaultInjector, FaultScript, FaultSpec, handshake_fault, parse_faults
 
 EXPECT_TIMEOUT_S = 10.0
 MAX_KEPT_EVENTS = 10_000
 
 
-class FakeClock:
-    """A clock that stands still until it is told; `sleep` ends when enough time has been told."""
-
-    def __init__(self, now: float = 0.0) -> None:
-        self.now = now
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let time pass."""
-        self.now += seconds
-        due = [sleeper for sleeper in self._sleepers if sleeper[0] <= self.now]
-        self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self.now]
-        for _, sleeper in sorted(due, key=lambda entry: entry[0]):
-            if not sleeper.done():
-                sleeper.set_result(None)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait until so much time has passed on this clock."""
-        if seconds > 0:
-            wake: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._sleepers.append((self.now + seconds, wake))
-            await wake
-
-
 class ScriptedSession:
-    """One connection of a relay, seen from the model's end."""
+    """One connection of a relay, as the upstream sees it."""
 
     def __init__(
         self,
@@ -85,25 +59,25 @@ class ScriptedSession:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The request's headers."""
+        """The headers of the handshake request."""
         request = self.connection.request
         return dict(request.headers.raw_items()) if request else {}
 
     async def emit(self, *events: JsonObject) -> None:
-        """Send events; an `event_id` is added where there is none."""
+        """Send events; an `event_id` is added to those without one."""
         for event in events:
             await self._injector.send({"event_id": f"event_{next(self._numbers)}"} | event)
 
     async def misbehave(self, faults: str) -> None:
-        """Faults from now on, as `relay.testing.faults` writes them; one without a point strikes at once."""
+        """Inject faults from now on (see `relay.testing.faults`); a fault without a point is triggered immediately."""
         await self._injector.add_faults(parse_faults(faults))
 
     async def emit_raw(self, text: str | bytes) -> None:
-        """Send a message as it is, however wrong."""
+        """Send a message unchanged, even if it is invalid."""
         await self.connection.send(text)
 
     async def expect(self, kind: str, timeout_s: float = EXPECT_TIMEOUT_S) -> JsonObject:
-        """The next event of that type; those of other types before it stay in `seen`, and are not waited for again."""
+        """Wait for the next event of that type; events of other types before it are skipped but stay in `seen`."""
         async with asyncio.timeout(timeout_s), self._changed:
             while True:
                 while self._n_expected < len(self.seen):
@@ -112,21 +86,21 @@ class ScriptedSession:
                     if event.get("type") == kind:
                         return event
                 if self.closed.is_set():
-                    raise AssertionError(f"the relay hung up before it sent {kind}; it sent {self.types()}")
+                    raise AssertionError(f"The relay closed the connection before {kind}; it sent {self.types()}")
                 await self._changed.wait()
 
     async def expect_audio(self, n_bytes: int, timeout_s: float = EXPECT_TIMEOUT_S) -> bytes:
-        """Wait until that much audio has been appended in all, and return it."""
+        """Wait until `n_bytes` of audio have been appended in total; returns all audio."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: len(self.audio) >= n_bytes or self.closed.is_set())
         return bytes(self.audio)
 
     def types(self) -> list[str]:
-        """The types of all events so far, in order; audio is not among them."""
+        """Return the types of all events so far, in order, without appended audio."""
         return [str(event.get("type")) for event in self.seen]
 
     async def configure(self, **session: Any) -> JsonObject:
-        """Introduce the session, take its configuration and confirm it. Returns the `session.update`."""
+        """Send `session.created`, wait for the `session.update` and confirm it. Returns the `session.update`."""
         await self.emit({"type": "session.created", "session": {"type": "realtime", "model": "scripted"} | session})
         update = await self.expect("session.update")
         await self.emit({"type": "session.updated", "session": update["session"]})
@@ -142,7 +116,7 @@ class ScriptedSession:
         metadata: JsonObject | None = None,
         finish: bool = True,
     ) -> None:
-        """Answer with words and `ms` of a quiet ramp, in the order of the real one; `finish` ends the response."""
+        """Respond with a transcript and `ms` of audio (a quiet ramp), in OpenAI's order; `finish` ends the response."""
         part = {"response_id": response_id, "item_id": item_id, "output_index": 0, "content_index": 0}
         item = {"id": item_id, "type": "message", "role": "assistant", "content": [], "status": "in_progress"}
         await self.emit(
@@ -188,21 +162,21 @@ class ScriptedSession:
         status: str = "completed",
         metadata: JsonObject | None = None,
     ) -> None:
-        """End a response."""
+        """End a response: send `response.done`."""
         usage = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
         response = {"id": response_id, "status": status, "output": output, "usage": usage, "metadata": metadata}
         await self.emit({"type": "response.done", "response": response})
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Hang up."""
+        """Close the connection."""
         await self.connection.close(code, reason)
 
     async def _send(self, text: str) -> None:
-        with contextlib.suppress(ConnectionClosed):  # a relay that has gone is no trouble
+        with contextlib.suppress(ConnectionClosed):  # the relay may have disconnected already
             await self.connection.send(text)
 
     async def read(self) -> None:
-        """Take what the relay sends until it hangs up."""
+        """Collect what the relay sends until it closes the connection."""
         try:
             async for message in self.connection:
                 event: JsonObject = orjson.loads(message)
@@ -213,7 +187,7 @@ class ScriptedSession:
                         self.seen.append(event)
                     self._changed.notify_all()
         except ConnectionClosed:
-            pass  # how it ended stands in `connection.close_code`
+            pass  # see `connection.close_code`
         finally:
             await self._injector.stop()
             async with self._changed:
@@ -224,8 +198,8 @@ class ScriptedSession:
 class ScriptedUpstream:
     """A Realtime endpoint on a free loopback port.
 
-    `refuse` may answer a handshake with an HTTP response. `faults` (see `relay.testing.faults`) are what every
-    connection suffers from; what of them takes time takes it by `clock`. Raises ConfigError if they are written wrong.
+    `refuse` may answer a handshake with an HTTP response. `faults` (see `relay.testing.faults`) apply to every
+    connection; their delays are measured by `clock`. Raises ConfigError if their syntax is invalid.
     """
 
     def __init__(
@@ -244,13 +218,13 @@ class ScriptedUpstream:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The WebSocket URL of the endpoint."""
         assert self._server is not None, "enter the context first"
         port = next(iter(self._server.sockets)).getsockname()[1]
         return f"ws://127.0.0.1:{port}/v1/realtime"
 
     async def accept(self, timeout_s: float = EXPECT_TIMEOUT_S) -> ScriptedSession:
-        """The next connection."""
+        """Wait for the next connection."""
         async with asyncio.timeout(timeout_s):
             return await self._sessions.get()
 
@@ -267,17 +241,17 @@ class ScriptedUpstream:
 
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         self.handshakes += 1
-        door = handshake_fault(self._faults, self.handshakes)
-        await self._sleep(door.delay_s)
-        if door.status is None:
-            answer = None if self._refuse is None else self._refuse(connection, request)
-            return await answer if isinstance(answer, Awaitable) else answer
-        if door.status == 0:
+        fault = handshake_fault(self._faults, self.handshakes)
+        await self._sleep(fault.delay_s)
+        if fault.status is None:
+            refusal = None if self._refuse is None else self._refuse(connection, request)
+            return await refusal if isinstance(refusal, Awaitable) else refusal
+        if fault.status == 0:
             connection.transport.abort()
-        response = connection.respond(door.status or 500, orjson.dumps(door.body).decode())
+        response = connection.respond(fault.status or 500, orjson.dumps(fault.body).decode())
         del response.headers["Content-Type"]
         response.headers["Content-Type"] = "application/json"
-        for name, value in door.headers:
+        for name, value in fault.headers:
             response.headers[name] = value
         return response
 

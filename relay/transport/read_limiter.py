@@ -88,7 +88,7 @@ class ReadLimiter:
             self._pause(wait_s + BACKOFF_S)
             if self._reports.take(kind, now) == 0:
                 self._dispatch(ClientRateLimited(kind))
-        elif allowance.take_burst(now):
+        elif allowance.renew_slice(now):
             self._pause(YIELD_S)
 
     def _pause(self, wait_s: float) -> None:

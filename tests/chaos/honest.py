@@ -1,5 +1,4 @@
-"""Clients that keep to the protocol, devices and Realtime ones: they talk, time what comes back, and expect a whole
-answer."""
+"""Honest clients, devices and Realtime ones: they talk, measure the round trips, and expect a complete answer."""
 
 import asyncio
 import base64
@@ -14,7 +13,7 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.chaos.upstream import END, WORDS
+from tests.chaos.upstream import END, TRANSCRIPT
 
 FRAME_BYTES = 960
 """20 ms at 24 kHz."""
@@ -24,16 +23,16 @@ WAIT_S = 30.0
 
 @dataclass
 class SessionReport:
-    """What became of one honest session; `faults` says what it has to complain of."""
+    """The report of one honest session; `faults` are the deviations from the expected answer."""
 
-    heard_at_s: list[float] = field(default_factory=list)
+    received_at_s: list[float] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
-    """There and back, of each frame that was heard again."""
+    """The round trip of each frame that came back."""
     faults: list[str] = field(default_factory=list)
 
 
 class HonestClient(ABC):
-    """One session: a numbered frame every `interval_s`, each expected back; in the end the words of the answer."""
+    """One session: sends a numbered frame every `interval_s`, expects each back, and finally the transcript."""
 
     GREETING = ""
     PARTING = ""
@@ -43,14 +42,14 @@ class HonestClient(ABC):
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._interval_s = interval_s
         self._sent_at: dict[int, float] = {}
-        self._heard = bytearray()
-        self._heard_bytes = 0
+        self._received = bytearray()
+        self._received_bytes = 0
         self._ended = asyncio.Event()
         self._text = ""
         self.report = SessionReport()
 
     async def run(self, start_s: float, leaving: asyncio.Event) -> SessionReport:
-        """Begin after `start_s`, talk until it is time for `leaving`, leave."""
+        """Start after `start_s`, talk until `leaving` is set, then end the session."""
         await asyncio.sleep(start_s)
         try:
             async with connect(
@@ -90,24 +89,26 @@ class HonestClient(ABC):
 
     @abstractmethod
     def message(self, pcm: bytes) -> str | bytes:
-        """A frame of audio as it is sent."""
+        """Encode a frame of audio."""
 
     @abstractmethod
     def handle(self, message: str | bytes, now: float) -> None:
-        """Something was received."""
+        """Handle a received message."""
 
     def outcome(self, n_sent: int) -> dict[str, tuple[object, object]]:
-        """What was found and what was wanted."""
+        """Return the actual and the expected value of each check."""
         return {
             "frames": (len(self.report.latencies_s), n_sent),
-            "bytes": (self._heard_bytes, n_sent * FRAME_BYTES),
-            "words": (self._text.strip(), WORDS),
+            "bytes": (self._received_bytes, n_sent * FRAME_BYTES),
+            "transcript": (self._text.strip(), TRANSCRIPT),
         }
 
     def _check_outcome(self, n_sent: int, close_code: int | None) -> None:
-        whole = self.outcome(n_sent) | {"close": (close_code, 1000)}
+        outcome = self.outcome(n_sent) | {"close": (close_code, 1000)}
         self.report.faults += [
-            f"{name}: {found} for {wanted}" for name, (found, wanted) in whole.items() if found != wanted
+            f"{name}: {actual} instead of {expected}"
+            for name, (actual, expected) in outcome.items()
+            if actual != expected
         ]
 
     async def _read(self, connection: ClientConnection) -> None:
@@ -119,14 +120,14 @@ class HonestClient(ABC):
             self.report.faults.append(f"closed: {closed}")
         self._ended.set()
 
-    def _hear(self, pcm: bytes, now: float) -> None:
-        self._heard += pcm
-        self._heard_bytes += len(pcm)
-        while len(self._heard) >= FRAME_BYTES:
-            [number] = struct.unpack_from("<I", self._heard)
-            self.report.heard_at_s.append(now)
+    def _receive_audio(self, pcm: bytes, now: float) -> None:
+        self._received += pcm
+        self._received_bytes += len(pcm)
+        while len(self._received) >= FRAME_BYTES:
+            [number] = struct.unpack_from("<I", self._received)
+            self.report.received_at_s.append(now)
             self.report.latencies_s.append(now - self._sent_at.pop(number))
-            del self._heard[:FRAME_BYTES]
+            del self._received[:FRAME_BYTES]
 
 
 class HonestDevice(HonestClient):
@@ -145,25 +146,25 @@ class HonestDevice(HonestClient):
         return pcm
 
     def handle(self, message: str | bytes, now: float) -> None:
-        """Sound, or a message about it."""
+        """Handle audio or a JSON message."""
         if isinstance(message, bytes):
-            self._hear(message, now)
+            self._receive_audio(message, now)
             return
-        told = orjson.loads(message)
-        if told["type"] == "error":
-            self.report.faults.append(told["message"])
-        elif told["type"] == "textDelta":
-            self._text += told["text"]
-        elif told["type"] == "audioEnd":
-            self._total_ms = told["totalMs"]
-            self._ends.add("sound")
-        elif told.get("name") == "AIResponseEnd":
-            self._ends.add("words")
+        message_fields = orjson.loads(message)
+        if message_fields["type"] == "error":
+            self.report.faults.append(message_fields["message"])
+        elif message_fields["type"] == "textDelta":
+            self._text += message_fields["text"]
+        elif message_fields["type"] == "audioEnd":
+            self._total_ms = message_fields["totalMs"]
+            self._ends.add("audio")
+        elif message_fields.get("name") == "AIResponseEnd":
+            self._ends.add("transcript")
         if len(self._ends) == 2:
             self._ended.set()
 
     def outcome(self, n_sent: int) -> dict[str, tuple[object, object]]:
-        """Also how long the sound was said to be."""
+        """Also check the announced length of the audio."""
         return super().outcome(n_sent) | {"ms": (self._total_ms, n_sent * FRAME_BYTES // 48)}
 
 
@@ -176,11 +177,11 @@ class HonestRealtime(HonestClient):
         return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
 
     def handle(self, message: str | bytes, now: float) -> None:
-        """An event of the model's."""
+        """Handle a server event."""
         event: dict[str, Any] = orjson.loads(message)
         match event["type"]:
             case "response.output_audio.delta":
-                self._hear(base64.b64decode(event["delta"]), now)
+                self._receive_audio(base64.b64decode(event["delta"]), now)
             case "response.output_audio_transcript.delta":
                 self._text += event["delta"]
             case "error":
@@ -197,9 +198,12 @@ class Crowd:
 
     @asynccontextmanager
     async def talking(self, starting_s: float) -> AsyncIterator[None]:
-        """Let them talk meanwhile, and take their leave afterwards; the beginnings are spread over `starting_s`."""
-        apart_s, leaving = starting_s / len(self._sessions), asyncio.Event()
-        runs = [asyncio.create_task(one.run(number * apart_s, leaving)) for number, one in enumerate(self._sessions)]
+        """Let all sessions talk inside the context; their starts are spread over `starting_s`."""
+        spacing_s, leaving = starting_s / len(self._sessions), asyncio.Event()
+        runs = [
+            asyncio.create_task(session.run(number * spacing_s, leaving))
+            for number, session in enumerate(self._sessions)
+        ]
         await asyncio.sleep(starting_s)
         try:
             yield
@@ -209,15 +213,15 @@ class Crowd:
 
     @property
     def faults(self) -> list[str]:
-        """What they have to complain of."""
-        return [fault for one in self._sessions for fault in one.report.faults]
+        """The deviations of all sessions."""
+        return [fault for session in self._sessions for fault in session.report.faults]
 
     def latencies_s(self, since: float, until: float) -> list[float]:
-        """There and back, of the frames that were heard in a time."""
+        """Return the round trips of the frames received in a period."""
         return [
             latency_s
-            for one in self._sessions
-            for heard_at, latency_s in zip(one.report.heard_at_s, one.report.latencies_s, strict=True)
+            for session in self._sessions
+            for heard_at, latency_s in zip(session.report.received_at_s, session.report.latencies_s, strict=True)
             if since <= heard_at < until
         ]
 

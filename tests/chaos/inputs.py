@@ -1,4 +1,4 @@
-"""What a hostile client or a hostile upstream sends, as bytes: one row for each kind, for short tests and long ones."""
+"""Hostile inputs of clients and upstreams, as bytes: one row for each kind, for short and long tests."""
 
 import base64
 import functools
@@ -15,9 +15,9 @@ import orjson
 from tests.support.raw_websocket import binary, continuation, masked, ping, text
 
 HONEST_KEY, HOSTILE_KEY = "honest-" + "1" * 20, "hostile-" + "2" * 20
-"""Two keys, so that limits for one identity do not make the honest sessions pay for the hostile one."""
+"""Two keys, so that the limits of one identity do not affect the honest sessions."""
 READ_BYTES = 256 * 1024
-"""What the event loop takes from a socket at once: a burst of small frames is that long."""
+"""What the event loop reads from a socket at once: the length of a burst of small frames."""
 MESSAGE_BYTES = 16 * 1024 * 1024
 """The longest message at `/v1/realtime`."""
 LARGE_BYTES = 2_000_000
@@ -27,7 +27,7 @@ TOOLS_PATH = "/navai/functions/execute"
 
 
 class WayIn(Enum):
-    """Where the bytes go."""
+    """The way in which the bytes reach the relay."""
 
     DEVICE = "device"
     REALTIME = "Realtime"
@@ -35,29 +35,29 @@ class WayIn(Enum):
     UPSTREAM = "upstream"
     """From the upstream to the relay, in the session of one Realtime client."""
     UPSTREAM_VOICE = "upstream, external voice"
-    """The same in the session of one device client that an external voice speaks to."""
+    """The same, in the session of a device client with an external voice."""
 
 
 @dataclass(frozen=True)
 class HostileInput:
-    """One kind of input. `payload` makes what is sent: WebSocket frames, a whole HTTP request, or upstream frames."""
+    """One kind of input. `payload` returns WebSocket frames, a whole HTTP request, or upstream frames."""
 
     way_in: WayIn
-    what: str
+    label: str
     payload: Callable[[], bytes]
     repeats: bytes = b""
-    """What an endless input goes on with, on the same connection."""
+    """Repeated after `payload` on the same connection, for an endless input."""
     once: bool = False
-    """Whether a connection takes one input only: the next one needs a new connection."""
+    """Whether each input needs a new connection."""
     connections: int = 1
-    """How many connections one hostile client has at once."""
+    """Concurrent connections of one hostile client."""
     pause_s: float = 0.0
-    """How long it waits between two connections."""
+    """The pause between two connections."""
 
     @property
     def name(self) -> str:
-        """How the row is called in reports."""
-        return f"{self.way_in.value}: {self.what}"
+        """The name of the row in reports."""
+        return f"{self.way_in.value}: {self.label}"
 
 
 def _burst(frame: bytes) -> bytes:
@@ -106,8 +106,8 @@ def _request(path: str, body: bytes, method: str = "POST", **headers: str) -> by
 # -- devices ----------------------------------------------------------------------------------------------------------
 
 
-def _device(what: str, frame: Callable[[], bytes]) -> HostileInput:
-    return HostileInput(WayIn.DEVICE, what, lambda: _burst(frame()))
+def _device(name: str, frame: Callable[[], bytes]) -> HostileInput:
+    return HostileInput(WayIn.DEVICE, name, lambda: _burst(frame()))
 
 
 def _fragments() -> bytes:
@@ -125,13 +125,13 @@ _DEVICES = (
 # -- Realtime clients -------------------------------------------------------------------------------------------------
 
 
-def _realtime(what: str, event: Callable[[], bytes]) -> HostileInput:
-    """An event that is large enough for itself."""
-    return HostileInput(WayIn.REALTIME, what, lambda: _from_client(event()))
+def _realtime(name: str, event: Callable[[], bytes]) -> HostileInput:
+    """Return an input of a single, large event."""
+    return HostileInput(WayIn.REALTIME, name, lambda: _from_client(event()))
 
 
-def _realtime_burst(what: str, frame: Callable[[], bytes]) -> HostileInput:
-    return HostileInput(WayIn.REALTIME, what, lambda: _burst(frame()))
+def _realtime_burst(name: str, frame: Callable[[], bytes]) -> HostileInput:
+    return HostileInput(WayIn.REALTIME, name, lambda: _burst(frame()))
 
 
 def _many_objects() -> bytes:
@@ -215,8 +215,8 @@ _REQUESTS = (
 # -- upstreams --------------------------------------------------------------------------------------------------------
 
 
-def _upstream(what: str, event: Callable[[], bytes]) -> HostileInput:
-    return HostileInput(WayIn.UPSTREAM, what, lambda: _from_upstream(event()))
+def _upstream(name: str, event: Callable[[], bytes]) -> HostileInput:
+    return HostileInput(WayIn.UPSTREAM, name, lambda: _from_upstream(event()))
 
 
 def _many_members_down() -> bytes:
@@ -252,7 +252,7 @@ _UPSTREAMS = (
 
 HOSTILE_INPUTS = (*_DEVICES, *_REALTIME_CLIENTS, *_REQUESTS, *_UPSTREAMS)
 
-# -- large events that nobody can be blamed for -----------------------------------------------------------------------
+# -- large but legitimate events --------------------------------------------------------------------------------------
 
 
 def _item(**content: object) -> bytes:
@@ -297,4 +297,4 @@ LARGE_EVENTS = (
     _upstream("session.updated of 2 MB", _updated),
     _upstream("response.done with 2 MB of text", _done),
 )
-"""What an application may send or get in all honesty; a recording has it all."""
+"""Events that an honest application may send or receive; a recording contains them completely."""

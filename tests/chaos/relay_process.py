@@ -1,6 +1,6 @@
-"""A relay in a process of its own, as `relay serve` runs it: what that process holds, and what it has computed.
+"""A relay in its own process, as `relay serve` runs it, and measurements of its resources and its work.
 
-Run as a script it is that relay, and answers each line on its standard input with one line of JSON about itself.
+Run as a script it is that relay; it answers each line on its standard input with one line of JSON about itself.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 30.0
 QUIET_S, QUIET_LOOKS = 0.015, 2
-"""A relay has nothing to do when it has computed for less than a quarter of so long, as many times in a row."""
+"""A relay is idle after computing for less than a quarter of QUIET_S, QUIET_LOOKS times in a row."""
 OURS = ("RELAY_", "OPENAI_", "AZURE_", "ELEVENLABS_", "NAVAI_")
-"""How the names of settings begin."""
+"""The prefixes of our settings."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the relay's process holds at one moment."""
+    """The resources of the relay's process at one moment."""
 
     tasks: int
     sessions: int
@@ -35,24 +35,24 @@ class Resources:
 
 @dataclass(frozen=True)
 class WorkSample:
-    """What the relay's process has computed since the last time it was asked."""
+    """The work of the relay's process since the last query."""
 
     sessions: int
     cpu_s: float
     waits_s: list[float] = field(repr=False)
-    """How long each of many looks at the clock had to wait for the relay's own work."""
+    """How long each sample of the clock was delayed by the relay's own work."""
     every_s: float
-    """The time between two looks that do not have to wait."""
+    """The time between two undelayed samples."""
 
     @property
     def longest_wait_s(self) -> float:
-        """The longest time for which nobody else was served, up to `every_s` too short."""
+        """The longest block of the event loop, up to `every_s` too short."""
         return max(self.waits_s, default=0.0)
 
     def wait_s(self, share: float) -> float:
-        """What a frame that comes at any moment waits at most, with this probability.
+        """Return the quantile of the wait of a frame that arrives at a random moment.
 
-        A frame that comes while the relay is busy for w seconds waits anything from 0 to w.
+        A frame that arrives while the relay is busy for w seconds waits 0 to w seconds.
         """
         total_s = sum(self.waits_s) + self.every_s * len(self.waits_s)
         beyond_s, longest_first = (1 - share) * total_s, sorted(self.waits_s, reverse=True)
@@ -66,7 +66,7 @@ class WorkSample:
 
 
 class RelayProcess:
-    """A running relay, seen from outside."""
+    """A running relay, as other processes see it."""
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self._process = process
@@ -77,22 +77,22 @@ class RelayProcess:
         return f"ws://127.0.0.1:{self.port}/?rate=24000"
 
     def pss_kib(self) -> int:
-        """Memory of the process, shared pages in proportion; asks the kernel, not the relay."""
+        """Return the proportional set size of the process, from the kernel."""
         rollup = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
         return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
 
     async def resources(self) -> Resources:
-        """What it holds now, after a collection of garbage."""
-        told = await self._ask(b"held")
+        """Return its resources after a garbage collection."""
+        state = await self._ask(b"resources")
         descriptors = len(os.listdir(f"/proc/{self._process.pid}/fd"))  # noqa: PTH208  # names alone, no paths
-        return Resources(told["tasks"], told["sessions"], descriptors, self.pss_kib())
+        return Resources(state["tasks"], state["sessions"], descriptors, self.pss_kib())
 
     async def work(self) -> WorkSample:
-        """What it has computed since this was last asked; nothing is collected for it."""
+        """Return its work since the last query, without a garbage collection."""
         return WorkSample(**await self._ask(b"work"))
 
     async def quiet(self, timeout_s: float = 5.0) -> WorkSample:
-        """Wait until it has nothing to do; what it has computed since `work` was last asked."""
+        """Wait until it is idle; returns its work since the last query."""
         until = time.monotonic() + timeout_s
         parts, n_quiet = [await self.work()], 0
         while n_quiet < QUIET_LOOKS and time.monotonic() < until:
@@ -102,16 +102,16 @@ class RelayProcess:
         waits_s = [wait_s for part in parts for wait_s in part.waits_s]
         return WorkSample(parts[-1].sessions, sum(part.cpu_s for part in parts), waits_s, parts[-1].every_s)
 
-    async def _ask(self, what: bytes) -> dict[str, Any]:
+    async def _ask(self, query: bytes) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(what + b"\n")
+        self._process.stdin.write(query + b"\n")
         async with asyncio.timeout(START_TIMEOUT_S):
-            told: dict[str, Any] = json.loads(await self._process.stdout.readline())
-        return told
+            state: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return state
 
     async def settled(self, start: Resources, timeout_s: float) -> Resources:
-        """What it holds once no session is left and all else is as at the `start`, or when the time is up."""
+        """Wait until all sessions ended and the resources are as at `start`, or a timeout; returns the resources."""
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         while True:
@@ -126,10 +126,10 @@ class RelayProcess:
 async def relay_process(
     upstream_url: str, *, look_every_s: float = 0.005, log: IO[bytes] | None = None, **settings: str
 ) -> AsyncIterator[RelayProcess]:
-    """A relay on a free port; `settings` are its environment, over `RELAY_UPSTREAM` and nothing else of ours.
+    """Run a relay on a free port; `settings` are its environment variables besides `RELAY_UPSTREAM`.
 
-    It looks at the clock every `look_every_s`. It has the tools that `RELAY_TOOLS` names, and writes its log to `log`
-    or to this process's standard error.
+    It samples the clock every `look_every_s`. It has the tools that `RELAY_TOOLS` names, and logs to `log` or to this
+    process's standard error.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     process = await asyncio.create_subprocess_exec(
@@ -153,17 +153,17 @@ async def relay_process(
         if process.returncode is None:
             process.terminate()
         await process.wait()
-    assert process.returncode == 0, "the relay ends in peace"
+    assert process.returncode == 0, "the relay ends with code 0"
 
 
-# -- the relay's own end ----------------------------------------------------------------------------------------------
+# -- the relay's process ----------------------------------------------------------------------------------------------
 
 
 class LoopDelays:
-    """Looks at the clock every `every_s`, and notes how late it comes to it for work of this process alone.
+    """Samples the clock every `every_s` and records the delays caused by this process.
 
-    What the machine does meanwhile is left out: nobody can be later because of the relay than it has computed. All of
-    its threads count, since one that holds the interpreter's lock makes the loop wait as well.
+    A delay counts only up to the processor time of the process, so that other load on the machine does not matter. All
+    threads count, because one that holds the GIL delays the loop as well.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, every_s: float) -> None:
@@ -172,26 +172,26 @@ class LoopDelays:
         self._waits_s: list[float] = []
         self._due, self._cpu_s = time.monotonic(), time.process_time()
         self._taken_cpu_s = self._cpu_s
-        self._look()
+        self._sample()
 
     def take(self) -> dict[str, Any]:
-        """What was noted since the last time, and the processor time."""
+        """Return the delays and the processor time since the last call."""
         waits_s, self._waits_s = self._waits_s, []
         cpu_s = time.process_time()
         used_s, self._taken_cpu_s = cpu_s - self._taken_cpu_s, cpu_s
         return {"cpu_s": used_s, "waits_s": waits_s, "every_s": self._every_s}
 
     def restart(self) -> None:
-        """Forget what was computed up to now."""
+        """Drop the delays so far."""
         self._waits_s = []
         self._due, self._cpu_s = time.monotonic(), time.process_time()
         self._taken_cpu_s = self._cpu_s
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         now, cpu_s = time.monotonic(), time.process_time()
         self._waits_s.append(round(max(0.0, min(now - self._due, cpu_s - self._cpu_s)), 6))
         self._due, self._cpu_s = now + self._every_s, cpu_s
-        self._loop.call_later(self._every_s, self._look)
+        self._loop.call_later(self._every_s, self._sample)
 
 
 async def _run(look_every_s: float) -> None:
@@ -216,22 +216,22 @@ async def _run(look_every_s: float) -> None:
     print(runner.addresses[0][1], flush=True)
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    waits = LoopDelays(loop, look_every_s)
+    delays = LoopDelays(loop, look_every_s)
     loop.add_signal_handler(15, stop.set)
 
     def answer() -> None:
-        asked = os.read(0, 64)
-        if not asked:
+        query = os.read(0, 64)
+        if not query:
             loop.remove_reader(0)
             return
-        told: dict[str, Any] = {"sessions": len(app[SESSIONS].active)}
-        if asked.startswith(b"work"):
-            told |= waits.take()
+        state: dict[str, Any] = {"sessions": len(app[SESSIONS].active)}
+        if query.startswith(b"work"):
+            state |= delays.take()
         else:
             gc.collect()
-            told["tasks"] = len(asyncio.all_tasks())
-            waits.restart()  # the collection of garbage is nobody's traffic
-        print(json.dumps(told), flush=True)
+            state["tasks"] = len(asyncio.all_tasks())
+            delays.restart()  # do not count the garbage collection
+        print(json.dumps(state), flush=True)
 
     loop.add_reader(0, answer)
     await stop.wait()

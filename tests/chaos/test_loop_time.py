@@ -1,7 +1,7 @@
-"""How long one input may keep the event loop from all others, in processor time, so that the machine does not matter.
+"""How long one input may block the event loop, in processor time, so that other load on the machine does not matter.
 
-Each input is sent up to three times, and one that is within the bound is enough: what else is computed at that moment,
-a collection of garbage say, is not its doing.
+Each input is sent up to three times, and one run within the bound is enough: a garbage collection at that moment is not
+caused by the input.
 """
 
 from collections.abc import AsyncIterator
@@ -11,27 +11,27 @@ import pytest
 import pytest_asyncio
 
 from tests.chaos.inputs import COMPRESSED_BODY, HOSTILE_INPUTS, LARGE_EVENTS, HostileInput
-from tests.chaos.one_input import MeasuredRelay, measured_relay
+from tests.chaos.measured_relay import MeasuredRelay, measured_relay
 
 REPEATS = 3
 LONGEST_S = 0.015
-"""For which one hostile input may keep the loop."""
+"""How long one hostile input may block the loop."""
 LONG_MESSAGE_BYTES, LONG_MESSAGE_S = 8_000_000, 0.045
-"""A message of so many bytes may keep it longer: it is copied before it is refused. One such is read every 8 s."""
+"""A longer message may block it for longer: it is copied before it is refused. One such is read every 8 s."""
 LARGE_EVENT_S = 0.030
-"""For which an event of 2 to 4 MB may, which is mostly copied."""
+"""How long an event of 2 to 4 MB may block it; most of the time is copying."""
 RECORDING_S = 0.015
-"""What a recording may add to that, its writer's thread included. What others notice: `test_recording_beside.py`."""
+"""What a recording may add, with its writer's thread; `test_recording_latency.py` measures the effect on others."""
 COMPRESSED_BODIES_A_SECOND, COMPRESSED_CORES = 4, 0.02
-"""What two connections send that send one each half second, and what they may take of a core."""
+"""What two connections send at one body each half second, and their share of a core."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MeasuredRelay]:
-    async with measured_relay(tmp_path_factory.mktemp("relay") / "log") as one:
-        yield one
+    async with measured_relay(tmp_path_factory.mktemp("relay") / "log") as measured:
+        yield measured
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -39,38 +39,38 @@ async def recording_relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
     folder: Path = tmp_path_factory.mktemp("recording_relay")
     async with measured_relay(
         folder / "log", RELAY_RECORD="on", RELAY_RECORDINGS_DIR=str(folder / "recordings")
-    ) as one:
-        yield one
+    ) as measured:
+        yield measured
 
 
-async def longest_s(relay: MeasuredRelay, given: HostileInput, enough_s: float) -> float:
-    """The longest time for which the loop was kept, in the best of up to three repeats."""
-    best_s, payload = float("inf"), given.payload()
+async def longest_block_s(relay: MeasuredRelay, hostile_input: HostileInput, enough_s: float) -> float:
+    """Return the longest block of the loop, in the best of up to three runs."""
+    best_s, payload = float("inf"), hostile_input.payload()
     for _ in range(REPEATS):
-        best_s = min(best_s, (await relay.work_for(given.way_in, payload)).longest_wait_s)
+        best_s = min(best_s, (await relay.work_for(hostile_input.way_in, payload)).longest_wait_s)
         if best_s <= enough_s:
             break
-    print(f"{given.name}: {best_s * 1000:.1f} ms")
+    print(f"{hostile_input.name}: {best_s * 1000:.1f} ms")
     return best_s
 
 
-@pytest.mark.parametrize("given", HOSTILE_INPUTS, ids=lambda given: given.name)
-async def test_one_hostile_input_does_not_keep_the_loop(relay: MeasuredRelay, given: HostileInput) -> None:
-    bound_s = LONG_MESSAGE_S if len(given.payload()) > LONG_MESSAGE_BYTES else LONGEST_S
-    assert await longest_s(relay, given, bound_s) <= bound_s
+@pytest.mark.parametrize("hostile_input", HOSTILE_INPUTS, ids=lambda row: row.name)
+async def test_one_hostile_input_does_not_block_the_loop(relay: MeasuredRelay, hostile_input: HostileInput) -> None:
+    bound_s = LONG_MESSAGE_S if len(hostile_input.payload()) > LONG_MESSAGE_BYTES else LONGEST_S
+    assert await longest_block_s(relay, hostile_input, bound_s) <= bound_s
 
 
-@pytest.mark.parametrize("given", LARGE_EVENTS, ids=lambda given: given.name)
-async def test_a_large_event_keeps_the_loop_hardly_longer_when_it_is_recorded(
-    relay: MeasuredRelay, recording_relay: MeasuredRelay, given: HostileInput
+@pytest.mark.parametrize("hostile_input", LARGE_EVENTS, ids=lambda row: row.name)
+async def test_recording_a_large_event_hardly_blocks_the_loop(
+    relay: MeasuredRelay, recording_relay: MeasuredRelay, hostile_input: HostileInput
 ) -> None:
-    unrecorded_s = await longest_s(relay, given, LARGE_EVENT_S)
+    unrecorded_s = await longest_block_s(relay, hostile_input, LARGE_EVENT_S)
     assert unrecorded_s <= LARGE_EVENT_S
     bound_s = unrecorded_s + RECORDING_S
-    assert await longest_s(recording_relay, given, bound_s) <= bound_s
+    assert await longest_block_s(recording_relay, hostile_input, bound_s) <= bound_s
 
 
-async def test_a_compressed_body_costs_next_to_nothing(relay: MeasuredRelay) -> None:
+async def test_a_compressed_body_costs_very_little(relay: MeasuredRelay) -> None:
     body = COMPRESSED_BODY.payload()
     costs_s = [(await relay.work_for(COMPRESSED_BODY.way_in, body)).cpu_s for _ in range(REPEATS)]
     print(f"{COMPRESSED_BODY.name}: {min(costs_s) * 1000:.1f} ms in all")

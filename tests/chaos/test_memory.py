@@ -1,4 +1,4 @@
-"""What one session can make a relay hold, whatever its model's end says and however little its client reads."""
+"""The memory that one session can make a relay use, whatever its upstream sends and however little its client reads."""
 
 import asyncio
 import base64
@@ -16,12 +16,11 @@ from tests.chaos.upstream import fake_upstream
 
 SENT_BYTES = 96 * 1024 * 1024
 TALK_S = 8.0
-"""What the model's end says in all, or for how long, or less if the relay hangs up."""
+"""The bytes and the seconds that the upstream sends at most, less if the relay closes the connection."""
 SESSION_KIB = 48 * 1024
-"""300 s of sound for a 48 kHz client are 28 MiB; the rest is what the longest message takes on its way."""
+"""300 s of audio for a 48 kHz client are 28 MiB; the rest is for the longest message in transit."""
 MESSAGE_KIB = 96 * 1024
-"""While messages of 16 MiB come: as many times as one is held until it has been read (picows' buffer, a copy, what is
-in it)."""
+"""For messages of 16 MiB: each is held several times until it is decoded (picows' buffer, a copy, the parsed event)."""
 
 Events = Iterator[bytes]
 _LONG = "i" * 1024 * 1024
@@ -37,12 +36,12 @@ def _part(number: object) -> dict[str, object]:
     return {"response_id": f"resp_{number}", "item_id": f"item_{number}", "output_index": 0, "content_index": 0}
 
 
-def hours_of_sound() -> Events:
+def hours_of_audio() -> Events:
     while True:
         yield _event("response.output_audio.delta", **_part(1), delta=_HOUR)
 
 
-def sound_a_sample_at_a_time() -> Events:
+def audio_a_sample_at_a_time() -> Events:
     delta = _event("response.output_audio.delta", **_part(1), delta=_BLIP)
     while True:
         yield delta
@@ -77,8 +76,8 @@ def calls_without_end() -> Events:
         yield _event("response.done", response={"id": f"resp_{number}", "status": "completed", "output": output})
 
 
-class Talkative:
-    """A model's end that says `events` as fast as they are taken, and reads nothing."""
+class FloodingUpstreamSession:
+    """An upstream that sends `events` as fast as possible and reads nothing."""
 
     def __init__(self, connection: ServerConnection, events: Events) -> None:
         self._connection = connection
@@ -97,12 +96,12 @@ class Talkative:
                 await self._connection.send(event, text=True)
             await self._connection.close()
         except ConnectionClosed:
-            pass  # it was given up, which is one way to stay within the bound
+            pass  # the relay closed the connection, which is one way to stay within the bound
 
 
 async def peak_kib(relay: RelayProcess, *, reads: bool) -> int:
-    """The most that one session takes, above what the relay took before."""
-    before = most = relay.pss_kib()
+    """Return the peak memory of one session, above that of the relay before."""
+    before = peak = relay.pss_kib()
     url = f"{relay.url.partition('?')[0]}?rate=48000"
     async with connect(url, compression=None, ping_interval=None, max_size=None) as client:
         if not reads:
@@ -110,11 +109,11 @@ async def peak_kib(relay: RelayProcess, *, reads: bool) -> int:
         reading = asyncio.create_task(_read(client, reads=reads))
         async with asyncio.timeout(60):
             while not reading.done() and (await relay.resources()).sessions:
-                most = max(most, relay.pss_kib())
+                peak = max(peak, relay.pss_kib())
                 await asyncio.wait({reading}, timeout=0.05)
         client.transport.abort()
         await reading
-    return most - before
+    return peak - before
 
 
 async def _read(client, *, reads: bool) -> None:  # type: ignore[no-untyped-def]
@@ -129,10 +128,10 @@ async def _read(client, *, reads: bool) -> None:  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("reads", [True, False], ids=["read", "not read"])
 @pytest.mark.parametrize(
-    ("says", "most_kib"),
+    ("events", "max_kib"),
     [
-        (hours_of_sound, MESSAGE_KIB + SESSION_KIB),
-        (sound_a_sample_at_a_time, SESSION_KIB),
+        (hours_of_audio, MESSAGE_KIB + SESSION_KIB),
+        (audio_a_sample_at_a_time, SESSION_KIB),
         (items_without_end, SESSION_KIB),
         (ids_of_a_megabyte, SESSION_KIB),
         (transcripts_without_end, SESSION_KIB),
@@ -141,13 +140,13 @@ async def _read(client, *, reads: bool) -> None:  # type: ignore[no-untyped-def]
     ids=lambda value: value.__name__ if callable(value) else "",
 )
 @pytest.mark.long
-async def test_a_session_stays_within_its_memory(says: Callable[[], Events], most_kib: int, reads: bool) -> None:
+async def test_a_session_stays_within_its_memory(events: Callable[[], Events], max_kib: int, reads: bool) -> None:
     async with (
-        fake_upstream(lambda connection: Talkative(connection, says())) as upstream_url,
+        fake_upstream(lambda connection: FloodingUpstreamSession(connection, events())) as upstream_url,
         relay_process(upstream_url, RELAY_LOG_LEVEL="error") as relay,
     ):
         peak = await peak_kib(relay, reads=reads)
-        print(f"{says.__name__}, {'read' if reads else 'not read'}: {peak} KiB")
+        print(f"{events.__name__}, {'read' if reads else 'not read'}: {peak} KiB")
         start = await relay.settled(await relay.resources(), 0)
     assert start.sessions == 0
-    assert peak <= most_kib
+    assert peak <= max_kib

@@ -1,4 +1,4 @@
-"""A long day in a short time: nothing may grow."""
+"""A soak test: hours of talk in minutes; no resource may grow."""
 
 import asyncio
 import os
@@ -13,14 +13,14 @@ from tests.chaos.upstream import BARGE, CALL, END, fake_upstream
 
 SOAK_S = float(os.environ.get("RELAY_TEST_SOAK_S", "600"))
 AT_ONCE = 40
-"""Sessions side by side: on two cores as many as leave the machine room for two hours of talk in ten minutes."""
+"""Concurrent sessions: enough for two hours of talk in ten minutes on two cores."""
 TURN_MS = 400
 GROWTH_KIB = 4 * 1024
-"""What the allocator may still add after the first quarter; a leak of 100 bytes a session or turn would be more."""
+"""What the allocator may add after the first quarter; a leak of 100 bytes per session or turn would be more."""
 
 
 class Visitor:
-    """Talks, interrupts, has tools called, leaves in one way or another, and comes back."""
+    """A client that talks, interrupts, answers tool calls, disconnects in various ways, and reconnects."""
 
     def __init__(self, url: str, seed: int) -> None:
         self._url = url
@@ -29,7 +29,7 @@ class Visitor:
         self.talked_ms = 0
 
     async def run(self, until: float) -> None:
-        """Session after session until the time is up."""
+        """Run one session after the other until a time."""
         loop = asyncio.get_running_loop()
         while loop.time() < until:
             async with connect(self._url, compression=None, ping_interval=None, open_timeout=60) as connection:
@@ -51,7 +51,7 @@ class Visitor:
                 connection.transport.abort()
 
     async def _typed_turn(self, connection: ClientConnection) -> None:
-        """Of a half-duplex device, which nobody hears while it plays."""
+        """Take a typed turn on a half-duplex device, whose microphone is ignored during playback."""
         await connection.send(bytes(TURN_MS * 48))
         self.talked_ms += TURN_MS
         await connection.send('{"type":"text","text":"and what else?"}')
@@ -88,14 +88,14 @@ class Visitor:
             while True:
                 message = await connection.recv()
                 if isinstance(message, str):
-                    told: dict[str, object] = orjson.loads(message)
-                    assert told["type"] != "error", told
-                    if kind in (told["type"], told.get("name")):
-                        return told
+                    fields: dict[str, object] = orjson.loads(message)
+                    assert fields["type"] != "error", fields
+                    if kind in (fields["type"], fields.get("name")):
+                        return fields
 
 
 async def soak(relay: RelayProcess, start: Resources, seconds: float, seed: int) -> tuple[list[Visitor], Resources]:
-    """Let visitors come and go, and see what is left when they are gone."""
+    """Run the visitors; returns them and the resources that remain afterwards."""
     until = asyncio.get_running_loop().time() + seconds
     visitors = [Visitor(relay.url, seed + number) for number in range(AT_ONCE)]
     await asyncio.gather(*(visitor.run(until) for visitor in visitors))
@@ -104,7 +104,7 @@ async def soak(relay: RelayProcess, start: Resources, seconds: float, seed: int)
 
 @pytest.mark.long
 async def test_two_hours_of_talk_leave_nothing_behind() -> None:
-    """Ten minutes at the wall's clock (`RELAY_TEST_SOAK_S`): turns, barge-ins, tools, typed turns, reconnects."""
+    """Ten minutes of wall-clock time (`RELAY_TEST_SOAK_S`): turns, barge-ins, tools, typed turns, reconnects."""
     async with fake_upstream() as upstream_url, relay_process(upstream_url) as relay:
         before = await relay.resources()
         visitors, first = await soak(relay, before, SOAK_S / 4, 1)
@@ -118,4 +118,4 @@ async def test_two_hours_of_talk_leave_nothing_behind() -> None:
     for holding in holdings:
         assert (holding.tasks, holding.sessions, holding.descriptors) == (before.tasks, 0, before.descriptors)
     assert holdings[-1].pss_kib - first.pss_kib <= GROWTH_KIB
-    assert talked_s >= 12 * SOAK_S, "compressed: at least twelve times as fast as life"
+    assert talked_s >= 12 * SOAK_S, "at least twelve times as fast as real time"

@@ -1,4 +1,4 @@
-"""Messages that begin and never end, of many clients at once: one bound for all of them, and nobody else suffers."""
+"""Messages that never end, from many clients at once: one bound for all of them, and no effect on other sessions."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.attacker import end_of, open_session
 from tests.chaos.honest import Crowd, HonestDevice, HonestRealtime
 from tests.chaos.inputs import HONEST_KEY, MESSAGE_BYTES, WayIn
-from tests.chaos.one_hostile import end_of, open_session
-from tests.chaos.one_input import measured_relay
+from tests.chaos.measured_relay import measured_relay
 from tests.chaos.relay_process import RelayProcess
 from tests.support.raw_websocket import RawClient, binary, continuation, masked
 
@@ -17,7 +17,7 @@ N_CLIENTS = 30
 GROWTH_KIB = 128 * 1024
 SLICE_BYTES = 1024 * 1024
 STALLED_S = 1.0
-"""A client that could not send a slice for so long has been slowed down."""
+"""A client that cannot send a slice for so long is throttled."""
 WATCHED_S = 0.05
 
 
@@ -35,21 +35,21 @@ def in_fragments() -> Iterator[bytes]:
 
 
 async def send_all(client: RawClient, slices: Iterator[bytes]) -> str:
-    """Send an unfinished message: "taken" if all of it was, else "slowed" or "reset"."""
+    """Send an unfinished message; returns "accepted" if all of it was, else "throttled" or "reset"."""
     try:
-        for one in slices:
-            client.writer.write(one)
+        for chunk in slices:
+            client.writer.write(chunk)
             async with asyncio.timeout(STALLED_S):
                 await client.writer.drain()
     except TimeoutError:
-        return "slowed"
+        return "throttled"
     except ConnectionError:
         return "reset"
-    return "taken"
+    return "accepted"
 
 
-async def fate_of(client: RawClient, slices: Iterator[bytes]) -> str:
-    """What became of a client: its close code, or what `send_all` says."""
+async def outcome_of(client: RawClient, slices: Iterator[bytes]) -> str:
+    """Return the close code of a client, or the result of `send_all`."""
     ending = asyncio.create_task(end_of(client))
     try:
         sent = await send_all(client, slices)
@@ -60,7 +60,7 @@ async def fate_of(client: RawClient, slices: Iterator[bytes]) -> str:
 
 
 async def peak_pss_kib(relay: RelayProcess, meanwhile: "asyncio.Future[list[str]]") -> int:
-    """The most memory that it holds until that is done."""
+    """Return the peak memory until `meanwhile` is done."""
     peak_kib = relay.pss_kib()
     while not meanwhile.done():
         await asyncio.wait({meanwhile}, timeout=WATCHED_S)
@@ -73,20 +73,20 @@ async def peak_pss_kib(relay: RelayProcess, meanwhile: "asyncio.Future[list[str]
 async def test_unfinished_messages_of_thirty_clients_have_one_bound(
     tmp_path: Path, slices: Callable[[], Iterator[bytes]]
 ) -> None:
-    async with measured_relay(tmp_path / "log") as one:
-        relay, crowd = one.relay, Crowd([HonestDevice(one.relay.url, HONEST_KEY), _realtime(one.relay)])
+    async with measured_relay(tmp_path / "log") as measured:
+        relay, crowd = measured.relay, Crowd([HonestDevice(measured.relay.url, HONEST_KEY), _realtime(measured.relay)])
         async with crowd.talking(0.2):
             clients = [await open_session(relay.port, WayIn.REALTIME) for _ in range(N_CLIENTS)]
             before_kib = (await relay.resources()).pss_kib
-            fates = asyncio.gather(*(fate_of(client, slices()) for client in clients))
-            peak_kib = await peak_pss_kib(relay, fates)
+            outcomes = asyncio.gather(*(outcome_of(client, slices()) for client in clients))
+            peak_kib = await peak_pss_kib(relay, outcomes)
             for client in clients:
                 await client.close()
-    ends = fates.result()
+    ends = outcomes.result()
     print(f"{peak_kib - before_kib} KiB more, {ends}")
     assert peak_kib - before_kib < GROWTH_KIB
     assert crowd.faults == []
-    assert "reset" not in ends, "who is refused is told so"
+    assert "reset" not in ends, "a refused client receives a close code"
 
 
 def _realtime(relay: RelayProcess) -> HonestRealtime:

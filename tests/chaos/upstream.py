@@ -1,6 +1,6 @@
-"""A model's end that is fast and does what the first bytes of the microphone's audio say.
+"""A fast fake upstream, controlled by the first bytes of the client's audio.
 
-Ordinary audio comes back at once as sound of one long response, which is how the way through the relay is timed.
+Ordinary audio is echoed immediately as audio of one long response, which measures the round trip through the relay.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from websockets.exceptions import ConnectionClosed
 
 MARK_BYTES = 4
 END, LOTS, CALL, BARGE = b"!end", b"!lot", b"!cal", b"!bar"
-"""Marks: end the response with its words; send six minutes of sound at once; call a tool; the user speaks up."""
-WORDS = "one two three four five six seven eight nine ten"
+"""Marks: end the response with its transcript; send six minutes of audio at once; call a tool; barge in."""
+TRANSCRIPT = "one two three four five six seven eight nine ten"
 LOTS_S = 360
 _SECOND = base64.b64encode(bytes(48_000))
 
@@ -33,7 +33,7 @@ class UpstreamSession:
         self._response = self._item = ""
 
     async def run(self) -> None:
-        """Introduce itself, and answer until the relay hangs up."""
+        """Send `session.created`, and answer until the relay closes the connection."""
         try:
             await self.send({"type": "session.created", "session": {"type": "realtime"}})
             async for message in self._connection:
@@ -47,7 +47,7 @@ class UpstreamSession:
             await self._connection.send(orjson.dumps(head | event).decode(), text=True)
 
     async def configure(self, session: Obj) -> None:
-        """Take a configuration as it is."""
+        """Accept a configuration unchanged."""
         await self.send({"type": "session.updated", "session": session})
 
     async def _take(self, event: Obj) -> None:
@@ -55,7 +55,7 @@ class UpstreamSession:
             case "session.update":
                 await self.configure(event["session"])
             case "input_audio_buffer.append":
-                await self._hear(base64.b64decode(event["audio"]))
+                await self._handle_audio(base64.b64decode(event["audio"]))
             case "conversation.item.create" if event["item"]["type"] == "message":
                 item = event["item"] | {"id": f"item_{next(self._numbers)}"}
                 await self.send({"type": "conversation.item.added", "previous_item_id": None, "item": item})
@@ -68,7 +68,7 @@ class UpstreamSession:
                 await self.send_audio(_SECOND[:12800])
                 await self._end()
 
-    async def _hear(self, pcm: bytes) -> None:
+    async def _handle_audio(self, pcm: bytes) -> None:
         mark = pcm[:MARK_BYTES]
         if pcm.count(0) == len(pcm):
             return  # silence
@@ -93,12 +93,12 @@ class UpstreamSession:
         else:
             for _ in range(LOTS_S if mark == LOTS else 0):
                 await self.send_audio(_SECOND)
-                await asyncio.sleep(0)  # others are served meanwhile
+                await asyncio.sleep(0)  # lets other connections work
             if mark != LOTS:
                 await self.send_audio(base64.b64encode(pcm))
 
     async def send_audio(self, audio_base64: bytes) -> None:
-        """Sound, in base64, of the response under way, which begins if there is none."""
+        """Send base64 audio of the active response; starts one if there is none."""
         if not self._response:
             await self._begin(None)
         part = {"response_id": self._response, "item_id": self._item, "output_index": 0, "content_index": 0}
@@ -117,11 +117,11 @@ class UpstreamSession:
         if not self._response:
             return
         part = {"response_id": self._response, "item_id": self._item, "output_index": 0, "content_index": 0}
-        for word in WORDS.split(" "):
+        for word in TRANSCRIPT.split(" "):
             await self.send({"type": "response.output_audio_transcript.delta", **part, "delta": f"{word} "})
         await self.send(
             {"type": "response.output_audio.done", **part},
-            {"type": "response.output_audio_transcript.done", **part, "transcript": WORDS},
+            {"type": "response.output_audio_transcript.done", **part, "transcript": TRANSCRIPT},
         )
         await self._done([])
 
@@ -137,8 +137,10 @@ HOSTILE = "hostile"
 
 
 class HostileUpstreamSession(UpstreamSession):
-    """A model's end like the others until it is configured; then `turn` has the connection, in sessions that ask for
-    the model `HOSTILE` or have it in their instructions."""
+    """An upstream that turns hostile after its configuration: `turn` takes over the connection.
+
+    It does so in sessions that request the model `HOSTILE` or have it in their instructions.
+    """
 
     def __init__(self, connection: ServerConnection, turn: Callable[[ServerConnection], Awaitable[None]]) -> None:
         super().__init__(connection)
@@ -146,7 +148,7 @@ class HostileUpstreamSession(UpstreamSession):
         self._is_hostile = connection.request is not None and f"model={HOSTILE}" in connection.request.path
 
     async def configure(self, session: Obj) -> None:
-        """Take a configuration, and turn if it is time."""
+        """Accept a configuration, and turn hostile if the session asks for it."""
         await super().configure(session)
         if self._is_hostile or HOSTILE in session.get("instructions", ""):
             await self._turn(self._connection)
@@ -154,7 +156,7 @@ class HostileUpstreamSession(UpstreamSession):
 
 @asynccontextmanager
 async def fake_upstream(session: Callable[[ServerConnection], Any] = UpstreamSession) -> AsyncIterator[str]:
-    """The URL of such an end; `session` makes what answers one connection."""
+    """Run a fake upstream; yields its URL. `session` creates the handler of a connection."""
     connections: set[ServerConnection] = set()
 
     async def handle(connection: ServerConnection) -> None:

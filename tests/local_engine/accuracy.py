@@ -1,6 +1,7 @@
-"""How well spoken sentences are told apart, as a table: `python -m tests.local_engine.accuracy`.
+"""Print the accuracy of recognition as a table: `python -m tests.local_engine.accuracy`.
 
-The speakers are four synthetic voices, the sentences those of the shipped tools; of people's voices this says nothing.
+The speakers are four synthetic voices, the sentences are those of the shipped tools. The figures do not apply to human
+speakers.
 """
 
 import argparse
@@ -70,14 +71,14 @@ UNKNOWN = (
 
 
 def shipped_grammar() -> Grammar:
-    """What a session with the shipped tools listens for."""
+    """The grammar of a session with the shipped tools."""
     specs = tool_specs(ToolRegistry(load_folder(SHIPPED).tools))
     return Grammar([spec.definition(with_examples=True) for spec in specs])
 
 
-def said(sentence: str, voice: str, noise_db: float | None = None) -> bytes:
-    """A sentence between silences, 16 kHz; with white noise so many dB under the voice."""
-    pcm, _, _ = flite.synthesise(sentence, voice, 1.0)
+def speech(sentence: str, voice: str, noise_db: float | None = None) -> bytes:
+    """Return a sentence between silences, at 16 kHz, with white noise `noise_db` below the voice."""
+    pcm, _, _ = flite.synthesize(sentence, voice, 1.0)
     samples = np.concatenate([np.zeros(3200), np.frombuffer(pcm, dtype="<i2").astype(float), np.zeros(8000)])
     if noise_db is not None:
         level = np.sqrt((samples[3200:-8000] ** 2).mean()) / 10 ** (noise_db / 20)
@@ -85,16 +86,16 @@ def said(sentence: str, voice: str, noise_db: float | None = None) -> bytes:
     return samples.clip(-32768, 32767).astype("<i2").tobytes()
 
 
-def heard(recogniser: Recognizer, pcm: bytes, sound: str | None = None) -> RecognitionResult:
-    """What the recogniser makes of it; `sound` is what it knows of the microphone."""
-    recogniser.start(sound)
+def recognize(recognizer: Recognizer, pcm: bytes, cepstral_mean: str | None = None) -> RecognitionResult:
+    """Recognize a clip; `cepstral_mean` is that of the same microphone."""
+    recognizer.start(cepstral_mean)
     for start in range(0, len(pcm), 1024):
-        recogniser.feed(pcm[start : start + 1024])
-    return finished(recogniser.finish())
+        recognizer.feed(pcm[start : start + 1024])
+    return finished(recognizer.finish())
 
 
 def finished(work: Generator[None, None, RecognitionResult]) -> RecognitionResult:
-    """The result of a generator."""
+    """Run a generator to its return value."""
     while True:
         try:
             next(work)
@@ -104,56 +105,60 @@ def finished(work: Generator[None, None, RecognitionResult]) -> RecognitionResul
 
 
 def understood(
-    recogniser: Recognizer, voice: str, sentences: tuple[str, ...] | list[str], noise_db: float | None = None
+    recognizer: Recognizer, voice: str, sentences: tuple[str, ...] | list[str], noise_db: float | None = None
 ) -> Iterator[bool]:
-    """Whether each sentence was understood as meant, all over one microphone."""
-    sound = None
+    """Yield whether each sentence was understood correctly, all over one microphone."""
+    cepstral_mean = None
     for sentence in sentences:
-        result = heard(recogniser, said(sentence, voice, noise_db), sound)
-        sound = recogniser.cepstral_mean
-        meant = recogniser.grammar.parse(sentence, strict=True)
-        yield result.text is not None and recogniser.grammar.parse(result.text, strict=True) == meant
+        result = recognize(recognizer, speech(sentence, voice, noise_db), cepstral_mean)
+        cepstral_mean = recognizer.cepstral_mean
+        meant = recognizer.grammar.parse(sentence, strict=True)
+        yield result.text is not None and recognizer.grammar.parse(result.text, strict=True) == meant
 
 
 @dataclass(frozen=True)
 class Row:
-    """One voice under one condition: shares of 1."""
+    """The results of one voice at one noise level, as shares of 1."""
 
     voice: str
     noise_db: float | None
-    kept: float
-    refused: float
+    accepted: float
+    rejected: float
     missed: tuple[str, ...]
 
 
-def measure(recogniser: Recognizer, voice: str, noise_db: float | None) -> Row:
-    """All sentences by one voice."""
-    right = list(understood(recogniser, voice, KNOWN, noise_db))
-    sound = recogniser.cepstral_mean
-    refused = [heard(recogniser, said(sentence, voice, noise_db), sound).text is None for sentence in UNKNOWN]
-    missed = tuple(sentence for sentence, ok in zip(KNOWN + UNKNOWN, [*right, *refused], strict=True) if not ok)
-    return Row(voice, noise_db, sum(right) / len(right), sum(refused) / len(refused), missed)
+def measure(recognizer: Recognizer, voice: str, noise_db: float | None) -> Row:
+    """Measure all sentences in one voice."""
+    right = list(understood(recognizer, voice, KNOWN, noise_db))
+    cepstral_mean = recognizer.cepstral_mean
+    rejected = [
+        recognize(recognizer, speech(sentence, voice, noise_db), cepstral_mean).text is None for sentence in UNKNOWN
+    ]
+    missed = tuple(sentence for sentence, ok in zip(KNOWN + UNKNOWN, [*right, *rejected], strict=True) if not ok)
+    return Row(voice, noise_db, sum(right) / len(right), sum(rejected) / len(rejected), missed)
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--noise", type=float, nargs="*", default=[20.0], help="dB under the voice, beside clean")
-    parser.add_argument("--missed", action="store_true", help="also print what went wrong")
+    parser.add_argument(
+        "--noise", type=float, nargs="*", default=[20.0], help="noise levels in dB below the voice, besides no noise"
+    )
+    parser.add_argument("--missed", action="store_true", help="also print the sentences with a wrong result")
     arguments = parser.parse_args()
-    recogniser = Recognizer(shipped_grammar())
+    recognizer = Recognizer(shipped_grammar())
     print(f"{len(KNOWN)} sentences of the shipped tools, {len(UNKNOWN)} unknown ones\n")
-    print("| noise | voice | understood | unknown refused |\n|---|---|---|---|")
+    print("| noise | voice | understood | unknown rejected |\n|---|---|---|---|")
     for noise_db in (None, *arguments.noise):
-        rows = [measure(recogniser, voice, noise_db) for voice in VOICES]
+        rows = [measure(recognizer, voice, noise_db) for voice in VOICES]
         label = "none" if noise_db is None else f"{noise_db:g} dB"
         for row in rows:
-            print(f"| {label} | {row.voice} | {row.kept:.1%} | {row.refused:.1%} |", flush=True)
+            print(f"| {label} | {row.voice} | {row.accepted:.1%} | {row.rejected:.1%} |", flush=True)
             if arguments.missed:
                 print("".join(f"    {sentence}\n" for sentence in row.missed), end="")
-        kept = sum(row.kept for row in rows) / len(rows)
-        refused = sum(row.refused for row in rows) / len(rows)
-        print(f"| {label} | all | **{kept:.1%}** | **{refused:.1%}** |")
+        accepted = sum(row.accepted for row in rows) / len(rows)
+        rejected = sum(row.rejected for row in rows) / len(rows)
+        print(f"| {label} | all | **{accepted:.1%}** | **{rejected:.1%}** |")
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ from openai import AsyncOpenAI
 from openai.types.beta.realtime import RealtimeServerEvent, Session
 from pydantic import TypeAdapter
 
-from tests.local_engine.engine_stage import TOOLS, running_engine
+from tests.local_engine.engine_harness import TOOLS, running_engine
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 
 
 @asynccontextmanager
 async def beta_connection() -> AsyncIterator[websockets.ClientConnection]:
-    """A bare socket behind `session.created` and `conversation.created`."""
+    """A raw connection after `session.created` and `conversation.created`."""
     headers = {"OpenAI-Beta": "realtime=v1"}
     async with (
         running_engine() as port,
@@ -41,8 +41,8 @@ async def test_a_beta_client_configures_calls_and_hears():
         flat = {"modalities": ["audio", "text"], "voice": "alloy", "temperature": 0.7, "tools": TOOLS}
         flat |= {"output_audio_format": "g711_ulaw", "turn_detection": None}
         await connection.session.update(session=flat)  # type: ignore[arg-type]
-        said = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "roll a die"}]}
-        await connection.conversation.item.create(item=said)  # type: ignore[arg-type]
+        message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "roll a die"}]}
+        await connection.conversation.item.create(item=message)  # type: ignore[arg-type]
         await connection.response.create()
         async for event in connection:
             EVENTS.validate_json(event.model_dump_json())
@@ -66,7 +66,7 @@ async def test_a_beta_client_configures_calls_and_hears():
     assert not [kind for kind in kinds if "output_audio" in kind or kind == "conversation.item.added"]
 
 
-async def test_what_is_no_event_is_refused():
+async def test_an_invalid_event_is_refused():
     async with beta_connection() as connection:
         for message in ("{", "[]", "7"):
             await connection.send(message)

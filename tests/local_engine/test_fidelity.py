@@ -1,4 +1,4 @@
-"""What clients of the real service rely on, one by one: fields, orders, codes. Every event is checked strictly."""
+"""Fields, event orders and error codes that clients of OpenAI rely on. Every event is checked strictly."""
 
 import base64
 from typing import Any, get_args
@@ -10,7 +10,7 @@ from relay.local_engine.realtime.commands import CloseConnection, SetIdleTimer
 from relay.local_engine.realtime.conversation import _HANDLERS
 from relay.local_engine.realtime.input_turns import InputRingBuffer
 from relay.local_engine.realtime.items import MAX_CACHED_AUDIO_BYTES, ItemAudioCache
-from tests.local_engine.engine_stage import TOOLS, EngineHarness, last, types_of
+from tests.local_engine.engine_harness import TOOLS, EngineHarness, last, types_of
 
 MANUAL = {"input": {"turn_detection": None}}
 TRANSCRIBED = {"input": {"transcription": {"model": "any"}}}
@@ -40,7 +40,7 @@ NEVER_SENT = {
     "response.mcp_call.completed": "MCP",
     "response.mcp_call.failed": "MCP",
 }
-"""What does not apply to a WebSocket without MCP servers, and why."""
+"""Events that do not apply to a WebSocket without MCP servers, and why."""
 
 
 def appended(ms: int) -> str:
@@ -53,29 +53,29 @@ def error_of(events: list[dict[str, Any]]) -> dict[str, Any]:
     return error
 
 
-def everything() -> list[dict[str, Any]]:
-    """A session in which every event that applies is sent at least once."""
-    paper = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
-    paper.client_sends("input_audio_buffer.append", audio=appended(2000))
-    paper.user_says("roll two dice")
-    paper.user_says("hello")
-    item_id = last(paper.assistant_speaks(), "response.output_item.done")["item"]["id"]
-    paper.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=100)
-    paper.client_sends("conversation.item.retrieve", item_id=item_id)
-    paper.client_sends("conversation.item.delete", item_id=item_id)
-    paper.client_sends("input_audio_buffer.clear")
-    paper.client_sends("response.cancel")
-    paper.client_sends("response.create", response={"output_modalities": ["text"]})
-    paper.record(paper.conversation.on_speech_started(3000))
-    paper.user_says(None, failure="gone")
-    paper.assistant_speaks()
-    paper.client_sends("session.update", session={"type": "realtime", "audio": IDLE})
-    paper.record(paper.conversation.on_idle_timeout())
-    return paper.sent
+def all_events() -> list[dict[str, Any]]:
+    """Return the events of a session that sends every applicable event at least once."""
+    engine = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
+    engine.client_sends("input_audio_buffer.append", audio=appended(2000))
+    engine.user_says("roll two dice")
+    engine.user_says("hello")
+    item_id = last(engine.assistant_speaks(), "response.output_item.done")["item"]["id"]
+    engine.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=100)
+    engine.client_sends("conversation.item.retrieve", item_id=item_id)
+    engine.client_sends("conversation.item.delete", item_id=item_id)
+    engine.client_sends("input_audio_buffer.clear")
+    engine.client_sends("response.cancel")
+    engine.client_sends("response.create", response={"output_modalities": ["text"]})
+    engine.record(engine.conversation.on_speech_started(3000))
+    engine.user_says(None, failure="gone")
+    engine.assistant_speaks()
+    engine.client_sends("session.update", session={"type": "realtime", "audio": IDLE})
+    engine.record(engine.conversation.on_idle_timeout())
+    return engine.sent
 
 
 def test_every_event_that_applies_is_sent_and_valid():
-    assert kinds_of(RealtimeServerEvent) == {event["type"] for event in everything()} | set(NEVER_SENT)
+    assert kinds_of(RealtimeServerEvent) == {event["type"] for event in all_events()} | set(NEVER_SENT)
 
 
 def test_every_client_event_is_known():
@@ -84,8 +84,8 @@ def test_every_client_event_is_known():
 
 def test_no_event_has_a_null_where_clients_want_no_key():
     may_be_null = {"previous_item_id", "usage", "status_details", "metadata", "transcript", "conversation_id"}
-    may_be_null |= {"param", "event_id", "audio"}  # of an error; of a retrieved part
-    for event in everything():
+    may_be_null |= {"param", "event_id", "audio"}  # in errors; in retrieved parts
+    for event in all_events():
         if event["type"] not in ("session.created", "session.updated"):
             assert nulls(event) <= may_be_null, event
 
@@ -178,70 +178,70 @@ def nulls(value: Any) -> set[str]:
     ],
 )
 def test_an_error_has_openais_code_and_names_the_field(kind: str, fields: dict[str, Any], code: str, param: str | None):
-    paper = EngineHarness()
-    error = error_of(paper.client_sends(kind, event_id="mine", **fields))
+    engine = EngineHarness()
+    error = error_of(engine.client_sends(kind, event_id="mine", **fields))
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
     assert error["event_id"] == "mine"
-    assert types_of(paper.client_sends("session.update", session={"type": "realtime"})) == ["session.updated"]
+    assert types_of(engine.client_sends("session.update", session={"type": "realtime"})) == ["session.updated"]
 
 
-# -- audio that comes back ---------------------------------------------------------------------------------------------
+# -- retrieved audio -------------------------------------------------------------------------------------------------
 
 
-def test_a_retrieved_turn_has_its_sound():
-    paper = EngineHarness(audio=MANUAL)
+def test_a_retrieved_turn_has_its_audio():
+    engine = EngineHarness(audio=MANUAL)
     pcm = bytes(range(240)) * 40
-    paper.client_sends("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
-    item_id = paper.client_sends("input_audio_buffer.commit")[0]["item_id"]
-    item = paper.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]
+    engine.client_sends("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
+    item_id = engine.client_sends("input_audio_buffer.commit")[0]["item_id"]
+    item = engine.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]
     assert base64.b64decode(item["content"][0]["audio"]) == pcm
 
 
-def test_a_retrieved_turn_of_turn_detection_has_its_stretch_of_the_stream():
-    paper = EngineHarness()
-    paper.client_sends("input_audio_buffer.append", audio=appended(1000))
-    sound = b"\x01\x02" * 24 * 500
-    paper.record(paper.conversation.on_speech_started(1000))
-    paper.client_sends("input_audio_buffer.append", audio=base64.b64encode(sound).decode())
-    item_id = paper.record(paper.conversation.on_speech_stopped(1500))[0]["item_id"]
-    item = paper.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]
-    assert base64.b64decode(item["content"][0]["audio"]) == sound
+def test_a_retrieved_turn_of_turn_detection_has_its_span_of_the_stream():
+    engine = EngineHarness()
+    engine.client_sends("input_audio_buffer.append", audio=appended(1000))
+    pcm = b"\x01\x02" * 24 * 500
+    engine.record(engine.conversation.on_speech_started(1000))
+    engine.client_sends("input_audio_buffer.append", audio=base64.b64encode(pcm).decode())
+    item_id = engine.record(engine.conversation.on_speech_stopped(1500))[0]["item_id"]
+    item = engine.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]
+    assert base64.b64decode(item["content"][0]["audio"]) == pcm
 
 
-def test_a_retrieved_answer_has_its_sound_as_far_as_it_was_heard():
-    paper = EngineHarness()
-    paper.user_says("hello")
-    item_id = last(paper.assistant_speaks(), "response.output_item.done")["item"]["id"]
-    whole = paper.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]["content"][0]
+def test_a_retrieved_answer_has_its_audio_up_to_the_truncation():
+    engine = EngineHarness()
+    engine.user_says("hello")
+    item_id = last(engine.assistant_speaks(), "response.output_item.done")["item"]["id"]
+    whole = engine.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]["content"][0]
     assert len(base64.b64decode(whole["audio"])) == 3000 * 48
-    paper.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1500)
-    cut = paper.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]["content"][0]
+    engine.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1500)
+    cut = engine.client_sends("conversation.item.retrieve", item_id=item_id)[0]["item"]["content"][0]
     assert len(base64.b64decode(cut["audio"])) == 1500 * 48
 
 
-def test_the_shelf_has_a_bound():
-    shelf = ItemAudioCache()
+def test_the_audio_cache_has_a_bound():
+    cache = ItemAudioCache()
     for number in range(4):
-        shelf.append(f"item_{number}", bytes(MAX_CACHED_AUDIO_BYTES // 3))
-    assert [len(shelf.get(f"item_{number}")) for number in (0, 3)] == [0, MAX_CACHED_AUDIO_BYTES // 3]
-    shelf.discard("item_3")
-    assert shelf.get("item_3") == b""
+        cache.append(f"item_{number}", bytes(MAX_CACHED_AUDIO_BYTES // 3))
+    assert [len(cache.get(f"item_{number}")) for number in (0, 3)] == [0, MAX_CACHED_AUDIO_BYTES // 3]
+    cache.discard("item_3")
+    assert cache.get("item_3") == b""
 
 
-def test_the_tape_keeps_what_a_prefix_needs_and_no_more():
-    tape = InputRingBuffer()
+def test_the_ring_buffer_keeps_the_longest_prefix():
+    ring_buffer = InputRingBuffer()
     for _ in range(100):
-        tape.append(bytes(4800), 48, in_turn=False)
-    assert (tape.position_ms, len(tape.slice_ms(0, 10_000))) == (10_000, 6000 * 48)
+        ring_buffer.append(bytes(4800), 48, in_turn=False)
+    assert (ring_buffer.position_ms, len(ring_buffer.slice_ms(0, 10_000))) == (10_000, 6000 * 48)
 
 
-# -- an answer's surroundings ------------------------------------------------------------------------------
+# -- responses and idle timeouts ------------------------------------------------------------------------------
 
 
 def test_a_response_begins_with_its_rate_limits():
-    paper = EngineHarness(output_modalities=["text"])
-    paper.user_types("hello")
-    events = paper.client_sends("response.create")
+    engine = EngineHarness(output_modalities=["text"])
+    engine.user_types("hello")
+    events = engine.client_sends("response.create")
     assert [event["type"] for event in events][:2] == ["response.created", "rate_limits.updated"]
     limits = {limit["name"]: limit["remaining"] for limit in events[1]["rate_limits"]}
     assert limits["requests"] == 10_000 - 2
@@ -256,13 +256,13 @@ def test_arguments_come_in_several_deltas():
     assert "".join(deltas) == done["arguments"]
 
 
-def test_a_user_who_says_nothing_is_asked():
-    paper = EngineHarness(audio=IDLE)
-    paper.client_sends("input_audio_buffer.append", audio=appended(9000))
-    paper.user_says("hello", start_ms=1000, end_ms=2000)
-    paper.assistant_speaks(ms=1000)
-    assert paper.commands[-1] == SetIdleTimer(3000 + 6000)
-    events = paper.record(paper.conversation.on_idle_timeout())
+def test_a_silent_user_is_asked():
+    engine = EngineHarness(audio=IDLE)
+    engine.client_sends("input_audio_buffer.append", audio=appended(9000))
+    engine.user_says("hello", start_ms=1000, end_ms=2000)
+    engine.assistant_speaks(ms=1000)
+    assert engine.commands[-1] == SetIdleTimer(3000 + 6000)
+    events = engine.record(engine.conversation.on_idle_timeout())
     assert types_of(events)[:5] == [
         "input_audio_buffer.timeout_triggered",
         "input_audio_buffer.committed",
@@ -271,31 +271,31 @@ def test_a_user_who_says_nothing_is_asked():
         "response.created",
     ]
     assert (events[0]["audio_start_ms"], events[0]["audio_end_ms"]) == (3000, 9000)
-    assert paper.last_synthesis.sentences[0] == "Are you still there?"
+    assert engine.last_synthesis.sentences[0] == "Are you still there?"
 
 
-def test_who_speaks_is_not_asked():
-    paper = EngineHarness(audio=IDLE)
-    paper.user_says("hello")
-    paper.assistant_speaks()
-    paper.record(paper.conversation.on_speech_started(5000))
-    assert paper.commands[-1] == SetIdleTimer(None)
-    assert paper.record(paper.conversation.on_idle_timeout()) == []
+def test_a_speaking_user_is_not_asked():
+    engine = EngineHarness(audio=IDLE)
+    engine.user_says("hello")
+    engine.assistant_speaks()
+    engine.record(engine.conversation.on_speech_started(5000))
+    assert engine.commands[-1] == SetIdleTimer(None)
+    assert engine.record(engine.conversation.on_idle_timeout()) == []
 
 
 def test_a_session_that_expires():
-    paper = EngineHarness()
-    error = error_of(paper.record(paper.conversation.on_session_expired(60)))
+    engine = EngineHarness()
+    error = error_of(engine.record(engine.conversation.on_session_expired(60)))
     assert (error["code"], error["message"]) == (
         "session_expired",
         "Your session hit the maximum duration of 60 minutes.",
     )
-    assert paper.commands[-1] == CloseConnection(1001, error["message"])
+    assert engine.commands[-1] == CloseConnection(1001, error["message"])
 
 
-def test_speech_that_is_lost_ends_as_a_turn_without_words():
-    paper = EngineHarness(audio=TRANSCRIBED)
-    events = paper.user_says(None, failure="the recogniser ended")
+def test_lost_speech_ends_as_a_turn_without_a_transcript():
+    engine = EngineHarness(audio=TRANSCRIBED)
+    events = engine.user_says(None, failure="the recognizer ended")
     assert types_of(events)[1:7] == [
         "input_audio_buffer.speech_stopped",
         "input_audio_buffer.committed",
@@ -304,19 +304,19 @@ def test_speech_that_is_lost_ends_as_a_turn_without_words():
         "conversation.item.input_audio_transcription.failed",
         "response.created",
     ]
-    assert "did not understand" in paper.last_synthesis.sentences[0]
+    assert "did not understand" in engine.last_synthesis.sentences[0]
 
 
-def test_words_that_come_while_the_user_speaks_again_wait_for_that_turn():
-    paper = EngineHarness(audio=TRANSCRIBED, tools=TOOLS)
-    paper.record(paper.conversation.on_speech_started(0))
-    paper.record(paper.conversation.on_speech_stopped(1000))
-    first = last(paper.sent, "input_audio_buffer.committed")["item_id"]
-    paper.record(paper.conversation.on_speech_started(1500))
-    assert "response.created" not in types_of(paper.record(paper.conversation.on_transcript(first, "roll two dice")))
-    paper.record(paper.conversation.on_speech_stopped(2500))
-    second = last(paper.sent, "input_audio_buffer.committed")["item_id"]
-    events = paper.record(paper.conversation.on_transcript(second, "what time is it in paris"))
+def test_a_transcript_during_the_next_turn_waits_for_that_turn():
+    engine = EngineHarness(audio=TRANSCRIBED, tools=TOOLS)
+    engine.record(engine.conversation.on_speech_started(0))
+    engine.record(engine.conversation.on_speech_stopped(1000))
+    first = last(engine.sent, "input_audio_buffer.committed")["item_id"]
+    engine.record(engine.conversation.on_speech_started(1500))
+    assert "response.created" not in types_of(engine.record(engine.conversation.on_transcript(first, "roll two dice")))
+    engine.record(engine.conversation.on_speech_stopped(2500))
+    second = last(engine.sent, "input_audio_buffer.committed")["item_id"]
+    events = engine.record(engine.conversation.on_transcript(second, "what time is it in paris"))
     assert types_of(events).count("response.created") == 1
     [call] = last(events, "response.done")["response"]["output"]
     assert call["name"] == "current_time"
@@ -326,14 +326,14 @@ def test_words_that_come_while_the_user_speaks_again_wait_for_that_turn():
 
 
 def test_a_transcription_session_transcribes_and_answers_nothing():
-    paper = EngineHarness(kind="transcription")
-    session = paper.sent[0]["session"]
+    engine = EngineHarness(kind="transcription")
+    session = engine.sent[0]["session"]
     assert (session["type"], "tools" in session, "output" in session["audio"]) == ("transcription", False, False)
-    events = paper.user_says("hello")
+    events = engine.user_says("hello")
     assert types_of(events)[-1] == "conversation.item.input_audio_transcription.completed"
-    assert "transcription session" in error_of(paper.client_sends("response.create"))["message"]
+    assert "transcription session" in error_of(engine.client_sends("response.create"))["message"]
     audio = {"input": {"turn_detection": None, "format": {"type": "audio/pcmu"}}}
-    [updated] = paper.client_sends("session.update", session={"type": "transcription", "audio": audio})
+    [updated] = engine.client_sends("session.update", session={"type": "transcription", "audio": audio})
     assert updated["session"]["audio"]["input"]["format"] == {"type": "audio/pcmu"}
 
 

@@ -8,7 +8,7 @@ from asyncio.subprocess import PIPE, Process
 
 import pytest
 
-from tests.local_engine.engine_stage import connected
+from tests.local_engine.engine_harness import connected
 
 
 async def started(*arguments: str) -> tuple[Process, int]:
@@ -21,7 +21,7 @@ async def started(*arguments: str) -> tuple[Process, int]:
 
 
 async def ended(process: Process) -> int:
-    """Its exit code; it must end within 2 s."""
+    """Return the exit code; the process must end within 2 s."""
     try:
         async with asyncio.timeout(2):
             return await process.wait()
@@ -33,9 +33,9 @@ async def ended(process: Process) -> int:
 
 async def test_sigterm_ends_it_even_with_a_client_in_mid_story():
     process, port = await started()
-    async with connected(port, audio={"output": {"voice": "alloy"}}) as wire:
-        await wire.play_sample("tell-a-story")
-        await wire.wait_for("response.output_audio.delta")
+    async with connected(port, audio={"output": {"voice": "alloy"}}) as client:
+        await client.play_sample("tell-a-story")
+        await client.wait_for("response.output_audio.delta")
         process.send_signal(signal.SIGTERM)
         assert await ended(process) == 0
     assert process.stdout is not None
@@ -50,7 +50,7 @@ async def test_it_ends_with_its_standard_input():
     assert await ended(process) == 0
 
 
-async def test_without_the_option_it_does_not():
+async def test_without_the_option_it_ignores_the_end_of_standard_input():
     process, port = await started()
     assert process.stdin is not None
     process.stdin.close()
@@ -61,10 +61,10 @@ async def test_without_the_option_it_does_not():
 
 
 @pytest.mark.parametrize("arguments", [("--host", "192.0.2.1"), ("--port", "99999")])
-async def test_a_place_that_it_cannot_listen_at_is_named(arguments: tuple[str, ...]):
+async def test_an_address_that_it_cannot_listen_on_is_named(arguments: tuple[str, ...]):
     command = (sys.executable, "-m", "relay.local_engine", *arguments)
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, stderr=PIPE)
     async with asyncio.timeout(15):
-        said, complained = await process.communicate()
-    assert (process.returncode, said) == (1, b"")
-    assert b"cannot listen on" in complained
+        stdout, stderr = await process.communicate()
+    assert (process.returncode, stdout) == (1, b"")
+    assert b"cannot listen on" in stderr

@@ -1,4 +1,4 @@
-"""The engine over real sockets, spoken to by `websockets` and by the official SDK."""
+"""The engine over real sockets, with `websockets` and the official SDK as clients."""
 
 import asyncio
 import contextlib
@@ -14,9 +14,10 @@ from openai import AsyncOpenAI
 from audio.files import read_audio
 from relay.errors import ConfigError
 from relay.local_engine import server
-from relay.local_engine.realtime import outgoing
-from relay.local_engine.server import MAX_MESSAGE_BYTES, create_engine_app
-from tests.local_engine.engine_stage import SAMPLES, TOOLS, EngineClient, connected, running_engine, types_of
+from relay.local_engine.realtime import event_sender
+from relay.local_engine.realtime.routes import MAX_MESSAGE_BYTES
+from relay.local_engine.server import create_engine_app
+from tests.local_engine.engine_harness import SAMPLES, TOOLS, EngineClient, connected, running_engine, types_of
 
 QUICK = {"audio": {"output": {"voice": "alloy"}}}
 HEARING = {"audio": {"input": {"transcription": {"model": "local"}}}}
@@ -44,20 +45,20 @@ HEARING = {"audio": {"input": {"transcription": {"model": "local"}}}}
     ],
 )
 async def test_samples_are_understood(sample: str, transcript: str, calls: list[tuple[str, dict[str, Any]]]):
-    async with running_engine() as port, connected(port, tools=TOOLS, **HEARING) as wire:
-        await wire.play_sample(sample)
-        completed = await wire.wait_for("conversation.item.input_audio_transcription.completed")
+    async with running_engine() as port, connected(port, tools=TOOLS, **HEARING) as client:
+        await client.play_sample(sample)
+        completed = await client.wait_for("conversation.item.input_audio_transcription.completed")
         assert completed["transcript"] == transcript
-        done = (await wire.wait_for("response.done"))["response"]
+        done = (await client.wait_for("response.done"))["response"]
         assert done["status"] == "completed"
-        made = [item for item in done["output"] if item["type"] == "function_call"]
-        assert [(item["name"], json.loads(item["arguments"])) for item in made] == calls
+        calls_made = [item for item in done["output"] if item["type"] == "function_call"]
+        assert [(item["name"], json.loads(item["arguments"])) for item in calls_made] == calls
         assert bool(calls) != bool([item for item in done["output"] if item["type"] == "message"])
 
 
 async def test_a_whole_turn_with_a_tool_through_the_official_sdk():
     pcm = read_audio(SAMPLES / "time-in-tokyo.flac", 24_000) + bytes(48 * 800)
-    sound, transcript = bytearray(), ""
+    audio, transcript = bytearray(), ""
     async with (
         running_engine() as port,
         asyncio.timeout(20),
@@ -81,7 +82,7 @@ async def test_a_whole_turn_with_a_tool_through_the_official_sdk():
                 }
                 await connection.conversation.item.create(item=output)
             elif event.type == "response.output_audio.delta":
-                sound += pybase64.b64decode(event.delta)
+                audio += pybase64.b64decode(event.delta)
             elif event.type == "response.output_audio_transcript.done":
                 transcript = event.transcript
             elif event.type == "response.done":
@@ -89,108 +90,114 @@ async def test_a_whole_turn_with_a_tool_through_the_official_sdk():
                     break
                 await connection.response.create()
     assert transcript == "It is noon."
-    assert 500 < len(sound) / 48 < 3000
+    assert 500 < len(audio) / 48 < 3000
 
 
 async def test_the_user_interrupts_the_story():
-    async with running_engine(pace=4) as port, connected(port, **HEARING) as wire:
-        await wire.play_sample("tell-a-story")
-        first = await wire.wait_for("response.output_audio.delta")
-        await wire.play_sample("stop")
-        await wire.wait_for("input_audio_buffer.speech_started")
-        done = (await wire.wait_for("response.done"))["response"]
+    async with running_engine(pace=4) as port, connected(port, **HEARING) as client:
+        await client.play_sample("tell-a-story")
+        first = await client.wait_for("response.output_audio.delta")
+        await client.play_sample("stop")
+        await client.wait_for("input_audio_buffer.speech_started")
+        done = (await client.wait_for("response.done"))["response"]
         assert (done["id"], done["status"]) == (first["response_id"], "cancelled")
         assert done["status_details"]["reason"] == "turn_detected"
-        seen = len(wire.events)
-        await wire.send("conversation.item.truncate", item_id=first["item_id"], content_index=0, audio_end_ms=1500)
-        await wire.wait_for("conversation.item.truncated")
-        answer = (await wire.wait_for("response.done"))["response"]
+        seen = len(client.events)
+        await client.send("conversation.item.truncate", item_id=first["item_id"], content_index=0, audio_end_ms=1500)
+        await client.wait_for("conversation.item.truncated")
+        answer = (await client.wait_for("response.done"))["response"]
         assert answer["output"][0]["content"][0]["transcript"] == "Okay."
-        assert not [e for e in wire.events[seen:] if e.get("response_id") == done["id"]]
+        assert not [e for e in client.events[seen:] if e.get("response_id") == done["id"]]
 
 
 async def test_the_story_starts_at_once_and_lasts_over_a_minute():
-    async with running_engine() as port, connected(port, **QUICK) as wire:
-        await wire.play_sample("tell-a-story")
-        created = await wire.wait_for("response.created")
-        await wire.wait_for("response.output_audio.delta")
-        done = await wire.wait_for("response.done")
-        sound = [event["delta"] for event in wire.events if event["type"] == "response.output_audio.delta"]
-        assert sum(len(pybase64.b64decode(delta)) for delta in sound) > 60_000 * 48
+    async with running_engine() as port, connected(port, **QUICK) as client:
+        await client.play_sample("tell-a-story")
+        created = await client.wait_for("response.created")
+        await client.wait_for("response.output_audio.delta")
+        done = await client.wait_for("response.done")
+        audio = [event["delta"] for event in client.events if event["type"] == "response.output_audio.delta"]
+        assert sum(len(pybase64.b64decode(delta)) for delta in audio) > 60_000 * 48
         assert done["response"]["id"] == created["response"]["id"]
-        assert types_of(wire.events).count("response.output_audio_transcript.delta") > 10
+        assert types_of(client.events).count("response.output_audio_transcript.delta") > 10
 
 
-async def test_a_long_answer_is_made_little_by_little():
-    async with running_engine(pace=4) as port, connected(port) as wire:
+async def test_a_long_answer_is_synthesized_at_the_pace():
+    async with running_engine(pace=4) as port, connected(port) as client:
         start = asyncio.get_running_loop().time()
-        await wire.play_sample("tell-a-story")
-        await wire.wait_for("response.output_audio.delta")
-        await wire.send("response.cancel")
-        done = (await wire.wait_for("response.done"))["response"]
+        await client.play_sample("tell-a-story")
+        await client.wait_for("response.output_audio.delta")
+        await client.send("response.cancel")
+        done = (await client.wait_for("response.done"))["response"]
         assert done["status"] == "cancelled"
         made_s = done["usage"]["output_token_details"]["audio_tokens"] / 20
         assert made_s < 16 + 4 * (asyncio.get_running_loop().time() - start)
 
 
 @pytest.mark.parametrize("kind", ["audio/pcmu", "audio/pcma"])
-async def test_telephone_formats_come_back(kind: str):
-    async with running_engine() as port, connected(port, audio={"output": {"format": {"type": kind}}}) as wire:
-        await wire.send("response.create")
-        done = (await wire.wait_for("response.done"))["response"]
-        sound = [event["delta"] for event in wire.events if event["type"] == "response.output_audio.delta"]
-        made_ms = sum(len(pybase64.b64decode(delta)) for delta in sound) / 8
-        assert made_ms == pytest.approx(done["usage"]["output_token_details"]["audio_tokens"] * 50, abs=60)
+async def test_telephone_formats(kind: str):
+    async with running_engine() as port, connected(port, audio={"output": {"format": {"type": kind}}}) as client:
+        await client.send("response.create")
+        done = (await client.wait_for("response.done"))["response"]
+        audio = [event["delta"] for event in client.events if event["type"] == "response.output_audio.delta"]
+        audio_ms = sum(len(pybase64.b64decode(delta)) for delta in audio) / 8
+        assert audio_ms == pytest.approx(done["usage"]["output_token_details"]["audio_tokens"] * 50, abs=60)
 
 
 async def test_push_to_talk():
     manual = {"audio": {"input": {"turn_detection": None, "transcription": {"model": "local"}}}}
-    async with running_engine() as port, connected(port, tools=TOOLS, **manual) as wire:
-        await wire.append(read_audio(SAMPLES / "roll-two-dice.flac", 24_000))
-        await wire.send("input_audio_buffer.commit")
-        await wire.send("response.create")
-        done = (await wire.wait_for("response.done"))["response"]
+    async with running_engine() as port, connected(port, tools=TOOLS, **manual) as client:
+        await client.append(read_audio(SAMPLES / "roll-two-dice.flac", 24_000))
+        await client.send("input_audio_buffer.commit")
+        await client.send("response.create")
+        done = (await client.wait_for("response.done"))["response"]
         assert done["output"][0]["name"] == "roll_dice"
-        assert "input_audio_buffer.speech_started" not in types_of(wire.events)
+        assert "input_audio_buffer.speech_started" not in types_of(client.events)
 
 
 async def test_audio_in_an_item():
     audio = pybase64.b64encode(read_audio(SAMPLES / "roll-two-dice.flac", 24_000)).decode()
     item = {"type": "message", "role": "user", "content": [{"type": "input_audio", "audio": audio}]}
-    async with running_engine() as port, connected(port, tools=TOOLS) as wire:
-        await wire.send("conversation.item.create", item=item)
-        await wire.send("response.create")
-        assert (await wire.wait_for("response.done"))["response"]["output"][0]["name"] == "roll_dice"
+    async with running_engine() as port, connected(port, tools=TOOLS) as client:
+        await client.send("conversation.item.create", item=item)
+        await client.send("response.create")
+        assert (await client.wait_for("response.done"))["response"]["output"][0]["name"] == "roll_dice"
 
 
-async def test_two_sessions_do_not_hear_each_other():
-    async with running_engine() as port, connected(port, tools=TOOLS) as one, connected(port, tools=TOOLS) as two:
-        await asyncio.gather(one.play_sample("roll-two-dice"), two.play_sample("time-in-tokyo"))
-        first, second = await asyncio.gather(one.wait_for("response.done"), two.wait_for("response.done"))
+async def test_two_sessions_do_not_mix():
+    async with (
+        running_engine() as port,
+        connected(port, tools=TOOLS) as first_client,
+        connected(port, tools=TOOLS) as second_client,
+    ):
+        await asyncio.gather(first_client.play_sample("roll-two-dice"), second_client.play_sample("time-in-tokyo"))
+        first, second = await asyncio.gather(
+            first_client.wait_for("response.done"), second_client.wait_for("response.done")
+        )
         assert first["response"]["output"][0]["name"] == "roll_dice"
         assert second["response"]["output"][0]["name"] == "current_time"
 
 
-async def test_rubbish_gets_errors_and_the_session_goes_on():
-    async with running_engine() as port, connected(port) as wire:
+async def test_invalid_messages_get_errors_and_the_session_continues():
+    async with running_engine() as port, connected(port) as client:
         for message in ("{", "[]", b"\xff\x00", '{"type":"nothing","event_id":"e1"}', '{"type":"session.update"}'):
-            await wire.socket.send(message)
-        faults = [(await wire.wait_for("error"))["error"] for _ in range(5)]
+            await client.socket.send(message)
+        faults = [(await client.wait_for("error"))["error"] for _ in range(5)]
         assert {fault["type"] for fault in faults} == {"invalid_request_error"}
         assert faults[3]["event_id"] == "e1"
-        await wire.send("response.create")
-        await wire.wait_for("response.done")
+        await client.send("response.create")
+        await client.wait_for("response.done")
 
 
-async def test_a_message_over_the_bound_closes_the_connection():
-    async with running_engine() as port, connected(port) as wire:
+async def test_a_message_over_the_limit_closes_the_connection():
+    async with running_engine() as port, connected(port) as client:
         with contextlib.suppress(websockets.ConnectionClosed):
-            await wire.socket.send("x" * (MAX_MESSAGE_BYTES + 1))
-        await wire.socket.wait_closed()
-        assert wire.socket.close_code == 1009
+            await client.socket.send("x" * (MAX_MESSAGE_BYTES + 1))
+        await client.socket.wait_closed()
+        assert client.socket.close_code == 1009
 
 
-async def test_a_long_append_leaves_others_in_peace():
+async def test_a_long_append_does_not_delay_other_sessions():
     hour = json.dumps(
         {"type": "input_audio_buffer.append", "audio": pybase64.b64encode(b"\x40\x01" * 1_000_000).decode()}
     )
@@ -202,35 +209,35 @@ async def test_a_long_append_leaves_others_in_peace():
         assert "session.updated" not in types_of(busy.events)
 
 
-async def test_a_client_that_leaves_in_mid_sentence_leaves_nothing_behind():
+async def test_a_client_that_disconnects_in_mid_sentence_leaves_no_tasks():
     async with running_engine() as port:
-        async with connected(port) as wire:
-            await wire.play_sample("tell-a-story")
-            await wire.wait_for("response.output_audio.delta")
-            await wire.append(read_audio(SAMPLES / "hello.flac", 24_000))
+        async with connected(port) as client:
+            await client.play_sample("tell-a-story")
+            await client.wait_for("response.output_audio.delta")
+            await client.append(read_audio(SAMPLES / "hello.flac", 24_000))
         async with aiohttp.ClientSession() as http, asyncio.timeout(5):
             while (await health(http, port))["sessions"]:
                 pass
 
 
-async def test_a_client_that_asks_and_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(outgoing, "MAX_UNSENT_BYTES", 200_000)
+async def test_a_client_that_never_reads_is_disconnected(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(event_sender, "MAX_UNSENT_BYTES", 200_000)
     message = {
         "type": "message",
         "role": "user",
         "id": "long",
         "content": [{"type": "input_text", "text": "x" * 100_000}],
     }
-    async with running_engine() as port, connected(port) as wire:
-        await wire.send("conversation.item.create", item=message)
-        wire.socket.transport.pause_reading()
+    async with running_engine() as port, connected(port) as client:
+        await client.send("conversation.item.create", item=message)
+        client.socket.transport.pause_reading()
         with pytest.raises(websockets.ConnectionClosed):
-            await ask_forever(wire)
+            await ask_forever(client)
 
 
-async def ask_forever(wire: EngineClient) -> None:
+async def ask_forever(client: EngineClient) -> None:
     while True:
-        await wire.send("conversation.item.retrieve", item_id="long")
+        await client.send("conversation.item.retrieve", item_id="long")
 
 
 async def health(http: aiohttp.ClientSession, port: int) -> dict[str, Any]:
@@ -254,7 +261,7 @@ async def test_foreign_pages_are_refused():
             await EngineClient(socket).wait_for("session.created")
 
 
-async def test_the_subprotocol_of_browsers_is_answered_without_the_key():
+async def test_the_subprotocol_of_browsers_is_echoed_without_the_key():
     async with running_engine() as port:
         offered = [websockets.Subprotocol(name) for name in ("realtime", "openai-insecure-api-key.secret")]
         async with websockets.connect(f"ws://127.0.0.1:{port}/v1/realtime", subprotocols=offered) as socket:

@@ -14,9 +14,9 @@ import pytest
 from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
 from relay.protocols.openai.proxy import ProxyCodec, append_audio_bytes
 from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
-from relay.session.common.life import Phase
 from relay.session.common.media_types import RawDelta
 from relay.session.common.policy import RESTRICTED_ALLOW, Policy, Principal, RealtimePolicy
+from relay.session.common.session_state import Phase
 from relay.session.device import events as ev
 from relay.session.realtime.events import (
     ForwardToClient,

@@ -77,7 +77,7 @@ def test_show_says_who_spoke_what_was_heard_and_whose_delay_it_was(folder: Path)
     text = "\n".join(render(build_timeline(Recording(folder)).timeline, 100))
     assert " · elevenlabs:voice-1" in text
     assert "One two ✂ after 1.0 s; unheard: three four. Call 030 1234567." in text
-    assert "first word from the model +300 ms, first sound from the voice +100 ms" in text
+    assert "first text from the model +300 ms, first audio from the voice +100 ms" in text
     assert "of it the model: p50 300 ms, p95 300 ms; the voice: p50 100 ms, p95 100 ms" in text
 
 

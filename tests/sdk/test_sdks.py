@@ -22,7 +22,7 @@ import soundfile
 from relay import load_tools
 from relay.app.context import SESSION_FACTORY
 from relay.session.realtime.events import ForwardToClient, SendToClient
-from tests.local_engine.engine_stage import running_engine
+from tests.local_engine.engine_harness import running_engine
 from tests.support.npm import NODE
 from tests.support.realtime_client import is_valid
 from tests.support.relay_server import RunningRelay, running_relay

@@ -1,4 +1,4 @@
-"""A DeviceSession driven like a transcript: events in, commands out, time by hand."""
+"""A `DeviceSession` driven like a transcript: events in, commands out, with a manual clock."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ MS_BYTES = 48
 
 
 class DeviceSessionHarness:
-    """One session and a clock; `feed` feeds an event and returns what the session asks for."""
+    """One session and a clock; `feed` passes it events and returns its commands."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class DeviceSessionHarness:
         self.now = 0.0
 
     def feed(self, *events: ev.Event | InputAudio | OutputAudio | SpeechAudio, after_s: float = 0.0) -> list[Any]:
-        """Feed events and audio one after the other; all their commands, and the audio that goes on."""
+        """Pass events and audio one after the other. Returns all commands, and the audio that is forwarded."""
         self.now += after_s
         commands: list[Any] = []
         for event in events:
@@ -54,12 +54,12 @@ class DeviceSessionHarness:
         return commands
 
     def ready(self) -> "DeviceSessionHarness":
-        """Bring the session to the point where it may talk."""
+        """Make the session ready."""
         self.feed(ev.UpstreamOpened(), ev.SessionCreated(), ev.SessionUpdated())
         return self
 
     def model_speaks(self, response: str = "resp_1", item: str = "item_1", ms: int = 1000) -> list[cmd.Command]:
-        """The upstream answers with `ms` of audio and its words; the response goes on."""
+        """The upstream answers with `ms` of audio and its transcript; the response is not done."""
         return self.feed(
             ev.ResponseCreated(response),
             ev.ItemAdded(Item(item, "message", "assistant")),
@@ -69,7 +69,7 @@ class DeviceSessionHarness:
 
 
 def check_messages(commands: Sequence[cmd.Command]) -> None:
-    """Hold what a device client would be told against the schema of the protocol."""
+    """Validate the messages to a device client against the schema of the protocol."""
     codec = DeviceCodec()
     for command in commands:
         if type(command) in CLIENT_MESSAGES:
@@ -86,13 +86,13 @@ def microphone(ms: int = 20, rate_khz: int = 16) -> InputAudio:
     return InputAudio(bytes(ms * rate_khz * 2))
 
 
-def playout_cleared(*clips: tuple[str, int, int]) -> ev.PlayoutCleared:
-    """The playout's account: (item, handed ms, estimated ms)."""
-    return ev.PlayoutCleared(tuple(SentAudio(item, 0, handed, estimated) for item, handed, estimated in clips))
+def playout_cleared(*parts: tuple[str, int, int]) -> ev.PlayoutCleared:
+    """The sent audio of each part, as (item, sent ms, estimated played ms)."""
+    return ev.PlayoutCleared(tuple(SentAudio(item, 0, sent, played) for item, sent, played in parts))
 
 
 def call(call_id: str, name: str = "clock", arguments: str = "{}", status: str = "completed") -> Item:
-    """A function call as `response.done` shows it."""
+    """A function call as in `response.done`."""
     return Item(f"item_{call_id}", "function_call", status=status, call_id=call_id, name=name, arguments=arguments)
 
 

@@ -1,4 +1,4 @@
-"""A relay whose answers an ElevenLabs voice speaks: the local engine's, or one that does what a test says."""
+"""A relay whose answers an ElevenLabs voice speaks: the local engine's voice, or one that follows a test's script."""
 
 import asyncio
 import base64
@@ -39,7 +39,7 @@ async def speaking_relay(
 
 @asynccontextmanager
 async def local_engine() -> AsyncIterator[str]:
-    """The local engine in this process; gives its HTTP address."""
+    """Run the local engine in this process; yields its HTTP address."""
     async with serve_app(create_engine_app(workers=0)) as port:
         yield f"http://127.0.0.1:{port}"
 
@@ -66,7 +66,7 @@ class ScriptedTtsConnection:
             self._news.notify_all()
 
     async def expect(self, *keys: str) -> Obj:
-        """The next message that has all of these keys, true or not empty; others are passed over."""
+        """The next message that has all of these keys, true or not empty; others are ignored."""
         async with asyncio.timeout(TIMEOUT_S), self._news:
             while True:
                 while self._taken < len(self.messages):
@@ -78,7 +78,7 @@ class ScriptedTtsConnection:
                 await self._news.wait()
 
     async def speak(self, context_id: str, text: str, ms: int, *, per_ms: int = 48, aligned: bool = True) -> None:
-        """`ms` of sound in which the characters of `text` are spoken one after the other, evenly."""
+        """Send `ms` of audio in which the characters of `text` are spoken at an even pace."""
         step = ms / max(len(text), 1)
         alignment = {
             "chars": list(text),
@@ -100,7 +100,7 @@ class ScriptedTtsConnection:
         await self.socket.close(code=1008, message=message.encode())
 
     async def drop(self) -> None:
-        """The connection is cut without a word."""
+        """Abort the connection without a close frame."""
         assert self.request.transport is not None
         self.request.transport.abort()
 
@@ -118,7 +118,7 @@ class ScriptedElevenLabs:
         self.reply: list[bytes] = []
         self.break_off = False
         self.stays = False
-        """Whether a stream goes on without a sound; `left` says that its reader has gone."""
+        """Whether a stream stays open without audio; `left` is set when its reader has left."""
         self.left = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -186,7 +186,7 @@ async def scripted_elevenlabs() -> AsyncIterator[ScriptedElevenLabs]:
 async def talking(
     path: str = "/?rate=24000", navai: Obj | None = None, **settings: Any
 ) -> AsyncIterator[tuple[DeviceClient, ScriptedSession, ScriptedElevenLabs, Obj]]:
-    """A device in conversation with a scripted model and a scripted voice; gives the first `session.update` too."""
+    """A device in conversation with a scripted model and a scripted voice; also yields the first `session.update`."""
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voice:
         voices = (navai or {}).pop("at", voice.url)
         async with (
@@ -200,7 +200,7 @@ async def talking(
 
 
 async def write(session: ScriptedSession, *deltas: str, response: str = "resp_1", item: str = "item_1") -> None:
-    """The model writes; the response goes on."""
+    """The model begins a response and writes; the response is not done."""
     created = {"id": item, "type": "message", "role": "assistant", "content": [], "status": "in_progress"}
     await session.emit(
         {"type": "response.created", "response": {"id": response, "output": []}},
@@ -210,7 +210,7 @@ async def write(session: ScriptedSession, *deltas: str, response: str = "resp_1"
 
 
 async def more(session: ScriptedSession, *deltas: str, response: str = "resp_1", item: str = "item_1") -> None:
-    """It goes on to write."""
+    """The model writes more."""
     for delta in deltas:
         part = {"response_id": response, "item_id": item, "output_index": 0, "content_index": 0}
         await session.emit({"type": "response.output_text.delta", "delta": delta, **part})
@@ -219,6 +219,6 @@ async def more(session: ScriptedSession, *deltas: str, response: str = "resp_1",
 async def end(
     session: ScriptedSession, status: str = "completed", response: str = "resp_1", item: str = "item_1"
 ) -> None:
-    """It has written everything."""
+    """The model ends the response."""
     output = [{"id": item, "type": "message", "role": "assistant", "status": status, "content": []}]
     await session.done(response, output, status=status)

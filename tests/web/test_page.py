@@ -109,7 +109,7 @@ async def test_a_turn_is_shown_in_order_though_the_users_words_come_late(page: P
     ]
     await expect(page.locator(".latency summary")).to_have_text("answered after 622 ms")
     await page.click(".latency summary")
-    await expect(page.locator(".latency .steps")).to_contain_text("first sound from the model +98 ms")
+    await expect(page.locator(".latency .steps")).to_contain_text("first audio from the model +98 ms")
 
 
 async def test_it_shows_whose_voice_speaks_and_what_of_the_delay_was_whose(page: Page, relay: ScriptedRelay) -> None:
@@ -126,8 +126,8 @@ async def test_it_shows_whose_voice_speaks_and_what_of_the_delay_was_whose(page:
         "latency", itemId="item_4", speechStoppedMs=512, firstByteMs=1, firstPlayedMs=None, totalMs=954, **split
     )
     await page.click(".latency summary")
-    await expect(page.locator(".latency .steps")).to_contain_text("first word from the model +148 ms")
-    await expect(page.locator(".latency .steps")).to_contain_text("first sound from the voice +293 ms")
+    await expect(page.locator(".latency .steps")).to_contain_text("first text from the model +148 ms")
+    await expect(page.locator(".latency .steps")).to_contain_text("first audio from the voice +293 ms")
     await expect(page.locator(".latency .steps")).not_to_contain_text("441")
 
     failed = "The voice failed (quota_exceeded): This request exceeds your quota. The answer goes on as text."

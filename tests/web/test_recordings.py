@@ -69,7 +69,7 @@ async def test_the_words_the_ledger_and_a_click_that_is_heard(page: Page) -> Non
     for told in ("what time is it in Rome?", "It is", "✂", 'clock {"city":"Rome"} done', "interrupted after 800 ms"):
         assert told in script
     assert await page.locator("#ledger tbody tr").count() == 1
-    heads = ["at", "total", "speech end noticed", "first sound from the model", "to the client", "played"]
+    heads = ["at", "total", "speech end noticed", "first audio from the model", "to the client", "played"]
     assert await page.locator("#ledger th").all_inner_texts() == [*heads, "barge-in to silence"]
     assert "p50" in await page.locator("#facts").inner_text()
     box = await page.locator("#lanes").bounding_box()

@@ -1,1 +1,1 @@
-"""What the local engine answers."""
+"""Dialogue: what the local engine says and calls in a response."""

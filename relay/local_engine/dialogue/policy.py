@@ -1,25 +1,16 @@
-"""Understanding: from what was said and what tools returned to what happens next, without memory or side effects.
+"""The dialogue policy: decides from the turn's context what to say and which functions to call. It has no state."""
 
-Typed text that no sentence of the grammar fits gets a second try: which tool's words are in it, and which values.
-Spoken text never comes there: the recogniser hears nothing but sentences of the grammar.
-"""
-
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.json_types import parse_json_object
 from relay.local_engine.dialogue.tool_result_text import output_sentences
+from relay.local_engine.dialogue.turn_context import TurnContext
 from relay.local_engine.nlu.clauses import ParsedRequest, ToolInfo
-from relay.local_engine.nlu.english import ANSWERS, COMMON
+from relay.local_engine.nlu.english import ANSWERS
 from relay.local_engine.nlu.grammar import Grammar
-from relay.local_engine.nlu.slots import Slot
-from relay.local_engine.nlu.text_normalization import Word, name_to_words, spoken_words, stem, tokenize
-from relay.local_engine.realtime.item_records import ItemRecord
-
-_NAME_WEIGHT, _EXAMPLE_WEIGHT, _DESCRIPTION_WEIGHT = 2.0, 1.0, 0.5
-_MIN_SCORE = 1.0
+from relay.local_engine.nlu.keyword_match import match_keywords
+from relay.local_engine.nlu.text_normalization import name_to_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +22,6 @@ class PlannedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class TurnContext:
-    """What a response has to go by.
-
-    `user_text` is what the user said since the last response: None nothing, "" something not understood.
-    `tool_outputs` are (function name, output) pairs since then; `pending_tools` names functions whose output is still
-    to come; `is_idle_timeout` means that the user let the pause grow too long. `last_call` is the last function call
-    of the conversation: its name and arguments.
-    """
-
-    user_text: str | None = None
-    tool_outputs: Sequence[tuple[str, str]] = ()
-    pending_tools: Sequence[str] = ()
-    tool_choice: Any = "auto"
-    is_idle_timeout: bool = False
-    last_call: tuple[str, dict[str, Any]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ResponsePlan:
     """Sentences to say first, then calls to make."""
 
@@ -56,33 +29,8 @@ class ResponsePlan:
     calls: tuple[PlannedCall, ...] = ()
 
 
-def build_turn_context(records: Sequence[ItemRecord], tool_choice: Any) -> TurnContext:
-    """What is new since the assistant last spoke: the user's last words, and outputs of calls."""
-    names = {r.item["call_id"]: r.item["name"] for r in records if r.item["type"] == "function_call"}
-    user_text: str | None = None
-    is_idle_timeout = False
-    outputs: list[tuple[str, str]] = []
-    returned: set[str] = set()
-    for record in records:
-        item = record.item
-        if item["type"] == "function_call_output":
-            returned.add(item["call_id"])
-            if not record.is_answered:
-                outputs.append((names.get(item["call_id"], "tool"), item["output"]))
-        elif item.get("role") == "user" and not record.is_answered:
-            is_idle_timeout = record.is_silence
-            user_text = None if is_idle_timeout else record.text
-        elif item.get("role") == "assistant":
-            user_text, outputs, is_idle_timeout = None, [], False
-    waiting = [name for call_id, name in names.items() if call_id not in returned]
-    call = next((record.item for record in reversed(records) if record.item["type"] == "function_call"), None)
-    arguments = parse_json_object(call["arguments"]) if call else None  # None also where a client made the item
-    last_call = (call["name"], arguments) if call and arguments is not None else None
-    return TurnContext(user_text, outputs, waiting, tool_choice, is_idle_timeout, last_call)
-
-
 def plan_response(grammar: Grammar, context: TurnContext) -> ResponsePlan:
-    """What to do in a response; an empty situation is answered with a greeting."""
+    """Decide what a response says and calls; an empty context is answered with a greeting."""
     sentences = [text for name, output in context.tool_outputs for text in output_sentences(name, output)]
     call = _forced_call(grammar, context)
     if call is not None:
@@ -115,7 +63,7 @@ def _parse_requests(grammar: Grammar, context: TurnContext) -> list[ParsedReques
 
 
 def _with_previous_arguments(request: ParsedRequest, last_call: tuple[str, dict[str, Any]] | None) -> ParsedRequest:
-    """ "and in tokyo" with what was asked before; without such a call it is a request as any other."""
+    """Complete a follow-up ("and in tokyo") with the arguments of the last call, if that was to the same tool."""
     if not request.is_follow_up or last_call is None or last_call[0] != request.name:
         return request
     return ParsedRequest(request.name, True, {**last_call[1], **request.arguments})
@@ -152,7 +100,7 @@ def _help_sentences(grammar: Grammar) -> tuple[str, ...]:
 
 
 def _not_understood_sentences(grammar: Grammar) -> tuple[str, ...]:
-    """Says so, and what would be understood."""
+    """Say so, and give an example of a sentence that is understood."""
     tools = list(grammar.tools.values())
     hint = f"Try: {tools[0].example_sentence()}." if tools else "Try: tell me a story."
     return ("I am sorry, I did not understand that.", f"{hint} Or ask: what can you do?")
@@ -163,7 +111,7 @@ def _missing_arguments(tool: ToolInfo, arguments: dict[str, Any]) -> list[str]:
 
 
 def _forced_call(grammar: Grammar, context: TurnContext) -> PlannedCall | None:
-    """The call that `tool_choice` demands, with what was said filled in and defaults for the rest."""
+    """Return the call that `tool_choice` demands, with the user's values and defaults for the rest."""
     choice = context.tool_choice
     tool = grammar.tools.get(choice.get("name", "")) if isinstance(choice, dict) else None
     if tool is None and (choice != "required" or not grammar.tools):
@@ -172,7 +120,7 @@ def _forced_call(grammar: Grammar, context: TurnContext) -> PlannedCall | None:
         r for r in _parse_requests(grammar, context) or [] if r.is_tool and (tool is None or r.name == tool.name)
     ]
     if requests and tool is None:
-        return None  # what was said leads to a call anyway
+        return None  # the user's request leads to a call anyway
     if tool is None:
         tool = next(iter(grammar.tools.values()))
     arguments = dict(requests[0].arguments) if requests else {}
@@ -182,59 +130,5 @@ def _forced_call(grammar: Grammar, context: TurnContext) -> PlannedCall | None:
 
 
 def _join_names(names: Sequence[str]) -> str:
-    """ "one", "one and two", "one, two and three"."""
+    """Return "one", "one and two" or "one, two and three"."""
     return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part) if names else ""
-
-
-def match_keywords(text: str, tools: Sequence[ToolInfo]) -> ParsedRequest | None:
-    """The one tool that the text is most likely about, with the values found in it; None if none or two fit."""
-    words = tokenize(text[:4000])[:200]
-    vocabularies = [_vocabulary(tool) for tool in tools]
-    shared = Counter(word for vocabulary in vocabularies for word in vocabulary)
-    present = {stem(word.text) for word in words}
-    scored = []
-    for tool, vocabulary in zip(tools, vocabularies, strict=True):
-        score = sum(weight / shared[word] for word, weight in vocabulary.items() if word in present)
-        if score >= _MIN_SCORE:
-            scored.append((score, tool))
-    scored.sort(key=lambda entry: -entry[0])
-    if not scored or (len(scored) > 1 and scored[0][0] == scored[1][0]):
-        return None
-    tool = scored[0][1]
-    return ParsedRequest(tool.name, True, _extract_values(tool, words, text))
-
-
-def _vocabulary(tool: ToolInfo) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    sources = (
-        (spoken_words(tool.description), _DESCRIPTION_WEIGHT),
-        ([word for example in tool.examples for word in spoken_words(example)], _EXAMPLE_WEIGHT),
-        (name_to_words(tool.name), _NAME_WEIGHT),
-    )
-    for words, weight in sources:
-        weights.update({stem(word): weight for word in words if word not in COMMON and len(word) > 2})
-    return weights
-
-
-def _extract_values(tool: ToolInfo, words: list[Word], text: str) -> dict[str, Any]:
-    """Known values and numbers in the text, handed to the tool's slots from left to right."""
-    open_slots = [slot for slot in tool.slots.values() if slot.kind != "unfillable"]
-    values: dict[str, Any] = {}
-    at = 0
-    while at < len(words) and open_slots:
-        slot, end, value = _first_match(open_slots, words, at, text)
-        if slot is None:
-            at += 1
-            continue
-        values[slot.name] = value
-        open_slots.remove(slot)
-        at = end
-    return values
-
-
-def _first_match(slots: list[Slot], words: list[Word], at: int, text: str) -> tuple[Slot | None, int, Any]:
-    for slot in slots:
-        for end, value, cost in slot.read(words, at, text):
-            if cost == 0:
-                return slot, end, value
-    return None, at, None

@@ -1,4 +1,4 @@
-"""Sentences made of tools' outputs, whatever their shape; nothing here knows any tool by name."""
+"""Turn tool outputs of any shape into sentences; nothing here knows a tool by name."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ _MAX_DEPTH = 3
 
 
 def output_sentences(name: str, output: str) -> list[str]:
-    """What to say about one function call's output."""
+    """Return the sentences to say about one function call's output."""
     title = " ".join(name_to_words(name)) or "tool"
     try:
         value = orjson.loads(output)
@@ -31,7 +31,7 @@ def output_sentences(name: str, output: str) -> list[str]:
 
 
 def _failure_reason(value: Any) -> str | None:
-    """The reason, if the output says that the tool failed."""
+    """Return the reason if the output reports a failure, else None."""
     if not isinstance(value, dict):
         return None
     failed = value.get("ok") is False or value.get("success") is False or value.get("isError") is True
@@ -47,7 +47,7 @@ def _failure_reason(value: Any) -> str | None:
 
 
 def _find_text(value: Any) -> str | None:
-    """The sentence that the output brings along."""
+    """Return the text that the output provides for people, or None."""
     if isinstance(value, str):
         return value.strip() or None
     if isinstance(value, dict):

@@ -1,1 +1,1 @@
-"""ElevenLabs' API, as the local engine serves it."""
+"""ElevenLabs' text-to-speech API, served by the local engine."""

@@ -1,4 +1,4 @@
-"""ElevenLabs' contexts as the engine keeps them: what a message asks for, what can be spoken now; no socket in here."""
+"""The speech contexts of an ElevenLabs connection: parses messages and returns what can be spoken now. Pure."""
 
 import re
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ _COMPRESSED_FORMAT = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")
 
 
 class ElevenLabsError(Exception):
-    """What was asked is refused: the sentence, ElevenLabs' name of it, and the HTTP status."""
+    """A refused request: the message, ElevenLabs' error code, and the HTTP status."""
 
     def __init__(self, message: str, code: str, status: int) -> None:
         super().__init__(message)
@@ -26,17 +26,17 @@ class ElevenLabsError(Exception):
 
 
 def parse_output_format(text: str) -> AudioFormat:
-    """`pcm_24000` and the like. Raises Problem; mp3 and opus need encoders that the engine does not have."""
+    """Parse an `output_format` such as `pcm_24000`. Raises ElevenLabsError, also for mp3 and opus: no encoder."""
     if text in _FORMATS:
         return _FORMATS[text]
     if _COMPRESSED_FORMAT.fullmatch(text) or text.startswith("pcm_"):
-        message = "The local engine speaks pcm_8000, pcm_16000, pcm_24000, pcm_48000, ulaw_8000 and alaw_8000 only."
+        message = "The local engine supports pcm_8000, pcm_16000, pcm_24000, pcm_48000, ulaw_8000 and alaw_8000 only."
         raise ElevenLabsError(message, "unsupported_output_format", 400)
-    raise ElevenLabsError(f"There is no output_format {text[:40]}.", "invalid_output_format", 400)
+    raise ElevenLabsError(f"Unknown output_format {text[:40]}.", "invalid_output_format", 400)
 
 
 def parse_speed(settings: Any) -> float:
-    """The `speed` of `voice_settings`; the engine has no use for the others. Raises Problem for what can't be."""
+    """Return the `speed` of `voice_settings`; the other fields are only checked. Raises ElevenLabsError."""
     if settings is None:
         return 1.0
     if not isinstance(settings, dict):
@@ -52,7 +52,7 @@ def parse_speed(settings: Any) -> float:
 
 
 class SpeechContext:
-    """One stream of text to be spoken."""
+    """One stream of text to speak."""
 
     def __init__(self, context_id: str, speed: float) -> None:
         self.id = context_id
@@ -62,10 +62,10 @@ class SpeechContext:
         self._n_chars = 0
 
     def add_text(self, text: str, *, flush: bool) -> list[str]:
-        """More text; returns what can be spoken, with `flush` all that there is. Raises Problem over the bound."""
+        """Add text; returns the complete sentences, with `flush` also the rest. Raises ElevenLabsError if too long."""
         self._n_chars += len(text)
         if self._n_chars > MAX_TEXT_CHARS:
-            message = f"A context may have {MAX_TEXT_CHARS} characters."
+            message = f"A context may have at most {MAX_TEXT_CHARS} characters."
             raise ElevenLabsError(message, "max_character_limit_exceeded", 400)
         sentences = self._splitter.feed(text)
         if flush:
@@ -75,7 +75,7 @@ class SpeechContext:
 
 @dataclass(slots=True)
 class ContextStep:
-    """What a message led to; `cancelled` contexts speak no more, `finished` ones when they have said everything."""
+    """The result of a message: sentences to speak, a context to finish after its speech, contexts to cancel."""
 
     context: SpeechContext | None = None
     sentences: list[str] = field(default_factory=list)
@@ -85,7 +85,7 @@ class ContextStep:
 
 
 class SpeechContexts:
-    """The contexts of one connection; with `multi` false there is one, which an empty text ends."""
+    """The contexts of one connection; with `multi` false there is a single one, and an empty text ends it."""
 
     def __init__(self, *, multi: bool) -> None:
         self._multi = multi
@@ -93,7 +93,7 @@ class SpeechContexts:
         self._closing: set[SpeechContext] = set()
 
     def receive(self, data: str) -> ContextStep:
-        """One message. Raises Problem for what is none, and for the sixth context."""
+        """Handle one message. Raises ElevenLabsError if it is invalid, and for a sixth context."""
         obj = parse_json_object(data)
         if obj is None:
             message = "Could not parse input message, make sure it is a JSON object."
@@ -101,21 +101,21 @@ class SpeechContexts:
         if obj.get("close_socket") is True:
             return self._close_all()
         context_id = str(obj.get("context_id") or "default") if self._multi else ""
-        known = self._open.get(context_id)
+        open_context = self._open.get(context_id)
         if obj.get("close_context") is True:
-            return self._close_context(known)
+            return self._close_context(open_context)
         text = obj.get("text", "")
         if not isinstance(text, str):
             raise ElevenLabsError("text must be a string.", "invalid_input_message", 422)
-        if text == "" and (known is None or not self._multi):
-            return ContextStep() if known is None else self._finish_context(known)
-        context = known or self._open_context(context_id, obj)
+        if text == "" and (open_context is None or not self._multi):
+            return ContextStep() if open_context is None else self._finish_context(open_context)
+        context = open_context or self._open_context(context_id, obj)
         flush = obj.get("flush") is True or obj.get("try_trigger_generation") is True
         context.is_flushed = context.is_flushed or flush
         return ContextStep(context=context, sentences=context.add_text(text, flush=flush))
 
     def remove(self, context: SpeechContext) -> None:
-        """Everything of a context has been sent."""
+        """Remove a context whose audio has been sent completely."""
         self._closing.discard(context)
 
     def _open_context(self, context_id: str, obj: JsonObject) -> SpeechContext:
@@ -129,7 +129,7 @@ class SpeechContexts:
         return context
 
     def _close_context(self, context: SpeechContext | None) -> ContextStep:
-        """A context that was told to flush says what it has; any other one is silent at once."""
+        """Close a context: a flushed one speaks its remaining text, any other is cancelled."""
         if context is None:
             return ContextStep()
         if context.is_flushed:
@@ -144,9 +144,9 @@ class SpeechContexts:
         return ContextStep(context=context, sentences=context.add_text("", flush=True), finished=context)
 
     def _close_all(self) -> ContextStep:
-        did = ContextStep(
+        step = ContextStep(
             is_last=True, cancelled=[context for context in self._open.values() if not context.is_flushed]
         )
         self._closing.update(self._open.values())
         self._open.clear()
-        return did
+        return step

@@ -1,7 +1,7 @@
-"""The engine in ElevenLabs' place: its own voice behind ElevenLabs' HTTP routes and both of its WebSockets.
+"""ElevenLabs' text-to-speech routes, HTTP and WebSocket, served with the engine's own voices.
 
-https://elevenlabs.io/docs/api-reference/text-to-speech/convert, …/stream and the two …/stream-input. Any key is taken;
-every voice id has a voice, but those that begin with "missing"; models are those with the prefix `eleven_`.
+https://elevenlabs.io/docs/api-reference/text-to-speech/convert, …/stream and the two …/stream-input. Any API key is
+accepted. Every voice id is valid unless it begins with "missing"; a model id must have the prefix `eleven_`.
 """
 
 import asyncio
@@ -10,22 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-import pybase64
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from audio.formats import AudioFormat
-from relay.json_types import JsonObject, parse_json_object
+from relay.json_types import parse_json_object
 from relay.local_engine.elevenlabs.contexts import (
     MAX_TEXT_CHARS,
     ElevenLabsError,
     SpeechContext,
-    SpeechContexts,
     parse_output_format,
     parse_speed,
 )
+from relay.local_engine.elevenlabs.stream_input import StreamInputConnection
 from relay.local_engine.speech.tts import SpeechSynthesizer, TimedSpeech
 
-CHUNK_MS = 200
 MAX_MESSAGE_BYTES = 1024 * 1024
 MAX_BODY_BYTES = 1024 * 1024
 MAX_TIMEOUT_S = 180
@@ -37,14 +35,14 @@ SOCKETS = web.AppKey("elevenlabs_sockets", set[web.WebSocketResponse])
 
 
 class SpeechParams(NamedTuple):
-    """Who speaks, and in which format."""
+    """The voice and the output format of a request."""
 
     voice_id: str
     format: AudioFormat
 
 
 def add_routes(app: web.Application) -> None:
-    """Let `app` answer as ElevenLabs does. Raises ConfigError if there is no voice."""
+    """Serve ElevenLabs' routes. Raises ConfigError if no voice is installed."""
     app[_SYNTHESIZER] = SpeechSynthesizer()
     app[_EXECUTOR] = ThreadPoolExecutor(1, thread_name_prefix="relay-elevenlabs")
     app[SOCKETS] = set()
@@ -73,8 +71,8 @@ async def _voices(request: web.Request) -> web.Response:
 async def _voice(request: web.Request) -> web.Response:
     try:
         voice_id = _voice_id(request)
-    except ElevenLabsError as problem:
-        return _error_response(problem)
+    except ElevenLabsError as error:
+        return _error_response(error)
     return web.json_response({"voice_id": voice_id, "name": voice_id})
 
 
@@ -91,26 +89,27 @@ async def _text_to_speech(request: web.Request, *, whole: bool) -> web.StreamRes
         body = parse_json_object(await request.content.read(MAX_BODY_BYTES))
         if body is None:
             raise ElevenLabsError("The body must be a JSON object.", "invalid_body", 422)
-        terms = _speech_params(request, body.get("model_id"))
+        params = _speech_params(request, body.get("model_id"))
         text = body.get("text")
         if not isinstance(text, str) or not text.strip():
             raise ElevenLabsError("text must not be empty.", "empty_text", 422)
         if len(text) > MAX_TEXT_CHARS:
-            raise ElevenLabsError(f"text may have {MAX_TEXT_CHARS} characters.", "max_character_limit_exceeded", 400)
+            message = f"text may have at most {MAX_TEXT_CHARS} characters."
+            raise ElevenLabsError(message, "max_character_limit_exceeded", 400)
         speed = parse_speed(body.get("voice_settings"))
-    except ElevenLabsError as problem:
-        return _error_response(problem)
-    headers = {"Content-Type": "audio/pcm" if terms.format.encoding == "pcm16" else "audio/basic"}
+    except ElevenLabsError as error:
+        return _error_response(error)
+    headers = {"Content-Type": "audio/pcm" if params.format.encoding == "pcm16" else "audio/basic"}
     sentences = SpeechContext("", speed).add_text(text, flush=True)
     if whole:
-        spoken = [await _synthesize(request.app, terms, sentence, speed) for sentence in sentences]
-        return web.Response(body=b"".join(speech.audio for speech in spoken), headers=headers)
+        speeches = [await _synthesize(request.app, params, sentence, speed) for sentence in sentences]
+        return web.Response(body=b"".join(speech.audio for speech in speeches), headers=headers)
     response = web.StreamResponse(headers=headers)
     response.enable_chunked_encoding()
     await response.prepare(request)
-    with contextlib.suppress(ConnectionError):  # the client has heard enough
+    with contextlib.suppress(ConnectionError):  # the client disconnected
         for sentence in sentences:
-            await response.write((await _synthesize(request.app, terms, sentence, speed)).audio)
+            await response.write((await _synthesize(request.app, params, sentence, speed)).audio)
         await response.write_eof()
     return response
 
@@ -124,7 +123,7 @@ def _voice_id(request: web.Request) -> str:
 
 
 def _speech_params(request: web.Request, model_id: Any = None) -> SpeechParams:
-    """What the address asks for. Raises Problem."""
+    """Read the voice, model and format of a request. Raises ElevenLabsError."""
     voice_id = _voice_id(request)
     model = model_id if model_id is not None else request.query.get("model_id", "eleven_flash_v2_5")
     if not str(model).startswith("eleven_"):
@@ -135,28 +134,30 @@ def _speech_params(request: web.Request, model_id: Any = None) -> SpeechParams:
 
 
 async def _synthesize(app: web.Application, params: SpeechParams, sentence: str, speed: float) -> TimedSpeech:
-    speak = partial(app[_SYNTHESIZER].synthesize_timed, sentence, params.voice_id, params.format, speed)
-    return await asyncio.get_running_loop().run_in_executor(app[_EXECUTOR], speak)
+    synthesize = partial(app[_SYNTHESIZER].synthesize_timed, sentence, params.voice_id, params.format, speed)
+    return await asyncio.get_running_loop().run_in_executor(app[_EXECUTOR], synthesize)
 
 
-# -- the WebSockets ---------------------------------------------------------------------------------------------------
+# -- WebSockets -------------------------------------------------------------------------------------------------------
 
 
 async def _stream_input(request: web.Request, *, multi: bool) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, compress=False)
     await socket.prepare(request)
     request.app[SOCKETS].add(socket)
-    speaker: StreamInputConnection | None = None
+    connection: StreamInputConnection | None = None
     try:
-        speaker = StreamInputConnection(request.app, socket, _speech_params(request), multi=multi)
-        await speaker.run(_inactivity_timeout_s(request))
-    except ElevenLabsError as problem:
-        await socket.send_json({"message": str(problem), "error": problem.code, "code": 1008})
-        await socket.close(code=1008, message=str(problem).encode()[:120])
+        params = _speech_params(request)
+        synthesize = partial(_synthesize, request.app, params)
+        connection = StreamInputConnection(socket, synthesize, params.format, multi=multi)
+        await connection.run(_inactivity_timeout_s(request))
+    except ElevenLabsError as error:
+        await socket.send_json({"message": str(error), "error": error.code, "code": 1008})
+        await socket.close(code=1008, message=str(error).encode()[:120])
     finally:
         request.app[SOCKETS].discard(socket)
-        if speaker is not None:
-            await speaker.stop()
+        if connection is not None:
+            await connection.stop()
     return socket
 
 
@@ -170,112 +171,3 @@ def _inactivity_timeout_s(request: web.Request) -> float:
             f"inactivity_timeout must be from 1 to {MAX_TIMEOUT_S}.", "invalid_inactivity_timeout", 400
         )
     return timeout_s
-
-
-class StreamInputConnection:
-    """One connection: its contexts speak one after the other's sentences, in the order of what was sent."""
-
-    def __init__(
-        self, app: web.Application, socket: web.WebSocketResponse, params: SpeechParams, *, multi: bool
-    ) -> None:
-        self._app = app
-        self._socket = socket
-        self._params = params
-        self._multi = multi
-        self._contexts = SpeechContexts(multi=multi)
-        self._tasks: dict[SpeechContext, asyncio.Task[None]] = {}
-
-    async def run(self, timeout_s: float) -> None:
-        """Serve until either side closes. Raises Problem for what the protocol forbids."""
-        while True:
-            try:
-                message = await self._socket.receive(timeout=timeout_s)
-            except TimeoutError:
-                if all(task.done() for task in self._tasks.values()):
-                    text = f"Have not received a new text input within the timeout of {timeout_s:g} seconds."
-                    raise ElevenLabsError(text, "input_timeout_exceeded", 400) from None
-                continue
-            if message.type is not WSMsgType.TEXT:
-                return
-            if not await self._handle_message(message.data):
-                return
-
-    async def stop(self) -> None:
-        """Speak no more."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    async def _handle_message(self, data: str) -> bool:
-        """One message; False if it ends the connection."""
-        step = self._contexts.receive(data)
-        for context in step.cancelled:
-            task = self._tasks.pop(context, None)
-            if task is not None:
-                task.cancel()
-            await self._send_final(context)
-        if step.context is not None and step.sentences:
-            self._queue_speech(step.context, step.sentences)
-        if step.finished is not None:
-            self._queue_speech(step.finished, [], last=True)
-        if step.is_last:
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-            await self._socket.close(code=1000)
-            return False
-        return True
-
-    def _queue_speech(self, context: SpeechContext, sentences: list[str], *, last: bool = False) -> None:
-        """Speak after what the context has to say already."""
-        self._tasks[context] = asyncio.get_running_loop().create_task(
-            self._speak(context, sentences, self._tasks.get(context), last=last)
-        )
-
-    async def _speak(
-        self, context: SpeechContext, sentences: list[str], previous: "asyncio.Task[None] | None", *, last: bool
-    ) -> None:
-        try:
-            if previous is not None:
-                await previous
-            for sentence in sentences:
-                await self._send_audio(context, await _synthesize(self._app, self._params, sentence, context.speed))
-            if last:
-                self._tasks.pop(context, None)
-                await self._send_final(context)
-                if not self._multi:
-                    await self._socket.close(code=1000)
-        except asyncio.CancelledError:
-            if previous is not None:
-                previous.cancel()
-            raise
-        except ConnectionError:
-            return  # the client has gone; `run` sees it too
-
-    async def _send_audio(self, context: SpeechContext, speech: TimedSpeech) -> None:
-        """A sentence in pieces; the characters of a piece have their times from its beginning."""
-        bytes_per_ms = self._params.format.bytes_per_ms
-        step = CHUNK_MS * bytes_per_ms
-        start_char = 0
-        for start in range(0, len(speech.audio), step):
-            chunk = speech.audio[start : start + step]
-            from_ms, to_ms = start / bytes_per_ms, (start + step) / bytes_per_ms
-            is_last = start + step >= len(speech.audio)
-            end_char = start_char
-            while end_char < len(speech.chars) and (is_last or speech.starts_ms[end_char] < to_ms):
-                end_char += 1
-            alignment = {
-                "chars": speech.chars[start_char:end_char],
-                "charStartTimesMs": [max(round(ms - from_ms), 0) for ms in speech.starts_ms[start_char:end_char]],
-                "charDurationsMs": speech.durations_ms[start_char:end_char],
-            }
-            start_char = end_char
-            message: JsonObject = {
-                "audio": pybase64.b64encode(chunk).decode(),
-                "alignment": alignment,
-                "normalizedAlignment": alignment,
-            }
-            await self._socket.send_json(message | ({"contextId": context.id} if self._multi else {"isFinal": None}))
-
-    async def _send_final(self, context: SpeechContext) -> None:
-        self._contexts.remove(context)
-        if not self._socket.closed:
-            await self._socket.send_json({"isFinal": True} | ({"contextId": context.id} if self._multi else {}))

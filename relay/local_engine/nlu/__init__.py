@@ -1,1 +1,1 @@
-"""Natural-language understanding: the sentences that can be understood, and their words."""
+"""Natural-language understanding: the grammar of sentences that the engine understands, and its vocabulary."""

@@ -1,8 +1,8 @@
-"""Clauses: the sentences that can be understood, each a sequence of words and slots.
+"""Clauses: the sentences that the engine understands, each a sequence of words and slots.
 
 A tool's clauses come from its example sentences, its name and its description. "Turn a lamp on or off." with a
-parameter `lamp` is understood as "turn {lamp} on" and "turn {lamp} off"; a parameter that the sentence does not name
-stands behind a preposition, as in "tell the weather in {city}".
+parameter `lamp` gives "turn {lamp} on" and "turn {lamp} off". A parameter that the sentence does not name follows a
+preposition, as in "tell the weather in {city}".
 """
 
 import re
@@ -24,7 +24,7 @@ _MAX_DESCRIPTION_WORDS = 12
 
 @dataclass(frozen=True, slots=True)
 class OptionalWords:
-    """A place in a clause for at most one of some words."""
+    """An optional position in a clause that matches one of some words."""
 
     words: tuple[str, ...]
 
@@ -34,10 +34,10 @@ ClauseElement = str | Slot | OptionalWords
 
 @dataclass(frozen=True, slots=True)
 class Clause:
-    """One way to ask for something: a tool by its name, or (`is_tool` false) a topic of small talk.
+    """One way to ask for a tool, by its name, or (`is_tool` false) for a topic of small talk.
 
-    `is_speakable` is false for what is only understood when typed: every sentence more makes recognition worse.
-    `is_follow_up` is for what repeats an earlier request with another value.
+    `is_speakable` is false if the clause is understood only when typed: every additional sentence makes recognition
+    worse. `is_follow_up`: it repeats an earlier request with another value.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """What was asked: a tool with the arguments that were said, or a topic of small talk.
+    """The user's request: a tool with the arguments in the text, or a topic of small talk.
 
-    `is_follow_up`: the other arguments are those of the call before.
+    `is_follow_up`: the other arguments are those of the previous call.
     """
 
     name: str
@@ -71,7 +71,7 @@ class ToolInfo:
 
     @classmethod
     def from_tool(cls, tool: dict[str, Any], max_choices: int = 400) -> "ToolInfo":
-        """From a function tool of the Realtime API; example sentences stand in `parameters["x-examples"]`."""
+        """Read a function tool of the Realtime API; its example sentences are in `parameters["x-examples"]`."""
         parameters = tool.get("parameters")
         example_list = parameters.get("x-examples") if isinstance(parameters, dict) else None
         examples = [e[:300] for e in example_list if isinstance(e, str)][:40] if isinstance(example_list, list) else []
@@ -89,15 +89,15 @@ class ToolInfo:
         return " ".join(name_to_words(self.name)) or self.name
 
     def example_sentence(self) -> str:
-        """A sentence that a user could say to this tool."""
+        """Return a sentence that asks for this tool."""
         for pattern in self.examples:
             if all(name.strip() in self.slots for name in _PLACEHOLDER.findall(pattern)):
-                return _PLACEHOLDER.sub(lambda found: self.slots[found[1].strip()].sample_text(), pattern)
+                return _PLACEHOLDER.sub(lambda match: self.slots[match[1].strip()].sample_text(), pattern)
         return " ".join([self.title, *(f"for {slot.sample_text()}" for slot in self.slots.values() if slot.required)])
 
 
 def expand_contractions(text: str) -> list[Word]:
-    """The words of a text, contractions in full: "what's" -> "what is"."""
+    """Return the words of a text with contractions expanded: "what's" -> "what is"."""
     return [
         Word(part, word.start, word.end)
         for word in tokenize(text)
@@ -106,12 +106,12 @@ def expand_contractions(text: str) -> list[Word]:
 
 
 def plain_words(text: str) -> list[str]:
-    """The words of a text that has no slots, as elements."""
+    """Return the words of a text without slots, as elements."""
     return [word.text for word in expand_contractions(text)]
 
 
 def tool_clauses(info: ToolInfo) -> Iterator[Clause]:
-    """All ways to ask for a tool."""
+    """Yield all ways to ask for a tool."""
     for example in info.examples:
         elements = _parse_example(example, info.slots)
         if elements:
@@ -125,10 +125,10 @@ def tool_clauses(info: ToolInfo) -> Iterator[Clause]:
 
 
 def _follow_ups(info: ToolInfo) -> Iterator[Clause]:
-    """How a request is repeated with one other value: "and in tokyo", "what about tokyo"."""
+    """Yield the ways to repeat a request with another value: "and in tokyo", "what about tokyo"."""
     for slot in info.slots.values():
         if slot.kind != "choice":
-            continue  # a number alone is heard into everything
+            continue  # a lone number would be recognized in any noise
         own_words = name_to_words(slot.name)[:1]
         link: tuple[ClauseElement, ...] = (
             tuple(own_words) if own_words and own_words[0] in PREPOSITIONS else (OptionalWords(PREPOSITIONS),)
@@ -138,7 +138,7 @@ def _follow_ups(info: ToolInfo) -> Iterator[Clause]:
 
 
 def _parse_example(example: str, slots: dict[str, Slot]) -> tuple[ClauseElement, ...]:
-    """ "roll {count} dice" as elements; empty if a placeholder names no parameter."""
+    """Parse "roll {count} dice" into elements; empty if a placeholder names no parameter."""
     elements: list[ClauseElement] = []
     for index, part in enumerate(_PLACEHOLDER.split(example)):
         if index % 2 == 0:
@@ -151,7 +151,7 @@ def _parse_example(example: str, slots: dict[str, Slot]) -> tuple[ClauseElement,
 
 
 def _name_phrases(info: ToolInfo) -> Iterator[tuple[ClauseElement, ...]]:
-    """How a tool can be named without any example: "roll dice", "use roll dice", "what is the weather"."""
+    """Yield phrases made of a tool's name: "roll dice", "use roll dice", "what is the weather"."""
     words = name_to_words(info.name)
     if not words:
         return
@@ -165,7 +165,7 @@ def _name_phrases(info: ToolInfo) -> Iterator[tuple[ClauseElement, ...]]:
 
 
 def _required_slots(slots: dict[str, Slot]) -> list[ClauseElement]:
-    """The required slots, each behind a preposition or its own name."""
+    """Return the required slots, each after a preposition or its own name."""
     elements: list[ClauseElement] = []
     for slot in slots.values():
         if slot.required:
@@ -175,7 +175,7 @@ def _required_slots(slots: dict[str, Slot]) -> list[ClauseElement]:
 
 
 def _description_clauses(description: str, slots: dict[str, Slot]) -> Iterator[tuple[ClauseElement, ...]]:
-    """What the first sentence of a description says, as clauses; none if it is long or names what can't be said."""
+    """Yield clauses made of a description's first sentence; none if it is too long."""
     words = spoken_words(description.split(".")[0].split(",")[0].split(";")[0])
     if not 1 < len(words) <= _MAX_DESCRIPTION_WORDS:
         return
@@ -194,7 +194,7 @@ def _description_clauses(description: str, slots: dict[str, Slot]) -> Iterator[t
 
 
 def _imperative(verb: str) -> str:
-    """ "Returns" and "switches" as one would ask for it."""
+    """Return the imperative of a verb: "returns" -> "return", "switches" -> "switch"."""
     for ending, instead in _VERB_ENDINGS:
         if verb.endswith(ending) and len(verb) > len(ending) + 2 and not verb.endswith("ss"):
             return verb.removesuffix(ending) + instead
@@ -202,7 +202,7 @@ def _imperative(verb: str) -> str:
 
 
 def _insert_slots(words: list[str], slots: dict[str, Slot]) -> list[ClauseElement]:
-    """The words with parameters in the places where they are named, without the articles before them."""
+    """Replace parameter names in the words with their slots, and drop the articles before them."""
     names = {tuple(name_to_words(slot.name)): slot for slot in slots.values()}
     elements: list[ClauseElement] = []
     at = 0

@@ -1,4 +1,4 @@
-"""The English that the engine speaks and understands: words, phrases and spellings, from `english_lexicon.toml`."""
+"""The English that the engine speaks and understands: words, phrases and spellings, from `english.toml`."""
 
 import tomllib
 from importlib.resources import files

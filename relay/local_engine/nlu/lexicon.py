@@ -1,6 +1,6 @@
-"""How words are pronounced: the recogniser's own dictionary, and a plain guess for words that it lacks.
+"""Pronunciations: the recognizer's own dictionary, and letter-to-sound rules for words that it lacks.
 
-The dictionary file (135,000 lines, sorted by bytes) is searched where it lies: nothing of it is kept in memory.
+The dictionary file (135,000 lines, sorted by bytes) is memory-mapped and searched in place.
 """
 
 import mmap
@@ -14,7 +14,7 @@ _SPELLABLE = re.compile(r"[a-z]{2,24}")
 
 
 class Lexicon:
-    """Looks words up in a file of lines "word PHONE PHONE"; further readings are lines "word(2) PHONE"."""
+    """A dictionary file with lines "word PHONE PHONE"; alternative pronunciations are lines "word(2) PHONE"."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -22,7 +22,7 @@ class Lexicon:
         self._cache: dict[str, tuple[str, ...]] = {}
 
     def pronunciations(self, word: str) -> tuple[str, ...]:
-        """The pronunciations of one lower-case word: those listed, else one guess, else none."""
+        """Return the pronunciations of a lower-case word: those in the file, else one by its letters, else none."""
         phones = self._cache.get(word)
         if phones is None:
             phones = self._look_up(word) or letter_to_sound(word)
@@ -59,7 +59,7 @@ def _word_of(line: bytes) -> bytes:
 
 
 def letter_to_sound(word: str) -> tuple[str, ...]:
-    """One pronunciation from the letters, or nothing if it has other characters than a-z."""
+    """Return one pronunciation derived from the letters; nothing if the word has other characters than a-z."""
     if not _SPELLABLE.fullmatch(word):
         return ()
     word = re.sub(r"([^aeiou])\1", r"\1", word)
@@ -68,15 +68,15 @@ def letter_to_sound(word: str) -> tuple[str, ...]:
     phones: list[str] = []
     index = 0
     while index < len(word):
-        letters, sound = next(pair for pair in PHONES.items() if word.startswith(pair[0], index))
-        phones.append(sound)
+        letters, phone = next(pair for pair in PHONES.items() if word.startswith(pair[0], index))
+        phones.append(phone)
         index += len(letters)
     return (" ".join(phones),)
 
 
 @lru_cache(maxsize=1)
 def english_lexicon() -> Lexicon:
-    """The dictionary that comes with pocketsphinx."""
+    """Open the dictionary that comes with pocketsphinx."""
     from pocketsphinx import get_model_path
 
     return Lexicon(Path(get_model_path("en-us/cmudict-en-us.dict")))

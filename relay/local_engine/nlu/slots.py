@@ -1,19 +1,16 @@
-"""Slots: which values a tool's parameter can take, how they are said, and how they are read from words.
+"""Slots: the values that a tool's parameter can take, their spoken forms, and how to read them from words.
 
-Made from the JSON Schema of one property: `enum`, `const`, `examples`, `minimum`, `maximum`, `default`, `type`,
-`anyOf`, `$ref`. Strings without known values can be typed but not spoken: the recogniser only knows words that
-are listed beforehand.
+A slot is derived from the JSON Schema of one property: `enum`, `const`, `examples`, `minimum`, `maximum`, `default`,
+`type`, `anyOf`, `$ref`. Strings without known values can be typed but not spoken: the recognizer needs a word list.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from relay.local_engine.nlu.english import CITIES, SYNONYMS, UNIT_NAMES
-from relay.local_engine.nlu.text_normalization import TENS, UNITS, Word, integer_to_words, parse_number, spoken_words
-from relay.local_engine.nlu.word_lattice import EMPTY, Alt, Expression, Seq, optional
+from relay.local_engine.nlu.text_normalization import Word, parse_number, spoken_words
 
 SlotKind = Literal["integer", "number", "choice", "flag", "free", "unfillable"]
 
@@ -21,12 +18,11 @@ _PLACE_WORDS = frozenset(("city", "cities", "town", "location", "place", "where"
 _KINDS: dict[str, SlotKind] = {"integer": "integer", "number": "number", "boolean": "flag", "object": "unfillable"}
 _MAX_FREE_WORDS = 8
 _DEFAULT_RANGE = (0, 100)
-_SPOKEN_RANGE = (-9999, 9999)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotChoice:
-    """One value of a slot and the words that stand for it."""
+    """One value of a slot and its spoken form."""
 
     words: tuple[str, ...]
     value: Any
@@ -40,8 +36,7 @@ _FLAG_CHOICES = tuple(SlotChoice((word,), value) for word, value in _FLAG_WORDS.
 class Slot:
     """One parameter of a tool; `is_closed` means that only the choices count (an `enum`).
 
-    `minimum` and `maximum` are the schema's own; `spoken_range` is what the recogniser listens
-    for, never infinite.
+    `minimum` and `maximum` are those of the schema; `spoken_range` is what the recognizer accepts, never infinite.
     """
 
     name: str
@@ -56,7 +51,7 @@ class Slot:
     is_list: bool = False
 
     def read(self, words: Sequence[Word], start: int, text: str) -> Iterator[tuple[int, Any, float]]:
-        """Every way to read this slot at `start`: (index after it, value, cost); guesses cost more."""
+        """Yield every way to read this slot at `start`: (index after it, value, cost); guesses cost more."""
         for end, value, cost in self._read_value(words, start, text):
             yield end, [value] if self.is_list else value, cost
 
@@ -82,7 +77,7 @@ class Slot:
         return table
 
     def fallback_value(self) -> Any:
-        """What a forced call gets if nothing was said: the default, the first choice or the minimum."""
+        """Return the value of a forced call without one: the default, the first choice or the minimum."""
         if self.default is not None:
             return self.default
         value: Any = ""
@@ -93,7 +88,7 @@ class Slot:
         return [value] if self.is_list else value
 
     def sample_text(self) -> str:
-        """A value as one would say it in an example sentence."""
+        """Return a value in words, for an example sentence."""
         if self.kind in ("integer", "number"):
             value = next((n for n in (2, 5, 20) if self.minimum <= n <= self.maximum), self.fallback_value())
             return " ".join(spoken_words(str(value)))
@@ -103,9 +98,9 @@ class Slot:
 
 
 def slots_from_schema(parameters: Any, max_choices: int = 400) -> dict[str, Slot]:
-    """The slots of a tool's `parameters` schema, by name; anything that is no object schema has none.
+    """Return the slots of a tool's `parameters` schema, by name; none if it is not an object schema.
 
-    Of a property's known values the first `max_choices` are taken.
+    Only the first `max_choices` known values of a property are used.
     """
     if not isinstance(parameters, dict) or not isinstance(parameters.get("properties"), dict):
         return {}
@@ -116,14 +111,14 @@ def slots_from_schema(parameters: Any, max_choices: int = 400) -> dict[str, Slot
 
 
 def _slot(name: str, schema: Any, required: bool, root: dict[str, Any], max_choices: int) -> Slot:
-    """One slot from one property's schema; `root` is where `$ref` points into."""
+    """Derive a slot from a property's schema; `root` is the document that `$ref` refers to."""
     schema = _resolved(schema, root)
     default = schema.get("default")
     kind = _KINDS.get(str(schema.get("type")), "free")
     if schema.get("type") == "array":
         items = schema.get("items")
         if isinstance(items, dict) and items.get("type") == "array":
-            items = {"type": "object"}  # lists of lists can't be said
+            items = {"type": "object"}  # lists of lists cannot be spoken
         inner = _slot(name, items, required, root, max_choices)
         return replace(inner, default=default, is_list=True)
     low, high = _bounds(schema)
@@ -134,40 +129,8 @@ def _slot(name: str, schema: Any, required: bool, root: dict[str, Any], max_choi
     return Slot(name, kind, required, choices, closed, low, high, _spoken_range(schema, low, high), default)
 
 
-def spoken_numbers(low: float, high: float, fractions: bool) -> Expression:
-    """The numbers from `low` to `high` as they are said; the range is cut to +-9999.
-
-    Small ranges are listed number by number, which keeps the recogniser from hearing anything outside.
-    """
-    low, high = max(low, _SPOKEN_RANGE[0]), min(high, _SPOKEN_RANGE[1])
-    sign = optional(Alt(("minus", "negative"))) if low < 0 else EMPTY
-    low, high = (0, max(high, -low)) if low < 0 else (low, high)
-    if high <= 100:
-        listed = [integer_to_words(value) for value in range(math.ceil(low), math.floor(high) + 1)]
-        if high == 100:
-            listed.append(["a", "hundred"])
-        whole: Expression = Alt(tuple(Seq(tuple(words)) for words in listed))
-    else:
-        whole = _large_numbers(high)
-    digit = Alt(tuple(UNITS[:10]))
-    fraction = Alt((Seq(("point", digit, optional(digit))), Seq(("and", "a", "half"))))
-    return Seq((sign, whole, optional(fraction) if fractions else EMPTY))
-
-
-def _large_numbers(high: float) -> Expression:
-    digit = Alt(tuple(UNITS[1:10]))
-    below_hundred = Alt((*UNITS, Seq((Alt(tuple(TENS)), optional(digit)))))
-    several = Alt(("a", digit))
-    hundreds = Seq((several, "hundred", optional(Seq((optional("and"), below_hundred)))))
-    below_thousand = Alt((below_hundred, hundreds))
-    if high < 1000:
-        return below_thousand
-    thousands = Seq((several, "thousand", optional(Seq((optional("and"), below_thousand)))))
-    return Alt((below_thousand, thousands))
-
-
 def _resolved(schema: Any, root: dict[str, Any], depth: int = 0) -> dict[str, Any]:
-    """The schema with `$ref` followed and the first alternative that is not null taken."""
+    """Return the schema with `$ref` resolved and reduced to its first alternative that is not null."""
     if not isinstance(schema, dict) or depth > 8:
         return {}
     reference = schema.get("$ref")
@@ -179,10 +142,10 @@ def _resolved(schema: Any, root: dict[str, Any], depth: int = 0) -> dict[str, An
     for key in ("anyOf", "oneOf", "allOf"):
         options = schema.get(key)
         if isinstance(options, list):
-            kept = [o for o in options if isinstance(o, dict) and o.get("type") != "null"]
-            if kept:
+            alternatives = [o for o in options if isinstance(o, dict) and o.get("type") != "null"]
+            if alternatives:
                 outer = {k: v for k, v in schema.items() if k != key}
-                schema = {**_resolved(kept[0], root, depth + 1), **outer}
+                schema = {**_resolved(alternatives[0], root, depth + 1), **outer}
     kinds = schema.get("type")
     if isinstance(kinds, list):
         schema = {**schema, "type": next((k for k in kinds if k != "null"), "string")}
@@ -190,7 +153,7 @@ def _resolved(schema: Any, root: dict[str, Any], depth: int = 0) -> dict[str, An
 
 
 def _bounds(schema: dict[str, Any]) -> tuple[float, float]:
-    """The stated minimum and maximum, infinite where there is none."""
+    """Return the minimum and the maximum, infinite where the schema has none."""
 
     def bound(key: str) -> float | None:
         value = schema.get(key)
@@ -205,7 +168,7 @@ def _bounds(schema: dict[str, Any]) -> tuple[float, float]:
 
 
 def _spoken_range(schema: dict[str, Any], low: float, high: float) -> tuple[float, float]:
-    """0 to 100 (fractional numbers: -999 to 999) where nothing is stated, widened to fit `examples`."""
+    """Return 0 to 100 (fractional: -999 to 999) where the schema has no bounds, widened to fit `examples`."""
     examples = schema.get("examples")
     values = [*(examples if isinstance(examples, list) else []), schema.get("default")]
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
@@ -218,7 +181,7 @@ def _spoken_range(schema: dict[str, Any], low: float, high: float) -> tuple[floa
 
 
 def _values(name: str, schema: dict[str, Any], kind: SlotKind) -> tuple[list[Any], bool]:
-    """The known values of a property and whether there are no others."""
+    """Return the known values of a property, and whether they are the only ones."""
     if isinstance(schema.get("enum"), list):
         return schema["enum"], True
     if "const" in schema:

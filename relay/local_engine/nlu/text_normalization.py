@@ -1,6 +1,6 @@
-"""Words as they are spoken: text becomes a list of lower-case words, digits become spoken numbers, and back.
+"""Text normalization: text to lower-case spoken words, digits to number words and back.
 
-Recognised speech and typed text meet here, so that "Roll 2 dice!" and "roll two dice" are the same request.
+It makes recognized speech and typed text equal: "Roll 2 dice!" and "roll two dice" are the same request.
 """
 
 import re
@@ -20,7 +20,7 @@ _TOKEN = re.compile(r"[+-]?\d[\d,]*(?:\.\d+)?|[^\W\d_]+(?:['’][^\W\d_]+)*", re
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One spoken word and the stretch of the original text that it came from."""
+    """One spoken word and its span in the original text."""
 
     text: str
     start: int
@@ -28,19 +28,19 @@ class Word:
 
 
 def fold(text: str) -> str:
-    """Lower case without accents and with a plain apostrophe: "São" -> "sao"."""
+    """Return the text in lower case, without accents and with a plain apostrophe: "São" -> "sao"."""
     decomposed = unicodedata.normalize("NFKD", text.replace("’", "'"))
     return "".join(char for char in decomposed if not unicodedata.combining(char)).lower()
 
 
 def tokenize(text: str) -> list[Word]:
-    """The spoken words of any text; a number in digits becomes several words with the same stretch."""
+    """Split any text into spoken words; a number in digits becomes several words with the same span."""
     words: list[Word] = []
     for match in _TOKEN.finditer(text):
         token = match.group()
         start, end = match.span()
         if token[-1].isdecimal():
-            # "one-2" and "10-20" hold a dash, not a minus.
+            # "one-2" and "10-20" contain a dash, not a minus.
             dash = token[0] == "-" and start > 0 and not text[start - 1].isspace()
             token_words = number_to_words(token[1:] if dash else token)
         else:
@@ -50,23 +50,23 @@ def tokenize(text: str) -> list[Word]:
 
 
 def spoken_words(text: str) -> list[str]:
-    """The spoken words of a text, without their places."""
+    """Return the spoken words of a text, without their spans."""
     return [word.text for word in tokenize(text)]
 
 
 def stem(word: str) -> str:
-    """A word without the plural's s."""
+    """Return a word without the plural s."""
     return word.removesuffix("s") if len(word) > 3 else word
 
 
 def name_to_words(name: str) -> list[str]:
-    """An identifier as words: "rollDice_v2" -> ["roll", "dice", "v", "two"]."""
+    """Split an identifier into words: "rollDice_v2" -> ["roll", "dice", "v", "two"]."""
     split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=\d)", " ", name)
     return spoken_words(re.sub(r"[^0-9A-Za-z]+", " ", split))
 
 
 def number_to_words(literal: str) -> list[str]:
-    """A number in digits ("-1,234.5") as spoken words; one over a million digit by digit."""
+    """Return a number in digits ("-1,234.5") as spoken words; from a million on digit by digit."""
     literal = literal.replace(",", "").removeprefix("+")
     sign = ["minus"] if literal.startswith("-") else []
     whole, _, fraction = literal.removeprefix("-").partition(".")
@@ -78,7 +78,7 @@ def number_to_words(literal: str) -> list[str]:
 
 
 def integer_to_words(value: int) -> list[str]:
-    """A whole number from 0 to 999999 as words, without "and"."""
+    """Return an integer from 0 to 999999 as words, without "and"."""
     if value < 20:
         return [UNITS[value]]
     if value < 100:
@@ -90,7 +90,7 @@ def integer_to_words(value: int) -> list[str]:
 
 
 def parse_number(words: Sequence[str]) -> Iterator[tuple[int, float]]:
-    """Every way to read a number at the beginning: (index after it, value), the longest first.
+    """Yield every way to read a number at the beginning: (index after it, value), the longest first.
 
     Understands "minus", "a hundred", "one hundred and five", "two point five" and "two and a half".
     """

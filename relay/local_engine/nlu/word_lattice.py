@@ -1,7 +1,7 @@
-"""Word networks: a description of what may be said, compiled to the smallest network of words for the recogniser.
+"""Word lattices: expressions of words, compiled to a minimal finite-state grammar for the recognizer.
 
-JSGF text would do the same job, but its compiler copies every rule at each reference; a network that shares equal
-beginnings and equal ends is several times smaller, and the recogniser's work grows with its size.
+JSGF would do the same, but its compiler copies every rule at each reference. A lattice that shares prefixes and
+suffixes is several times smaller, and the recognizer's work grows with its size.
 """
 
 from collections.abc import Iterable
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Seq:
-    """One part after the other; empty = nothing needs to be said."""
+    """A sequence of parts; without parts it matches the empty sentence."""
 
     parts: "tuple[Expression, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class Alt:
-    """One of several; empty = impossible."""
+    """One of several options; without options it matches nothing."""
 
     options: "tuple[Expression, ...]"
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """`part`, once or several times with `link` between."""
+    """`part`, once or several times, separated by `link`."""
 
     part: "Expression"
     link: "Expression"
@@ -37,12 +37,12 @@ EMPTY = Seq(())
 
 
 def optional(part: Expression) -> Expression:
-    """The part or nothing."""
+    """Return an expression that matches the part or nothing."""
     return Alt((part, EMPTY))
 
 
 def count_words(expression: Expression) -> int:
-    """How many words are written in an expression."""
+    """Count the words in an expression."""
     match expression:
         case str():
             return 1
@@ -54,7 +54,7 @@ def count_words(expression: Expression) -> int:
 
 @dataclass(frozen=True, slots=True)
 class WordLattice:
-    """States 0..n_states-1, start 0; one end state. `arcs` are (from, to, word)."""
+    """States 0 to n_states - 1 with start state 0 and one final state. `arcs` are (from, to, word)."""
 
     n_states: int
     final_state: int
@@ -62,7 +62,7 @@ class WordLattice:
 
 
 def compile_lattice(expression: Expression) -> WordLattice:
-    """The smallest deterministic network that accepts the same sentences (not the empty one)."""
+    """Compile to the minimal deterministic lattice that accepts the same sentences, except the empty one."""
     builder = _Nfa()
     start, end = builder.add_state(), builder.add_state()
     builder.add(expression, start, end)
@@ -71,7 +71,7 @@ def compile_lattice(expression: Expression) -> WordLattice:
 
 
 class _Nfa:
-    """A network with empty arcs (Thompson's construction)."""
+    """A nondeterministic automaton with epsilon arcs (Thompson's construction)."""
 
     def __init__(self) -> None:
         self.epsilon_arcs: list[list[int]] = []
@@ -140,7 +140,7 @@ def _determinize(nfa: _Nfa, start: int, end: int) -> tuple[_TransitionTable, set
 
 
 def _minimize(table: _TransitionTable, accepting: set[int]) -> tuple[_TransitionTable, set[int]]:
-    """Moore's refinement: states that agree on all that may follow become one."""
+    """Merge equivalent states by Moore's partition refinement."""
     block = [1 if state in accepting else 0 for state in range(len(table))]
     count = len(set(block))
     while True:
@@ -160,7 +160,7 @@ def _minimize(table: _TransitionTable, accepting: set[int]) -> tuple[_Transition
 
 
 def _with_one_final_state(table: _TransitionTable, accepting: set[int]) -> WordLattice:
-    """State 0 stays the start (it is numbered first); arcs into accepting states also lead to the one end."""
+    """Add a final state: arcs into accepting states also lead to it. State 0 stays the start state."""
     final = len(table)
     arcs: list[tuple[int, int, str]] = []
     for state, targets in enumerate(table):

@@ -1,4 +1,4 @@
-"""What the conversation asks for; carried out in order by the session, which reports back what came of it."""
+"""Commands of the conversation. The connection carries them out in order and reports the results back."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,16 @@ from relay.json_types import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class SendEvent:
-    """An event for the client."""
+    """Send an event to the client."""
 
     event: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigureInput:
-    """How to listen from now on: a wire format, `turn_detection` (None: the client says when), and for which tools.
+    """Set the audio format, the turn detection (None: the client commits turns) and the tools to recognize.
 
-    `tools` is their JSON, as `grammar.grammar_for_tools` takes it.
+    `tools` is JSON, as `grammar.grammar_for_tools` expects it.
     """
 
     input_format: str
@@ -26,19 +26,19 @@ class ConfigureInput:
 
 @dataclass(frozen=True, slots=True)
 class FeedAudio:
-    """Audio of the user, in the input format."""
+    """Process audio of the user, in the input format."""
 
     audio: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ClearInputBuffer:
-    """The client cleared its input: drop what was heard since the last turn."""
+    """Drop the audio received since the last turn: the client cleared its input buffer."""
 
 
 @dataclass(frozen=True, slots=True)
 class TranscribeTurn:
-    """Report by `recognised` what was said in the turn just ended, or (`audio` not None) in that clip."""
+    """Transcribe the turn that just ended, or `audio` if it is not None; report with `on_transcript`."""
 
     item_id: str
     audio: bytes | None = None
@@ -46,7 +46,7 @@ class TranscribeTurn:
 
 @dataclass(frozen=True, slots=True)
 class Synthesize:
-    """Report by `sound` each sentence's audio in the output format, then `spoken`."""
+    """Report each sentence's audio with `on_sentence_audio`, then `on_speech_done`. `output` is `audio.output`."""
 
     response_id: str
     sentences: tuple[str, ...]
@@ -55,21 +55,21 @@ class Synthesize:
 
 @dataclass(frozen=True, slots=True)
 class CancelSpeech:
-    """Stop speaking for that response; late reports are ignored."""
+    """Stop the synthesis of a response; late reports are ignored."""
 
     response_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class SetIdleTimer:
-    """Report by `on_idle_timeout` if the user has not spoken for so long; None: stop waiting."""
+    """Report `on_idle_timeout` after `timeout_ms` without speech; None cancels the timer."""
 
     timeout_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection:
-    """Close the connection behind what was sent."""
+    """Close the connection after all queued events are sent."""
 
     code: int
     reason: str

@@ -1,11 +1,10 @@
-"""One client's session at run time: the socket, the ears and the voice around the pure conversation."""
+"""One client's connection at run time: carries out the conversation's commands on the socket and the speech backend."""
 
 import asyncio
 import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import assert_never
 
 import orjson
@@ -26,59 +25,33 @@ from relay.local_engine.realtime.commands import (
     Synthesize,
     TranscribeTurn,
 )
+from relay.local_engine.realtime.context import ConnectParams, EngineContext
 from relay.local_engine.realtime.conversation import Conversation
-from relay.local_engine.realtime.outgoing import EventSender
+from relay.local_engine.realtime.event_sender import EventSender
 from relay.local_engine.realtime.validation import InvalidRequestError
-from relay.local_engine.speech.backend import SpeechBackend, SpeechBackendLost
+from relay.local_engine.speech.backend import SpeechBackendLost
 from relay.local_engine.speech.input_pipeline import InputPipeline, TurnPaused, TurnStarted, TurnStopped
-from relay.local_engine.speech.tts import split_for_synthesis
+from relay.local_engine.speech.tts_text import split_for_synthesis
 from relay.protocols.openai.beta import BetaClientDialect
-from relay.testing.faults import FaultScript, FaultSpec, parse_faults
+from relay.testing.faults import FaultScript, parse_faults
 
 MAX_PENDING_TRANSCRIPTS = 4
-"""Of one session, on their way to words; further audio waits in the client's socket."""
+"""Turns of one session under recognition. At this bound its socket is not read any further."""
 _UNPACED_MS = 8_000
 _MAX_CONTROL_BYTES = 4096
-_BACKEND_LOST = "The recogniser ended unexpectedly; what was said in this turn is lost."
-_RECOGNITION_FAILED = "The recogniser failed; what was said in this turn is lost."
+_BACKEND_LOST = "The recognizer ended unexpectedly: there is no transcript of this turn."
+_RECOGNITION_FAILED = "The recognizer failed: there is no transcript of this turn."
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass
-class EngineContext:
-    """What all sessions of a server use.
-
-    `pace` is how many times faster than real time speech is generated after its first seconds; None is as fast as
-    possible. A real model is not infinitely fast either, and only so can a response still be active when the user
-    interrupts it. `faults` are what every connection suffers from, `max_session_s` is how long one may last.
-    """
-
-    senses: SpeechBackend
-    pace: float | None = 4.0
-    faults: tuple[FaultSpec, ...] = ()
-    max_session_s: float = 3600.0
-    sockets: set[web.WebSocketResponse] = field(default_factory=set)
-    n_connections: int = 0
-
-
-@dataclass(frozen=True)
-class ConnectParams:
-    """What one client asked for when it connected."""
-
-    model: str
-    session_type: str = "realtime"
-    is_beta: bool = False
-    faults: tuple[FaultSpec, ...] = ()
-
-
 class EngineConnection:
-    """Runs one connection from `session.created` to its close."""
+    """Run one connection from `session.created` to its close."""
 
     def __init__(
         self, socket: web.WebSocketResponse, context: EngineContext, params: ConnectParams, abort: Callable[[], None]
     ) -> None:
-        """`abort` drops the connection at once."""
+        """`abort` drops the TCP connection at once."""
         self._socket = socket
         self._context = context
         expires_at = int(time.time() + context.max_session_s)
@@ -121,7 +94,7 @@ class EngineConnection:
             await self._add_faults(control)
             return
         if self._beta is not None:
-            event = parse_json_object(message)  # what is no event goes on as it is, and is refused
+            event = parse_json_object(message)  # None: passed on unchanged, and refused by the conversation
             message = message if event is None else orjson.dumps(self._beta.to_upstream(event)[0])
         self._execute(self._conversation.receive(message))
         if self._pending_audio:
@@ -130,18 +103,18 @@ class EngineConnection:
         await self._limit_pending_transcripts()
 
     async def _add_faults(self, event: JsonObject) -> None:
-        """The control message {"type": "relay.fault", "fault": "drop=1006"}: misbehave from now on."""
+        """Handle the control message {"type": "relay.fault", "fault": "drop=1006"}: apply faults from now on."""
         try:
             faults = parse_faults(str(event.get("fault", "")))
         except ConfigError as error:
             event_id = event.get("event_id")
-            fault = InvalidRequestError(str(error), param="fault")
-            self._execute(self._conversation.send_error(fault, event_id if isinstance(event_id, str) else None))
+            request_error = InvalidRequestError(str(error), param="fault")
+            self._execute(self._conversation.send_error(request_error, event_id if isinstance(event_id, str) else None))
             return
         await self._sender.add_faults(faults)
 
     def _execute(self, commands: Sequence[EngineCommand]) -> None:
-        """Carry out effects in order; those that they lead to come right behind them."""
+        """Carry out commands in order; the commands that one of them causes follow it immediately."""
         for command in commands:
             match command:
                 case SendEvent(event):
@@ -160,28 +133,28 @@ class EngineConnection:
                     self._speech_tasks[command.response_id] = asyncio.create_task(self._synthesize(command))
                 case CancelSpeech(response_id):
                     self._cancel_speech(response_id)
-                case SetIdleTimer(ms):
-                    self._set_idle_timer(ms)
+                case SetIdleTimer(timeout_ms):
+                    self._set_idle_timer(timeout_ms)
                 case CloseConnection():
                     self._sender.close_when_sent(command)
                 case _:
                     assert_never(command)
 
-    # -- ears ---------------------------------------------------------------------------------------------------------
+    # -- input audio --------------------------------------------------------------------------------------------------
 
     def _open_input_pipeline(self, audio: bytes = b"") -> InputPipeline:
-        """The ears, made when they are first needed (a session that only types never has any); `audio` comes next."""
+        """Create the pipeline on first use: a text-only session never needs one. `audio` is fed next."""
         if self._input_pipeline is None:
             sent_ms = REALTIME_FORMATS[self._input_config.input_format].duration_ms(len(audio))
             start_ms = self._conversation.input_position_ms - sent_ms
-            self._input_pipeline = InputPipeline(self._context.senses.new_recognizer(), start_ms)
+            self._input_pipeline = InputPipeline(self._context.speech_backend.new_recognizer(), start_ms)
             self._configure_input()
         return self._input_pipeline
 
     def _configure_input(self) -> None:
-        settings = self._input_config
+        config = self._input_config
         if self._input_pipeline is not None:
-            self._input_pipeline.configure(settings.input_format, settings.turn_detection, settings.tools)
+            self._input_pipeline.configure(config.input_format, config.turn_detection, config.tools)
 
     async def _feed_audio(self, audio: bytes) -> None:
         pipeline = self._open_input_pipeline(audio)
@@ -210,16 +183,16 @@ class EngineConnection:
         except SpeechBackendLost:
             text, failure = None, _BACKEND_LOST
         except Exception:
-            _log.exception("a turn could not be recognised")
+            _log.exception("recognition failed item=%s", item_id)
             text, failure = None, _RECOGNITION_FAILED
         self._execute(self._conversation.on_transcript(item_id, text, failure=failure))
 
     async def _limit_pending_transcripts(self) -> None:
-        """A client that sends turns faster than they are understood waits here."""
+        """Wait while the client sends turns faster than they are recognized."""
         while len(self._transcript_tasks) >= MAX_PENDING_TRANSCRIPTS:
             await asyncio.wait(self._transcript_tasks, return_when=asyncio.FIRST_COMPLETED)
 
-    # -- voice --------------------------------------------------------------------------------------------------------
+    # -- speech -------------------------------------------------------------------------------------------------------
 
     async def _synthesize(self, command: Synthesize) -> None:
         loop = asyncio.get_running_loop()
@@ -227,23 +200,22 @@ class EngineConnection:
         try:
             for chunk in split_for_synthesis(command.sentences):
                 await self._wait_for_pace(start, synthesized_ms)
-                audio = await self._context.senses.synthesize(chunk, command.output, is_first=synthesized_ms == 0)
+                audio = await self._context.speech_backend.synthesize(
+                    chunk, command.output, is_first=synthesized_ms == 0
+                )
                 synthesized_ms += len(audio) / REALTIME_FORMATS[command.output["format"]["type"]].bytes_per_ms
                 self._execute(self._conversation.on_sentence_audio(command.response_id, chunk, audio))
             self._execute(self._conversation.on_speech_done(command.response_id))
         except Exception as error:
-            # The voice broke, or we did: the client must not wait for the rest.
-            _log.exception("a response could not be spoken")
-            self._execute(
-                self._conversation.on_speech_failed(
-                    command.response_id, f"the voice on_speech_failed: {type(error).__name__}"
-                )
-            )
+            # Whatever failed, the client must not wait for the rest of the response.
+            _log.exception("speech synthesis failed response=%s", command.response_id)
+            message = f"Speech synthesis failed: {type(error).__name__}"
+            self._execute(self._conversation.on_speech_failed(command.response_id, message))
         finally:
             self._speech_tasks.pop(command.response_id, None)
 
     async def _wait_for_pace(self, start: float, synthesized_ms: float) -> None:
-        """Wait while too much is made or unsent already."""
+        """Wait while too much audio is unsent, or synthesis is ahead of the pace."""
         await self._sender.drain()
         if self._context.pace is not None and synthesized_ms and not self._fault_script.is_burst:
             paced_ms = max(synthesized_ms - _UNPACED_MS, 0)
@@ -253,11 +225,11 @@ class EngineConnection:
 
     def _cancel_speech(self, response_id: str) -> None:
         task = self._speech_tasks.pop(response_id, None)
-        # A response that runs out of tokens hushes itself, from within its own task, which then ends anyway.
+        # A response that runs out of tokens cancels its speech from its own task, which then ends anyway.
         if task is not None and task is not asyncio.current_task():
             task.cancel()
 
-    # -- time ---------------------------------------------------------------------------------------------------------
+    # -- timers -------------------------------------------------------------------------------------------------------
 
     def _set_idle_timer(self, timeout_ms: int | None) -> None:
         if self._idle_timer is not None and self._idle_timer is not asyncio.current_task():
@@ -272,7 +244,7 @@ class EngineConnection:
         await asyncio.sleep(self._context.max_session_s)
         self._execute(self._conversation.on_session_expired(max(round(self._context.max_session_s / 60), 1)))
 
-    # -- what goes out ------------------------------------------------------------------------------------------------
+    # -- output -------------------------------------------------------------------------------------------------------
 
     def _send(self, event: JsonObject) -> None:
         if self._beta is None:
@@ -280,7 +252,7 @@ class EngineConnection:
             return
         for translated in self._beta.to_client(event):
             self._sender.enqueue(translated)
-        if event["type"] == "session.created":  # GA does not tell of the conversation
+        if event["type"] == "session.created":  # the GA protocol has no conversation.created
             conversation = {"id": self._conversation.conversation_id, "object": "realtime.conversation"}
             self._sender.enqueue(
                 {"type": "conversation.created", "event_id": _new_id("event"), "conversation": conversation}
@@ -288,7 +260,7 @@ class EngineConnection:
 
 
 def _control_event(message: str | bytes) -> JsonObject | None:
-    """The message, if it is a control message of ours."""
+    """Return the message as an object if it is a `relay.fault`, else None."""
     if len(message) >= _MAX_CONTROL_BYTES:
         return None
     raw = message.encode() if isinstance(message, str) else message
@@ -297,5 +269,5 @@ def _control_event(message: str | bytes) -> JsonObject | None:
 
 
 def _new_id(kind: str) -> str:
-    """ "item_1f…": at most 32 characters, as some clients insist for call ids."""
+    """Return an id such as "item_1f…", of at most 32 characters: some clients require that for call ids."""
     return f"{kind}_{secrets.token_hex(10)}"

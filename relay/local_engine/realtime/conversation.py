@@ -1,8 +1,8 @@
-"""The conversation: client events in, effects out, in the orders that real clients rely on.
+"""The conversation: client events in, commands out, in the event order that real clients rely on.
 
-Pure: there is no socket, clock or randomness here: ids come from an injected function, time is the count of audio
-milliseconds. Effects are carried out in order by the session (session.py): `SendEvent` goes to the client, the others
-ask ears and voice to do something, whose results come back through the methods.
+Pure: no socket, clock or random number. Ids come from an injected function; time is counted in milliseconds of audio.
+The connection (connection.py) carries out the commands in order: `SendEvent` goes to the client, the others go to the
+input pipeline, the speech backend and the timers. Their results come back through the `on_…` methods.
 """
 
 from collections.abc import Callable
@@ -38,12 +38,12 @@ _MAX_EVENT_ID_CHARS = 512
 
 
 class Conversation:
-    """One session's state. Every method returns the effects of what it was told."""
+    """One session's state. Every public method returns the commands to carry out."""
 
     def __init__(
         self, model: str, new_id: Callable[[str], str], *, session_type: str = "realtime", expires_at: int | None = None
     ) -> None:
-        """`session_type` is "realtime" or "transcription"; `expires_at` (Unix time in s) is only told, not kept."""
+        """`session_type` is "realtime" or "transcription"; `expires_at` (Unix time in s) is only reported here."""
         self._new_id = new_id
         self._commands: list[EngineCommand] = []
         self._session = default_session(new_id("sess"), model, session_type=session_type, expires_at=expires_at)
@@ -60,11 +60,11 @@ class Conversation:
 
     @property
     def input_position_ms(self) -> int:
-        """How much audio the client has sent."""
+        """Milliseconds of audio that the client has sent."""
         return round(self._turns.ring_buffer.position_ms)
 
     def send_error(self, request_error: InvalidRequestError, event_id: str | None = None) -> list[EngineCommand]:
-        """Answer something wrong with an error event."""
+        """Send an `error` event; `event_id` is that of the client event at fault."""
         error = {
             "type": "invalid_request_error",
             "code": request_error.code,
@@ -74,16 +74,16 @@ class Conversation:
         self._send({"type": "error", "error": error | {"event_id": event_id}})
         return self._take_commands()
 
-    # -- what the client sends ----------------------------------------------------------------------------------------
+    # -- client events ------------------------------------------------------------------------------------------------
 
     def start(self) -> list[EngineCommand]:
-        """The connection is open."""
+        """Open the session: send `session.created`."""
         self._send({"type": "session.created", "session": session_object(self._session)})
         self._commands.append(self._input_config())
         return self._take_commands()
 
     def receive(self, message: str | bytes) -> list[EngineCommand]:
-        """One message of the client, whatever it holds; a wrong one is answered with an error event."""
+        """Handle one message of the client; an invalid one is answered with an `error` event."""
         event_id: str | None = None
         try:
             try:
@@ -152,10 +152,10 @@ class Conversation:
             )
         self._responses.cancel(response, "client_cancelled")
 
-    # -- what ears, voice and clock report ----------------------------------------------------------------------------
+    # -- reports of the input pipeline, the speech backend and the timers ---------------------------------------------
 
     def on_speech_started(self, start_ms: int) -> list[EngineCommand]:
-        """The user began to speak; `start_ms` is where the turn's audio begins."""
+        """Handle the start of a user turn; `start_ms` is the position of its first audio."""
         self._set_idle_timer(None)
         self._turns.on_speech_started(start_ms)
         if self._responses.active is not None and self._turn_detection.get("interrupt_response", False):
@@ -163,16 +163,16 @@ class Conversation:
         return self._take_commands()
 
     def on_speech_stopped(self, end_ms: int) -> list[EngineCommand]:
-        """The user's turn is over: it becomes an item, and is recognised."""
+        """Handle the end of a user turn: it becomes an item and is transcribed."""
         item_id = self._turns.on_speech_stopped(end_ms)
         if item_id is not None:
             self._transcribe(item_id, create_response=bool(self._turn_detection.get("create_response", False)))
         return self._take_commands()
 
     def on_transcript(self, item_id: str, text: str | None, *, failure: str | None = None) -> list[EngineCommand]:
-        """What was said in an item: lower-case words, or None if the engine did not understand it.
+        """Handle the transcript of an item: lower-case words, or None if the engine did not understand it.
 
-        `failure` says why there is no telling.
+        `failure` says why there is no transcript.
         """
         create_response = self._pending_transcripts.pop(item_id, False)
         record = self._items.get(item_id)
@@ -182,7 +182,7 @@ class Conversation:
                 self._turns.set_transcript(record, text, failure)
         self._responses.is_recognizing = bool(self._pending_transcripts)
         self._responses.on_transcript_ready()
-        # A user who speaks again already is answered behind that turn, which is about both.
+        # If the user speaks again already, the response after that turn answers both.
         if create_response and record is not None and not self._turns.is_user_speaking:
             if self._responses.active is None:
                 self._start_response(response_settings(self._session, {}))
@@ -191,7 +191,7 @@ class Conversation:
         return self._take_commands()
 
     def on_idle_timeout(self) -> list[EngineCommand]:
-        """The user has said nothing for `idle_timeout_ms` after the answer: the assistant takes the word."""
+        """Handle `idle_timeout_ms` of silence after a response: the assistant responds again."""
         self._is_idle_timer_set = False
         idle_ms = self._turn_detection.get("idle_timeout_ms")
         if idle_ms and self._responses.active is None and not self._turns.is_user_speaking:
@@ -200,12 +200,12 @@ class Conversation:
         return self._take_commands()
 
     def on_session_expired(self, minutes: int) -> list[EngineCommand]:
-        """The session's time is over."""
+        """End a session that reached its maximum duration."""
         message = f"Your session hit the maximum duration of {minutes} minutes."
         return [*self.send_error(InvalidRequestError(message, code="session_expired")), CloseConnection(1001, message)]
 
     def on_sentence_audio(self, response_id: str, sentence: str, audio: bytes) -> list[EngineCommand]:
-        """One sentence of a response, synthesised."""
+        """Handle the synthesized audio of one sentence."""
         response = self._responses.find(response_id)
         if response is not None:
             self._has_assistant_spoken = True
@@ -213,20 +213,20 @@ class Conversation:
         return self._take_commands()
 
     def on_speech_done(self, response_id: str) -> list[EngineCommand]:
-        """All sentences of a response are synthesised."""
+        """Complete a response: all its sentences are synthesized."""
         response = self._responses.find(response_id)
         if response is not None:
             self._responses.complete(response)
         return self._take_commands()
 
     def on_speech_failed(self, response_id: str, message: str) -> list[EngineCommand]:
-        """A response cannot be spoken."""
+        """Fail a response: its speech cannot be synthesized."""
         response = self._responses.find(response_id)
         if response is not None:
             self._responses.finish(response, "failed", message)
         return self._take_commands()
 
-    # -- small change -------------------------------------------------------------------------------------------------
+    # -- helpers ------------------------------------------------------------------------------------------------------
 
     @property
     def _audio_input(self) -> JsonObject:
@@ -234,11 +234,11 @@ class Conversation:
 
     @property
     def _turn_detection(self) -> JsonObject:
-        """The rules of turns; a transcription session only listens."""
-        rules = dict(self._audio_input["turn_detection"] or {})
+        """The active `turn_detection`; a transcription session never responds."""
+        turn_detection = dict(self._audio_input["turn_detection"] or {})
         if self._session["type"] == "transcription":
-            rules |= {"create_response": False, "idle_timeout_ms": None}
-        return rules
+            turn_detection |= {"create_response": False, "idle_timeout_ms": None}
+        return turn_detection
 
     def _start_response(self, settings: JsonObject) -> None:
         if settings["conversation"] != "none" and self._responses.active is None:

@@ -1,4 +1,4 @@
-"""The user's spoken turns: the audio not yet committed, the turn under way, and the items that turns become."""
+"""The user's spoken turns: uncommitted audio, the turn in progress, and the items that turns become."""
 
 from collections.abc import Callable
 
@@ -10,16 +10,16 @@ from relay.local_engine.realtime.validation import EventSink, InvalidRequestErro
 
 MAX_APPEND_BYTES = 15 * 1024 * 1024
 MAX_BUFFER_MS = 600_000
-"""Of uncommitted audio in a manual turn; more is refused. With VAD silence is dropped, so nothing piles up."""
+"""Uncommitted audio of a manual turn; more is refused. With turn detection silence is dropped, so there is no bound."""
 MIN_COMMIT_MS = 100
 NOT_UNDERSTOOD = "[not understood]"
 MAX_TURN_MS = 60_000
-"""Of a turn that goes on for longer the last minute is kept."""
+"""The audio kept of a turn; a longer turn keeps its end."""
 _MAX_PREFIX_MS = 6_000  # the longest prefix_padding_ms, and a little
 
 
 class InputRingBuffer:
-    """The most recent input audio, found again by its place in the stream (ms since the session began)."""
+    """The most recent input audio, addressed by its position in the stream (ms since the session began)."""
 
     def __init__(self) -> None:
         self.position_ms = 0.0
@@ -27,7 +27,7 @@ class InputRingBuffer:
         self._bytes_per_ms = 48
 
     def append(self, audio: bytes, bytes_per_ms: int, *, in_turn: bool) -> None:
-        """Take in audio; `in_turn` is for a turn under way, else only what a prefix may need stays."""
+        """Append audio. Outside a turn only the longest possible prefix is kept."""
         if bytes_per_ms != self._bytes_per_ms:
             self._audio.clear()
             self._bytes_per_ms = bytes_per_ms
@@ -38,14 +38,14 @@ class InputRingBuffer:
             del self._audio[:surplus]
 
     def slice_ms(self, start_ms: float, end_ms: float) -> bytes:
-        """What is still there of a stretch, in whole samples."""
+        """Return what is still kept of a span, in whole samples."""
         ages_bytes = [max(round(self.position_ms - at), 0) * self._bytes_per_ms for at in (start_ms, end_ms)]
         length = len(self._audio)
         return bytes(self._audio[max(length - ages_bytes[0], 0) : max(length - ages_bytes[1], 0)])
 
 
 class InputTurns:
-    """Counts the input audio in ms and makes items of turns; the audio goes to the ears, and to the shelf."""
+    """Track the input position in ms and turn committed audio into conversation items."""
 
     def __init__(self, items: ItemList, send: EventSink, new_id: Callable[[str], str]) -> None:
         self._items = items
@@ -57,11 +57,11 @@ class InputTurns:
 
     @property
     def is_user_speaking(self) -> bool:
-        """Whether the user is in the middle of a turn."""
+        """Whether a turn is in progress."""
         return self._open_turn is not None
 
     def append(self, event: JsonObject, audio_input: JsonObject) -> bytes:
-        """The audio of an append; `audio_input` are the session's `audio.input`."""
+        """Decode and buffer the audio of an append; `audio_input` is the session's `audio.input`."""
         audio = decode_audio(require_field(event, "audio"), "audio")
         if len(audio) > MAX_APPEND_BYTES:
             raise InvalidRequestError("Invalid 'audio': at most 15 MiB can be appended at once.", param="audio")
@@ -69,7 +69,7 @@ class InputTurns:
         length_ms = len(audio) / bytes_per_ms
         if audio_input["turn_detection"] is None and self._buffer_ms + length_ms > MAX_BUFFER_MS:
             raise InvalidRequestError(
-                "The input audio buffer holds ten minutes: commit or clear it.",
+                "The input audio buffer is full: it holds ten minutes. Commit or clear it.",
                 code="input_audio_buffer_full",
                 param="audio",
             )
@@ -80,7 +80,7 @@ class InputTurns:
         return audio
 
     def commit(self) -> str:
-        """The client ends the turn; returns the item that it becomes."""
+        """End a manual turn; returns the id of its item. Raises InvalidRequestError if it is too short."""
         if self._buffer_ms < MIN_COMMIT_MS:
             raise InvalidRequestError(
                 f"Error committing input audio buffer: buffer too small. Expected at least {MIN_COMMIT_MS}ms of "
@@ -90,19 +90,19 @@ class InputTurns:
         return self._commit_turn(self.ring_buffer.position_ms - self._buffer_ms, self.ring_buffer.position_ms)
 
     def clear(self) -> None:
-        """Forget the audio not yet committed."""
+        """Drop the uncommitted audio."""
         self._buffer_ms = 0
         self._open_turn = None
         self._send({"type": "input_audio_buffer.cleared"})
 
     def on_speech_started(self, start_ms: int) -> None:
-        """Turn detection heard the user begin."""
+        """Start a detected turn."""
         item_id = self._new_id("item")
         self._open_turn = (item_id, start_ms)
         self._send({"type": "input_audio_buffer.speech_started", "item_id": item_id, "audio_start_ms": start_ms})
 
     def on_speech_stopped(self, end_ms: int) -> str | None:
-        """Turn detection heard the user end; returns the item that the turn becomes."""
+        """End a detected turn; returns the id of its item."""
         if self._open_turn is None:
             return None
         item_id, start_ms = self._open_turn
@@ -110,7 +110,7 @@ class InputTurns:
         return self._commit_turn(start_ms, end_ms)
 
     def on_idle_timeout(self, idle_ms: int) -> None:
-        """No turn came for `idle_ms`: the silence becomes an item of its own."""
+        """Commit `idle_ms` of silence as an item of its own."""
         item_id, end_ms = self._new_id("item"), round(self.ring_buffer.position_ms)
         start_ms = max(end_ms - idle_ms, 0)
         span = {"item_id": item_id, "audio_start_ms": start_ms, "audio_end_ms": end_ms}
@@ -132,7 +132,7 @@ class InputTurns:
         return item_id
 
     def set_transcript(self, record: ItemRecord, text: str | None, failure: str | None = None) -> None:
-        """Tell what was recognised in an item; None: nothing that the engine understands, or a failure."""
+        """Store and send the transcript of an item; None: not understood, or a failure."""
         parts = enumerate(record.item["content"])
         index, part = next((index, part) for index, part in parts if part["type"] == "input_audio")
         kind = "conversation.item.input_audio_transcription"

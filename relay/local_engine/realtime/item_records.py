@@ -1,4 +1,4 @@
-"""One item of the conversation: what the engine knows about it, and what clients may create."""
+"""One item of the conversation: the engine's record of it, and the validation of items from clients."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,9 +41,9 @@ _PART_FIELDS = {
 class ItemRecord:
     """One item: `item` is the wire object; the rest is what the engine knows about it.
 
-    `transcript` is what was recognised in a user's audio (None: nothing that it understands). `spoken_sentences` are
-    the sentences of an assistant's audio with their lengths in ms. `is_answered` items were before a response already.
-    `is_silence` is for what stands in for a turn that did not come.
+    `transcript` is the text recognized in a user's audio (None: not understood). `spoken_sentences` are the sentences
+    of an assistant's audio with their lengths in ms. `is_answered`: an earlier response has seen the item.
+    `is_silence`: the item was committed by the idle timeout.
     """
 
     item: JsonObject
@@ -62,32 +62,32 @@ class ItemRecord:
 
     @property
     def text(self) -> str:
-        """All text of a message, typed or heard."""
+        """All text of a message, typed or recognized."""
         parts = self.item.get("content", [])
         typed = [part.get("text") or "" for part in parts if "text" in part]
         return " ".join([*typed, *([self.transcript] if self.transcript else [])]).strip()
 
     @property
     def n_chars(self) -> int:
-        """Its weight in characters, for the bound and for the token count."""
+        """Characters of all text fields, for the size limit and the token count."""
         fields = sum(len(self.item.get(key) or "") for key in ("arguments", "output", "name"))
         parts = self.item.get("content", [])
         return fields + sum(len(part.get(key) or "") for part in parts for key in ("text", "transcript", "image_url"))
 
     def truncate_transcript(self) -> None:
-        """Leave of what was spoken what was heard, if it was truncated."""
+        """Cut the transcript of truncated audio to the words that were played."""
         if self.truncated_at_ms is not None and self.item["content"]:
-            heard = text_until(self.spoken_sentences, self.truncated_at_ms)
-            self.item["content"] = [self.item["content"][0] | {"transcript": heard}]
+            transcript = text_until(self.spoken_sentences, self.truncated_at_ms)
+            self.item["content"] = [self.item["content"][0] | {"transcript": transcript}]
 
 
 def new_item(item_id: str, kind: str, status: str, **members: Any) -> JsonObject:
-    """An item as clients see it."""
+    """Return an item as a wire object."""
     return {"id": item_id, "object": "realtime.item", "type": kind, "status": status, **members}
 
 
 def parse_client_item(value: Any, new_id: str, path: str = "item") -> tuple[ItemRecord, bytes]:
-    """A client's item as a record, and the audio in it (maybe none); raises Fault for what can't be one."""
+    """Parse a client's item; returns its record and its audio, which may be empty. Raises InvalidRequestError."""
     value = check_object(value, path)
     kind = check_enum(require_field(value, "type", f"{path}."), f"{path}.type", tuple(_ITEM_FIELDS))
     reject_unknown_fields(value, _ITEM_FIELDS[kind], f"{path}.")
@@ -102,9 +102,9 @@ def parse_client_item(value: Any, new_id: str, path: str = "item") -> tuple[Item
     if kind == "message":
         item["role"] = check_enum(require_field(value, "role", f"{path}."), f"{path}.role", tuple(_PART_TYPES))
         parts = check_list(require_field(value, "content", f"{path}."), f"{path}.content", 100)
-        read = [_parse_part(part, item["role"], f"{path}.content[{index}]") for index, part in enumerate(parts)]
-        item["content"] = [part for part, _ in read]
-        audio = b"".join(sound for _, sound in read)
+        parsed = [_parse_part(part, item["role"], f"{path}.content[{index}]") for index, part in enumerate(parts)]
+        item["content"] = [part for part, _ in parsed]
+        audio = b"".join(part_audio for _, part_audio in parsed)
     elif kind == "function_call":
         item["name"] = check_string(require_field(value, "name", f"{path}."), f"{path}.name", 64, 1)
         item["arguments"] = check_string(require_field(value, "arguments", f"{path}."), f"{path}.arguments")
@@ -135,12 +135,12 @@ def _parse_part(value: Any, role: str, path: str) -> tuple[JsonObject, bytes]:
         "type": kind,
         "transcript": None if transcript is None else check_string(transcript, f"{path}.transcript"),
     }
-    sound = value.get("audio")
-    return part, decode_audio(sound, f"{path}.audio") if sound is not None and kind == "input_audio" else b""
+    encoded = value.get("audio")
+    return part, decode_audio(encoded, f"{path}.audio") if encoded is not None and kind == "input_audio" else b""
 
 
 def decode_audio(value: Any, param: str) -> bytes:
-    """Base64 audio of a client."""
+    """Decode base64 audio. Raises InvalidRequestError."""
     if not isinstance(value, str):
         raise InvalidRequestError(
             f"Invalid type for '{param}': expected a string of base64.", code="invalid_type", param=param
@@ -154,7 +154,7 @@ def decode_audio(value: Any, param: str) -> bytes:
 
 
 def text_until(sentences: list[tuple[str, int]], audio_ms: int) -> str:
-    """The part of the sentences that was heard by `audio_ms`; within a sentence by the share of its words."""
+    """Return the sentences played by `audio_ms`; a partly played one is cut in proportion to its words."""
     texts: list[str] = []
     for text, length_ms in sentences:
         if audio_ms >= length_ms:

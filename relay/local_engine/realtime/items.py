@@ -1,4 +1,4 @@
-"""The conversation's items: in which order they stand, what clients do with them, and the audio that is kept."""
+"""The conversation's items: their order, the client events that change them, and a cache of their audio."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -17,20 +17,20 @@ from relay.local_engine.realtime.validation import (
 
 MAX_ITEMS = 1000
 MAX_TOTAL_CHARS = 4_000_000
-"""Of all items together. Over either bound the oldest items are forgotten, without an event."""
+"""Of all items together. Over either bound the oldest items are removed, without an event."""
 MAX_CACHED_AUDIO_BYTES = 6 * 1024 * 1024
-"""Of all items of a session together; over it the oldest items lose their sound, not their words."""
+"""Of all items of a session together. Over it the oldest items lose their audio, not their text."""
 
 
 class ItemAudioCache:
-    """Audio by item id, in the format that the item had on the wire."""
+    """Audio by item id, in the item's wire format."""
 
     def __init__(self) -> None:
         self._audio_by_item: OrderedDict[str, bytearray] = OrderedDict()
         self._bytes = 0
 
     def append(self, item_id: str, audio: bytes) -> None:
-        """Keep more of an item's audio."""
+        """Append to an item's audio; evicts the oldest items over the bound."""
         if not audio:
             return
         self._audio_by_item.setdefault(item_id, bytearray()).extend(audio)
@@ -40,23 +40,23 @@ class ItemAudioCache:
             self._bytes -= len(oldest)
 
     def get(self, item_id: str) -> bytes:
-        """An item's audio, empty if there is none (any more)."""
+        """Return an item's audio, empty if it has none or was evicted."""
         return bytes(self._audio_by_item.get(item_id, b""))
 
     def truncate(self, item_id: str, n_bytes: int) -> None:
         """Keep only the first `n_bytes` of an item."""
-        kept = self._audio_by_item.get(item_id)
-        if kept is not None and len(kept) > n_bytes:
-            self._bytes -= len(kept) - n_bytes
-            del kept[n_bytes:]
+        audio = self._audio_by_item.get(item_id)
+        if audio is not None and len(audio) > n_bytes:
+            self._bytes -= len(audio) - n_bytes
+            del audio[n_bytes:]
 
     def discard(self, item_id: str) -> None:
-        """Forget an item's audio."""
+        """Drop an item's audio."""
         self._bytes -= len(self._audio_by_item.pop(item_id, b""))
 
 
 class ItemList:
-    """The items in their order, with their audio; carries out `conversation.item.*`, or raises Fault."""
+    """The items in their order, with their audio. Handles `conversation.item.*`; raises InvalidRequestError."""
 
     def __init__(self, send: EventSink, new_id: Callable[[str], str]) -> None:
         self.audio_cache = ItemAudioCache()
@@ -70,11 +70,11 @@ class ItemList:
         return (self._records[item_id] for item_id in self._order)
 
     def get(self, item_id: str) -> ItemRecord | None:
-        """The record of an item, if it is there."""
+        """Return the record of an item, or None."""
         return self._records.get(item_id)
 
     def add(self, record: ItemRecord, after: str | None = None) -> str | None:
-        """Put an item behind `after` ("root": first; None: last); returns the id of the one before it."""
+        """Insert an item after `after` ("root": first; None: last); returns the id of the item before it."""
         index = len(self._order)
         if after is not None:
             index = 0 if after == "root" else self._order.index(after) + 1
@@ -87,12 +87,12 @@ class ItemList:
         return previous
 
     def announce(self, record: ItemRecord, previous: str | None) -> None:
-        """Send an item that is complete from the start."""
+        """Send `conversation.item.added` and `.done` for an item that is complete from the start."""
         for kind in ("conversation.item.added", "conversation.item.done"):
             self._send({"type": kind, "previous_item_id": previous, "item": dict(record.item)})
 
     def create(self, event: JsonObject) -> tuple[ItemRecord, bytes]:
-        """Add the client's item; returns it and the audio that came with it (maybe none)."""
+        """Add the client's item; returns its record and its audio, which may be empty."""
         record, audio = parse_client_item(require_field(event, "item"), self._new_id("item"))
         if record.id in self._records:
             raise InvalidRequestError(
@@ -107,8 +107,8 @@ class ItemList:
                 code="item_create_invalid_previous_item_id",
                 param="previous_item_id",
             )
-        calls = (known.item["call_id"] for known in self if known.item["type"] == "function_call")
-        if record.item["type"] == "function_call_output" and record.item["call_id"] not in calls:
+        call_ids = (known.item["call_id"] for known in self if known.item["type"] == "function_call")
+        if record.item["type"] == "function_call_output" and record.item["call_id"] not in call_ids:
             raise InvalidRequestError(
                 f"Tool call ID '{record.item['call_id']}' not found in conversation.",
                 code="invalid_tool_call_id",
@@ -124,22 +124,22 @@ class ItemList:
         self._send({"type": "conversation.item.deleted", "item_id": item_id})
 
     def retrieve(self, event: JsonObject) -> None:
-        """Show an item with its audio, as far as that is still kept."""
+        """Send an item with its audio, as far as that is still cached."""
         record = self._require_item(event, "item_retrieve_invalid_item_id")
         item = dict(record.item)
         audio = self.audio_cache.get(record.id)
         if audio:
-            sound = pybase64.b64encode(audio).decode()
+            encoded = pybase64.b64encode(audio).decode()
             item["content"] = [
-                part | {"audio": sound} if part["type"] in ("input_audio", "output_audio") else part
+                part | {"audio": encoded} if part["type"] in ("input_audio", "output_audio") else part
                 for part in item["content"]
             ]
         self._send({"type": "conversation.item.retrieved", "item": item})
 
     def truncate(self, event: JsonObject) -> None:
-        """Cut an assistant's audio to what was heard, and its transcript with it.
+        """Truncate an assistant's audio to the played part, and its transcript with it.
 
-        Cut at what exists if asked for more: a player's clock may be a little ahead.
+        An `audio_end_ms` beyond the audio means its end: a player's clock may be a little ahead.
         """
         record = self._require_item(event, "item_truncate_invalid_item_id")
         index = check_integer(require_field(event, "content_index"), "content_index", 0, 100)
@@ -152,8 +152,8 @@ class ItemList:
         record.truncated_at_ms = min(end_ms, earlier)
         self.audio_cache.truncate(record.id, record.truncated_at_ms * record.bytes_per_ms)
         record.truncate_transcript()
-        place = {"item_id": record.id, "content_index": index}
-        self._send({"type": "conversation.item.truncated", **place, "audio_end_ms": record.truncated_at_ms})
+        position = {"item_id": record.id, "content_index": index}
+        self._send({"type": "conversation.item.truncated", **position, "audio_end_ms": record.truncated_at_ms})
 
     def _require_item(self, event: JsonObject, code: str) -> ItemRecord:
         item_id = check_string(require_field(event, "item_id"), "item_id")

@@ -1,7 +1,7 @@
-"""One response: its events in the order that all known clients accept.
+"""One response: emits its events in the order that all known clients accept.
 
 response.created, then per item: output_item.added, conversation.item.added, (content_part.added, deltas, *.done,
-content_part.done | function_call_arguments.*), output_item.done, conversation.item.done; at last response.done.
+content_part.done | function_call_arguments.*), output_item.done, conversation.item.done; finally response.done.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,10 +25,10 @@ _UNUSED_TOKEN_KINDS = {"image_tokens": 0, "cached_tokens": 0}
 
 
 class Response:
-    """A response under way; every method emits the events of its step.
+    """A response in progress; every method emits the events of its step.
 
-    `conversation_id` is None for one outside the conversation: its items do not come into `items`. `before` are the
-    items that it answers. `audio_ms` is how long its audio lasts so far.
+    `conversation_id` is None for an out-of-band response: its items are not added to `items`. `input_items` are the
+    items that it answers. `audio_ms` is the length of its audio so far.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Response:
         emit({"type": "response.created", "response": self._response_object("in_progress")})
 
     def add_function_call(self, name: str, arguments: dict[str, Any]) -> None:
-        """A complete function call."""
+        """Add a complete function call."""
         text = orjson.dumps(arguments).decode()
         call_id = self._new_id("call")
         members = {"call_id": call_id, "name": name, "arguments": ""}
@@ -79,7 +79,7 @@ class Response:
         self._finish_output_item(record, "completed")
 
     def begin_message(self) -> None:
-        """Start the message that `add_sentence` adds to."""
+        """Open the message that `add_sentence` adds to."""
         record = ItemRecord(new_item(self._new_id("item"), "message", "in_progress", role="assistant", content=[]))
         self._open_message = record
         self._add_output_item(record)
@@ -87,7 +87,7 @@ class Response:
         self._emit({"type": "response.content_part.added", **self._position(record, content_index=0), "part": part})
 
     def add_sentence(self, sentence: str, audio: bytes) -> bool:
-        """One more sentence and its sound, in the output format; false if max_output_tokens cut it short."""
+        """Add a sentence and its audio, in the output format; returns False if `max_output_tokens` cut it short."""
         assert self._open_message is not None
         record = self._open_message
         position = self._position(record, content_index=0)
@@ -117,15 +117,15 @@ class Response:
         return is_complete
 
     def _emit_audio(self, audio: bytes, position: JsonObject) -> None:
-        """The deltas of a sentence, `CHUNK_MS` each."""
+        """Emit a sentence's audio as deltas of `CHUNK_MS` each."""
         step = CHUNK_MS * self._bytes_per_ms
         for start in range(0, len(audio), step):
-            # `delta` comes last: clients find the audio of such an event without parsing it.
+            # `delta` comes last: some clients read the audio of such an event without parsing it.
             delta = pybase64.b64encode(audio[start : start + step]).decode()
             self._emit({"type": "response.output_audio.delta", **position, "delta": delta})
 
     def end_message(self, status: str) -> None:
-        """Close the open message, if there is one: "completed" or "incomplete"."""
+        """Close the open message, if any; `status` is "completed" or "incomplete"."""
         record, self._open_message = self._open_message, None
         if record is None:
             return
@@ -141,10 +141,10 @@ class Response:
         self._emit({"type": "response.content_part.done", **position, "part": part})
         record.item["content"] = [part | {"type": f"output_{part['type']}"}]
         self._finish_output_item(record, status)
-        record.truncate_transcript()  # where it was truncated while it was being made
+        record.truncate_transcript()  # the client may have truncated it while it was generated
 
     def finish(self, status: str, reason: str | None = None) -> int:
-        """The end: response.done; `reason` is why it was not completed, in words if it failed. Returns its tokens."""
+        """Emit `response.done`; returns the tokens used. `reason` is why it is incomplete, or the error message."""
         self.end_message("completed" if status == "completed" else "incomplete")
         usage = self._usage()
         self._emit({"type": "response.done", "response": self._response_object(status, reason, usage)})
@@ -171,7 +171,7 @@ class Response:
         return {"type": kind, "previous_item_id": self._previous, "item": dict(record.item)}
 
     def _position(self, record: ItemRecord, **more: Any) -> JsonObject:
-        """Where an event of the last item belongs."""
+        """Return the position fields of an event about the last item."""
         return {"response_id": self.id, "item_id": record.id, "output_index": len(self._output) - 1, **more}
 
     @property
@@ -182,7 +182,7 @@ class Response:
         return -(-self._text_chars // _CHARS_PER_TOKEN), -(-self.audio_ms // _AUDIO_MS_PER_TOKEN)
 
     def _remaining_tokens(self) -> int:
-        """Tokens left under max_output_tokens; of a spoken answer only the audio counts."""
+        """Tokens left under `max_output_tokens`; in an audio response only the audio counts."""
         max_tokens = self.settings["max_output_tokens"]
         text, audio = self._output_tokens()
         return 10**9 if max_tokens == "inf" else max(max_tokens - (audio if self.is_audio else text), 0)
@@ -211,7 +211,7 @@ class Response:
         }
 
     def _usage(self) -> JsonObject:
-        """Token counts by rule of thumb: 4 characters, 50 ms of answer or 100 ms of question a token."""
+        """Estimate the usage: one token for 4 characters, 50 ms of output audio or 100 ms of input audio."""
         text_in, audio_in = self._input_tokens
         text_out, audio_out = self._output_tokens()
         return {

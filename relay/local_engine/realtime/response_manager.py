@@ -1,4 +1,4 @@
-"""The responses of a conversation: at most one in it, a few beside it, and what each is going to say or call."""
+"""The responses of a conversation: one in it at a time, a few out-of-band ones, and what each says or calls."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 
 from relay.json_types import JsonObject
-from relay.local_engine.dialogue.policy import PlannedCall, build_turn_context, plan_response
+from relay.local_engine.dialogue.policy import PlannedCall, plan_response
+from relay.local_engine.dialogue.turn_context import build_turn_context
 from relay.local_engine.nlu.grammar import grammar_for_tools
 from relay.local_engine.realtime.commands import CancelSpeech, EngineCommand, Synthesize
 from relay.local_engine.realtime.item_records import ItemRecord, parse_client_item
@@ -23,16 +24,16 @@ from relay.local_engine.realtime.validation import (
 
 MAX_OUT_OF_BAND_RESPONSES = 4
 REQUESTS_LIMIT, TOKENS_LIMIT = 10_000, 10_000_000
-"""Of a session, as `rate_limits.updated` tells them: they are counted, and nothing is refused for their sake."""
+"""Of a session, as reported in `rate_limits.updated`; they are counted but not enforced."""
 
 _ACTIVE_RESPONSE_CODE = "conversation_already_has_active_response"
 
 
 class ResponseManager:
-    """Starts, plans, cancels and ends responses.
+    """Start, plan, cancel and end responses.
 
-    `ask` takes effects, `on_finished` is told of every response that ended. `is_recognizing` is true while recognition
-    is under way: a response that was asked for before the words are there begins, and waits for them.
+    `queue_command` takes commands; `on_finished` is called for every response that ended. While `is_recognizing` is
+    true, a new response is created but waits for the transcript.
     """
 
     def __init__(
@@ -57,9 +58,9 @@ class ResponseManager:
         self.is_recognizing = False
 
     def create(self, settings: JsonObject) -> None:
-        """A client's `response.create`, or one that turn detection asks for; raises Fault.
+        """Create a response, for `response.create` or turn detection. Raises InvalidRequestError.
 
-        One outside the conversation reads it, or its own input, and leaves no trace in it.
+        An out-of-band response reads the conversation, or its own input, and adds nothing to it.
         """
         is_out_of_band = settings["conversation"] == "none"
         self._check_capacity(is_out_of_band)
@@ -86,7 +87,6 @@ class ResponseManager:
             self._start(response)
 
     def _check_capacity(self, is_out_of_band: bool) -> None:
-        """Raise Fault where one more response, in the conversation or outside it, is too many."""
         if is_out_of_band and len(self._out_of_band) >= MAX_OUT_OF_BAND_RESPONSES:
             raise InvalidRequestError(
                 f"Only {MAX_OUT_OF_BAND_RESPONSES} responses outside the conversation can run at a time.",
@@ -100,37 +100,37 @@ class ResponseManager:
             )
 
     def on_transcript_ready(self) -> None:
-        """Recognition is done: the response that waited for it goes on."""
+        """Start the response that waited for the transcript."""
         if self._awaiting_transcript is not None and not self.is_recognizing:
             response, self._awaiting_transcript = self._awaiting_transcript, None
             self._start(response)
 
     def find(self, response_id: str | None) -> Response | None:
-        """The response under way with that id; without one, that of the conversation."""
+        """Return the active response with that id; for None, that of the conversation."""
         if response_id is None or (self.active is not None and self.active.id == response_id):
             return self.active
         return self._out_of_band.get(response_id)
 
     def add_sentence(self, response: Response, sentence: str, audio: bytes) -> None:
-        """A sentence with its sound is ready."""
+        """Add a synthesized sentence to a response."""
         if not response.add_sentence(sentence, audio):
             self._queue_command(CancelSpeech(response.id))
             self.finish(response, "incomplete", "max_output_tokens")
 
     def complete(self, response: Response) -> None:
-        """Nothing more is to be said: the calls follow, and the end."""
+        """Complete a response whose message is finished: add its function calls and end it."""
         response.end_message("completed")
         for call in self._pending_calls[response.id]:
             response.add_function_call(call.name, call.arguments)
         self.finish(response, "completed")
 
     def cancel(self, response: Response, reason: str) -> None:
-        """Stop a response: "client_cancelled" or "turn_detected"."""
+        """Cancel a response; `reason` is "client_cancelled" or "turn_detected"."""
         self._queue_command(CancelSpeech(response.id))
         self.finish(response, "cancelled", reason)
 
     def finish(self, response: Response, status: str, reason: str | None = None) -> None:
-        """End a response."""
+        """End a response with this status."""
         self._pending_calls.pop(response.id, None)
         self._out_of_band.pop(response.id, None)
         if self._awaiting_transcript is response:

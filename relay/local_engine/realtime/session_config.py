@@ -1,7 +1,7 @@
-"""The session's configuration: its fields, one check each, and how updates merge into it.
+"""The session's configuration: one check per field, and how updates merge into it.
 
-Omitted fields keep their value, null clears them back to the default. Settings that only a real model could follow
-(instructions, tracing, noise reduction) are checked, kept and echoed.
+An omitted field keeps its value; null resets it to the default. Settings that need a real model (instructions,
+tracing, noise reduction) are validated, stored and echoed, without an effect.
 """
 
 from typing import Any
@@ -40,7 +40,7 @@ _INCLUDED = ("item.input_audio_transcription.logprobs",)
 def default_session(
     session_id: str, model: str, *, session_type: str = "realtime", expires_at: int | None = None
 ) -> JsonObject:
-    """A new session of type "realtime" or "transcription"; `expires_at` in seconds of Unix time."""
+    """Create a session of type "realtime" or "transcription"; `expires_at` is Unix time in seconds."""
     return {
         "type": session_type,
         "object": "realtime.session" if session_type == "realtime" else "realtime.transcription_session",
@@ -61,7 +61,7 @@ def default_session(
 
 
 def session_object(session: JsonObject) -> JsonObject:
-    """The session as `session.created` and `session.updated` show it."""
+    """Return the session as a wire object, for `session.created` and `session.updated`."""
     if session["type"] == "realtime":
         return session
     transcription_fields = {
@@ -71,37 +71,31 @@ def session_object(session: JsonObject) -> JsonObject:
 
 
 def merge_session(current: JsonObject, update: Any, *, has_spoken: bool) -> JsonObject:
-    """The session after an update; raises Fault and changes nothing if any part of it is wrong."""
+    """Return the updated session. Raises InvalidRequestError if any part is invalid; `current` never changes."""
     update = check_object(update, "session")
     kind = check_enum(require_field(update, "type", "session."), "session.type", ("realtime", "transcription"))
     if kind != current["type"]:
         raise InvalidRequestError(
-            f"The session is of type '{current['type']}', and that cannot change: it was settled by the address.",
+            f"The session type is '{current['type']}' and cannot change: the URL of the connection determines it.",
             param="session.type",
         )
-    if kind == "transcription":
-        reject_unknown_fields(update, ("type", "include", "audio", "id", "object", "engine", "expires_at"), "session.")
-        reject_unknown_fields(
-            check_object(default_if_none(update.get("audio"), {}), "session.audio"), ("input",), "session.audio."
-        )
+    fields, audio_fields = _TRANSCRIPTION_FIELDS if kind == "transcription" else _REALTIME_FIELDS
+    reject_unknown_fields(update, fields, "session.")
+    audio = check_object(default_if_none(update.get("audio"), {}), "session.audio")
+    reject_unknown_fields(audio, audio_fields, "session.audio.")
     current_audio = current["audio"]
     merged = current | {"audio": {"input": dict(current_audio["input"]), "output": dict(current_audio["output"])}}
-    reject_unknown_fields(
-        update, (*SESSION_CHECKS, "type", "model", "audio", "id", "object", "engine", "expires_at"), "session."
-    )
     for key, check in SESSION_CHECKS.items():
         if key in update:
             merged[key] = check(update[key], f"session.{key}")
-    if "model" in update and update["model"] is not None:
-        # Clients repeat their model here; which engine answers was settled when they connected.
+    if update.get("model") is not None:
+        # Clients repeat their model here; the URL of the connection has determined it.
         check_string(update["model"], "session.model", 200)
-    audio = check_object(default_if_none(update.get("audio"), {}), "session.audio")
-    reject_unknown_fields(audio, ("input", "output"), "session.audio.")
     _merge(merged["audio"]["input"], audio.get("input"), AUDIO_INPUT_CHECKS, "session.audio.input")
     _merge(merged["audio"]["output"], audio.get("output"), AUDIO_OUTPUT_CHECKS, "session.audio.output")
     if has_spoken and merged["audio"]["output"]["voice"] != current["audio"]["output"]["voice"]:
         raise InvalidRequestError(
-            "The voice cannot change once the assistant has spoken.",
+            "The voice cannot change after the assistant has produced audio.",
             code="cannot_update_voice",
             param="session.audio.output.voice",
         )
@@ -109,7 +103,7 @@ def merge_session(current: JsonObject, update: Any, *, has_spoken: bool) -> Json
 
 
 def response_settings(session: JsonObject, params: Any) -> JsonObject:
-    """What one response goes by: the session's settings with those of `response.create` over them."""
+    """Merge the parameters of `response.create` over the session's settings. Raises InvalidRequestError."""
     params = check_object(params, "response")
     allowed = (*RESPONSE_CHECKS, "audio", "metadata", "conversation", "input")
     reject_unknown_fields(params, allowed, "response.")
@@ -138,7 +132,7 @@ def _merge(target: JsonObject, update: Any, checks: dict[str, FieldCheck], path:
 
 
 def _check_audio_format(value: Any, param: str) -> JsonObject:
-    """A format of audio on the wire."""
+    """Check an audio format; pcm must have a rate of 24 kHz."""
     value = check_object(default_if_none(value, {}), param)
     reject_unknown_fields(value, ("type", "rate"), f"{param}.")
     kind = check_enum(default_if_none(value.get("type"), "audio/pcm"), f"{param}.type", REALTIME_FORMATS)
@@ -153,7 +147,7 @@ def _check_audio_format(value: Any, param: str) -> JsonObject:
 
 
 def _check_turn_detection(value: Any, param: str) -> JsonObject | None:
-    """Turn detection, or none."""
+    """Check `turn_detection`; None turns it off."""
     if value is None:
         return None
     value = check_object(value, param)
@@ -168,7 +162,7 @@ def _check_strings(value: Any, param: str) -> list[str]:
 
 
 def _check_voice(value: Any, param: str) -> Any:
-    """One of OpenAI's voices by name, or a custom one by its id: here, a voice of this machine ({"id": "kal16"})."""
+    """Check a voice: one of OpenAI's names, or a voice of this machine by id ({"id": "kal16"})."""
     if isinstance(value, dict):
         reject_unknown_fields(value, ("id",), f"{param}.")
         return {"id": check_string(require_field(value, "id", f"{param}."), f"{param}.id", 200, 1)}
@@ -195,16 +189,18 @@ def _check_tools(value: Any, param: str) -> list[JsonObject]:
 
 
 def _check_tool(value: Any, param: str) -> JsonObject:
-    """Unknown keys are kept and ignored: clients send some of their own."""
+    """Check a function tool; unknown keys are kept, because clients send some of their own."""
     value = check_object(value, param)
     if value.get("type", "function") != "function":
-        raise InvalidRequestError("relay-local calls functions only: it has no MCP.", param=f"{param}.type")
+        raise InvalidRequestError(
+            "relay-local supports function tools only: MCP is not available.", param=f"{param}.type"
+        )
     check_string(require_field(value, "name", f"{param}."), f"{param}.name", 64, 1)
     if value.get("description") is not None:
         check_string(value["description"], f"{param}.description", 20_000)
     if value.get("parameters") is not None:
         check_object(value["parameters"], f"{param}.parameters")
-    return {"type": "function"} | {key: kept for key, kept in value.items() if kept is not None}
+    return {"type": "function"} | {key: field for key, field in value.items() if field is not None}
 
 
 def _check_tool_choice(value: Any, param: str) -> Any:
@@ -270,7 +266,7 @@ AUDIO_INPUT_CHECKS: dict[str, FieldCheck] = {
     "format": _check_audio_format,
     "transcription": object_check(
         _TRANSCRIPTION_CHECKS
-    ),  # models are not told apart here, and new ones appear: any name is taken
+    ),  # any model name is valid: new ones appear, and all are served alike
     "noise_reduction": object_check(_NOISE_REDUCTION_CHECKS, "type"),
     "turn_detection": _check_turn_detection,
 }
@@ -279,6 +275,10 @@ AUDIO_OUTPUT_CHECKS: dict[str, FieldCheck] = {
     "voice": nullable(_check_voice, "marin"),
     "speed": nullable(lambda value, param: check_number(value, param, 0.25, 1.5), 1.0),
 }
+_COMMON_FIELDS = ("type", "include", "audio", "id", "object", "engine", "expires_at")
+_TRANSCRIPTION_FIELDS = (_COMMON_FIELDS, ("input",))
+_REALTIME_FIELDS = ((*_COMMON_FIELDS, *SESSION_CHECKS, "model"), ("input", "output"))
+"""Of a session and of its `audio`."""
 _SERVER_VAD_CHECKS: dict[str, FieldCheck] = {
     "threshold": nullable(lambda value, param: check_number(value, param, 0, 1), 0.5),
     "prefix_padding_ms": nullable(lambda value, param: check_integer(value, param, 0, 5000), 300),

@@ -1,7 +1,7 @@
-"""The protocol's small change: faults, and checks of fields.
+"""Validation of client events: the error for an invalid request, and checks of single fields.
 
-Event and field names: https://platform.openai.com/docs/api-reference/realtime-client-events. Where a code is known to
-clients (facts of their source), exactly that code is used.
+Event and field names: https://platform.openai.com/docs/api-reference/realtime-client-events. Error codes that clients
+match are OpenAI's own.
 """
 
 import re
@@ -13,13 +13,13 @@ import orjson
 from relay.json_types import JsonObject
 
 EventSink = Callable[[JsonObject], None]
-"""Sends one event."""
+"""Send one event."""
 FieldCheck = Callable[[Any, str], Any]
-"""Checks the value of a parameter of that name; returns it as it is kept, or raises Fault."""
+"""Check a value of the named parameter; returns the value to store. Raises InvalidRequestError."""
 
 
 class InvalidRequestError(Exception):
-    """The client sent something wrong; becomes an `error` event, the connection stays open."""
+    """The client's request is invalid; it is answered with an `error` event and the connection stays open."""
 
     def __init__(self, message: str, *, code: str = "invalid_value", param: str | None = None) -> None:
         super().__init__(message)
@@ -28,12 +28,12 @@ class InvalidRequestError(Exception):
 
 
 MAX_ID_CHARS = 32
-"""Of items, calls and what else a client may name."""
+"""Of ids that a client chooses, for items and calls."""
 _ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def require_field(obj: JsonObject, key: str, path: str = "") -> Any:
-    """A required field."""
+    """Return a required field."""
     if key not in obj or obj[key] is None:
         raise InvalidRequestError(
             f"Missing required parameter: '{path}{key}'.", code="missing_required_parameter", param=f"{path}{key}"
@@ -42,7 +42,7 @@ def require_field(obj: JsonObject, key: str, path: str = "") -> Any:
 
 
 def reject_unknown_fields(obj: JsonObject, allowed: Collection[str], path: str) -> None:
-    """No other keys than these."""
+    """Raise InvalidRequestError if an object has other keys than these."""
     for key in obj:
         if key not in allowed:
             raise InvalidRequestError(
@@ -51,14 +51,14 @@ def reject_unknown_fields(obj: JsonObject, allowed: Collection[str], path: str) 
 
 
 def check_object(value: Any, param: str) -> JsonObject:
-    """A JSON object."""
+    """Check a JSON object."""
     if not isinstance(value, dict):
         raise _type_error(value, param, "an object")
     return value
 
 
 def check_list(value: Any, param: str, max_entries: int) -> list[Any]:
-    """A list of at most `max_entries` entries."""
+    """Check a list of at most `max_entries` entries."""
     if not isinstance(value, list):
         raise _type_error(value, param, "a list")
     if len(value) > max_entries:
@@ -71,16 +71,12 @@ def check_list(value: Any, param: str, max_entries: int) -> list[Any]:
 
 
 def check_string(value: Any, param: str, max_chars: int = 1_000_000, min_chars: int = 0) -> str:
-    """A string with a bounded length."""
+    """Check a string of `min_chars` to `max_chars` characters."""
     if not isinstance(value, str):
         raise _type_error(value, param, "a string")
     if len(value) > max_chars:
-        raise InvalidRequestError(
-            f"Invalid '{param}': string too long. Expected at most {max_chars} characters, "
-            f"but got {len(value)} instead.",
-            code="string_above_max_length",
-            param=param,
-        )
+        message = f"string too long. Expected at most {max_chars} characters, but got {len(value)} instead."
+        raise InvalidRequestError(f"Invalid '{param}': {message}", code="string_above_max_length", param=param)
     if len(value) < min_chars:
         raise InvalidRequestError(
             f"Invalid '{param}': string too short. Expected at least {min_chars} characters.",
@@ -91,7 +87,7 @@ def check_string(value: Any, param: str, max_chars: int = 1_000_000, min_chars: 
 
 
 def check_id(value: Any, param: str) -> str:
-    """An id that a client chose: short, and of letters, digits, dash and underscore."""
+    """Check an id that a client chose: short, with letters, digits, dashes and underscores."""
     text = check_string(value, param, MAX_ID_CHARS, 1)
     if not _ID_PATTERN.fullmatch(text):
         raise InvalidRequestError(
@@ -102,7 +98,7 @@ def check_id(value: Any, param: str) -> str:
 
 
 def check_enum(value: Any, param: str, options: Collection[str]) -> str:
-    """One of some strings."""
+    """Check that a value is one of some strings."""
     if not isinstance(value, str) or value not in options:
         listed = ", ".join(f"'{option}'" for option in options)
         raise InvalidRequestError(f"Invalid value: {_short_repr(value)}. Supported values are: {listed}.", param=param)
@@ -110,7 +106,7 @@ def check_enum(value: Any, param: str, options: Collection[str]) -> str:
 
 
 def check_integer(value: Any, param: str, low: int, high: int) -> int:
-    """An integer within bounds; 3.0 counts as 3."""
+    """Check an integer from `low` to `high`; 3.0 counts as 3."""
     number = check_number(value, param, low, high, kind="integer")
     if not number.is_integer():
         raise _type_error(value, param, "an integer")
@@ -118,7 +114,7 @@ def check_integer(value: Any, param: str, low: int, high: int) -> int:
 
 
 def check_number(value: Any, param: str, low: float, high: float, *, kind: str = "decimal") -> float:
-    """A number within bounds; `kind` is the first word of the error's code."""
+    """Check a number from `low` to `high`; `kind` is the first word of the error code."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _type_error(value, param, "a number" if kind == "decimal" else "an integer")
     if value < low:
@@ -135,34 +131,34 @@ def check_number(value: Any, param: str, low: float, high: float, *, kind: str =
 
 
 def check_bool(value: Any, param: str) -> bool:
-    """True or false."""
+    """Check a boolean."""
     if not isinstance(value, bool):
         raise _type_error(value, param, "true or false")
     return value
 
 
 def default_if_none(value: Any, default: Any) -> Any:
-    """The value, or the default if it is null: a false value of a wrong type is still wrong."""
+    """Return the default for None only: other false values are still checked."""
     return default if value is None else value
 
 
 def nullable(check: FieldCheck, default: Any) -> FieldCheck:
-    """A check that takes null for the default."""
+    """Return a check that maps null to the default."""
     return lambda value, param: default if value is None else check(value, param)
 
 
 def enum_check(*options: str) -> FieldCheck:
-    """`check_enum` as a check."""
+    """Return a check for one of some strings."""
     return lambda value, param: check_enum(value, param, options)
 
 
 def enum_or_object(check: FieldCheck, *options: str) -> FieldCheck:
-    """One of some strings, or an object."""
+    """Return a check for one of some strings, or an object."""
     return lambda value, param: check(value, param) if isinstance(value, dict) else check_enum(value, param, options)
 
 
 def object_check(checks: dict[str, FieldCheck], *required: str) -> FieldCheck:
-    """Null, or an object of known fields; those of them that are null are left out."""
+    """Return a check for null or an object of known fields; fields that are null are removed."""
 
     def check(value: Any, param: str) -> JsonObject | None:
         if value is None:
@@ -177,7 +173,7 @@ def object_check(checks: dict[str, FieldCheck], *required: str) -> FieldCheck:
 
 
 def check_metadata(value: Any, param: str) -> JsonObject | None:
-    """At most 16 short strings, as OpenAI has it."""
+    """Check metadata: at most 16 short strings, as in OpenAI's API."""
     if value is None:
         return None
     value = check_object(value, param)
@@ -190,18 +186,18 @@ def check_metadata(value: Any, param: str) -> JsonObject | None:
 
 
 def check_json(value: Any, param: str) -> Any:
-    """Accepted and echoed; nothing here depends on it."""
+    """Check the size of a value that is only echoed."""
     if json_size_bytes(value, param) > 100_000:
-        raise InvalidRequestError(f"Invalid '{param}': it is too long.", param=param)
+        raise InvalidRequestError(f"Invalid '{param}': at most 100000 bytes of JSON are allowed.", param=param)
     return value
 
 
 def json_size_bytes(value: Any, param: str) -> int:
-    """Bytes as JSON; what is nested too deeply to be echoed is refused."""
+    """Return the size of a value as JSON. Raises InvalidRequestError if it is nested too deeply to be echoed."""
     try:
         return len(orjson.dumps(value))
     except TypeError as error:
-        raise InvalidRequestError(f"Invalid '{param}': it is nested too deeply.", param=param) from error
+        raise InvalidRequestError(f"Invalid '{param}': nested too deeply.", param=param) from error
 
 
 def _type_error(value: Any, param: str, expected: str) -> InvalidRequestError:

@@ -1,1 +1,1 @@
-"""The engine's voices."""
+"""Speech: turn detection, recognition and synthesis."""

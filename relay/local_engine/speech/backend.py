@@ -1,4 +1,7 @@
-"""Words and voice as the sessions use them: made in this process (listening.py), or in others (workers/pool.py)."""
+"""The speech backend's interface: recognition and synthesis, in this process or in worker processes.
+
+Implementations: `in_process_backend.InProcessBackend` and `workers.process_backend.ProcessBackend`.
+"""
 
 import asyncio
 from typing import Any, Protocol, TypeVar
@@ -9,65 +12,65 @@ _T = TypeVar("_T")
 
 
 class SpeechBackendLost(Exception):
-    """The process that listened or spoke has ended; what it knew of the turn is gone."""
+    """The worker process has ended; its state of the turn is lost."""
 
 
 class SessionRecognizer(Protocol):
-    """Where one session's speech becomes words. Nothing waits here; results are futures, and may be SensesLost."""
+    """One session's speech recognizer. No method blocks; results are futures, which may raise SpeechBackendLost."""
 
     def configure(self, tools: bytes) -> None:
-        """The tools to listen for, from the next turn on: their JSON, as `grammar.grammar_for_tools` takes it."""
+        """Recognize requests to these tools from the next turn on: JSON, as `grammar.grammar_for_tools` expects it."""
 
     def start_turn(self, *, is_narrowband: bool) -> None:
-        """A turn begins; `is_narrowband` is for audio that was 8 kHz."""
+        """Start a turn; `is_narrowband`: its audio is upsampled from 8 kHz."""
 
     def feed(self, pcm: bytes) -> None:
-        """More of the turn: PCM16, 16 kHz."""
+        """Feed audio of the turn: PCM16, 16 kHz."""
 
     def query_completeness(self, silence_ms: int) -> asyncio.Future[Completeness]:
-        """What the words of the turn are by now; the last `silence_ms` of what was fed hold none."""
+        """Judge whether the turn's words so far are complete; the last `silence_ms` of the audio hold no speech."""
 
     def end_turn(self) -> asyncio.Future[str | None]:
-        """The turn is over: its words ("": nothing was said, None: not understood)."""
+        """End the turn; returns its transcript ("": no speech, None: not understood)."""
 
     def discard_turn(self) -> None:
-        """Forget the turn."""
+        """Discard the turn."""
 
     def transcribe_clip(self, pcm: bytes, *, is_narrowband: bool) -> asyncio.Future[str | None]:
-        """The words of a clip, apart from the turns."""
+        """Transcribe a clip, independently of the turns."""
 
     def close(self) -> None:
-        """The session is over; what was asked for comes to nothing."""
+        """End the session's recognition and drop pending results."""
 
 
 class SpeechBackend(Protocol):
-    """What all sessions share."""
+    """Recognition and synthesis for all sessions of a server."""
 
     async def warm_up(self) -> None:
-        """Be ready for the first turn."""
+        """Load everything, so that the first turn does not wait."""
 
     def new_recognizer(self) -> SessionRecognizer:
-        """Where a session's speech becomes words."""
+        """Create the recognizer of a session."""
 
     async def synthesize(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
-        """One sentence as audio; `output` is the session's `audio.output`. May raise SensesLost.
+        """Synthesize a sentence; `output` is the session's `audio.output`. May raise SpeechBackendLost.
 
-        `is_first`: nothing of this answer is heard yet, so it goes before those that are being heard.
+        `is_first`: the response has no audio yet, so that it goes before responses that are playing already.
         """
 
     async def close(self) -> None:
-        """End everything."""
+        """Stop all work and end the worker processes."""
 
 
 def resolved_future(value: _T) -> "asyncio.Future[_T]":
-    """A future that is over already."""
+    """Return a future that is done."""
     future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
     future.set_result(value)
     return future
 
 
 def fail_future(future: "asyncio.Future[Any]", error: Exception) -> None:
-    """Let whoever waits for an answer that is not there yet learn why none comes; maybe nobody does."""
+    """Set an exception unless the future is done; no warning if nobody awaits it."""
     if not future.done():
         future.set_exception(error)
         future.exception()

@@ -1,7 +1,7 @@
-"""The ears: a session's input audio, from the wire format to turns; the sound of a turn goes to a listener.
+"""The input pipeline: decodes a session's input audio, detects turns and feeds their audio to the recognizer.
 
-Turns are found here, in the server's own process and at once (0.2 ms a frame); words take their time elsewhere, so that
-no turn is reported late because of somebody's words.
+Turns are detected here, in the server's process and immediately (0.2 ms a frame). Recognition is slower and runs
+elsewhere, so that it never delays the report of a turn.
 """
 
 import asyncio
@@ -21,26 +21,26 @@ _SLICE_MS = 100
 _MAX_PREFIX_MS = 5000
 _MAX_CLIP_MS = 60_000
 _MAX_FED_SILENCE_MS = 160
-"""Of a pause, what the listener hears at once: enough to know that a word has ended."""
+"""The part of a pause that is fed to the recognizer at once: enough to detect the end of a word."""
 _COMPLETENESS_TIMEOUT_S = 0.25
-"""How long a semantic VAD waits for the words; late ones decide nothing."""
+"""How long a semantic VAD waits for the recognizer; a late answer is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnStarted:
-    """A turn began; `start_ms` counts the session's audio and includes the prefix."""
+    """A turn started; `start_ms` is a position in the session's audio, with the prefix included."""
 
     start_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class TurnPaused:
-    """With semantic VAD: the user pauses, and it is time to `query_endpoint` the words before."""
+    """With semantic VAD: the user pauses; the caller should await `query_endpoint`."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnStopped:
-    """The turn ended at `end_ms` of the session's audio."""
+    """The turn ended at position `end_ms` of the session's audio."""
 
     end_ms: int
 
@@ -49,21 +49,21 @@ TurnEvent = TurnStarted | TurnPaused | TurnStopped
 
 
 class InputPipeline:
-    """One session's hearing.
+    """One session's input audio.
 
-    With turn detection, `feed` reports turns. Without, the client ends them; speech detection then only decides when
-    the listener begins to listen. Of silence nothing is kept but the prefix.
+    With turn detection, `feed` reports turns. Without, the client commits them; speech detection then only decides
+    when recognition starts. Silence is dropped except for the prefix.
     """
 
     def __init__(self, recognizer: SessionRecognizer, start_ms: int = 0) -> None:
-        """`start_ms` is how much of the session's audio went before."""
+        """`start_ms` is the position of the first audio in the session."""
         self._recognizer = recognizer
         self._vad = SileroVad()
         self._detector = TurnDetector(TurnDetectorOptions())
         self._detects_turns = False
         self._is_recognizing = False
         self._format = REALTIME_FORMATS["audio/pcm"]
-        self._to_engine = Transcoder(self._format, PCM16_16K)
+        self._transcoder = Transcoder(self._format, PCM16_16K)
         self._partial_frame = bytearray()
         self._prefix: deque[bytes] = deque(maxlen=_MAX_PREFIX_MS // FRAME_MS + 4)
         self._pending_frames: list[bytes] = []
@@ -72,27 +72,27 @@ class InputPipeline:
         self._earliest_turn_ms = start_ms
 
     def configure(self, input_format: str, turn_detection: dict[str, Any] | None, tools: bytes) -> None:
-        """Listen this way from now on; a turn under way ends only if the rules of turns changed."""
+        """Apply a configuration; a turn in progress is discarded only if turn detection is switched on."""
         self._recognizer.configure(tools)
-        rules, detects_turns = TurnDetectorOptions.from_turn_detection(turn_detection), turn_detection is not None
-        if (rules, detects_turns) != (self._detector.options, self._detects_turns):
+        options, detects_turns = TurnDetectorOptions.from_turn_detection(turn_detection), turn_detection is not None
+        if (options, detects_turns) != (self._detector.options, self._detects_turns):
             if detects_turns and self._detects_turns:
-                self._detector.apply_options(rules)
+                self._detector.apply_options(options)
             else:
-                # From turn detection to the client or back; a turn that the client began is not ours to end.
-                self._detector, self._detects_turns = TurnDetector(rules), detects_turns
+                # Turn detection is switched on or off: it must not end a turn that the client has started.
+                self._detector, self._detects_turns = TurnDetector(options), detects_turns
                 if detects_turns:
                     self._discard_turn()
         if REALTIME_FORMATS[input_format] != self._format:
             self._format = REALTIME_FORMATS[input_format]
-            self._to_engine = Transcoder(self._format, PCM16_16K)
+            self._transcoder = Transcoder(self._format, PCM16_16K)
             self._partial_frame.clear()
 
     def feed(self, audio: bytes) -> Iterator[TurnEvent | None]:
-        """Take in audio; yields what happened, and None after each 100 ms of it."""
+        """Process audio; yields turn events, and None after each 100 ms of audio."""
         step = self._format.frame_bytes(_SLICE_MS)
         for start in range(0, len(audio), step):
-            self._partial_frame += self._to_engine.feed(audio[start : start + step])
+            self._partial_frame += self._transcoder.feed(audio[start : start + step])
             while len(self._partial_frame) >= FRAME_BYTES:
                 frame = bytes(self._partial_frame[:FRAME_BYTES])
                 del self._partial_frame[:FRAME_BYTES]
@@ -104,16 +104,16 @@ class InputPipeline:
             yield None
 
     async def query_endpoint(self) -> None:
-        """Behind `TurnPaused`: let the words so far say how long the pause may last."""
+        """After `TurnPaused`: let the completeness of the words decide how long the pause may last."""
         completeness = self._recognizer.query_completeness(min(self._detector.silence_ms, _MAX_FED_SILENCE_MS))
         await asyncio.wait([completeness], timeout=_COMPLETENESS_TIMEOUT_S)
         if completeness.done() and not completeness.cancelled() and completeness.exception() is None:
             self._detector.apply_completeness(completeness.result())
 
     def end_turn(self) -> "asyncio.Future[str | None]":
-        """End the turn; the result is what was said ("": nothing, None: not understood)."""
-        if self._is_recognizing and not self._detects_turns and self._partial_frame:  # what is left of a frame
-            remainder = bytes(self._partial_frame) + self._to_engine.flush()
+        """End the turn; returns its transcript ("": no speech, None: not understood)."""
+        if self._is_recognizing and not self._detects_turns and self._partial_frame:  # the rest of a frame
+            remainder = bytes(self._partial_frame) + self._transcoder.flush()
             self._partial_frame.clear()
             self._pending_frames.append(remainder[: len(remainder) // 2 * 2])
         self._flush_frames()
@@ -122,20 +122,20 @@ class InputPipeline:
         return self._recognizer.end_turn()
 
     def clear(self) -> None:
-        """Drop the turn under way."""
+        """Drop the turn in progress."""
         self._discard_turn()
         self._partial_frame.clear()
-        self._to_engine.reset()
+        self._transcoder.reset()
         self._reset_turn()
 
     def transcribe_clip(self, audio: bytes) -> "asyncio.Future[str | None]":
-        """Recognise a clip in the input format, apart from the stream; at most its first minute."""
+        """Transcribe at most a minute of a clip in the input format, independently of the stream."""
         pcm = decode(audio[: self._format.frame_bytes(_MAX_CLIP_MS)], self._format)
         pcm = resample(pcm, self._format.rate_hz, PCM16_16K.rate_hz)
         return self._recognizer.transcribe_clip(pcm, is_narrowband=self._is_narrow)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release the recognizer."""
         self._recognizer.close()
 
     @property
@@ -145,7 +145,7 @@ class InputPipeline:
     def _process_frame(self, frame: bytes) -> TurnEvent | None:
         self._position_ms += FRAME_MS
         change = None
-        if self._detects_turns or not self._is_recognizing:  # else speech lasts until the client ends the turn
+        if self._detects_turns or not self._is_recognizing:  # else the client ends the turn
             change = self._detector.feed(self._vad.speech_probability(frame))
         if self._is_recognizing and change != "stopped":
             self._queue_frame(frame)
@@ -159,7 +159,7 @@ class InputPipeline:
         return TurnStopped(self._position_ms) if change == "stopped" else None
 
     def _queue_frame(self, frame: bytes) -> None:
-        """Long silence waits until the user speaks on: at the end of a turn nobody needs to hear it."""
+        """Queue a frame of the turn; long silence is held back until the user continues to speak."""
         if self._detector.silence_ms > _MAX_FED_SILENCE_MS and self._detects_turns:
             self._held_silence.append(frame)
             return

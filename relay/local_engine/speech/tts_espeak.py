@@ -1,6 +1,6 @@
-"""eSpeak NG through ctypes, from the wheel espeakng-loader: the voice where flite is not installed (GPL-3).
+"""eSpeak NG through ctypes, from the wheel espeakng-loader (GPL-3): used if flite is not installed.
 
-Two threads in it at once end the process: callers hold one lock around everything here.
+Not thread-safe: callers hold one lock around all calls.
 """
 
 import ctypes
@@ -27,19 +27,19 @@ _callback = _CALLBACK(_collect)
 
 @lru_cache(maxsize=1)
 def _library() -> tuple[ctypes.CDLL, int]:
-    """The library and its sample rate; OSError or ImportError if it can't be had."""
+    """Load the library; returns it and its sample rate. Raises OSError or ImportError if it is not available."""
     import espeakng_loader
 
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 60, str(espeakng_loader.get_data_path()).encode(), 0)
     if rate_hz <= 0:
-        raise OSError("eSpeak NG did not start")
+        raise OSError("eSpeak NG cannot be initialized")
     library.espeak_SetSynthCallback(_callback)
     return library, int(rate_hz)
 
 
-def available() -> list[str]:
-    """The voices, if the library loads."""
+def available_voices() -> list[str]:
+    """Return the voices, none if the library cannot be loaded."""
     try:
         _library()
     except (ImportError, OSError):
@@ -47,8 +47,8 @@ def available() -> list[str]:
     return list(VOICES)
 
 
-def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int, None]:
-    """One text as (PCM16 little-endian mono, rate in Hz, no times); `speed` 2.0 is twice as fast."""
+def synthesize(text: str, voice: str, speed: float) -> tuple[bytes, int, None]:
+    """Synthesize a text; returns (PCM16 little-endian mono, rate in Hz, no word times). `speed` 2.0: twice as fast."""
     library, rate_hz = _library()
     library.espeak_SetVoiceByName(_VARIANTS[voice])
     library.espeak_SetParameter(_RATE, max(80, min(round(_WORDS_PER_MINUTE * speed), 450)), 0)

@@ -1,6 +1,6 @@
 """Flite through ctypes: the voices slt, rms, kal16 and awb of the Debian package libflite1.
 
-Not thread-safe by promise: callers hold one lock around everything here.
+Not documented as thread-safe: callers hold one lock around all calls.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ _WORD_START = b"R:SylStructure.daughter.daughter.R:Segment.p.end"
 _WORD_END = b"R:SylStructure.daughtern.daughtern.R:Segment.end"
 
 WordTimes = list[tuple[float, float]]
-"""Beginning and end of each token in ms; the tokens are the text's words."""
+"""Start and end of each word in ms."""
 
 
 class _Wave(ctypes.Structure):
@@ -29,7 +29,7 @@ class _Wave(ctypes.Structure):
 
 
 class _Voice(ctypes.Structure):
-    """The head of `cst_voice` (cst_voice.h); `features` is where the speed is set."""
+    """The first fields of `cst_voice` (cst_voice.h); the speed is set in `features`."""
 
     _fields_ = (("name", ctypes.c_char_p), ("features", ctypes.c_void_p))
 
@@ -71,27 +71,27 @@ def _voice(name: str) -> "ctypes._Pointer[_Voice]":
     return voice
 
 
-def available() -> list[str]:
-    """The voices whose libraries load, in the order of `VOICES`."""
-    found = []
+def available_voices() -> list[str]:
+    """Return the voices whose libraries can be loaded, in the order of `VOICES`."""
+    voices = []
     for name in VOICES:
         try:
             _voice(name)
         except OSError:
             continue
-        found.append(name)
-    return found
+        voices.append(name)
+    return voices
 
 
-def synthesise(text: str, voice: str, speed: float) -> tuple[bytes, int, WordTimes]:
-    """One text as (PCM16 little-endian mono, rate in Hz, times of its words); `speed` 2.0 is twice as fast."""
+def synthesize(text: str, voice: str, speed: float) -> tuple[bytes, int, WordTimes]:
+    """Synthesize a text; returns (PCM16 little-endian mono, rate in Hz, word times). `speed` 2.0: twice as fast."""
     library, handle = _library(), _voice(voice)
-    # The vocoder takes its noise from rand(), and the same text shall give the same samples.
+    # The vocoder uses rand() for noise; a fixed seed makes the samples of a text reproducible.
     ctypes.CDLL(None).srand(1)
     library.flite_feat_set_float(handle.contents.features, b"duration_stretch", 1.0 / speed)
     utterance = library.flite_synth_text(text.encode("ascii", "ignore"), handle)
     if not utterance:
-        raise OSError("flite made no sound")
+        raise OSError("flite produced no audio")
     try:
         wave = library.utt_wave(utterance).contents
         pcm = ctypes.string_at(wave.samples, wave.num_samples * 2)

@@ -1,7 +1,7 @@
-"""Who is speaking when: the turn rules of `server_vad` and `semantic_vad`, over probabilities of speech.
+"""Turn detection: the rules of `server_vad` and `semantic_vad`, applied to probabilities of speech.
 
-A frame is 512 samples of 16 kHz PCM16, that is 32 ms. Times are milliseconds of audio since the session began, so a
-file played in faster than real time gives the same turns as a microphone.
+A frame is 512 samples of 16 kHz PCM16, that is 32 ms. Times are milliseconds of audio since the session started, so
+that a file sent faster than real time has the same turns as a microphone.
 """
 
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ FRAME_BYTES = 1024
 FRAME_MS = 32
 _ONSET_FRAMES = 2  # one frame alone is a click
 ONSET_MS = _ONSET_FRAMES * FRAME_MS
-"""How long ago the first frame of speech began, at the moment of "started"."""
+"""The time between the first frame of speech and the report "started"."""
 _HYSTERESIS = 0.15  # Silero's own rule: speech goes on until the probability is that far under the threshold
 
 Completeness = Literal["complete", "unfinished", "unknown"]
-"""What the words so far are: a whole sentence, the beginning of one, or nothing that tells."""
+"""Whether the words so far are a complete sentence, the beginning of one, or neither."""
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointingDelays:
-    """How long a pause of a `semantic_vad` has to be, in ms, by what was said before it."""
+    """The pause that ends a turn of a `semantic_vad`, after a complete and after an unfinished sentence."""
 
     complete_ms: int
     unfinished_ms: int
@@ -37,9 +37,9 @@ _EAGERNESS: dict[str, tuple[int, EndpointingDelays]] = {
 
 @dataclass(frozen=True, slots=True)
 class TurnDetectorOptions:
-    """`threshold` 0..1; `silence_ms` ends a turn; `prefix_ms` is taken in before the first sound.
+    """`threshold` 0..1; `silence_ms` ends a turn; `prefix_ms` of audio before the speech belongs to the turn.
 
-    With `endpointing` the words decide, where they can: `silence_ms` is for those that do not tell.
+    With `endpointing` the completeness of the words decides; `silence_ms` applies if that is unknown.
     """
 
     threshold: float = 0.5
@@ -49,7 +49,7 @@ class TurnDetectorOptions:
 
     @classmethod
     def from_turn_detection(cls, turn_detection: dict[str, Any] | None) -> "TurnDetectorOptions":
-        """From the session's `turn_detection`."""
+        """Read the session's `turn_detection`; None: the client commits turns."""
         if turn_detection is None:
             return cls()
         if turn_detection["type"] == "semantic_vad":
@@ -61,7 +61,7 @@ class TurnDetectorOptions:
 
 
 class TurnDetector:
-    """From probabilities to the start and end of a user's turn."""
+    """Detect the start and the end of user turns in a stream of speech probabilities."""
 
     def __init__(self, options: TurnDetectorOptions) -> None:
         self.options = options
@@ -71,9 +71,9 @@ class TurnDetector:
         self._max_silence_ms = options.silence_ms
 
     def feed(self, probability: float) -> Literal["started", "paused", "stopped"] | None:
-        """Take in the next frame; says whether the turn started, paused or stopped with it.
+        """Process the next frame; returns whether the turn started, paused or stopped with it.
 
-        "paused" comes once in each pause of a `semantic_vad`, early: `apply_completeness` may answer it.
+        "paused" is reported early, once in each pause of a `semantic_vad`: the caller may call `apply_completeness`.
         """
         if not self.is_speaking:
             self._n_speech_frames = self._n_speech_frames + 1 if probability >= self.options.threshold else 0
@@ -94,7 +94,7 @@ class TurnDetector:
         return None
 
     def apply_completeness(self, completeness: Completeness) -> None:
-        """In a pause: what the words before it are. It counts until the user speaks on."""
+        """Apply the completeness of the words before a pause; it is valid until the user continues to speak."""
         if self.is_speaking and self.silence_ms:
             endpointing, self._max_silence_ms = self.options.endpointing, self.options.silence_ms
             if endpointing is not None and completeness != "unknown":
@@ -103,10 +103,10 @@ class TurnDetector:
                 )
 
     def apply_options(self, options: TurnDetectorOptions) -> None:
-        """Other rules from now on; a turn under way goes on."""
+        """Apply new options; a turn in progress continues."""
         self.options, self._max_silence_ms = options, options.silence_ms
 
     def reset(self) -> None:
-        """Wait for the next turn."""
+        """End the turn and wait for the next one."""
         self.is_speaking, self._n_speech_frames, self.silence_ms = False, 0, 0
         self._max_silence_ms = self.options.silence_ms

@@ -1,8 +1,8 @@
-"""A worker: `python -m relay.local_engine.workers`. Serves requests on standard input until that ends.
+"""A worker: `python -m relay.local_engine.workers`. Serves requests on standard input until it is closed.
 
-A request's head is {"n": number, "do": what, "session": id, ...}. Those with a number above 0 are answered with
-{"n": the same, "result": ...}, with {"n": ...} and sound, or with {"n": ..., "error": text}, whenever the answer is
-there; 0 wants none. What a session asks for is begun in its order; sessions take turns in small steps of work.
+The head of a request is {"n": number, "do": action, "session": id, ...}. A number above 0 asks for a response, sent
+when it is ready: {"n": number, "result": ...}, {"n": number} with audio as the body, or {"n": number, "error": text}.
+The requests of a session start in order; sessions share the process in small steps of work.
 """
 
 import asyncio
@@ -17,17 +17,20 @@ from functools import partial
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.local_engine.speech.recognition_scheduler import InProcessRecognizer, RecognitionScheduler
+from relay.local_engine.speech.in_process_backend import InProcessRecognizer
+from relay.local_engine.speech.recognition_scheduler import RecognitionScheduler
 from relay.local_engine.speech.tts import SpeechSynthesizer
-from relay.local_engine.workers import encode_message, read_message
+from relay.local_engine.workers.messages import encode_message, read_message
 from relay.log_lines import log_to_stderr
 
 BACKGROUND_NICENESS = 5
-"""With `--background`. Words may be late, turns and sound may not: on a busy machine these go first."""
+"""With `--background`: on a busy machine turn detection and synthesis go before recognition."""
+
+_log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Sessions' listeners, and a voice, by request."""
+    """Serves requests: the recognizers of sessions, and a synthesizer."""
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
         self._write = write
@@ -39,63 +42,63 @@ class Worker:
         self._speech_task: asyncio.Task[None] | None = None
 
     def handle_request(self, head: JsonObject, body: bytes) -> None:
-        """A request."""
+        """Handle one request; an exception becomes its error response."""
         try:
             self._start(head, body)
         except Exception as error:
-            logging.getLogger(__name__).exception("a request failed")
+            _log.exception("request failed action=%s", head.get("do"))
             self._respond(head, error=error)
 
     def _start(self, head: JsonObject, body: bytes) -> None:
         match head["do"]:
-            case "warm":
-                if head["for"] == "speech":
+            case "warm_up":
+                if head["for"] == "synthesis":
                     self._get_synthesizer().warm_up()
                 else:
                     import pocketsphinx  # noqa: F401
                 self._respond(head)
-            case "speak":
+            case "synthesize":
                 self._speech_queues[0 if head["is_first"] else 1].append(head)
                 self._speech_queued.set()
                 if self._speech_task is None:
-                    self._speech_task = asyncio.get_running_loop().create_task(self._speak())
+                    self._speech_task = asyncio.get_running_loop().create_task(self._synthesize())
             case "close":
-                listener = self._recognizers.pop(head["session"], None)
-                if listener is not None:
-                    listener.close()
-            case what:
-                self._recognize(what, head, body)
+                recognizer = self._recognizers.pop(head["session"], None)
+                if recognizer is not None:
+                    recognizer.close()
+            case action:
+                self._recognize(action, head, body)
 
     def _recognize(self, action: str, head: JsonObject, body: bytes) -> None:
         recognizer = self._recognizers[head["session"]]
         match action:
             case "configure":
                 recognizer.configure(body)
-            case "begin":
-                recognizer.start_turn(is_narrowband=head["narrow"])
+            case "start_turn":
+                recognizer.start_turn(is_narrowband=head["is_narrowband"])
             case "feed":
                 recognizer.feed(body)
-            case "so_far":
+            case "query_completeness":
                 self._respond_later(head, recognizer.query_completeness(head["silence_ms"]))
-            case "end":
+            case "end_turn":
                 self._respond_later(head, recognizer.end_turn())
-            case "drop":
+            case "discard_turn":
                 recognizer.discard_turn()
-            case "clip":
-                self._respond_later(head, recognizer.transcribe_clip(body, is_narrowband=head["narrow"]))
+            case "transcribe_clip":
+                self._respond_later(head, recognizer.transcribe_clip(body, is_narrowband=head["is_narrowband"]))
             case unknown:
-                raise ValueError(f"no worker can {unknown}")
+                raise ValueError(f"unknown action {unknown}")
 
     def _respond_later(self, head: JsonObject, future: "asyncio.Future[Any]") -> None:
-        def settle(done: "asyncio.Future[Any]") -> None:
-            if not done.cancelled():
-                error = done.exception()
-                self._respond(head, None if error else done.result(), error=error)
+        def respond(done_future: "asyncio.Future[Any]") -> None:
+            if not done_future.cancelled():
+                error = done_future.exception()
+                self._respond(head, None if error else done_future.result(), error=error)
 
-        future.add_done_callback(settle)
+        future.add_done_callback(respond)
 
-    async def _speak(self) -> None:
-        """One sentence after the other, what begins an answer first."""
+    async def _synthesize(self) -> None:
+        """Synthesize one sentence at a time, first sentences of responses first."""
         while True:
             queue = self._speech_queues[0] or self._speech_queues[1]
             if not queue:
@@ -106,7 +109,7 @@ class Worker:
             try:
                 self._respond(head, self._get_synthesizer().synthesize(head["sentence"], head["output"]))
             except Exception as error:
-                logging.getLogger(__name__).exception("a sentence could not be spoken")
+                _log.exception("speech synthesis failed")
                 self._respond(head, error=error)
             await asyncio.sleep(0)
 
@@ -131,15 +134,15 @@ async def _main() -> None:
         os.nice(BACKGROUND_NICENESS)
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
-        # ^C reaches the whole group: the server says when a worker ends, by closing its input.
+        # ^C reaches the whole process group: the server ends its workers by closing their input.
         loop.add_signal_handler(name, lambda: None)
-    # The answers keep standard output to themselves: what a library prints goes to standard error.
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    # Standard output is for responses only: what a library prints goes to standard error.
+    responses = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     reader = asyncio.StreamReader(limit=1 << 20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    transport, _ = await loop.connect_write_pipe(asyncio.Protocol, answers)
-    # Nothing piles up in the transport: an answer's sound has somebody who waits for it and asks no more meanwhile.
+    transport, _ = await loop.connect_write_pipe(asyncio.Protocol, responses)
+    # The transport's buffer stays small: a session asks for the next audio only after it has received the last.
     worker = Worker(transport.write)
     with contextlib.suppress(asyncio.IncompleteReadError):
         while True:

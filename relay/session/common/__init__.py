@@ -1,1 +1,1 @@
-"""What the sessions of all kinds of clients share."""
+"""Rules, values and limits that all kinds of sessions share."""

@@ -1,8 +1,8 @@
-"""A set that remembers only the newest of its members, for ids that must be recognised but not kept for ever."""
+"""A set of bounded size, for ids that must be recognized but not kept forever."""
 
 
 class BoundedSet(dict[str, None]):
-    """The last `limit` strings that were added. A dict, because membership is asked for with every frame of audio."""
+    """The last `limit` strings that were added. A dict, because every frame of audio tests the membership."""
 
     __slots__ = ("_limit",)
 
@@ -11,7 +11,7 @@ class BoundedSet(dict[str, None]):
         self._limit = limit
 
     def add(self, member: str) -> None:
-        """Remember `member`; the oldest one goes when the set is full."""
+        """Add `member`; if the set is full, remove the oldest one."""
         self.pop(member, None)
         self[member] = None
         if len(self) > self._limit:

@@ -1,20 +1,22 @@
 """The end of a session that a tool has requested.
 
-The session goes on until the call is answered and the client has played the answer: then `is_due` is true. How much
-the client has played is what it acknowledged, or else an estimate. Whatever the user still says is answered first, but
-the session ends `MAX_DELAY_S` after the request at the latest. The session itself closes the connections.
+The session goes on until the call is answered and the client has played the answer: then `is_due` returns True. The
+played position is acknowledged by the client or estimated. If the user goes on speaking, that is answered first, but
+the session ends at most `MAX_DELAY_S` after the request. The session itself closes the connections.
 """
 
 from relay.session.common.media_ledger import MediaLedger
 
 MAX_DELAY_S = 60.0
-"""How long after the request the session ends at the latest."""
+"""The longest time from the request to the end of the session."""
 PLAYBACK_MARGIN_S = 0.3
-"""How far a client's playback may be behind the estimate."""
+"""How far a client's playback may lag behind the estimate."""
 MAX_REASON_CHARS = 200
 
 
 class GracefulEnd:
+    """The requested end of one session, for a client that acknowledges playback or that the relay paces."""
+
     def __init__(self) -> None:
         self.reason: str | None = None
         """Why the session is to end; None while no tool has requested it."""
@@ -23,7 +25,7 @@ class GracefulEnd:
 
     @property
     def deadline(self) -> float | None:
-        """When `is_due` is to be asked again, whatever happens meanwhile."""
+        """The latest time for the next call of `is_due`; None if no end is requested."""
         if self.reason is None:
             return None
         return self._end_by if self._playback_ends_at is None else min(self._end_by, self._playback_ends_at)
@@ -37,8 +39,8 @@ class GracefulEnd:
     def is_due(self, now: float, *, has_pending_output: bool, unplayed_ms: int | None) -> bool:
         """Whether the session ends now.
 
-        `has_pending_output`: something is still to be said. `unplayed_ms`: how much of what was said may not have been
-        played yet, as the client acknowledged or by estimate; None if nothing can be playing.
+        `has_pending_output`: a response or speech is still pending. `unplayed_ms`: how much audio the client may not
+        have played yet, as acknowledged or by estimate; None if nothing can be playing.
         """
         if self.reason is None:
             return False
@@ -55,11 +57,11 @@ class GracefulEnd:
 
 
 class EstimatedGracefulEnd(GracefulEnd):
-    """The same for a client that plays at its own pace and reports nothing of it.
+    """The same for a client that plays at its own pace and does not acknowledge playback.
 
-    How much audio is left to be played is estimated from the ledger: the client plays each delta at once, after what it
-    has. It stops playing when the user speaks and when it truncates an item, so only later audio counts. Audio from
-    before the request does not count either: the answer to the request is what has to be played.
+    The unplayed audio is estimated from the ledger: the client plays each delta at once, after the ones before. It
+    stops playing when the user speaks and when it truncates an item, so only later audio counts. Audio from before the
+    request does not count either: only the answer to the request has to be played.
     """
 
     def __init__(self, ledger: MediaLedger) -> None:
@@ -74,14 +76,14 @@ class EstimatedGracefulEnd(GracefulEnd):
         super().request(reason, now)
 
     def playback_stopped(self) -> None:
-        """The client has stopped playing: only what comes later is to be heard."""
+        """Count only audio that comes from now on: the client has stopped playing."""
         self._counted_from = self._ledger.playback_ends_at
 
     def unplayed_ms(self, now: float) -> int | None:
-        """How much is left to be played; None if nothing came since the client stopped playing."""
+        """Return how much audio is left to play; None if none came since the client stopped playing."""
         ledger = self._ledger
         to_play_s = ledger.playback_ends_at - self._counted_from
         if to_play_s <= 0:
             return None
-        until = min(ledger.playback_ends_at, ledger.last_output_at + to_play_s)
-        return round(max(until - now, 0) * 1000)
+        plays_until = min(ledger.playback_ends_at, ledger.last_output_at + to_play_s)
+        return round(max(plays_until - now, 0) * 1000)

@@ -1,7 +1,7 @@
-"""Audio on its way through, as the codecs hand it to the audio lines.
+"""The types of audio that codecs return to uplink and downlink.
 
-Audio is no event: the rules never see it. They set the gate of the client's audio (`InputGate`), and read in the
-`MediaLedger` how much came and went. A codec finds audio in a message and hands it on as one of these values.
+Audio is not an event, and the rules never see it. They set the gate of the client's audio (`InputGate`), and read the
+counts in the `MediaLedger`. A codec that finds audio in a message returns it as one of these values.
 """
 
 from typing import Literal, NamedTuple
@@ -13,7 +13,7 @@ PartKey = tuple[str, int]
 """One content part: (item_id, content_index)."""
 
 InputGate = Literal["held", "open", "muted", "closed"]
-"""What becomes of the client's audio: kept for later, sent on, replaced by silence of the same length, or ignored."""
+"""What happens to the client's audio: it is kept, forwarded, replaced by silence of the same length, or ignored."""
 
 PASSTHROUGH_EVENTS = frozenset(
     {
@@ -23,11 +23,11 @@ PASSTHROUGH_EVENTS = frozenset(
         "conversation.item.input_audio_transcription.delta",
     }
 )
-"""The types of the Realtime protocol's events that go by the downlink: no rule looks into them."""
+"""Types of Realtime events that the downlink forwards itself: no rule inspects them."""
 
 
 class AudioDelta(NamedTuple):
-    """One delta of the upstream's audio; `audio` is base64."""
+    """A delta of the upstream's audio; `audio` is base64."""
 
     response_id: str
     item_id: str
@@ -36,7 +36,7 @@ class AudioDelta(NamedTuple):
 
 
 class TtsAudioDelta(NamedTuple):
-    """Audio of an external voice in the upstream's format, and when its characters are spoken, where known."""
+    """Audio of an external voice in the session's output format, with the times of its characters where known."""
 
     context_id: str
     samples: bytes
@@ -44,10 +44,10 @@ class TtsAudioDelta(NamedTuple):
 
 
 class RawDelta(NamedTuple):
-    """A delta of audio or text as a whole event on its way to a Realtime client.
+    """A delta event of audio or text for a Realtime client, as raw JSON.
 
-    `raw` holds `n_bytes` of audio in base64, which begins at `audio_offset`. A delta of text has no audio: `n_bytes`
-    is 0. `audio_offset` is -1 for text, and for audio in an event of unusual shape.
+    `raw` holds `n_bytes` of audio in base64, which begins at `audio_offset`. For text `n_bytes` is 0 and `audio_offset`
+    is -1. `audio_offset` is also -1 for audio in an event of unusual shape.
     """
 
     raw: BytesLike

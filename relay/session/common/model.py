@@ -1,9 +1,9 @@
-"""The values that events and commands are made of; all frozen, all storable by `relay.recording.format.tags`.
+"""The data model of events and commands: frozen values, all storable by `relay.recording.format.tags`.
 
-Three of them say how a session works. `SessionConfig` is what the upstream is asked for: voice, instructions, turn
-detection, tools. `DeviceOptions` is how the device client's side works: formats, pace, duplex, and the capabilities of
-the upstream. `TtsOptions` is how an external voice speaks. Each is replaced as a whole, never changed, so whoever
-holds one has a consistent state. A value checks nothing: codecs and settings have done that before they make one.
+Three of them configure a session. `SessionConfig` is what the relay requests from the upstream: voice, instructions,
+turn detection, tools. `DeviceOptions` is what it has agreed on with the device client: formats, pace, duplex.
+`TtsOptions` says how an external voice speaks. Each is replaced as a whole and never changed, so a reference to one is
+a consistent state. The values validate nothing: codecs and settings do that before they create one.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ ErrorCode = Literal[
 
 @dataclass(frozen=True, slots=True)
 class TurnDetection:
-    """Who decides that the user's turn is over; None leaves a number to the upstream's default."""
+    """How the end of the user's turn is detected; None leaves a value to the upstream's default."""
 
     kind: TurnKind = "server_vad"
     threshold: float | None = None
@@ -41,7 +41,7 @@ class TurnDetection:
 
     @property
     def upstream_creates(self) -> bool:
-        """Whether the upstream answers a spoken turn by itself."""
+        """Whether the upstream creates the response to a spoken turn by itself."""
         return self.kind != "manual" and self.create_response
 
     @property
@@ -52,12 +52,11 @@ class TurnDetection:
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as the model is told of it.
+    """A function tool of the session, as the model sees it.
 
-    `examples` are sentences that call it, for engines that learn from them; `visible_to_client` lets the client see
-    its arguments and its result. A tool `runs_on_client` is run by the client, which has `timeout_ms` for it; one that
-    is `protected` is not replaced by a client's of the same name. `cancel_on_interrupt`: a barge-in ends its running
-    calls.
+    `examples` are sentences that call it, for an engine that uses them. `visible_to_client`: the client receives its
+    arguments and result. `runs_on_client`: the client runs it, within `timeout_ms`. `protected`: a client's tool of the
+    same name does not replace it. `cancel_on_interrupt`: a barge-in cancels its running calls.
     """
 
     name: str
@@ -71,7 +70,7 @@ class ToolSpec:
     timeout_ms: int = 15_000
 
     def definition(self, *, with_examples: bool = False) -> dict[str, Any]:
-        """The tool as `session.update` takes it; `with_examples` for an engine that learns from them."""
+        """Return the tool as a member of `session.update`; `with_examples` for an engine that uses them."""
         parameters = dict(self.parameters)
         if with_examples and self.examples:
             parameters["x-examples"] = list(self.examples)
@@ -82,15 +81,15 @@ ReasoningEffort = Literal["minimal", "low", "medium", "high", "xhigh"]
 """How much a model reasons before it answers."""
 
 ELEVENLABS_PREFIX = "elevenlabs:"
-"""How the name of a voice begins that is not the model's own: the id of an ElevenLabs voice follows."""
+"""The prefix of an external voice's name; the id of an ElevenLabs voice follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class TtsOptions:
-    """How answers are spoken by an external voice.
+    """How an external voice speaks the model's text.
 
-    `streaming`: sentence by sentence as they come; `final`: when all of the text is there. After a failure the model's
-    own `fallback_voice` speaks; None: the external one is tried again at the next turn.
+    `streaming`: sentence by sentence, as they come; `final`: in one request, when the text is complete. After a failure
+    the model's own `fallback_voice` speaks. None: the external voice is tried again at the next turn.
     """
 
     mode: Literal["streaming", "final"] = "streaming"
@@ -99,7 +98,7 @@ class TtsOptions:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """What the relay asks of the upstream; encoded as one `session.update`."""
+    """The configuration that the relay requests from the upstream; encoded as one `session.update`."""
 
     voice: str | None = None
     instructions: str = ""
@@ -117,14 +116,14 @@ class SessionConfig:
 
     @property
     def external_voice(self) -> str | None:
-        """The id of the voice that speaks in the model's place, which then answers in text."""
+        """The id of the external voice that speaks instead of the model; None if the model itself speaks."""
         if self.voice is None or not self.voice.startswith(ELEVENLABS_PREFIX):
             return None
         return self.voice.removeprefix(ELEVENLABS_PREFIX)
 
     @property
     def upstream_turn(self) -> TurnDetection:
-        """Turn detection as the upstream is asked for it: it cannot know how long an external voice still speaks."""
+        """The turn detection to request upstream: it cannot know how long an external voice still speaks."""
         if self.external_voice is None:
             return self.turn
         return replace(self.turn, create_response=False, interrupt_response=False)
@@ -143,11 +142,10 @@ class SessionConfig:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCapabilities:
-    """What an upstream can do that others cannot; the defaults are those of OpenAI's Realtime API.
+    """The features in which upstreams differ; the defaults are those of OpenAI's Realtime API.
 
-    `input_pcm` and `output_pcm` are the only PCM that it takes and gives. `supports_g711`: it takes and gives G.711 as
-    well. `supports_truncation`: an answer that was cut off can be truncated in its history; otherwise the upstream
-    does so by itself.
+    `input_pcm` and `output_pcm` are its PCM formats. `supports_g711`: it also accepts and sends G.711.
+    `supports_truncation`: it truncates an interrupted item on request; other upstreams do so by themselves.
     """
 
     input_pcm: AudioFormat = PCM16_24K
@@ -161,11 +159,11 @@ OPENAI_CAPABILITIES = UpstreamCapabilities()
 
 @dataclass(frozen=True, slots=True)
 class DeviceOptions:
-    """What a device client and the relay have agreed on for their side of the wire.
+    """The options that a device client and the relay have agreed on for the client's side of the session.
 
-    `half_duplex`: the device hears its own speaker, so its microphone counts as silent while an item plays.
-    `has_external_voice`: the sound does not come from the upstream, but from a voice that has all formats but 48 kHz.
-    `upstream`: what the upstream can do, None for `OPENAI_CAPABILITIES`.
+    `half_duplex`: the device hears its own speaker, so its microphone is muted while an item plays.
+    `has_external_voice`: the audio comes from an external voice, which supports all formats but 48 kHz. `upstream`: the
+    upstream's capabilities, None for `OPENAI_CAPABILITIES`.
     """
 
     input: AudioFormat = AudioFormat("pcm16", 16_000)
@@ -177,18 +175,18 @@ class DeviceOptions:
 
     @property
     def capabilities(self) -> UpstreamCapabilities:
-        """What the upstream can do."""
+        """The upstream's capabilities."""
         return self.upstream or OPENAI_CAPABILITIES
 
     @property
     def upstream_input(self) -> AudioFormat:
-        """The format that the upstream gets: its own PCM, or the client's G.711 where it takes that."""
+        """The format sent upstream: the upstream's PCM, or the client's G.711 where the upstream supports it."""
         upstream = self.capabilities
         return self.input if self.input.encoding != "pcm16" and upstream.supports_g711 else upstream.input_pcm
 
     @property
     def upstream_output(self) -> AudioFormat:
-        """The format asked of whoever speaks: the upstream by the same rule as for the input, or an external voice."""
+        """The format requested from the external voice, if there is one, or else from the upstream."""
         upstream = self.capabilities
         if self.has_external_voice and self.output.rate_hz <= PCM16_24K.rate_hz:
             return self.output
@@ -197,7 +195,7 @@ class DeviceOptions:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One conversation item, as far as the relay looks at it; `text` is its text or transcript."""
+    """A conversation item with the members that the relay uses; `text` is its text or transcript."""
 
     id: str
     kind: str
@@ -228,7 +226,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """When each character of a piece of speech begins and how long it lasts, in ms from the beginning of the piece."""
+    """When each character of a chunk of speech starts, in ms from the start of the chunk, and how long it lasts."""
 
     chars: tuple[str, ...] = ()
     starts_ms: tuple[int, ...] = ()
@@ -237,7 +235,7 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True)
 class SentAudio:
-    """The playout's account of one clip: ms sent to the client's socket, and ms that it estimates as played."""
+    """The audio of one content part that went to the client's socket, and how much of it was played by estimate."""
 
     item_id: str
     content_index: int

@@ -1,14 +1,14 @@
-"""Who is at the other end, and what that one may do: every way in asks the methods of `Policy` (D5, D10).
+"""The authenticated principal of a session, and the policy that limits what its clients may change (D5, D10).
 
-A `Principal` is made by authentication: an identity, a policy and its scopes. The scopes say which routes it may use.
-The `Policy` says what its clients may change. `hello_fields`, `voice` and `record` are for device sessions;
-`RealtimePolicy` holds the rest, for both kinds: capabilities (`allow`), names of models, voices, transcription models
-and tools, caps, and the policy's instructions, which come before the client's.
+Authentication makes a `Principal`: an identity, a policy and scopes. The scopes say which routes it may use. The
+`Policy` says what its clients may change. `hello_fields`, `voice` and `record` apply to device sessions.
+`RealtimePolicy` applies to both kinds of sessions. It has capabilities (`allow`), names of models, voices,
+transcription models and tools, caps, and the policy's instructions, which precede the client's.
 
-Names are matched with patterns; "*" lets every name pass. Where a client names nothing, the configured default is used
-if the policy allows it, else the first name that the policy lists. A session keeps the policy that it began with.
-Policies are read by `relay.config.policy_file`; `relay.session.realtime.policy_table` applies one to the events of a
-Realtime client.
+Names are matched with patterns; "*" allows every name. If a client names nothing, the configured default is used where
+the policy allows it, else the first name that the policy lists. A session keeps the policy that it began with.
+`relay.config.policy_file` reads policies; `relay.session.realtime.policy_table` applies one to the events of a Realtime
+client.
 """
 
 import re
@@ -41,15 +41,15 @@ CAPABILITIES: Mapping[str, str] = {
     "idle_responses": "have the model start a response after silence (`idle_timeout_ms`)",
     "unknown": "use events and fields that this version does not know",
 }
-"""What a policy can let a client do, each as the end of "the client may …"."""
+"""The capabilities that a policy can allow; each text completes "the client may …"."""
 
 FETCH_CAPABILITIES = frozenset({"mcp", "image_urls"})
 """Capabilities that let a client make the upstream connect to addresses."""
 DEFAULT_ALLOW = frozenset(CAPABILITIES) - FETCH_CAPABILITIES
-"""Enough for every application of the official SDKs."""
+"""Sufficient for every application of the official SDKs."""
 
 RESTRICTED_ALLOW = DEFAULT_ALLOW - {"prompt", "system_items", "unknown"}
-"""The default of a policy with instructions of its own: what could replace or outvote them is left out as well."""
+"""The default of a policy with its own instructions: without capabilities that could replace or override these."""
 
 PROVIDER_SECRET, MINT, MINT_ANY = "provider_secret", "mint", "mint:*"
 SCOPES: Mapping[str, str] = {
@@ -60,27 +60,27 @@ SCOPES: Mapping[str, str] = {
     MINT_ANY: "make client secrets of every policy",
     PROVIDER_SECRET: "get client secrets of the upstream provider",
 }
-"""What a principal may use at all, each as the end of "may …"; every route names the one it needs.
+"""The scopes of a principal; each text completes "may …". Every route names the scope that it requires.
 
-A session that was opened with a secret of the provider bypasses the relay and its policies.
+A session that is opened with a provider's client secret bypasses the relay and its policies.
 """
 
 DEFAULT_SCOPES = frozenset({"session", "tools", "speech", MINT})
-"""Of a policy that names none. Without any policy file there is nothing to get around: `PROVIDER_SECRET` as well."""
+"""The scopes of a policy that names none. Without a policy file, `PROVIDER_SECRET` is added to them."""
 CLIENT_SECRET_SCOPES = frozenset({"session", "tools"})
-"""All that a client secret can give, whatever its policy."""
+"""The most that a client secret can grant, whatever its policy."""
 
 
 INSTRUCTIONS_SEPARATOR = "\n\n"
-"""Stands between a policy's instructions and those of its client."""
+"""Separates a policy's instructions from those of its client."""
 
 
 @dataclass(frozen=True, slots=True)
 class RealtimePolicy:
-    """What a Realtime client may do with its session; `relay.session.realtime.policy_table` applies it field by field.
+    """The limits of a Realtime session, which `relay.session.realtime.policy_table` applies field by field.
 
-    `tools` None offers all server tools. `max_output_tokens` and `max_effort` are clamped to, names are matched against
-    patterns. `denied_fields` says whether a field that is not allowed refuses its event or is left out of it.
+    `tools` None offers all server tools. Values above `max_output_tokens` and `max_effort` are clamped; names are
+    matched against patterns. `denied_fields` says whether a denied field refuses its event or is dropped from it.
     """
 
     instructions: str = ""
@@ -103,13 +103,13 @@ class RealtimePolicy:
         return self.tools is None or matches(name, self.tools)
 
     def first_voice(self, *configured: str | None, kind: "VoiceKind | None" = "model") -> str | None:
-        """The first of `configured` that is allowed, else the first named voice; of `kind`, unless that is None."""
+        """Return the first of `configured` that is allowed, else the first named voice; `kind` None means any kind."""
         allowed = (voice for voice in configured if voice and matches(voice, self.voices))
         voices = (*allowed, *literal_names(self.voices))
         return next((voice for voice in voices if kind in (None, voice_kind(voice))), None)
 
     def combine_instructions(self, client_instructions: Any) -> Any:
-        """The policy's instructions followed by the client's; without its own, the client's as they are."""
+        """Return the policy's instructions followed by the client's; if it has none, the client's unchanged."""
         own = self.instructions
         if not own:
             return client_instructions
@@ -131,19 +131,19 @@ class RealtimePolicy:
 
     @property
     def restricts_settings(self) -> bool:
-        """Whether some setting is limited: an unknown field could be another name of the same thing."""
+        """Whether a setting is limited; then an unknown field could be another name of the same setting."""
         named = all(allows_any(names) for names in (self.models, self.voices, self.transcription_models))
         capped = self.max_output_tokens is not None or self.max_effort is not None
         return not named or capped or bool(self.instructions) or not self.allow >= DEFAULT_ALLOW
 
     @property
     def forbids_fetches(self) -> bool:
-        """Whether the upstream must not connect to addresses of the client's choice."""
+        """Whether the upstream must not connect to addresses that the client chooses."""
         return not self.allow >= FETCH_CAPABILITIES
 
     @property
     def is_restricted(self) -> bool:
-        """Whether anything is limited at all: then items, parts and tools pass only in the shapes that are known."""
+        """Whether anything is limited; then items, parts and tools must have a known shape."""
         return self.restricts_settings or self.forbids_fetches
 
 
@@ -151,63 +151,63 @@ MAX_NAME_CHARS = 512
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether `name` fits one of the patterns; `*` stands for anything."""
+    """Whether `name` matches one of the patterns; `*` matches anything."""
     return len(name) <= MAX_NAME_CHARS and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def allows_any(patterns: tuple[str, ...]) -> bool:
-    """Whether every name fits the patterns."""
+    """Whether the patterns match every name."""
     return "*" in patterns
 
 
 def literal_names(patterns: tuple[str, ...]) -> list[str]:
-    """The patterns that are names: those without a wildcard."""
+    """Return the patterns without a wildcard."""
     return [pattern for pattern in patterns if not set(pattern) & set("*?[")]
 
 
 def first_literal_name(patterns: tuple[str, ...]) -> str | None:
-    """The first of the patterns that is a name; None if there is none."""
+    """Return the first pattern without a wildcard; None if there is none."""
     return next(iter(literal_names(patterns)), None)
 
 
 VoiceKind = Literal["model", "external"]
-"""Whose a voice is: the model's own, or an external one."""
+"""A voice of the model's own, or an external one."""
 
 _MAX_PHRASE_CHARS = 40
 _MAX_PHRASE_WORDS = 3
 _PHRASE = re.compile(r"[\w()'’-]+(?: [\w()'’-]+){0,2}")
 _WORD = re.compile(r"[^\W_]{2,}")
-"""A word of a phrase: what hyphens and brackets join are several; a letter by itself, as in d'Oc, is none."""
+"""A word of a phrase. Hyphens and brackets separate words; a single letter, as in d'Oc, does not count."""
 
 
 def voice_kind(voice: str) -> VoiceKind:
-    """Whether a voice is one of the model's own or an external one."""
+    """Return whether a voice is one of the model's own or an external one."""
     return "external" if voice.startswith(ELEVENLABS_PREFIX) else "model"
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the clients of one kind may change. The default lets everything pass that the protocol has."""
+    """What a group of clients may change. The default allows everything that the protocol has."""
 
     name: str = "default"
     hello_fields: frozenset[str] = HELLO_FIELDS
     record: RecordMode | None = None
-    """None: as RELAY_RECORD says."""
+    """None: RELAY_RECORD decides."""
     realtime: RealtimePolicy = field(default_factory=RealtimePolicy)
     voice: str | None = None
-    """Who speaks in device sessions whose client names nobody; None: as the settings say."""
+    """The voice of device sessions whose client names none; None: the settings decide."""
     scopes: frozenset[str] = DEFAULT_SCOPES
     may_mint: tuple[str, ...] = ()
-    """The policies besides this one whose client secrets may be made."""
+    """The other policies for which client secrets may be made."""
 
     def allows_minting(self, policy_name: str) -> bool:
-        """Whether the holders of this policy may make client secrets of the policy of that name."""
+        """Whether a client with this policy may make client secrets with the policy `policy_name`."""
         if MINT_ANY in self.scopes:
             return True
         return MINT in self.scopes and (policy_name == self.name or policy_name in self.may_mint)
 
     def allows(self, capability: str) -> bool:
-        """Whether a client may do this (`CAPABILITIES`)."""
+        """Whether a client has this capability (`CAPABILITIES`)."""
         return capability in self.realtime.allow
 
     def allows_tool(self, name: str) -> bool:
@@ -219,13 +219,13 @@ class Policy:
         return self.realtime.allows_model(model)
 
     def allows_voice(self, voice: str) -> bool:
-        """Whether a client may name this voice, the model's or an external one."""
+        """Whether a client may name this voice, which may be an external one."""
         return voice == self.voice or matches(voice, self.realtime.voices)
 
     def allows_phrase(self, phrase: str) -> bool:
-        """Whether a client may have this in a line of the instructions, such as its language.
+        """Whether a client may add this phrase to the instructions, for example its language.
 
-        Without the capability `instructions` it may have at most three words, so that it cannot be instructions.
+        Without the capability `instructions`, a phrase of more than three words could be instructions of its own.
         """
         if self.allows("instructions"):
             return True
@@ -234,38 +234,38 @@ class Policy:
         return len(_WORD.findall(phrase)) <= _MAX_PHRASE_WORDS
 
     def default_model(self, configured: str) -> str | None:
-        """The model of a client that names none; None where the policy allows neither `configured` nor names one."""
+        """Return the model for a client that names none; None if `configured` is not allowed and none is listed."""
         if self.allows_model(configured):
             return configured
         return first_literal_name(self.realtime.models)
 
     def default_voice(self, *configured: str | None, kind: VoiceKind | None = None) -> str | None:
-        """Who speaks where a client names nobody; None where there is no such voice (of that kind).
+        """Return the voice for a client that names none; None if there is none of this kind.
 
-        The policy's own voice comes first, then those of `configured` that it allows, then those that it names.
+        The policy's own voice comes first, then those of `configured` that it allows, then those that it lists.
         """
         if self.voice and kind in (None, voice_kind(self.voice)):
             return self.voice
         return self.realtime.first_voice(*configured, kind=kind)
 
     def transcription_model(self, configured: str | None) -> str | None:
-        """What the user's words are transcribed with: `configured` if that is allowed, else the first that it names."""
+        """Return the transcription model: `configured` if it is allowed, else the first one listed."""
         if configured is None or matches(configured, self.realtime.transcription_models):
             return configured
         return first_literal_name(self.realtime.transcription_models)
 
     def combine_instructions(self, client_instructions: str | None, default: str = "") -> str:
-        """The policy's instructions followed by the client's; without its own, the client's or else `default`."""
+        """Return the policy's instructions followed by the client's; if it has none, the client's or `default`."""
         instructions: str | None = self.realtime.combine_instructions(client_instructions)
         return default if instructions is None else instructions
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The one a session belongs to: `identity` for quotas and records, never a credential.
+    """The authenticated client of a session; `identity` is used for quotas and records, and is never a credential.
 
-    `scopes` are those of its policy (`SCOPES`), fewer for a client secret; `admin` for who may use admin routes.
-    `secret_id` names the client secret that was shown.
+    `scopes` are those of its policy (`SCOPES`), or fewer for a client secret. `secret_id` identifies the client secret
+    that was used.
     """
 
     identity: str = "anonymous"

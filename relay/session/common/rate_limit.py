@@ -1,8 +1,8 @@
-"""Token buckets: `rate_per_s` in the long run, `capacity` at once. Time is an argument.
+"""Token buckets: at most `rate_per_s` in the long run and `capacity` at once. Time is an argument.
 
-No library does this: aiolimiter waits on the event loop, and the `limits` package reads the clock itself. Here a
-refusal costs nothing, several limits are taken together or not at all (`take_all_or_none`), and the table of keys is
-bounded. A reader may also borrow tokens and spend them without a call (`relay.session.common.read_allowance`).
+No library fits: aiolimiter waits on the event loop, and the `limits` package reads the clock itself. Here a refusal
+takes no tokens, several limits are taken together or not at all (`take_all_or_none`), and the table of keys is bounded.
+A reader may also borrow tokens and spend them without a call (`relay.session.common.read_allowance`).
 """
 
 import math
@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, ip_address
 
 
 class TokenBucket:
-    """Fills with `rate_per_s`, more than 0, up to `capacity`; full at first unless `tokens` says otherwise."""
+    """Gains `rate_per_s` tokens a second, more than 0, up to `capacity`. It starts full unless `tokens` is given."""
 
     __slots__ = ("_capacity", "_filled_at", "_rate_per_s", "tokens")
 
@@ -21,10 +21,10 @@ class TokenBucket:
         self._capacity = capacity
         self._filled_at = now
         self.tokens = capacity if tokens is None else tokens
-        """What there was at the last `fill` or `take`; below 0 for what was spent in advance."""
+        """The tokens at the last `fill` or `take`; negative if some were spent in advance."""
 
     def take(self, n_tokens: float, now: float) -> float:
-        """Take `n_tokens`: 0.0 if they were there, else the seconds until they are, and nothing is taken."""
+        """Take `n_tokens` and return 0.0. If there are too few, take none and return the seconds until there are."""
         wait_s = self.wait_s(n_tokens, now)
         if not wait_s:
             self.fill(now)
@@ -32,7 +32,7 @@ class TokenBucket:
         return wait_s
 
     def wait_s(self, n_tokens: float, now: float) -> float:
-        """Seconds until there are `n_tokens`; 0.0 if there are."""
+        """Return the seconds until there are `n_tokens`; 0.0 if there are."""
         return max(0.0, (n_tokens - self._tokens_at(now)) / self._rate_per_s)
 
     def fill(self, now: float) -> None:
@@ -40,7 +40,7 @@ class TokenBucket:
         self.tokens, self._filled_at = self._tokens_at(now), max(now, self._filled_at)
 
     def _tokens_at(self, now: float) -> float:
-        # A clock that goes back fills nothing, and takes nothing either.
+        # A clock that goes back neither adds nor removes tokens.
         return min(self._capacity, self.tokens + max(0.0, now - self._filled_at) * self._rate_per_s)
 
 
@@ -59,8 +59,8 @@ class RateLimit:
 class KeyedRateLimiter:
     """One token bucket for each key, for at most `max_keys` keys.
 
-    When the table is full the key that was used longest ago is forgotten, and would start with a full bucket again: a
-    flood of keys makes the limit weaker for old ones, and never refuses or grows anything.
+    If the table is full, the least recently used key is forgotten, and starts with a full bucket next time. A flood of
+    keys thus weakens the limit for old keys, but refuses nothing and needs no more memory.
     """
 
     def __init__(self, limit: RateLimit, max_keys: int = 10_000) -> None:
@@ -74,23 +74,23 @@ class KeyedRateLimiter:
         return len(self._buckets)
 
     def wait_s(self, key: str, now: float) -> float:
-        """Seconds until `key` could take a token; 0.0 if it can now. Takes nothing."""
+        """Return the seconds until `key` can take a token; 0.0 if it can now. Takes none."""
         bucket = self._buckets.get(key)
         return 0.0 if bucket is None else bucket.wait_s(1, now)
 
     def take(self, key: str, now: float) -> float:
-        """Take one token for `key`: 0.0 if there was one, else the seconds until there is one, and nothing is taken."""
+        """Take a token for `key` and return 0.0. If there is none, return the seconds until there is one."""
         if self._limit.per_minute == 0:
             return 0.0
         bucket = self._buckets.pop(key, None) or TokenBucket(self._limit.per_minute / 60, self._limit.burst, now)
-        self._buckets[key] = bucket  # at the end: asking in vain is use as well
+        self._buckets[key] = bucket  # at the end: a refused attempt counts as use
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
         return bucket.take(1, now)
 
 
 def take_all_or_none(limiter_keys: list[tuple[KeyedRateLimiter, str]], now: float) -> float:
-    """Take a token from each of several limiters, or from none: 0.0, or the longest wait in seconds among them."""
+    """Take a token from each limiter and return 0.0; if one has none, take none and return the longest wait in s."""
     wait_s = max((limiter.wait_s(key, now) for limiter, key in limiter_keys), default=0.0)
     if wait_s > 0:
         return wait_s
@@ -100,7 +100,7 @@ def take_all_or_none(limiter_keys: list[tuple[KeyedRateLimiter, str]], now: floa
 
 
 def address_key(address: str | None) -> str:
-    """What an address is counted by: itself, or its /64, for that is what one IPv6 subscriber has."""
+    """Return the key by which an address is counted: itself, or its /64, as one IPv6 subscriber has a whole /64."""
     try:
         parsed = ip_address((address or "").partition("%")[0])
     except ValueError:

@@ -1,40 +1,40 @@
-"""How fast one client may send: a token bucket of bytes and one of messages, each lent out in slices.
+"""The rate at which one client may send: a token bucket of bytes and one of messages, each lent out in slices.
 
-Whoever reads a message lowers `ReadAllowance.remaining`, which takes no call and no look at the clock. Once it is
-below zero the reader asks `wait_s`: the bucket fills, and lends the next slice. A wait means that the client is too
-fast in the long run. A slice that was used up much faster than its rate (`is_burst`) means a burst: the client may
-send it, but others have their turn in between, and its next slice is a short one. A client that sends at the speed of
-speech gets long slices, so that the relay reads the clock for it about once a second.
+The reader of a message lowers `ReadAllowance.remaining`, which needs no call and no clock. Once that is below zero, it
+calls `wait_s`: the bucket fills and lends the next slice. A wait means that the client is too fast in the long run. A
+slice that was used up much faster than its rate is a burst (`renew_slice`). The client may send it, but other clients
+are read in between, and its next slice is short. A client that sends at the speed of speech gets long slices, so that
+the relay reads the clock for it about once a second.
 
-`relay.transport.read_limiter` stops reading; the rules only report that the client is too fast (`ClientRateLimited`).
+`relay.transport.read_limiter` pauses reading; the rules only report that the client is too fast (`ClientRateLimited`).
 """
 
 from audio.formats import AudioFormat
 from relay.session.common.rate_limit import TokenBucket
 
 AUDIO_RATE = 1.2
-"""Audio seconds a wall second: a client's clock may run a little fast."""
+"""Seconds of audio per second: a client's clock may run slightly fast."""
 AUDIO_CREDIT_S = 10.0
-"""What may come on top, at the start: a client that connects late sends what it has recorded meanwhile."""
+"""The initial credit: a client that connects late sends the audio that it has recorded meanwhile."""
 MAX_AUDIO_CREDIT_S = 60.0
-"""What may be saved up: the pause of a bad network comes all at once afterwards."""
+"""The maximum credit: after a network outage, all the delayed audio comes at once."""
 MIN_FRAME_MS = 2
-"""A frame, or a part of one, is charged at least this: 600 a second are read, more are read later. A page that sends
-every block of its audio graph by itself (128 samples) sends 375."""
+"""The minimum charge for a frame or a fragment of one: 600 a second are read at once. A browser client that sends every
+block of its audio graph separately (128 samples) sends 375."""
 AUDIO_SLICE_S = 0.12
 LONG_AUDIO_SLICE_S = 1.2
-"""At 24 kHz less than one read may bring."""
+"""At 24 kHz this is less than one read may return."""
 MESSAGES_PER_S = 50.0
 MESSAGE_CREDIT = 300.0
 MESSAGE_SLICE = 10.0
 BURST_S = 0.05
-"""A slice that is used up sooner than this came at once; for a longer slice this is longer in proportion."""
+"""A short slice that is used up faster than this is a burst; for a longer slice the time is longer in proportion."""
 
 REALTIME_BYTES_PER_S = 2_000_000
 REALTIME_CREDIT_BYTES = 16_000_000
-"""What a Realtime client may send at once: the longest event that the API takes."""
+"""The most that a Realtime client may send at once: the longest event that the API accepts."""
 MIN_APPEND_BYTES = 3_333
-"""An event is charged at least this, so that 600 appends a second are read; usual ones come 10 to 50 times a second."""
+"""The minimum charge for an event: 600 appends a second are read. Usual clients send 10 to 50 a second."""
 REALTIME_SLICE_BYTES = 256 * 1024
 LONG_REALTIME_SLICE_BYTES = 1024 * 1024
 REALTIME_EVENTS_PER_S = 50.0
@@ -42,13 +42,13 @@ REALTIME_EVENT_CREDIT = 2000.0
 """A client that restores a conversation creates its items one by one."""
 REALTIME_EVENT_SLICE = 50.0
 MEMBERS_PER_MESSAGE = 25
-"""A message of more members counts as several: the rules take up to 2 µs for each, and 50 µs for a small message."""
+"""A message with more members counts as several: the rules take up to 2 µs for each, and 50 µs for a small message."""
 
 
 class ReadAllowance:
-    """A slice of `bucket`: `short_slice`, or `calm_slice` for a client that took its time with the last one.
+    """A slice of `bucket`: `short_slice` after a burst, else `long_slice`.
 
-    `remaining` may be lowered without looking at the clock as long as it stays above zero.
+    The reader may lower `remaining` without reading the clock as long as it stays above zero.
     """
 
     __slots__ = ("_bucket", "_lent_at", "_long_slice", "_short_slice", "_slice", "remaining")
@@ -62,7 +62,7 @@ class ReadAllowance:
         self._lend(short_slice)
 
     def wait_s(self, now: float) -> float:
-        """Fill the bucket and lend a slice; how long to wait until something is left again, 0 if something is."""
+        """Fill the bucket and lend a slice. Returns the seconds until tokens remain again; 0 if some do."""
         self._bucket.tokens += self.remaining
         self._bucket.fill(now)
         wait_s = self._bucket.wait_s(0, now)
@@ -70,15 +70,15 @@ class ReadAllowance:
         self._lend(self._slice)
         return wait_s
 
-    def take_burst(self, now: float) -> bool:
-        """Whether the slice that has just been used up was used up at once; the next one begins."""
-        hasty = now - self._lent_at < BURST_S * self._slice / self._short_slice
+    def renew_slice(self, now: float) -> bool:
+        """Lend the next slice. Returns whether the last one was used up in a burst."""
+        is_burst = now - self._lent_at < BURST_S * self._slice / self._short_slice
         self._lent_at = now
-        self._lend(self._short_slice if hasty else self._long_slice)
-        return hasty
+        self._lend(self._short_slice if is_burst else self._long_slice)
+        return is_burst
 
     def use_short_slices(self) -> None:
-        """Treat this client as hasty until it has taken its time with a slice."""
+        """Lend short slices until the client has used one at a normal rate."""
         if self._slice != self._short_slice:
             self._lend(self._short_slice)
 
@@ -90,7 +90,7 @@ class ReadAllowance:
 
 
 def device_allowance(microphone: AudioFormat, now: float) -> tuple[ReadAllowance, int]:
-    """How many bytes of audio a device may send, and what a message is charged at least."""
+    """Return the allowance for a device's audio in bytes, and the minimum charge for a message."""
     per_s = microphone.bytes_per_ms * 1000
     bucket = TokenBucket(AUDIO_RATE * per_s, MAX_AUDIO_CREDIT_S * per_s, now, AUDIO_CREDIT_S * per_s)
     allowance = ReadAllowance(bucket, now, AUDIO_SLICE_S * per_s, LONG_AUDIO_SLICE_S * per_s)
@@ -98,21 +98,21 @@ def device_allowance(microphone: AudioFormat, now: float) -> tuple[ReadAllowance
 
 
 def realtime_bytes_allowance(now: float) -> ReadAllowance:
-    """In bytes of a Realtime client's events, each at least `MIN_APPEND_BYTES`."""
+    """Return the allowance for a Realtime client's events in bytes; each is charged at least `MIN_APPEND_BYTES`."""
     bucket = TokenBucket(REALTIME_BYTES_PER_S, REALTIME_CREDIT_BYTES, now)
     return ReadAllowance(bucket, now, REALTIME_SLICE_BYTES, LONG_REALTIME_SLICE_BYTES)
 
 
 def realtime_event_allowance(now: float) -> ReadAllowance:
-    """In events of a Realtime client that are no audio, and control frames."""
+    """Return the allowance for a Realtime client's events other than audio, and for control frames."""
     return ReadAllowance(TokenBucket(REALTIME_EVENTS_PER_S, REALTIME_EVENT_CREDIT, now), now, REALTIME_EVENT_SLICE)
 
 
 def message_cost(n_members: int) -> float:
-    """As how many messages one of so many members counts."""
+    """Return how many messages a message with `n_members` counts as."""
     return max(1.0, n_members / MEMBERS_PER_MESSAGE)
 
 
 def message_allowance(now: float) -> ReadAllowance:
-    """In messages and control frames."""
+    """Return the allowance for a device's messages and control frames."""
     return ReadAllowance(TokenBucket(MESSAGES_PER_S, MESSAGE_CREDIT, now), now, MESSAGE_SLICE)

@@ -1,4 +1,4 @@
-"""Takes credentials out of text that comes from outside and may go to a log, an error or a client."""
+"""Redacts credentials from external text that may go to a log, an error or a client."""
 
 import re
 from collections.abc import Mapping
@@ -17,34 +17,34 @@ _SIGNS = (
     "key", "bearer", "ken=", "ket=", "://", "eyj",
     "sk-", "sk_", "ek-", "ek_", "rk-", "rk_", "pk-", "pk_", "xi-", "xi_",
 )  # fmt: skip
-"""One of these is in each match of `_SECRET`, in small letters: they are found many times as fast. None holds an i or
-an s where case does not count, for the expression then takes other letters for them as well."""
+"""Each match of `_SECRET` contains one of these in lower case, and they are found many times as fast. Where case does
+not count, none contains an i or an s: case-insensitive expressions match other letters for these as well."""
 MASK = "[…]"
-"""What replaces everything that is redacted."""
+"""The replacement for redacted text."""
 MAX_CHARS = 500
 _NO_TEXT = frozenset({int, float, bool, type(None)})
 _SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|passwd|secret)|(.*[-_])?token|ticket)$")
 
 
 def redact(text: str, max_chars: int = MAX_CHARS) -> str:
-    """`text` without anything that looks like a key, token or password, cut to `max_chars`."""
-    text = text[: 8 * max_chars]  # what is cut off below need not be searched, however long it is
+    """Return `text` without anything that looks like a key, token or password, cut to `max_chars`."""
+    text = text[: 8 * max_chars]  # the rest is cut off below, and need not be searched
     lowered = text.lower()
     for sign in _SIGNS:
         if sign in lowered:
             break
     else:
         return text[:max_chars]
-    return _SECRET.sub(lambda found: f"://{MASK}@" if found[0].startswith("://") else MASK, text)[:max_chars]
+    return _SECRET.sub(lambda match: f"://{MASK}@" if match[0].startswith("://") else MASK, text)[:max_chars]
 
 
 def close_reason(text: str) -> str:
-    """`text` as the reason of a close frame: at most 123 bytes of UTF-8, cut between characters (RFC 6455, 5.5)."""
+    """Return `text` as the reason of a close frame: at most 123 bytes of UTF-8, redacted (RFC 6455, section 5.5)."""
     return redact(text).encode()[:123].decode(errors="ignore")
 
 
 def redact_value(value: Any) -> Any:
-    """JSON without anything that looks like a credential, in its texts or under a name that says so."""
+    """Return a JSON value without credentials, recognized by the look of a text or by the name of its key."""
     if type(value) in _NO_TEXT:
         return value
     if isinstance(value, str):

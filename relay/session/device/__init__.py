@@ -1,1 +1,1 @@
-"""The rules of a device client's session."""
+"""The rules of a session with a device client."""

@@ -1,32 +1,57 @@
-"""Everything that a session can ask for. Frozen values; `relay.runtime` carries them out in order.
+"""The commands of a device session: everything that its rules can request. `relay.runtime` executes them in order.
 
-The unions at the end say who carries a command out:
+The unions at the end say who executes a command:
 
     UpstreamCommand ──► the upstream's codec       ClientMessage ──► the client's codec
-    PlayCommand ──────► the playout queue          InputCommand ───► the uplink
-    VoiceCommand ─────► the external voice         ToolCommand ────► the tools of the session
+    PlayoutCommand ───► the playout queue          InputCommand ───► the uplink
+    TtsCommand ───────► the external voice         ToolCommand ────► the tools of the session
 
-A command that the upstream or the client has no message for is left out by its codec. A message to the client has the
-fields that its class has, so a new field is in the protocol at once; `relay.protocols.device.codec` names the
-exceptions. Commands are stored in recordings under the names of `relay.recording.format`, and a replay compares them.
+Commands of other parts are declared where the part is: `session/common`, `session/tools` and `session/tts` have their
+own `commands.py`. A codec skips a command for which its protocol has no message.
+
+A message to the client has the fields of its class, so a new field is in the protocol at once.
+`relay.protocols.device.codec` lists the exceptions. Commands are stored in recordings under the names of
+`relay.recording.format`, and a replay compares them. All of them are frozen values.
 """
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
 
-from audio.formats import AudioFormat
-from relay.session.common.media_types import InputGate
+from relay.session.common.commands import (
+    INPUT_COMMANDS,
+    CloseClient,
+    CloseUpstream,
+    InputCommand,
+    ReleaseInput,
+    SetInputGate,
+)
 from relay.session.common.model import DeviceOptions, ErrorCode, Item, ResponseStatus, SessionConfig, ToolStatus, Usage
 from relay.session.device.turn_metrics import TurnMetrics
+from relay.session.tools.commands import CancelAllTools, CancelTool, RunTool, ToolCommand
+from relay.session.tts.commands import (
+    TTS_COMMANDS,
+    CancelTtsContext,
+    ConnectTts,
+    DisconnectTts,
+    FinishTtsContext,
+    KeepTtsContextAlive,
+    SynthesizeSentence,
+    SynthesizeText,
+    TtsCommand,
+)
+
+__all__ = [  # what other parts declare, and device sessions use as their own
+    "INPUT_COMMANDS", "TTS_COMMANDS", "CancelAllTools", "CancelTool", "CancelTtsContext", "CloseClient",
+    "CloseUpstream", "ConnectTts", "DisconnectTts", "FinishTtsContext", "InputCommand", "KeepTtsContextAlive",
+    "ReleaseInput", "RunTool", "SetInputGate", "SynthesizeSentence", "SynthesizeText", "ToolCommand", "TtsCommand",
+]  # fmt: skip
 
 # -- to the upstream --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigureSession:
-    """Put `config` in force; `include_examples` adds the tools' example sentences, for an engine that learns from
-    them.
-    """
+    """Send `config` as `session.update`; `include_examples` adds the tools' example sentences, where supported."""
 
     config: SessionConfig
     event_id: str
@@ -35,7 +60,7 @@ class ConfigureSession:
 
 @dataclass(frozen=True, slots=True)
 class CommitInput:
-    """End the user's turn by hand."""
+    """End the user's turn without voice detection."""
 
     event_id: str
 
@@ -47,9 +72,9 @@ class ClearInput:
 
 @dataclass(frozen=True, slots=True)
 class CreateItem:
-    """Add an item to the conversation: a text of either side, or a tool's output (`item.text`).
+    """Add an item to the conversation: a text of either role, or a tool's output (`item.text`).
 
-    It comes behind the item `after` ("root": it is the first), or last.
+    It is inserted after the item `after`, as the first one if that is "root", and as the last one if it is None.
     """
 
     item: Item
@@ -73,7 +98,7 @@ class TruncateItem:
 
 @dataclass(frozen=True, slots=True)
 class CreateResponse:
-    """Ask for a response; it carries `event_id` as metadata, so that it is known again. Without tools when told."""
+    """Request a response. It carries `event_id` as metadata, by which the response is recognized."""
 
     event_id: str
     allow_tools: bool = True
@@ -81,15 +106,10 @@ class CreateResponse:
 
 @dataclass(frozen=True, slots=True)
 class CancelResponse:
-    """Stop a response, always by its id (D2.2)."""
+    """Cancel a response, always by its id (D2.2)."""
 
     response_id: str
     event_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class CloseUpstream:
-    """Hang up on the upstream."""
 
 
 # -- to the client, at once -------------------------------------------------------------------------------------------
@@ -105,7 +125,7 @@ class SendConnected:
 
 @dataclass(frozen=True, slots=True)
 class SendReady:
-    """`ready`: what is in force after a hello."""
+    """`ready`: the settings that are active after a hello."""
 
     options: DeviceOptions
     config: SessionConfig
@@ -125,7 +145,7 @@ class SendResponseStart:
 
 @dataclass(frozen=True, slots=True)
 class SendResponseEnd:
-    """`AIResponseEnd`; `more` while the relay owes a follow-up."""
+    """`AIResponseEnd`; `more` while a follow-up response is pending."""
 
     final_text: str
     status: ResponseStatus
@@ -140,7 +160,7 @@ class SendTextDelta(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SendTranscript:
-    """`transcript` of either side."""
+    """`transcript` of either role."""
 
     role: str
     item_id: str
@@ -151,7 +171,7 @@ class SendTranscript:
 
 @dataclass(frozen=True, slots=True)
 class SendToolStatus:
-    """`tool`: how a tool call goes."""
+    """`tool`: the status of a tool call."""
 
     call_id: str
     name: str
@@ -164,7 +184,7 @@ class SendToolStatus:
 
 @dataclass(frozen=True, slots=True)
 class SendToolCall:
-    """`toolCall`: the client is to run a tool of its own; `arguments` is a JSON object as text."""
+    """`toolCall`: the client has to run one of its own tools; `arguments` is a JSON object as text."""
 
     call_id: str
     name: str
@@ -174,7 +194,7 @@ class SendToolCall:
 
 @dataclass(frozen=True, slots=True)
 class SendInterrupted:
-    """`interrupted`: fall silent; `estimated` when no acknowledgement of playback was at hand."""
+    """`interrupted`: stop playback. `estimated`: the client has not acknowledged playback of the item."""
 
     item_id: str
     played_ms: int
@@ -191,7 +211,7 @@ class SendUsage:
 
 @dataclass(frozen=True, slots=True)
 class SendError:
-    """`error`: what went wrong and what to do."""
+    """`error`: what went wrong, and what to do."""
 
     code: ErrorCode
     message: str
@@ -201,20 +221,12 @@ class SendError:
 
 @dataclass(frozen=True, slots=True)
 class SendGoodbye:
-    """`goodbye`: the relay ends the session, in peace."""
+    """`goodbye`: the relay ends the session, and nothing has failed."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CloseClient:
-    """Close the client's connection; an `error` or `goodbye` came before."""
-
-    code: int
-    reason: str
-
-
-# -- to the client, in line with its audio ----------------------------------------------------------------------------
+# -- to the client, in order with its audio ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +248,12 @@ class SendAudioEnd:
 
 @dataclass(frozen=True, slots=True)
 class ClearPlayout:
-    """Let no more audio out; the next event is `PlayoutCleared`."""
+    """Discard all unsent audio; the next event is `PlayoutCleared`."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPlayout:
-    """The client told its position: pace by it."""
+    """Pace the audio by the position that the client has reported."""
 
     item_id: str
     played_ms: int
@@ -249,105 +261,9 @@ class SyncPlayout:
 
 @dataclass(frozen=True, slots=True)
 class ApplyOptions:
-    """From here on the client's side of the wire works by these options."""
+    """Use these options for the client's side of the session from here on."""
 
     options: DeviceOptions
-
-
-# -- to the uplink ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SetInputGate:
-    """From here on this becomes of the client's audio. What was held goes first when the gate opens."""
-
-    gate: InputGate
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseInput:
-    """Send on the held audio that ends at or before this position in the client's stream."""
-
-    until_bytes: int
-
-
-# -- to an external voice ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ConnectTts:
-    """Connect to the voice, so that it is there when it is needed; `TtsConnected` or `TtsFailed` follows."""
-
-    voice_id: str
-    output_format: AudioFormat
-
-
-@dataclass(frozen=True, slots=True)
-class SynthesizeSentence:
-    """Speak a sentence within a context; its first one opens the context."""
-
-    context_id: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class SynthesizeText:
-    """Speak a whole text in a request of its own; `TtsAudio`, then `TtsContextDone` or `TtsFailed` follow."""
-
-    context_id: str
-    voice_id: str
-    output_format: AudioFormat
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class FinishTtsContext:
-    """No more text comes for a context; `TtsContextDone` follows its last sound."""
-
-    context_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTtsContext:
-    """Close a context at once: nobody wants to hear the rest."""
-
-    context_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class KeepTtsContextAlive:
-    """Keep a context open although there is no text for it at the moment."""
-
-    context_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class DisconnectTts:
-    """Hang up on the voice, whatever it is doing."""
-
-
-# -- to the tools -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RunTool:
-    """Run a tool; `ToolCallFinished` follows exactly once."""
-
-    call_id: str
-    name: str
-    arguments: str
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTool:
-    """End one running call; it returns as "cancelled"."""
-
-    call_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class CancelAllTools:
-    """Give up all running tool calls; their outputs have no reader any more."""
 
 
 ItemCommand = CreateItem | DeleteItem | TruncateItem
@@ -357,22 +273,9 @@ ToolMessage = SendToolStatus | SendToolCall
 MetricsMessage = SendUsage | TurnMetrics
 ClientMessage = SendConnected | SendReady | TurnMessage | ToolMessage | MetricsMessage | SendError | SendGoodbye
 PlayoutCommand = SendAudioStart | SendAudioEnd | ClearPlayout | SyncPlayout | ApplyOptions
-InputCommand = SetInputGate | ReleaseInput
-TtsCommand = (
-    ConnectTts
-    | SynthesizeSentence
-    | SynthesizeText
-    | FinishTtsContext
-    | CancelTtsContext
-    | KeepTtsContextAlive
-    | DisconnectTts
-)
-ToolCommand = RunTool | CancelTool | CancelAllTools
-LifecycleCommand = CloseUpstream | CloseClient | ToolCommand
-Command = UpstreamCommand | ClientMessage | PlayoutCommand | InputCommand | TtsCommand | LifecycleCommand
+CloseCommand = CloseUpstream | CloseClient
+Command = UpstreamCommand | ClientMessage | PlayoutCommand | InputCommand | TtsCommand | ToolCommand | CloseCommand
 
 UPSTREAM_COMMANDS = frozenset(get_args(UpstreamCommand))
 CLIENT_MESSAGES = frozenset(get_args(ClientMessage))
 PLAYOUT_COMMANDS = frozenset(get_args(PlayoutCommand))
-INPUT_COMMANDS = frozenset(get_args(InputCommand))
-TTS_COMMANDS = frozenset(get_args(TtsCommand))

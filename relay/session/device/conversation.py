@@ -1,14 +1,14 @@
-"""The items of the conversation in order: who said what, and how much of it was heard (D2.4, D12).
+"""The items of the conversation in order, with their texts, and with the text that was heard (D2.4, D12).
 
-The log has an `ConversationItem` for every item that an event mentions; its place is that of the first mention. Text
-comes in pieces (`append_text`) and once more as a whole (`set_text`). `heard` is set only where playback was cut: by
-the share of time that was played, or by the external voice's own alignment. It never ends within a word.
+The log has a `ConversationItem` for every item that an event mentions, in order of first mention. Text comes in deltas
+(`append_text`) and once more as a whole (`set_text`). `heard_text` is set only if playback was interrupted. It is based
+on the share of the audio that was played, or on the external voice's alignment, and never ends within a word.
 
-`in_conversation` follows the upstream's events. `replace` is for items of text, which the upstream cannot truncate: the
-new item takes the place of the old one, behind the nearest earlier item that still exists, or at the "root".
+`in_conversation` follows the upstream's events. The upstream cannot truncate items of text, so `replace` puts a new
+item in the place of an old one: after the nearest earlier item that still exists, or at the "root".
 
-Device sessions write it (`TurnController`, `TtsSpeaker`). The oldest items are forgotten beyond `MAX_ITEMS` and
-`MAX_LOG_CHARS`; an event of a forgotten item makes a new entry.
+Device sessions write the log (`TurnController`, `TtsSpeaker`). Beyond `MAX_ITEMS` and `MAX_LOG_CHARS` the oldest items
+are forgotten; an event of a forgotten item creates a new one.
 """
 
 import re
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 MAX_ITEMS = 2000
 MAX_TEXT_CHARS = 65_536
 MAX_LOG_CHARS = 524_288
-"""Of all items together: some ten hours of talk; with more the oldest items are forgotten."""
+"""Of all items together, some ten hours of speech; beyond it the oldest items are forgotten."""
 
 # A text may be cut at spaces, and anywhere in scripts that use none: Thai, Lao, Burmese, Khmer, Chinese, Japanese.
 _BREAK = re.compile(
@@ -27,7 +27,7 @@ _BREAK = re.compile(
 
 @dataclass(slots=True)
 class ConversationItem:
-    """One item. `text` is all that was generated or transcribed; `heard_text` what reached an ear, if it was cut."""
+    """One item. `text` is its generated or transcribed text; `heard_text` the part that was heard, if interrupted."""
 
     id: str
     order: int
@@ -40,7 +40,7 @@ class ConversationItem:
 
 
 class ConversationLog:
-    """Items by id, each with its place; the oldest are forgotten beyond `MAX_ITEMS` and `MAX_LOG_CHARS`."""
+    """Items by id, in order of first mention."""
 
     __slots__ = ("_chars", "_items", "_next_order")
 
@@ -53,63 +53,67 @@ class ConversationLog:
         return item_id in self._items
 
     def get_or_create(self, item_id: str) -> ConversationItem:
-        """The entry of an item; its place is the one of its first mention."""
-        entry = self._items.get(item_id)
-        if entry is None:
+        """Return the item of that id; an unknown one is added at the end."""
+        item = self._items.get(item_id)
+        if item is None:
             if len(self._items) >= MAX_ITEMS:
                 self._forget_oldest()
-            entry = self._items[item_id] = ConversationItem(item_id, self._next_order)
+            item = self._items[item_id] = ConversationItem(item_id, self._next_order)
             self._next_order += 1
-        return entry
+        return item
 
     def mark_added(self, item_id: str, role: str | None, previous_item_id: str | None = None) -> ConversationItem:
-        """The upstream has taken an item into the conversation, behind `previous_item_id`."""
-        entry = self.get_or_create(item_id)
-        entry.previous_item_id = previous_item_id or entry.previous_item_id
-        entry.role = role or entry.role
-        entry.in_conversation = True
-        return entry
+        """Record that the upstream has added an item to the conversation, after `previous_item_id`."""
+        item = self.get_or_create(item_id)
+        item.previous_item_id = previous_item_id or item.previous_item_id
+        item.role = role or item.role
+        item.in_conversation = True
+        return item
 
     def mark_deleted(self, item_id: str) -> None:
-        """The upstream has taken an item out."""
-        entry = self._items.get(item_id)
-        if entry is not None:
-            entry.in_conversation = False
+        """Record that the upstream has deleted an item."""
+        item = self._items.get(item_id)
+        if item is not None:
+            item.in_conversation = False
 
     def replace(self, item_id: str, new_id: str, text: str) -> str:
-        """`new_id` with `text` is to stand where an item stood. Returns the id of the item before it, or "root"."""
+        """Put an item `new_id` with `text` in the place of another. Returns the id of the item before, or "root"."""
         old = self.get_or_create(item_id)
-        before, passed = old.previous_item_id, {item_id}
-        while before is not None and before not in passed and (earlier := self._items.get(before)) is not None:
-            if earlier.in_conversation:
-                break
-            passed.add(before)
-            before = earlier.replaced_by or earlier.previous_item_id
-        if before is None or before in passed:  # an upstream that does not tell, or in a circle: what we saw last
-            standing = (entry for entry in self._items.values() if entry.in_conversation and entry.order < old.order)
-            last = max(standing, key=lambda entry: entry.order, default=None)
-            before = last.id if last is not None else "root"
+        before_id = self._existing_before(old)
         old.in_conversation, old.replaced_by = False, new_id
         while len(self._items) >= MAX_ITEMS:
             self._forget_oldest()
         new = self._items[new_id] = ConversationItem(new_id, old.order, old.role, in_conversation=True, heard_text=text)
-        self._keep(new, text)
-        return before
+        self._set_text(new, text)
+        return before_id
+
+    def _existing_before(self, item: ConversationItem) -> str:
+        before_id, visited_ids = item.previous_item_id, {item.id}
+        while before_id is not None and before_id not in visited_ids:
+            earlier = self._items.get(before_id)
+            if earlier is None or earlier.in_conversation:
+                return before_id
+            visited_ids.add(before_id)
+            before_id = earlier.replaced_by or earlier.previous_item_id
+        # The upstream sent no previous item, or a circle of them: use the order of first mention.
+        existing = (other for other in self._items.values() if other.in_conversation and other.order < item.order)
+        last = max(existing, key=lambda other: other.order, default=None)
+        return last.id if last is not None else "root"
 
     def append_text(self, item_id: str, text: str) -> None:
-        """More text of an item; beyond `MAX_TEXT_CHARS` it is passed on but not kept."""
-        entry = self._items.get(item_id) or self.get_or_create(item_id)
-        if len(entry.text) < MAX_TEXT_CHARS:
-            self._keep(entry, entry.text + text)
+        """Append to the text of an item; text beyond `MAX_TEXT_CHARS` is not kept."""
+        item = self._items.get(item_id) or self.get_or_create(item_id)
+        if len(item.text) < MAX_TEXT_CHARS:
+            self._set_text(item, item.text + text)
 
     def set_text(self, item_id: str, text: str) -> None:
-        """The whole text of an item; what is beyond `MAX_TEXT_CHARS` is not kept."""
-        self._keep(self.get_or_create(item_id), text)
+        """Set the whole text of an item; text beyond `MAX_TEXT_CHARS` is not kept."""
+        self._set_text(self.get_or_create(item_id), text)
 
-    def _keep(self, entry: ConversationItem, text: str) -> None:
-        self._chars -= len(entry.text)
-        entry.text = text[:MAX_TEXT_CHARS]
-        self._chars += len(entry.text)
+    def _set_text(self, item: ConversationItem, text: str) -> None:
+        self._chars -= len(item.text)
+        item.text = text[:MAX_TEXT_CHARS]
+        self._chars += len(item.text)
         while self._chars > MAX_LOG_CHARS:
             self._forget_oldest()
 
@@ -117,14 +121,14 @@ class ConversationLog:
         self._chars -= len(self._items.pop(next(iter(self._items))).text)
 
     def truncate_to_played(self, item_id: str, played_ms: int, received_ms: int) -> str:
-        """The part of an item's text that was heard, in proportion to the time played, cut between words (D2.4)."""
-        entry = self.get_or_create(item_id)
-        entry.heard_text = text_at_position(entry.text, played_ms, received_ms)
-        return entry.heard_text
+        """Set and return the text that was heard of an item, in proportion to the audio that was played (D2.4)."""
+        item = self.get_or_create(item_id)
+        item.heard_text = text_at_position(item.text, played_ms, received_ms)
+        return item.heard_text
 
 
 def text_at_position(text: str, played_ms: int, received_ms: int) -> str:
-    """The beginning of `text` that fits `played_ms` of `received_ms`, without half words where words have spaces."""
+    """Return the beginning of `text` that was spoken at `played_ms` of `received_ms`, in proportion."""
     if not text or played_ms <= 0 or received_ms <= 0:
         return ""
     if played_ms >= received_ms:
@@ -133,7 +137,7 @@ def text_at_position(text: str, played_ms: int, received_ms: int) -> str:
 
 
 def truncate_at_word(text: str, end: int) -> str:
-    """The beginning of `text` up to `end`, without the half of a word where words have spaces."""
+    """Return `text` up to `end`, without a partial word in scripts that separate words by spaces."""
     if end >= len(text):
         return text
     if not _BREAK.match(text[end]):

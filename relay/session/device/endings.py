@@ -1,26 +1,26 @@
-"""How a device session ends, and what an error of the upstream's means for it.
+"""The endings of a device session, and the upstream errors that end it.
 
-An `error` or `goodbye` says why before the close, unless the client itself ended the session. The codes are those of
-the device protocol: `relay.session.common.close_codes`.
+An `error` or `goodbye` gives the reason before the close, unless the client itself ended the session. The close codes
+are in `relay.session.common.close_codes`.
 
-Errors that answer a request of ours are handled where the request was made. The others are looked up here by code.
-Texts of the upstream's may quote the server's instructions and tools: those parts are cut out.
+An error that answers a request of ours is handled where the request was made. This module classifies all others by
+code. An upstream's message may quote the server's instructions and tools; those parts are removed.
 """
 
 from dataclasses import replace
 from typing import NamedTuple, assert_never
 
 from relay.session.common.close_codes import CloseCode
-from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED_MESSAGE, MAX_FAULTS, SessionLimits
 from relay.session.common.model import ErrorCode
+from relay.session.common.session_state import LimitReached
 from relay.session.device import events as ev
 from relay.session.device.commands import SendError, SendGoodbye
 from relay.session.realtime.server_overlay import ServerOverlay
 
 
 class Ending(NamedTuple):
-    """The client is sent `final_message`, if anything; then its connection is closed, if `close_code` is not None."""
+    """Send `final_message` to the client, if there is one, then close its connection unless `close_code` is None."""
 
     close_code: int | None
     reason: str
@@ -32,37 +32,37 @@ def _error(close_code: int, reason: str, code: ErrorCode, message: str, *, retry
 
 
 SETTINGS_REFUSED = Ending(CloseCode.INTERNAL_ERROR, "the upstream refused the session's settings")
-"""The error was sent with the refusal."""
+"""The error itself was sent when the upstream refused the settings."""
 NOT_READY = _error(
     CloseCode.INTERNAL_ERROR,
     "the upstream did not get ready",
     "upstream_timeout",
-    "The model's end did not get ready in time; try again.",
+    "The upstream did not get ready in time; try again.",
 )
-_FAULTS_TEXT = f"{MAX_FAULTS} faults within a minute; mend the client, then reconnect."
+_FAULTS_TEXT = f"{MAX_FAULTS} invalid messages within a minute; fix the client, then reconnect."
 TOO_MANY_FAULTS = _error(
     CloseCode.POLICY_VIOLATION, "too many faults", "too_many_faults", _FAULTS_TEXT, retryable=False
 )
 
 UpstreamEndEvent = ev.UpstreamRefused | ev.UpstreamBackpressure | ev.UpstreamClosed | ev.UpstreamErrorEvent
 EndingEvent = ev.Bye | ev.ClientClosed | ev.ClientBackpressure | UpstreamEndEvent | ev.RelayEndEvent
-"""Events that end a session; of `UpstreamBackpressure` only a final one, of `UpstreamError` only a fatal one."""
+"""Events that end a session; `UpstreamBackpressure` and `UpstreamErrorEvent` do so only if they are fatal."""
 
 BENIGN_ERROR_CODES = frozenset({
     "response_cancel_not_active", "conversation_already_has_active_response", "input_audio_buffer_commit_empty",
     "item_truncate_invalid_item_id", "item_truncate_invalid_audio_end_ms", "item_delete_invalid_item_id",
     "item_retrieve_invalid_item_id", "unsupported_content_type", "invalid_truncate",
 })  # fmt: skip
-"""Races between what we request and what the upstream has done by then: counted, not sent to the client (D7)."""
+"""Errors of races between our request and what the upstream has done by then: counted, not sent on (D7)."""
 FATAL_ERROR_CODES = frozenset({
     "insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated",
     "billing_hard_limit_reached", "session_expired",
 })  # fmt: skip
-"""Nothing that comes after these will work (D6). After any other error the session goes on."""
+"""Errors after which nothing works any more (D6). After any other error the session goes on."""
 
 
 def ending_for_event(event: EndingEvent) -> Ending:
-    """How an event ends the session."""
+    """Return how an event ends the session."""
     match event:
         case ev.Bye():
             return Ending(CloseCode.NORMAL_CLOSURE, "bye")
@@ -73,18 +73,18 @@ def ending_for_event(event: EndingEvent) -> Ending:
                 CloseCode.SLOW_CLIENT,
                 "slow client",
                 "slow_client",
-                "The client does not read what it is sent; reconnect.",
+                "The client reads too slowly; reconnect.",
             )
         case ev.UpstreamRefused():
             code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
             reason = "the upstream refused the connection"
             return _error(CloseCode.INTERNAL_ERROR, reason, code, event.message, retryable=event.retryable)
         case ev.UpstreamBackpressure():
-            text = "The model's end does not take what it is sent; reconnect."
+            text = "The upstream reads too slowly; reconnect."
             return _error(CloseCode.INTERNAL_ERROR, "the upstream does not read", "upstream_stalled", text)
         case ev.UpstreamClosed():
-            why = f": {event.reason}" if event.reason else ""
-            text = f"The model's end closed the connection ({event.code}{why}); reconnect to go on."
+            reason = f": {event.reason}" if event.reason else ""
+            text = f"The upstream closed the connection ({event.code}{reason}); reconnect to continue."
             return _error(CloseCode.INTERNAL_ERROR, "the upstream closed the connection", "upstream_closed", text)
         case ev.UpstreamErrorEvent():
             is_expired = event.code == "session_expired"
@@ -104,17 +104,20 @@ def ending_for_event(event: EndingEvent) -> Ending:
 
 
 def ending_for_limit(limit: LimitReached, limits: SessionLimits) -> Ending:
-    """How a session ends that has lasted, or been quiet, as long as it may."""
+    """Return how a session ends that has reached a limit."""
     if limit == "duration":
-        text = f"A session may last {limits.max_duration_s:.0f} s; reconnect to go on."
+        text = f"The session reached its maximum of {limits.max_duration_s:.0f} s; reconnect to continue."
         return _error(CloseCode.LIMIT_REACHED, "session too long", "limit_reached", text)
     return _error(
-        CloseCode.LIMIT_REACHED, "idle", "idle", f"Nothing was said for {limits.max_idle_s:.0f} s; reconnect to go on."
+        CloseCode.LIMIT_REACHED,
+        "idle",
+        "idle",
+        f"The session was idle for {limits.max_idle_s:.0f} s; reconnect to continue.",
     )
 
 
 def strip_server_parts(event: ev.UpstreamEvent, parts: ServerOverlay) -> ev.UpstreamEvent:
-    """An event without what it quotes of the server's share, where the client may be sent its text."""
+    """Return the event without quotes of the server's instructions and tools, where the client may receive its text."""
     match event:
         case ev.UpstreamErrorEvent() | ev.UserTranscriptFailed():
             return replace(event, message=parts.redact(event.message))

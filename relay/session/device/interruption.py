@@ -1,11 +1,11 @@
-"""Barge-in: the client falls silent at once, then the upstream's history is made to say what was heard (D2).
+"""Barge-in: stops the client's playback at once, then corrects the upstream's history (D2).
 
-    begin ──DropAudio──► playout ──AudioDropped──► finish: interrupted, cancel, truncate or delete
+    begin ──ClearPlayout──► playout ──PlayoutCleared──► finish: interrupted, cancel, truncate or delete
        └──nothing was playing: cancel at once
 
-The playout answers `ClearPlayout` with what it had sent, so that the position is known before anything goes upstream. A
-part that was never heard is deleted, with its item if no other part of it was heard. One that was heard in part is
-truncated, where the upstream does not do so by itself. What an external voice spoke is corrected by `TtsSwitch`.
+The playout answers `ClearPlayout` with the audio that it had sent, so the played position is known before anything goes
+upstream. An unheard part is deleted, with its item if no other part of that was heard. A partly heard one is truncated,
+unless the upstream does that by itself. `TtsSwitch` corrects what an external voice spoke.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,23 +22,23 @@ from relay.session.device.turn_metrics import TurnTimer
 
 @dataclass(slots=True)
 class Interruption:
-    """Silences one client; commands go to `_emit`, ids come from `_next_id`."""
+    """Interrupts the assistant for one client. Commands go to `_emit`, ids come from `_next_id`."""
 
     _responses: Responses
     _playback: PlaybackLedger
-    _items: ConversationLog
+    _conversation: ConversationLog
     _tts: TtsSwitch
     _timer: TurnTimer
     _emit: Callable[[Command], None]
     _next_id: Callable[[], str]
-    _truncates: bool
-    """Whether the upstream has to be asked to truncate an item."""
-    _to_cancel: str | None = None
+    _supports_truncation: bool
+    """Whether the upstream truncates items on request."""
+    _pending_cancel_id: str | None = None
 
     def begin(self, *, cancel: bool) -> None:
-        """Let nothing more be heard of what is being said; `cancel` if the upstream does not stop by itself (D2.2)."""
+        """Stop all output. `cancel`: the upstream does not cancel its response by itself (D2.2)."""
         active_id, cancellable_id = self._responses.discard_active()
-        self._to_cancel = cancellable_id if cancel else None
+        self._pending_cancel_id = cancellable_id if cancel else None
         is_idle = self._playback.is_idle
         if not is_idle:
             self._emit(ClearPlayout())
@@ -48,36 +48,42 @@ class Interruption:
             self._cancel()
 
     def finish(self, event: ev.PlayoutCleared, now: float) -> None:
-        """The client is silent: send it where, cancel the response, and correct the history."""
-        cuts = self._playback.interrupt(event.parts, now)
-        self._report(cuts, now)
+        """Report the interruption to the client, cancel the response, and correct the history."""
+        parts = self._playback.interrupt(event.parts, now)
+        self._report(parts, now)
         self._cancel()
-        self._tts.record_interruption(cuts)
-        cuts = [cut for cut in cuts if cut.source == "model"]
-        settled = {cut.item_id for cut in cuts if cut.action != "delete"}
-        for cut in cuts:
-            if cut.action == "truncate":
-                self._items.truncate_to_played(cut.item_id, cut.played_ms, cut.received_ms)
-                if self._truncates:
-                    self._emit(TruncateItem(cut.item_id, cut.content_index, cut.played_ms, self._next_id()))
-            elif cut.action == "delete" and cut.item_id not in settled:
-                settled.add(cut.item_id)
-                entry = self._items.get_or_create(cut.item_id)
-                entry.heard_text = ""
-                if entry.in_conversation:
-                    self._emit(DeleteItem(cut.item_id, self._next_id()))
+        self._tts.record_interruption(parts)
+        parts = [part for part in parts if part.source == "model"]
+        settled_ids = {part.item_id for part in parts if part.action != "delete"}
+        for part in parts:
+            if part.action == "truncate":
+                self._truncate(part)
+            elif part.action == "delete" and part.item_id not in settled_ids:
+                settled_ids.add(part.item_id)
+                self._delete(part.item_id)
 
-    def _report(self, cuts: Iterable[InterruptedPart], now: float) -> None:
-        stopped = next((cut for cut in cuts if cut.action != "keep"), None)
-        if stopped is None:
+    def _truncate(self, part: InterruptedPart) -> None:
+        self._conversation.truncate_to_played(part.item_id, part.played_ms, part.received_ms)
+        if self._supports_truncation:
+            self._emit(TruncateItem(part.item_id, part.content_index, part.played_ms, self._next_id()))
+
+    def _delete(self, item_id: str) -> None:
+        item = self._conversation.get_or_create(item_id)
+        item.heard_text = ""
+        if item.in_conversation:
+            self._emit(DeleteItem(item_id, self._next_id()))
+
+    def _report(self, parts: Iterable[InterruptedPart], now: float) -> None:
+        part = next((part for part in parts if part.action != "keep"), None)
+        if part is None:
             return
-        heard = self._tts.heard_text(stopped)
-        if heard is None:
-            heard = self._items.truncate_to_played(stopped.item_id, stopped.played_ms, stopped.received_ms)
+        heard_text = self._tts.heard_text(part)
+        if heard_text is None:
+            heard_text = self._conversation.truncate_to_played(part.item_id, part.played_ms, part.received_ms)
         self._timer.interrupted_sent(now)
-        self._emit(SendInterrupted(stopped.item_id, stopped.played_ms, heard, stopped.estimated))
+        self._emit(SendInterrupted(part.item_id, part.played_ms, heard_text, part.estimated))
 
     def _cancel(self) -> None:
-        if self._to_cancel is not None:
-            self._responses.cancel(self._to_cancel)
-            self._to_cancel = None
+        if self._pending_cancel_id is not None:
+            self._responses.cancel(self._pending_cancel_id)
+            self._pending_cancel_id = None

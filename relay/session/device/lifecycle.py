@@ -1,12 +1,12 @@
-"""How a device session becomes ready, is configured again, and ends.
+"""The lifecycle of a device session: it becomes ready, is configured again, and ends.
 
-    start ──session.created──► "configuring" ──session.updated──► "in_force": ready ──hello──► "configuring" ─► …
+    start ──session.created──► "configuring" ──session.updated──► "active": ready ──hello──► "configuring" ─► …
                                      └──error──► "refused": end
 
-Whoever changes the configuration gives the `NegotiationStep` to `follow`. When the session is ready, the client is sent
-`AIConnected` once and `ready` for each hello; then what waited is handled in the order in which it came. `tick` gives
-up what takes too long, and ends a session that has reached a limit. A session that a tool has requested to end does so
-when its last answer was heard. `end` is the only way out, and is taken once.
+A change of the configuration is a `NegotiationStep`, which `apply` executes. When the session is ready, the client is
+sent `AIConnected` once and `ready` for each hello. Then the held events are handled in the order in which they came.
+`tick` gives up what takes too long, and ends a session that has reached a limit. If a tool has requested the end, the
+session ends when its last answer was played. `end` is the only way to end a session, and happens once.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from typing import assert_never
 
 from relay.session.common.close_codes import CloseCode
 from relay.session.common.graceful_end import GracefulEnd
-from relay.session.common.life import SessionState
+from relay.session.common.session_state import SessionState
 from relay.session.device import events as ev
 from relay.session.device.commands import (
     CancelAllTools,
@@ -32,10 +32,10 @@ from relay.session.device.turns import TurnController
 
 @dataclass(slots=True)
 class Lifecycle:
-    """Takes one session from step to step; commands go to `_emit`, and events that waited to `_dispatch`."""
+    """Moves one session from phase to phase. Commands go to `_emit`, and held events to `_dispatch`."""
 
     _session_id: str
-    _life: SessionState
+    _state: SessionState
     _negotiation: Negotiation
     _turns: TurnController
     _emit: Callable[[Command], None]
@@ -45,7 +45,7 @@ class Lifecycle:
     _idle_at_bytes: int = 0
 
     def apply(self, step: NegotiationStep, now: float) -> None:
-        """Do what follows from a change of the configuration."""
+        """Execute a step of the negotiation."""
         match step:
             case "none":
                 pass
@@ -53,16 +53,16 @@ class Lifecycle:
                 self._turns.apply_config(self._negotiation.config)
             case "configuring":
                 self._turns.user.hold_audio()
-                self._life.configure()
-            case "in_force":
+                self._state.configure()
+            case "active":
                 self._turns.apply_config(self._negotiation.config)
                 self._ready(now)
             case "rolled_back":
                 self._turns.apply_config(
                     self._negotiation.config
-                )  # it may have been accepted while the refused one was pending
+                )  # it may have been accepted while another was pending
                 if self._turns.tts.speaker is not None:
-                    self._turns.tts.speaker.cancel_fallback()  # no other voice can speak in its place
+                    self._turns.tts.speaker.cancel_fallback()  # the model's voice was refused
                 self._ready(now)
             case "refused":
                 self.end(SETTINGS_REFUSED)
@@ -70,8 +70,8 @@ class Lifecycle:
                 assert_never(step)
 
     def _ready(self, now: float) -> None:
-        was_ready = self._life.was_ready
-        self._life.become_ready()
+        was_ready = self._state.was_ready
+        self._state.become_ready()
         if self._turns.tts.speaker is not None:
             self._turns.tts.speaker.stream.preconnect(now)  # before it is needed
         if not was_ready:
@@ -82,32 +82,32 @@ class Lifecycle:
         self._turns.request_due_response(now)
 
     def tick(self, now: float) -> None:
-        """Do what has become due."""
-        if not self._life.was_ready:
-            if self._life.has_connect_timed_out(now):
+        """Handle the deadlines that have passed."""
+        if not self._state.was_ready:
+            if self._state.has_connect_timed_out(now):
                 self.end(NOT_READY)
             return
         self.apply(self._negotiation.tick(now), now)
         self._note_activity(now)
-        limit = self._life.limit_reached(now)
+        limit = self._state.limit_reached(now)
         if limit is not None:
-            self.end(ending_for_limit(limit, self._life.limits))
+            self.end(ending_for_limit(limit, self._state.limits))
             return
         self._turns.tick(now)
-        if self._life.is_ready:
+        if self._state.is_ready:
             self._turns.request_due_response(now)
 
     def _note_activity(self, now: float) -> None:
-        heard_bytes = self._turns.user.input_position_bytes
-        is_active = heard_bytes != self._idle_at_bytes or self._turns.has_pending_work
-        self._idle_at_bytes = heard_bytes
-        silent_by = self._turns.responses.last_upstream_at + self._turns.playback.unplayed_ms / 1000
-        self._life.note_activity(now if is_active else min(silent_by, now))  # even if the client acknowledges nothing
+        position_bytes = self._turns.user.input_position_bytes
+        is_active = position_bytes != self._idle_at_bytes or self._turns.has_pending_work
+        self._idle_at_bytes = position_bytes
+        quiet_since = self._turns.responses.last_upstream_at + self._turns.playback.unplayed_ms / 1000
+        self._state.note_activity(now if is_active else min(quiet_since, now))  # also without acknowledgements
 
     def end_if_due(self, now: float) -> None:
-        """End the session if a tool has requested that, and all has been said and heard."""
+        """End the session if a tool has requested that and all output has been played."""
         reason = self.graceful_end.reason
-        if reason is None or not self._life.is_ready:
+        if reason is None or not self._state.is_ready:
             return
         playback = self._turns.playback
         unplayed_ms = None if playback.is_idle else playback.unplayed_ms
@@ -115,7 +115,7 @@ class Lifecycle:
             self.end(Ending(CloseCode.NORMAL_CLOSURE, reason, SendGoodbye(reason)))
 
     def end(self, ending: Ending) -> None:
-        """End the session; nothing that still comes has any effect."""
+        """End the session; further events have no effect."""
         if ending.final_message is not None:
             self._emit(ending.final_message)
         if ending.close_code is not None:
@@ -123,4 +123,4 @@ class Lifecycle:
         self._emit(CancelAllTools())
         self._turns.end()
         self._emit(CloseUpstream())
-        self._life.end()
+        self._state.end()

@@ -1,39 +1,39 @@
-"""What a device session starts with, what is active in it, and how a hello changes that.
+"""The initial configuration of a device session, and the changes that the client negotiates by `hello`.
 
-    hello ──grant──► options at once ──session.update──► upstream ──session.updated──► configuration in force
-                                                             └──error, no answer──► both as last accepted
+    hello ──► options at once ──session.update──► upstream ──session.updated──► active configuration
+                                                     └──error, timeout──► both as last accepted
 
 The client's side (`options`) changes with the hello. The upstream's side (`config`) changes when the upstream accepts
-it. Several updates may be under way; the last one decides. If it is refused, both sides go back to what the upstream
+it. Several updates may be pending, and the last one decides. If it is refused, both sides go back to what the upstream
 accepted last. A failed external voice is replaced in the same way, without a hello. Each method returns a
-`NegotiationStep`: what the session has to do about it.
+`NegotiationStep`, which the session executes.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from relay.session.common.life import Phase, SessionState
 from relay.session.common.limits import CONNECT_TIMEOUT_S, IgnoredCounts
 from relay.session.common.model import ELEVENLABS_PREFIX, DeviceOptions, SessionConfig, TtsOptions, TurnDetection
 from relay.session.common.policy import Policy
+from relay.session.common.session_state import Phase, SessionState
 from relay.session.device import events as ev
 from relay.session.device.commands import ApplyOptions, Command, ConfigureSession, SendError, SendReady
-from relay.session.tools.dispatcher import merge_tools
+from relay.session.tools.client_calls import merge_tools
 
 MAX_UPDATES = 4
-"""Configurations that may wait for the upstream's answer; one may hold a MiB of tools."""
+"""Configurations that may await the upstream's answer; each may hold 1 MiB of tools."""
 
-NegotiationStep = Literal["none", "chosen", "configuring", "in_force", "rolled_back", "refused"]
-"""`chosen`: the upstream will be asked for this first. `configuring`: an update went upstream. `in_force`,
-`rolled_back`: the session is ready. `refused`: it cannot be."""
+NegotiationStep = Literal["none", "chosen", "configuring", "active", "rolled_back", "refused"]
+"""`chosen`: this will be the first configuration. `configuring`: an update was sent upstream. `active`,
+`rolled_back`: the session is ready. `refused`: the session ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class InitialSession:
-    """What a session starts with; `model` is None where the configured one is dialled.
+    """The start of a session; `model` is None if the configured one is used.
 
-    `missing` names a value that the policy neither allows from the settings nor names itself. It refuses the session.
+    `missing` names a value for which the policy allows no default. Then the session is refused.
     """
 
     config: SessionConfig
@@ -50,15 +50,15 @@ def initial_session(
     external_voice: str | None = None,
     has_external_voices: bool = False,
 ) -> InitialSession:
-    """What a device session starts with: `config`, which the settings make, as far as its policy allows it.
+    """Return the start of a device session: `config`, which comes from the settings, within the limits of its policy.
 
-    `model` is the configured one, None where the policy has no say in it. `client_voice` is the client's, which has
-    been checked. `external_voice` is the settings' external voice, and comes before the model's own.
+    `model` is the configured one, None if the policy does not apply to it. `client_voice` is the client's, which has
+    been validated. `external_voice` is the settings' external voice, which takes precedence over the model's own.
     """
     voice = client_voice or policy.default_voice(
         external_voice, config.voice, kind=None if has_external_voices else "model"
     )
-    dialled = None if model is None else policy.default_model(model)
+    policy_model = None if model is None else policy.default_model(model)
     limits = policy.realtime
     initial = replace(
         config,
@@ -69,17 +69,17 @@ def initial_session(
         max_output_tokens=limits.max_output_tokens,
         effort=limits.max_effort,
     )
-    if model is not None and dialled is None:
+    if model is not None and policy_model is None:
         return InitialSession(initial, missing="model")
     if voice is None and config.voice is not None:
         return InitialSession(initial, missing="voice")
-    return InitialSession(initial, None if dialled == model else dialled)
+    return InitialSession(initial, None if policy_model == model else policy_model)
 
 
 class Negotiation:
-    """Options and configuration of one session; commands go to `emit`, ids come from `next_id`.
+    """Options and configuration of one session. Commands go to `emit`, ids come from `next_id`.
 
-    `speech` says how external voices speak; None: this relay has none.
+    `tts_options` is None if the relay has no external voices.
     """
 
     def __init__(
@@ -88,18 +88,18 @@ class Negotiation:
         options: DeviceOptions,
         policy: Policy,
         tts_options: TtsOptions | None,
-        life: SessionState,
+        state: SessionState,
         ignored: IgnoredCounts,
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
     ) -> None:
         self.options = options = replace(options, has_external_voice=config.external_voice is not None)
-        """What the client's side works by."""
+        """The active options of the client's side."""
         self.config = replace(config, input_format=options.upstream_input, output_format=options.upstream_output)
-        """What the upstream has accepted, or will be asked for first."""
+        """The configuration that the upstream has accepted, or that is requested first."""
         self._policy = policy
         self._tts_options = tts_options
-        self._life = life
+        self._state = state
         self._server_tools = config.tools
         self._ignored = ignored
         self._emit = emit
@@ -112,103 +112,99 @@ class Negotiation:
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` is wanted."""
+        """The time for the next call of `tick`; None if no update is pending."""
         return self._answer_by if self._updates else None
 
     @property
     def is_full(self) -> bool:
-        """Whether a hello has to wait for the answer to those before."""
+        """Whether too many updates are pending for another hello."""
         return len(self._updates) >= MAX_UPDATES
 
     def handle_hello(self, event: ev.Hello, now: float) -> NegotiationStep:
-        """The client's wishes: grant what the policy allows, and ask the upstream for what that changes there."""
+        """Apply what the policy allows, and send the upstream an update if that changes its configuration."""
         latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
         granted = self._negotiate(event, latest)
         self._unanswered_hellos += 1
-        if self._life.phase is Phase.CONNECTING:
+        if self._state.phase is Phase.CONNECTING:
             self.config = granted
             return "chosen"
         if granted != latest:
             return self._configure(granted, now)
-        if self._life.is_ready:
+        if self._state.is_ready:
             self._accepted = (self.config, self.options)
-            return "in_force"
+            return "active"
         return "none"
 
     def _negotiate(self, hello: ev.Hello, config: SessionConfig) -> SessionConfig:
-        """Apply the options that a hello may have. Returns `config` with what else it may have."""
+        """Apply the options of a hello that are allowed. Returns `config` with its other allowed settings."""
         policy = self._policy
         denied = dict(_denied_fields(hello, policy))
         allowed = set(hello.fields_set) - denied.keys()
         is_reported = policy.realtime.denied_fields == "refuse"
         refusals = [(message, name) for name, message in denied.items()] if is_reported else []
-        if (
-            "voice" in allowed
-            and hello.voice
-            and hello.voice.startswith(ELEVENLABS_PREFIX)
-            and self._tts_options is None
-        ):
+        is_external = (hello.voice or "").startswith(ELEVENLABS_PREFIX)
+        if "voice" in allowed and is_external and self._tts_options is None:
             allowed.discard("voice")
-            refusals.append(("This relay has no ElevenLabs voices; the voice is as before.", "voice"))
-        tools, kept_out = merge_tools(self._server_tools, hello.tools if "tools" in allowed else ())
-        refusals += [(f"The tool {name} is the relay's own; give yours another name.", "tools") for name in kept_out]
+            refusals.append(("This relay has no ElevenLabs voices; the voice is unchanged.", "voice"))
+        tools, refused_names = merge_tools(self._server_tools, hello.tools if "tools" in allowed else ())
+        refusals += [(f"The tool {name} is the relay's own; rename yours.", "tools") for name in refused_names]
         for message, field in refusals:
             self._ignored.count("(hello fields refused)")
             self._emit(SendError("not_allowed", message, field))
-        wanted = _apply_to_config(config, hello, allowed, policy)
+        new_config = _apply_to_config(config, hello, allowed, policy)
         options = replace(
-            _apply_to_options(self.options, hello, allowed), has_external_voice=wanted.external_voice is not None
+            _apply_to_options(self.options, hello, allowed), has_external_voice=new_config.external_voice is not None
         )
         self._apply_options(options)
         return replace(
-            wanted,
+            new_config,
             tools=tools if "tools" in allowed else config.tools,
             input_format=options.upstream_input,
             output_format=options.upstream_output,
         )
 
     def answer_hellos(self) -> None:
-        """The session is ready: each hello is answered with the active settings."""
+        """Answer each hello with the active settings."""
         for _ in range(self._unanswered_hellos):
             self._emit(SendReady(self.options, self.config))
         self._unanswered_hellos = 0
 
     def session_created(self, event: ev.SessionCreated, now: float) -> NegotiationStep:
-        """The upstream has introduced itself: configure it, unless that is a repetition."""
+        """Configure the upstream after its first `session.created`."""
         self._include_examples = event.engine is not None
-        return self._configure(self.config, now) if self._life.phase is Phase.CONNECTING else "none"
+        return self._configure(self.config, now) if self._state.phase is Phase.CONNECTING else "none"
 
     def session_updated(self) -> NegotiationStep:
-        """The upstream has accepted the oldest update."""
+        """Handle the acceptance of the oldest update."""
         if not self._updates:
             return "none"
         self._accepted = self._updates.pop(next(iter(self._updates)))
         if self._updates:
-            return "none"  # a hello came in between: its update is still under way
+            return "none"  # a hello came in between, and its update is still pending
         self.config = self._accepted[0]
-        return "in_force"
+        return "active"
 
     def update_refused(self, event: ev.UpstreamErrorEvent) -> NegotiationStep | None:
-        """The upstream sent an error; None if it refuses no update."""
+        """Handle an error of the upstream. Returns None if it does not refuse an update."""
         if event.event_id is None or self._updates.pop(event.event_id, None) is None:
             return None
-        if self._life.was_ready or self._updates:
+        if self._state.was_ready or self._updates:
             return self._roll_back(event.message, event.param)
         self._emit(SendError("session_refused", event.message, event.param))
         return "refused"
 
     def tick(self, now: float) -> NegotiationStep:
-        """Give up updates that the upstream has not answered in time."""
+        """Roll back updates that the upstream has not answered in time."""
         if not self._updates or now < self._answer_by:
             return "none"
         self._updates.clear()
-        return self._roll_back("The model's end did not answer; the settings before are in force.", None)
+        return self._roll_back("The upstream did not answer; the previous settings are active.", None)
 
     def fall_back(self, now: float) -> NegotiationStep:
-        """The external voice has failed: from the next turn on the model itself speaks."""
+        """Switch to the model's own voice, as the external one has failed."""
         assert self._tts_options is not None
         self._apply_options(replace(self.options, has_external_voice=False))
-        self._unanswered_hellos += 1  # `ready` says whose voice it is now
+        self._unanswered_hellos += 1  # `ready` names the new voice
         voice = self._tts_options.fallback_voice
         return self._configure(replace(self.config, voice=voice, output_format=self.options.upstream_output), now)
 
@@ -220,7 +216,7 @@ class Negotiation:
         return "configuring"
 
     def _roll_back(self, message: str, field: str | None) -> NegotiationStep:
-        """Go back to what the upstream accepted last, unless another update is still under way."""
+        """Go back to what the upstream accepted last, unless another update is still pending."""
         self._emit(SendError("hello_refused", message, field))
         if self._updates:
             return "none"
@@ -234,15 +230,15 @@ class Negotiation:
 
 
 def _denied_fields(hello: ev.Hello, policy: Policy) -> Iterator[tuple[str, str]]:
-    """The fields that the policy does not let this client set, each with a sentence."""
+    """Yield the fields that the policy denies this client, each with an error message."""
     needs = {"instructions": "instructions"} | ({"tools": "client_tools"} if hello.tools else {})
     for name in hello.fields_set:
         if name not in policy.hello_fields or (name in needs and not policy.allows(needs[name])):
-            yield name, f"This client may not set {name}; the rest is in force."
+            yield name, f"This client may not set {name}; its other fields are active."
         elif name == "voice" and hello.voice and not policy.allows_voice(hello.voice):
-            yield name, "This client may not choose that voice; it is as before."
+            yield name, "This client may not choose that voice; the voice is unchanged."
         elif name == "language" and hello.language and not policy.allows_phrase(hello.language):
-            yield name, "This client may name a language in three words at most; it is as before."
+            yield name, "This client may name a language in at most three words; the language is unchanged."
 
 
 def _apply_to_options(options: DeviceOptions, hello: ev.Hello, allowed: set[str]) -> DeviceOptions:

@@ -1,16 +1,14 @@
-"""What was sent to the client, how much of it was played, and where a barge-in cuts (D1, D2).
+"""A ledger of playback: what the client may still be playing, and what a barge-in does to it (D1, D2).
 
-A `AudioPart` is the audio of one content part, keyed by (item_id, content_index). `clips` are those that may still
-play, in playing order. The rules start and complete clips by the upstream's events, and move `played_ms` by
-acknowledgements: monotone, never past what was received, and an acknowledged item means that all earlier ones were
-played. How much was received is in the `MediaLedger`, which only the audio lines write. It counts upstream bytes,
-before any resampling.
+An `AudioPart` is the audio of one content part, keyed by (item_id, content_index). `parts` are those that may still be
+playing, in playing order. The rules start and complete parts by the upstream's events, and move `played_ms` by the
+client's acknowledgements. A position never goes back and never exceeds the received audio. An acknowledged item means
+that all earlier ones were played. The received audio is counted in the `MediaLedger`, in upstream bytes.
 
-A barge-in asks `cut`, with the playout's account of what was handed to the socket. The position of an acknowledged clip
-is taken to go on, from `ACK_FRESH_MS` to `ACK_HORIZON_MS` after the acknowledgement. Without acknowledgements it is the
-playout's estimate, and marked so. Unheard clips are deleted, complete ones that were played to their end stay, and all
-others are truncated at the position. An item's end may come after the next item's start; `_unended` keeps such clips
-until then.
+On a barge-in the rules call `interrupt` with the audio that the playout has sent. An acknowledged position is assumed
+to advance, from `ACK_FRESH_MS` to `ACK_HORIZON_MS` after the acknowledgement. Without acknowledgements the position is
+the playout's estimate, and marked as such. Unheard parts are deleted, and completely played ones are kept. All others
+are truncated at the position. The end of a part may come after the start of the next one; `_unended` has such parts.
 """
 
 from dataclasses import dataclass
@@ -19,14 +17,15 @@ from typing import Literal
 from audio.formats import AudioFormat
 from relay.session.common.bounded_set import BoundedSet
 from relay.session.common.media_ledger import MediaLedger
+from relay.session.common.media_types import PartKey
 from relay.session.common.model import AudioSource, SentAudio
 
 ACK_FRESH_MS = 100
-"""An acknowledgement is taken as it stands for this long: clients send one every 200 to 500 ms."""
+"""An acknowledged position is used unchanged for this long: clients send one every 200 to 500 ms."""
 ACK_HORIZON_MS = 500
-"""Past `ACK_FRESH_MS`, playback is taken to have gone on, but never further than a client's slowest interval."""
+"""After `ACK_FRESH_MS` playback is assumed to go on, until the longest interval of acknowledgements has passed."""
 JITTER_BUFFER_MS = 100
-"""What a client without acknowledgements is assumed to hold back before it plays."""
+"""The assumed jitter buffer of a client that does not acknowledge playback."""
 MAX_PLAYBACK_PARTS = 64
 MAX_KNOWN_ITEMS = 1024
 
@@ -49,7 +48,7 @@ class AudioPart:
 
 @dataclass(frozen=True, slots=True)
 class InterruptedPart:
-    """What a barge-in does to one clip: `truncate` at `played_ms`, `delete` what was never heard, or leave it."""
+    """What a barge-in does to one part: `truncate` it at `played_ms`, `delete` it if it was not heard, or `keep` it."""
 
     item_id: str
     content_index: int
@@ -61,116 +60,114 @@ class InterruptedPart:
 
 
 class PlaybackLedger:
-    """The clips that are not yet known to have been played to their end, in playing order."""
+    """The audio parts that may not have been played completely, in playing order."""
 
-    __slots__ = ("_format", "_known", "_ledger", "_unended", "acknowledged_ms", "parts")
+    __slots__ = ("_format", "_known_items", "_ledger", "_unended", "acknowledged_ms", "parts")
 
     def __init__(self, upstream_format: AudioFormat, ledger: MediaLedger) -> None:
         self._format = upstream_format
         self._ledger = ledger
-        self.acknowledged_ms = 0  # of the item that was acknowledged last
-        self.parts: dict[tuple[str, int], AudioPart] = {}
-        self._unended: dict[
-            tuple[str, int], AudioPart
-        ] = {}  # played, but their end comes after the next one's start (D1)
-        self._known = BoundedSet(MAX_KNOWN_ITEMS)
+        self.acknowledged_ms = 0  # the position in the item that was acknowledged last
+        self.parts: dict[PartKey, AudioPart] = {}
+        self._unended: dict[PartKey, AudioPart] = {}  # played, but not complete yet (D1)
+        self._known_items = BoundedSet(MAX_KNOWN_ITEMS)
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is left that could still be playing."""
+        """Whether nothing can still be playing."""
         return not self.parts
 
     @property
     def unplayed_ms(self) -> int:
-        """How much of what was received may still have to be played, by what the client has told."""
-        return sum(max(self._received_ms(clip) - clip.played_ms, 0) for clip in self.parts.values())
+        """How much received audio the client may not have played, as acknowledged."""
+        return sum(max(self._received_ms(part) - part.played_ms, 0) for part in self.parts.values())
 
     def start(self, item_id: str, content_index: int, response_id: str, source: AudioSource = "model") -> None:
-        """The audio of a content part begins."""
-        for clips in (self.parts, self._unended):
-            if len(clips) >= MAX_PLAYBACK_PARTS:
-                del clips[next(iter(clips))]
+        """Add a content part whose audio begins."""
+        for older_parts in (self.parts, self._unended):
+            if len(older_parts) >= MAX_PLAYBACK_PARTS:
+                del older_parts[next(iter(older_parts))]
         self._unended.pop((item_id, content_index), None)
-        clip = AudioPart(item_id, content_index, response_id, self._format.bytes_per_ms, source)
-        self.parts[item_id, content_index] = clip
-        self._known.add(item_id)
+        part = AudioPart(item_id, content_index, response_id, self._format.bytes_per_ms, source)
+        self.parts[item_id, content_index] = part
+        self._known_items.add(item_id)
 
     def complete(self, item_id: str, content_index: int) -> int | None:
-        """The upstream has sent all of a clip. Returns its length in ms, None for a clip not known or ended before."""
+        """Mark a part as complete. Returns its length in ms, None if it is unknown or was complete before."""
         key = (item_id, content_index)
-        clip = self.parts.get(key) or self._unended.pop(key, None)
-        if clip is None or clip.is_complete:
+        part = self.parts.get(key) or self._unended.pop(key, None)
+        if part is None or part.is_complete:
             return None
-        clip.is_complete = True
-        received_ms = self._received_ms(clip)
-        if clip.acknowledged_at is not None and clip.played_ms >= received_ms:
+        part.is_complete = True
+        received_ms = self._received_ms(part)
+        if part.acknowledged_at is not None and part.played_ms >= received_ms:
             self.parts.pop(key, None)
         return received_ms
 
     def set_format(self, upstream_format: AudioFormat) -> None:
-        """The upstream's audio has another format from the next clip on."""
+        """Set the format of the upstream's audio, from the next part on."""
         self._format = upstream_format
 
-    def incomplete_parts(self, response_id: str) -> list[tuple[str, int]]:
-        """The clips of a response that the upstream has not ended."""
+    def incomplete_parts(self, response_id: str) -> list[PartKey]:
+        """Return the parts of a response that the upstream has not completed."""
         return [
-            (clip.item_id, clip.content_index)
-            for clip in (*self._unended.values(), *self.parts.values())
-            if clip.response_id == response_id and clip.source == "model" and not clip.is_complete
+            (part.item_id, part.content_index)
+            for part in (*self._unended.values(), *self.parts.values())
+            if part.response_id == response_id and part.source == "model" and not part.is_complete
         ]
 
     def acknowledge(self, item_id: str, played_ms: int, now: float) -> AckResult:
-        """Take the client's word for its position: monotone, and never past what was received (D1)."""
-        clip = next((clip for clip in self.parts.values() if clip.item_id == item_id), None)
-        if clip is None:
-            return "late" if item_id in self._known else "unknown"
-        received_ms = self._received_ms(clip)
-        clip.played_ms = max(clip.played_ms, min(played_ms, received_ms))
-        clip.acknowledged_at = now
-        self.acknowledged_ms = clip.played_ms
-        for key, earlier in list(self.parts.items()):  # what came before it has been played
-            if earlier is clip:
+        """Move the played position to the one that the client reports, within the received audio (D1)."""
+        part = next((part for part in self.parts.values() if part.item_id == item_id), None)
+        if part is None:
+            return "late" if item_id in self._known_items else "unknown"
+        received_ms = self._received_ms(part)
+        part.played_ms = max(part.played_ms, min(played_ms, received_ms))
+        part.acknowledged_at = now
+        self.acknowledged_ms = part.played_ms
+        for key, earlier in list(self.parts.items()):  # all earlier parts have been played
+            if earlier is part:
                 break
             del self.parts[key]
             if not earlier.is_complete:
                 self._unended[key] = earlier
-        if clip.is_complete and clip.played_ms >= received_ms:
-            del self.parts[clip.item_id, clip.content_index]
+        if part.is_complete and part.played_ms >= received_ms:
+            del self.parts[part.item_id, part.content_index]
         return "ok"
 
     def interrupt(self, sent_audio: tuple[SentAudio, ...], now: float) -> list[InterruptedPart]:
-        """Decide what a barge-in does to every clip, in playing order, and forget them all.
+        """Remove all parts, and return what the barge-in does to each, in playing order.
 
-        `sent_audio` is the playout's account; a clip that it no longer lists was played to its end.
+        `sent_audio` is what the playout has sent of each part. A part that it no longer lists was played completely.
         """
-        accounts = {(account.item_id, account.content_index): account for account in sent_audio}
-        cuts = [
-            self._interrupt_part(clip, accounts.get((clip.item_id, clip.content_index)), now)
-            for clip in self.parts.values()
+        sent_parts = {(sent_part.item_id, sent_part.content_index): sent_part for sent_part in sent_audio}
+        interrupted_parts = [
+            self._interrupt_part(part, sent_parts.get((part.item_id, part.content_index)), now)
+            for part in self.parts.values()
         ]
         self.parts.clear()
         self._unended.clear()
-        return cuts
+        return interrupted_parts
 
-    def _interrupt_part(self, clip: AudioPart, account: SentAudio | None, now: float) -> InterruptedPart:
-        received_ms = self._received_ms(clip)
-        played_ms, estimated = received_ms, clip.acknowledged_at is None
-        if account is not None:
-            played_ms = min(self._position_ms(clip, account, now), account.sent_ms, received_ms)
+    def _interrupt_part(self, part: AudioPart, sent_part: SentAudio | None, now: float) -> InterruptedPart:
+        received_ms = self._received_ms(part)
+        played_ms, estimated = received_ms, part.acknowledged_at is None
+        if sent_part is not None:
+            played_ms = min(self._position_ms(part, sent_part, now), sent_part.sent_ms, received_ms)
         action: Literal["truncate", "delete", "keep"] = "truncate"
         if played_ms <= 0:
             action = "delete"
-        elif clip.is_complete and played_ms >= received_ms:
+        elif part.is_complete and played_ms >= received_ms:
             action = "keep"
         return InterruptedPart(
-            clip.item_id, clip.content_index, max(played_ms, 0), received_ms, estimated, action, clip.source
+            part.item_id, part.content_index, max(played_ms, 0), received_ms, estimated, action, part.source
         )
 
-    def _position_ms(self, clip: AudioPart, account: SentAudio, now: float) -> int:
-        if clip.acknowledged_at is None:
-            return account.estimated_played_ms
-        age_ms = (now - clip.acknowledged_at) * 1000
-        return clip.played_ms + int(min(max(age_ms - ACK_FRESH_MS, 0), ACK_HORIZON_MS - ACK_FRESH_MS))
+    def _position_ms(self, part: AudioPart, sent_part: SentAudio, now: float) -> int:
+        if part.acknowledged_at is None:
+            return sent_part.estimated_played_ms
+        age_ms = (now - part.acknowledged_at) * 1000
+        return part.played_ms + int(min(max(age_ms - ACK_FRESH_MS, 0), ACK_HORIZON_MS - ACK_FRESH_MS))
 
-    def _received_ms(self, clip: AudioPart) -> int:
-        return self._ledger.received_bytes((clip.item_id, clip.content_index)) // clip.bytes_per_ms
+    def _received_ms(self, part: AudioPart) -> int:
+        return self._ledger.received_bytes((part.item_id, part.content_index)) // part.bytes_per_ms

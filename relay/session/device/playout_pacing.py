@@ -1,9 +1,8 @@
-"""How far a device client's audio may run ahead of its playback, and what of each content part it was sent (D1, D2).
+"""Paces a device client's audio: how far it may run ahead of playback, and how much of each part was sent (D1, D2).
 
-All audio of a session is one stream; a position in it is the number of ms sent before. `PlayoutClock` knows up to
-which position the client has played. `PlayoutPacer` lets audio go while the client holds at most `max_ahead_ms`
-unplayed, and keeps for each content part the segment of the stream that is its own. It holds no audio. Time is an
-argument.
+All audio of a session is one stream, and a position in it is the number of ms sent before. `PlayoutClock` estimates the
+position that the client has played. `PlayoutPacer` admits audio while the client has at most `max_ahead_ms` unplayed.
+For each content part it keeps the segment of the stream that belongs to it. It contains no audio. Time is an argument.
 """
 
 from collections import deque
@@ -15,17 +14,17 @@ from relay.session.common.model import DeviceOptions, SentAudio
 from relay.session.device.playback import JITTER_BUFFER_MS, MAX_PLAYBACK_PARTS
 
 CHUNK_MS = 100
-"""Audio that has to wait goes in pieces of this length, one wake-up for each; in smaller ones with little headroom."""
+"""The length of the chunks in which waiting audio is sent, one per wake-up; shorter if `max_ahead_ms` is small."""
 MIN_HEADROOM_MS = 20
-"""The least headroom, whatever was agreed: with none, nothing would ever be sent."""
+"""The minimum of `max_ahead_ms`: with 0, no audio could be sent."""
 WAKE_MARGIN_S = 0.001
-"""A timer that fires a little early must not find the piece still too long."""
+"""Added to each wake-up, so that a timer that fires slightly early does not find the chunk still too long."""
 
 
 class PlayoutClock:
-    """The position in the stream of all its audio of a client that plays at once, in real time and without gaps.
+    """Estimates the position of a client that plays its stream at once, in real time and without gaps.
 
-    The clock runs in ms of audio. It stops when the client has run dry. An acknowledgement moves it.
+    The position is in ms of audio. It stops when the client has played everything. An acknowledgement moves it.
     """
 
     __slots__ = ("_base_ms", "_base_now", "sent_ms")
@@ -36,11 +35,11 @@ class PlayoutClock:
         self._base_now = 0.0
 
     def sent(self, ms: float, now: float) -> None:
-        """`ms` more audio went to the client. A client that had run dry fills its jitter buffer first."""
+        """Count `ms` of audio as sent. A client that has played everything fills its jitter buffer first."""
         self.send_if_room(ms, now, float("inf"))
 
     def send_if_room(self, ms: float, now: float, max_ahead_ms: float) -> bool:
-        """Count `ms` as sent if the client then holds at most `max_ahead_ms` unplayed; else change nothing."""
+        """Count `ms` as sent if the client then has at most `max_ahead_ms` unplayed; else return False."""
         position_ms = self.position_ms(now)
         if self.sent_ms + ms - position_ms > max_ahead_ms:
             return False
@@ -50,11 +49,11 @@ class PlayoutClock:
         return True
 
     def position_ms(self, now: float) -> float:
-        """How much of the stream has been played by `now`; never more than was sent."""
-        ran_ms = (now - self._base_now) * 1000
-        if ran_ms <= 0:
+        """Return how much of the stream has been played by `now`; never more than was sent."""
+        elapsed_ms = (now - self._base_now) * 1000
+        if elapsed_ms <= 0:
             return self._base_ms
-        position_ms = self._base_ms + ran_ms
+        position_ms = self._base_ms + elapsed_ms
         return position_ms if position_ms < self.sent_ms else self.sent_ms
 
     def ahead_ms(self, now: float) -> float:
@@ -62,18 +61,18 @@ class PlayoutClock:
         return self.sent_ms - self.position_ms(now)
 
     def sync(self, position_ms: float, now: float) -> None:
-        """The client reported its position."""
+        """Move to the position that the client reports."""
         self._base_ms, self._base_now = min(position_ms, self.sent_ms), now
 
     def clear(self, now: float) -> None:
-        """The client has thrown away all that it had not played."""
+        """Forget the unplayed audio, which the client has discarded."""
         self._base_ms = self.sent_ms = self.position_ms(now)
         self._base_now = now
 
 
 @dataclass(slots=True)
 class _Segment:
-    """The part of the stream that belongs to one content part; `ended`: no more of it comes."""
+    """The segment of the stream that belongs to one content part; `ended`: all of its audio was sent."""
 
     key: PartKey
     start_ms: float
@@ -82,26 +81,26 @@ class _Segment:
 
 
 class PlayoutPacer:
-    """Decides how much of one client's audio may go now, and when more may."""
+    """Decides how much of one client's audio may be sent now, and when more may."""
 
     __slots__ = ("_bytes_per_ms", "_chunk_ms", "_clock", "_max_ahead_ms", "_segments")
 
     def __init__(self, options: DeviceOptions) -> None:
         self._clock = PlayoutClock()
-        self._segments: deque[_Segment] = deque(maxlen=MAX_PLAYBACK_PARTS)  # the rules know no more of them either
+        self._segments: deque[_Segment] = deque(maxlen=MAX_PLAYBACK_PARTS)  # as many as the rules keep
         self.apply_options(options)
 
     def apply_options(self, options: DeviceOptions) -> None:
-        """Pace by `options` from here on."""
+        """Use `options` from here on."""
         ahead_ms = float("inf") if options.max_ahead_ms is None else max(options.max_ahead_ms, MIN_HEADROOM_MS)
         self._max_ahead_ms = ahead_ms
-        self._chunk_ms = min(CHUNK_MS, ahead_ms / 2)  # the next piece goes before the client has run dry
+        self._chunk_ms = min(CHUNK_MS, ahead_ms / 2)  # the next chunk is sent before the client has played this one
         self._bytes_per_ms = options.output.bytes_per_ms
 
-    # -- what may go --------------------------------------------------------------------------------------------------
+    # -- what may be sent ---------------------------------------------------------------------------------------------
 
     def send_more(self, key: PartKey, n_bytes: int, now: float) -> bool:
-        """Count `n_bytes` as sent if all of them may go now and belong to the part that was sent last."""
+        """Count `n_bytes` as sent if all of them may be sent now and belong to the latest part; else return False."""
         segments = self._segments
         if not segments or segments[-1].key != key:
             return False
@@ -112,15 +111,15 @@ class PlayoutPacer:
         return True
 
     def send(self, key: PartKey, n_bytes: int, now: float) -> int:
-        """Count as sent what may go now of a part's next `n_bytes`, and return how many bytes that is.
+        """Count as sent, and return, how many of a part's next `n_bytes` may be sent now.
 
-        It is all of them, or whole ms and at least a piece, or nothing: then more may go at `next_chunk_at`.
+        That is all of them, or whole ms and at least a chunk, or 0. After 0, more may be sent at `next_chunk_at`.
         """
-        wanted_ms = n_bytes / self._bytes_per_ms
+        requested_ms = n_bytes / self._bytes_per_ms
         room_ms = self._max_ahead_ms - self._clock.ahead_ms(now)
-        if room_ms < min(wanted_ms, self._chunk_ms):
+        if room_ms < min(requested_ms, self._chunk_ms):
             return 0
-        allowed_bytes = n_bytes if wanted_ms <= room_ms else int(room_ms) * self._bytes_per_ms
+        allowed_bytes = n_bytes if requested_ms <= room_ms else int(room_ms) * self._bytes_per_ms
         ms = allowed_bytes / self._bytes_per_ms
         self._clock.sent(ms, now)
         if self.latest_part != key:
@@ -130,10 +129,10 @@ class PlayoutPacer:
         return allowed_bytes
 
     def next_chunk_at(self, n_bytes: int, now: float) -> float:
-        """When the next piece of `n_bytes` that wait may go, unless the client reports its position before."""
-        piece_ms = min(n_bytes / self._bytes_per_ms, self._chunk_ms)
+        """Return when the next chunk of `n_bytes` may be sent, unless the client reports its position before."""
+        chunk_ms = min(n_bytes / self._bytes_per_ms, self._chunk_ms)
         room_ms = self._max_ahead_ms - self._clock.ahead_ms(now)
-        return now + (piece_ms - room_ms) / 1000 + WAKE_MARGIN_S
+        return now + (chunk_ms - room_ms) / 1000 + WAKE_MARGIN_S
 
     def ahead_ms(self, now: float) -> float:
         """How much audio the client holds that it has not played."""
@@ -143,27 +142,27 @@ class PlayoutPacer:
 
     @property
     def latest_part(self) -> PartKey | None:
-        """The part whose audio was sent last; None if there was none since the stream began or was cleared."""
+        """The part whose audio was sent last; None if none was sent since the stream began or was cleared."""
         return self._segments[-1].key if self._segments else None
 
     def end_part(self, key: PartKey) -> None:
-        """All audio of a part has been sent."""
+        """Record that all audio of a part has been sent."""
         for segment in self._segments:
             if segment.key == key:
                 segment.ended = True
 
     def sync(self, item_id: str, played_ms: int, now: float) -> None:
-        """The client reported its position in an item, which replaces the estimate."""
+        """Replace the estimate by the position in an item that the client reports."""
         for segment in self._segments:
             if segment.key[0] == item_id:
                 self._clock.sync(segment.start_ms + min(played_ms, segment.sent_ms), now)
                 break
 
     def clear(self, now: float, pending_parts: Iterable[PartKey]) -> tuple[SentAudio, ...]:
-        """The client throws away what it has not played.
+        """Forget the unplayed audio, which the client has discarded.
 
-        Returns what it was sent, in playing order, of every part that it still plays or of which more may come; and of
-        those that are still `pending_parts` to be sent. Any other part was played to its end.
+        Returns the sent audio, in playing order, of each part that is still playing, incomplete, or in `pending_parts`,
+        whose audio waits to be sent. Any other part was played completely.
         """
         position_ms = self._clock.position_ms(now)
         sent = {

@@ -1,6 +1,6 @@
-"""Audio towards a device client, in the client's format: part by part, each with a filter of its own.
+"""Transcodes the audio for a device client to the client's format, part by part.
 
-It keeps the filter's tail and knows no messages: the playout converts with it, and recordings reconstruct the playout.
+It keeps the filter's state and knows no messages. The playout uses it, and recordings reconstruct the playout with it.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class PlayoutTranscoder:
         self._use_formats()
 
     def apply_options(self, options: DeviceOptions) -> None:
-        """Work by `options` from here on; audio that is under way goes on unless its format is another one now."""
+        """Use `options` from here on; the filter's state is kept if the formats are the same."""
         old, self._options = self._options, options
         if (old.output, old.upstream_output) != (options.output, options.upstream_output):
             self._use_formats()
@@ -26,13 +26,13 @@ class PlayoutTranscoder:
     def _use_formats(self) -> None:
         self._transcoder = Transcoder(self._options.upstream_output, self._options.output)
         self.convert: Callable[[BytesLike], BytesLike] = self._transcoder.direct_feed
-        """Whole samples in the client's format; untouched where the formats agree (`is_identity`)."""
+        """Return whole samples in the client's format; unchanged if the formats are equal (`is_identity`)."""
         self.is_identity = self._transcoder.is_identity
 
     def flush_part(self) -> bytes:
-        """What the filter still holds of a part; the next one starts afresh."""
+        """Return the rest of a part from the filter, and reset it for the next part."""
         return self._transcoder.flush()
 
     def discard_part(self) -> None:
-        """Forget what the filter holds: the part was cut."""
+        """Reset the filter: the part was interrupted."""
         self._transcoder.reset()

@@ -1,12 +1,12 @@
-"""What a device session does about each event of a response: from `response.created` to `response.done`.
+"""Handles the events of a response in a device session: from `response.created` to `response.done`.
 
-    first output ──► `AIResponseStart` ──► text, audio parts ──► `response.done`: calls taken up ──► `AIResponseEnd`
+    first output ──► `AIResponseStart` ──► text, audio parts ──► `response.done`: tool calls ──► `AIResponseEnd`
 
-Text goes to the client at once, and to an external voice if one speaks. Audio goes through the downlink: here its
-content parts are announced and ended. A response whose only output are tool calls is continued by the next one, so the
-client is not sent its end. The end carries the whole text, and `more` while a follow-up is due. An external voice may
-keep it back until its audio is announced. A response that has stalled ends in the same way as one that failed. Output
-of responses that were given up is ignored. `TurnController` requests the next response afterwards.
+Text goes to the client at once, and to the external voice if there is one. Audio goes through the downlink; this module
+announces the start and end of its content parts. A response with tool calls only is continued by the next response, so
+the client is not sent its end. The end has the whole text, and `more` while a follow-up is due. An external voice may
+defer the end until its audio is announced. A stalled response ends like a failed one. Output of discarded responses is
+ignored. `TurnController` requests the next response afterwards.
 """
 
 from collections.abc import Callable
@@ -34,15 +34,15 @@ from relay.session.device.turn_metrics import TurnTimer
 from relay.session.tools.dispatcher import ToolDispatcher
 
 MAX_RESPONSES = 32
-"""Responses whose text is kept; the oldest are forgotten."""
+"""Responses whose text is kept; beyond it the oldest are forgotten."""
 STALLED_MESSAGE = (
-    f"The model has not said anything for {STALL_TIMEOUT_S:.0f} seconds; its answer was given up. Ask again."
+    f"The model has sent nothing for {STALL_TIMEOUT_S:.0f} seconds; its response was abandoned. Ask again."
 )
 
 
 @dataclass(slots=True)
 class ResponseText:
-    """What the client was sent of one response."""
+    """The text of one response that the client was sent."""
 
     is_started: bool = False
     text: str = ""
@@ -50,11 +50,11 @@ class ResponseText:
 
 @dataclass(slots=True)
 class ResponseHandler:
-    """Joins the parts that a response has to do with; commands go to `_emit`."""
+    """Joins the parts that take part in a response. Commands go to `_emit`."""
 
     _responses: Responses
     _transcripts: Transcripts
-    _items: ConversationLog
+    _conversation: ConversationLog
     _playback: PlaybackLedger
     _tts: TtsSwitch
     _tools: ToolDispatcher
@@ -63,7 +63,7 @@ class ResponseHandler:
     _texts: dict[str, ResponseText] = field(default_factory=dict)
 
     def handle(self, event: ev.ResponseEvent, now: float) -> None:
-        """Take one event."""
+        """Handle one event."""
         match event:
             case ev.ResponseCreated():
                 self._open(event.response_id)
@@ -98,7 +98,7 @@ class ResponseHandler:
         return response
 
     def text_delta(self, event: ev.TextDelta, now: float) -> None:
-        """More of the assistant's text. It may come without `upstream_sent` before it."""
+        """Handle more of the assistant's text. The session may call this directly, so it notes the event itself."""
         self._responses.note_upstream_event(now)
         if event.response_id in self._responses.discarded:
             return
@@ -107,7 +107,7 @@ class ResponseHandler:
             response = self._start(event.response_id)
         if len(response.text) < MAX_TEXT_CHARS:
             response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
-        self._items.append_text(event.item_id, event.text)
+        self._conversation.append_text(event.item_id, event.text)
         if self._tts.speaker is not None:
             self._timer.text_received(now)
             self._tts.speaker.text_delta(event, now)
@@ -124,7 +124,7 @@ class ResponseHandler:
             return
         self._playback.start(event.item_id, event.content_index, event.response_id)
         self._start(event.response_id)
-        self._items.get_or_create(event.item_id)
+        self._conversation.get_or_create(event.item_id)
         self._timer.audio_received(event.item_id, now)
         self._emit(SendAudioStart(event.item_id, event.content_index))
 
@@ -135,7 +135,7 @@ class ResponseHandler:
                 self._emit(SendAudioEnd(item_id, content_index, total_ms))
 
     def _complete_parts(self, response_id: str) -> None:
-        # An upstream that never sent audio.done must not leave the client waiting for the end of an item.
+        # The client must not wait for the end of an item if the upstream never sent `audio.done`.
         for item_id, content_index in self._playback.incomplete_parts(response_id):
             self._audio_done(response_id, item_id, content_index)
 
@@ -157,7 +157,7 @@ class ResponseHandler:
             self._tools.start(call, now)
 
     def end_unstarted(self, status: ResponseStatus) -> None:
-        """What the client expects ends before anything of it has come."""
+        """End the response that the client expects before any of its output came."""
         self._end(None, status, "")
 
     def _end(self, response: ResponseText | None, status: ResponseStatus, response_id: str) -> None:
@@ -169,15 +169,15 @@ class ResponseHandler:
             self._emit(end)
 
     def request_refused(self, event: ev.UpstreamErrorEvent, now: float) -> bool:
-        """The upstream sent an error. Returns whether it was the answer to a request for a response."""
-        answer = self._responses.refused(event, now)
-        if answer == "failed":
+        """Handle an error of the upstream. Returns whether it refuses a request for a response."""
+        result = self._responses.refused(event, now)
+        if result == "failed":
             self._emit(SendError("response_failed", event.message, retryable=True))
             self.end_unstarted("failed")
-        return answer != "not_ours"
+        return result != "not_ours"
 
     def abandon_stalled(self, now: float) -> bool:
-        """End the active response if nothing has come of it for long. Returns whether one ended that had begun."""
+        """Abandon the active response if it has stalled. Returns whether a response that had begun was abandoned."""
         stalled_at = self._responses.deadline
         if stalled_at is None or now < stalled_at:
             return False
@@ -196,4 +196,4 @@ class ResponseHandler:
 
 def _failure(event: ev.ResponseDone) -> str:
     code = f" ({event.error_code})" if event.error_code else ""
-    return f"The model could not answer{code}: {event.error_message or 'it gave no reason'}"
+    return f"The model could not answer{code}: {event.error_message or 'no reason was given'}"

@@ -1,10 +1,11 @@
-"""The responses of a device session: which one is active, whether one is due, and whose output is discarded (D3, D4).
+"""The responses of a device session: which one is active, whether one is due, and which are discarded (D3, D4).
 
-`ResponseSlot` knows the active response. One is due when a turn of the user's is to be answered (`mark_due`), or tool
-outputs are to be spoken about (`PendingToolCalls.is_follow_up_due`); any response that begins covers both. A request
-that was refused because another response was active is made again: after that one's end, or `RETRY_DELAY_S` later if
-none is known. A response from which nothing has come for `STALL_TIMEOUT_S` is given up. Output of a response that was
-cancelled or given up may still come, and is discarded.
+`ResponseSlot` knows the active response. A response is due when a turn of the user is to be answered (`mark_due`), or
+when tool outputs need a follow-up (`PendingToolCalls.is_follow_up_due`). Any response that begins covers both.
+
+A request that was refused because another response was active is repeated: after the end of that response, or
+`RETRY_DELAY_S` later if the relay knows of none. A response that sends nothing for `STALL_TIMEOUT_S` is abandoned. A
+cancelled or abandoned response may still send output, which is discarded.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ MAX_DISCARDED_RESPONSES = 64
 
 @dataclass(slots=True)
 class Responses:
-    """Slot, requests and ends of responses; commands go to `_emit`, ids come from `_next_id`."""
+    """Requests, begin and end of responses. Commands go to `_emit`, ids come from `_next_id`."""
 
     _calls: PendingToolCalls
     _timers: TurnTimers
@@ -35,83 +36,83 @@ class Responses:
     _next_id: Callable[[], str]
     slot: ResponseSlot = field(default_factory=ResponseSlot)
     discarded: BoundedSet = field(default_factory=lambda: BoundedSet(MAX_DISCARDED_RESPONSES))
-    """Responses whose output is not to be heard any more."""
+    """Responses whose output is discarded."""
     usage: Usage = field(default_factory=Usage)
-    """The sum of all responses."""
+    """The total of all responses."""
     _counted_usage: BoundedSet = field(default_factory=lambda: BoundedSet(MAX_DISCARDED_RESPONSES))
     _is_turn_due: bool = False
     _requested_for: tuple[bool, bool] = (False, False)
     _last_event_at: float = 0.0
 
     def note_upstream_event(self, now: float) -> None:
-        """The upstream sent an event."""
+        """Record the time of an upstream event."""
         self._last_event_at = now
 
     @property
     def last_upstream_at(self) -> float:
-        """When the upstream last sent an event or audio, or was last asked for a response."""
+        """When the upstream last sent an event or audio, or a response was last requested."""
         return max(self._last_event_at, self._ledger.last_output_at)
 
     @property
     def deadline(self) -> float | None:
-        """When the active response has stalled; None if there is none."""
+        """When the active response counts as stalled; None if there is none."""
         return None if self.slot.is_free else self.last_upstream_at + STALL_TIMEOUT_S
 
     @property
     def is_due(self) -> bool:
-        """Whether one is to be requested as soon as it may."""
+        """Whether a response is to be requested as soon as possible."""
         return self._is_turn_due or self._calls.is_follow_up_due
 
     @property
     def is_pending(self) -> bool:
-        """Whether one is active, due, or will be due when the running calls have returned."""
+        """Whether a response is active, due, or will be due when the running tool calls finish."""
         return not self.slot.is_free or not self.can_start_turn
 
     @property
     def can_start_turn(self) -> bool:
-        """Whether another turn of the user's may go upstream: all that came before it is answered."""
+        """Whether the next typed turn may be sent: everything before it is answered."""
         return not self._is_turn_due and not self._calls.expects_follow_up
 
     def mark_due(self) -> None:
-        """A turn of the user's is to be answered."""
+        """Record that a turn of the user needs a response."""
         self._is_turn_due = True
 
     def cancel_due(self) -> None:
-        """Nothing is to be answered any more."""
+        """Cancel all responses that are due."""
         self._is_turn_due = False
         self._calls.clear_follow_up()
 
     def request(self, now: float) -> None:
-        """Request the response that is due; the slot must be free."""
+        """Request the due response; the slot must be free."""
         request_id = self._next_id()
         self.slot.request(request_id)
         self._requested_for = (self._is_turn_due, self._calls.is_follow_up_due)
         self._last_event_at = now
         self._emit(CreateResponse(request_id, allow_tools=not self._calls.at_round_limit))
 
-    def refused(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["not_ours", "again", "failed"]:
-        """An error came. If it refuses our request: whether that is made again, or has failed."""
+    def refused(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["not_ours", "retry", "failed"]:
+        """Handle an error of the upstream. If it refuses our request, return whether that is repeated or has failed."""
         if event.event_id is None or not self.slot.refused(event.event_id):
             return "not_ours"
         if event.code != ALREADY_ACTIVE_ERROR:
             self.cancel_due()
             return "failed"
-        # Another response is active: ours is requested again after its end, unless one that begins then covers it.
+        # Another response is active. Ours is requested again after its end, unless another one begins and covers it.
         if self.slot.is_free:
             self._timers.schedule_retry(now)
         elif not self._timers.is_user_speaking:
-            was_wanted, was_owed = self._requested_for
-            self._is_turn_due = self._is_turn_due or was_wanted
-            if was_owed:
+            was_turn_due, was_follow_up_due = self._requested_for
+            self._is_turn_due = self._is_turn_due or was_turn_due
+            if was_follow_up_due:
                 self._calls.set_follow_up_due()
-        return "again"
+        return "retry"
 
     def created(self, event: ev.ResponseCreated) -> bool:
-        """A response began, ours or the upstream's own. Returns False if it was given up before, and is cancelled."""
+        """A response began, ours or the upstream's own. Returns False if it was cancelled before it began."""
         self._timers.clear_retry()
-        is_doomed = self.slot.created(event.response_id, event.request_id)
+        must_cancel = self.slot.created(event.response_id, event.request_id)
         self._counted_usage.pop(event.response_id, None)
-        if is_doomed:
+        if must_cancel:
             self.abandon(event.response_id)
             return False
         self._timers.clear_speech()
@@ -123,37 +124,37 @@ class Responses:
         """A response ended. Returns whether it was the one of the slot."""
         self._timers.clear_retry()
         if event.status == "failed":
-            self._calls.clear_follow_up()  # the follow-up that failed is not tried again
+            self._calls.clear_follow_up()  # a failed follow-up is not repeated
         return self.slot.done(event.response_id, event.request_id)
 
     def suppresses_follow_up(self, response_id: str) -> bool:
-        """Whether the calls of a response force no response: the user has begun a new turn."""
+        """Whether the tool calls of a response need no follow-up, because the user has begun a new turn."""
         return response_id in self.discarded or self._timers.is_user_speaking
 
     def count_usage(self, event: ev.ResponseDone) -> None:
-        """Count what a response cost; an end that comes twice costs once (D11)."""
+        """Count the usage of a response once, even if its end comes twice (D11)."""
         if event.usage != Usage() and event.response_id not in self._counted_usage:
             self._counted_usage.add(event.response_id)
             self.usage += event.usage
             self._emit(SendUsage(event.usage))
 
     def discard_active(self) -> tuple[str | None, str | None]:
-        """Discard what is active from here on. Returns its id, and the id to cancel; None where there is none."""
+        """Discard output of the active response from here on. Returns its id and the id to cancel, if any."""
         active_id = self.slot.response_id
         if active_id is not None:
             self.discarded.add(active_id)
         return active_id, self.slot.cancel()
 
     def abandon_stalled(self) -> str | None:
-        """Nothing came of the active response for `STALL_TIMEOUT_S`. Returns its id, if it had one."""
+        """Free the slot from the stalled response, and cancel what is due. Returns its id, if it had one."""
         self.cancel_due()
         return self.slot.abandon()
 
     def abandon(self, response_id: str) -> None:
-        """Cancel a response, and discard what still comes of it."""
+        """Cancel a response and discard its further output."""
         self.discarded.add(response_id)
         self.cancel(response_id)
 
     def cancel(self, response_id: str) -> None:
-        """Ask the upstream to stop a response, always by its id (D2.2)."""
+        """Cancel a response upstream, always by its id (D2.2)."""
         self._emit(CancelResponse(response_id, self._next_id()))

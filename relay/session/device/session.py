@@ -1,27 +1,27 @@
-"""A session with a device client: each event goes to the part whose matter it is.
+"""The rules of a session with a device client: dispatches each event to the part that handles it.
 
-`handle(event, now)` is the whole interface: one event in, the commands that follow from it out. `deadline` says when a
-`DeadlineReached` is wanted. Audio does not come here: the audio lines read `discarded`, `started` and
-`part_for_context`.
+`handle(event, now)` is the whole interface: it takes one event and returns the commands to execute. `deadline` is the
+time for the next `DeadlineReached`. Audio does not come here: the downlink reads `discarded_responses`,
+`started_parts` and `part_for_context`.
 
-    client ────► `_client` ────► Negotiation (hello), UserTurn, Turns
-    upstream ──► `_upstream` ──► Turns (the user's turn, responses), `_connection` (everything else)
-    voice ─────► Turns
-    relay ─────► `_relay` ─────► Turns, Lifecycle
+    client ────► Negotiation (hello), UserTurn, TurnController
+    upstream ──► TurnController (the user's turn, responses); Negotiation and Lifecycle (everything else)
+    voice ─────► TurnController
+    relay ─────► TurnController, Lifecycle
 
 Each event has its case in one `match`, and each `match` is complete: mypy finds an event without a case. Before the
-session is ready, what a client asks of the conversation waits in `UserTurn`.
+session is ready, `UserTurn` holds the client's requests that concern the conversation.
 """
 
 from collections.abc import Callable, Container, Sequence
 from typing import assert_never, cast
 
-from relay.session.common.life import SessionState
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions, ErrorCode, SessionConfig, TtsOptions
 from relay.session.common.policy import Principal
+from relay.session.common.session_state import SessionState
 from relay.session.device import events as ev
 from relay.session.device.commands import Command, SendError
 from relay.session.device.endings import (
@@ -37,14 +37,14 @@ from relay.session.device.turns import TurnController
 from relay.session.device.user_turn import EarlyEvent, UserTurn
 from relay.session.realtime.server_overlay import ServerOverlay
 
-_TOO_FAST = {
-    "audio": "Audio comes faster than it can have been spoken; it is read no faster than 1.2 × real time.",
-    "messages": "Messages come too fast; no more than 50 a second are read.",
+_RATE_LIMITED_MESSAGES = {
+    "audio": "Audio is sent faster than real time; the relay reads at most 1.2 × real time.",
+    "messages": "Messages are sent too fast; the relay reads at most 50 a second.",
 }
 
 
 class DeviceSession:
-    """One device client's conversation; pure, so that a journal of its events replays it exactly."""
+    """The session of one device client. It does no I/O, so replaying the recorded events repeats it exactly."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class DeviceSession:
         tts_options: TtsOptions | None = None,
         ledger: MediaLedger | None = None,
     ) -> None:
-        """`tts_options`: how external voices speak; None: this relay has none. `ledger`: what the audio lines count."""
+        """`tts_options`: None if the relay has no external voices. `ledger`: the counts of uplink and downlink."""
         self.session_id = session_id
         self.principal = principal or Principal()
         policy = self.principal.policy
@@ -67,12 +67,11 @@ class DeviceSession:
         self.ignored = IgnoredCounts()
         self._commands: list[Command] = []
         emit = self._emit = self._commands.append
-        self.state = life = SessionState(started_at, limits or SessionLimits())
+        self.state = state = SessionState(started_at, limits or SessionLimits())
         self._negotiation = negotiation = Negotiation(
-            config, options, policy, tts_options, life, self.ignored, emit, next_id
+            config, options, policy, tts_options, state, self.ignored, emit, next_id
         )
-        user = UserTurn(life, negotiation, ledger, emit, next_id)
-        truncates = options.capabilities.supports_truncation
+        user = UserTurn(state, negotiation, ledger, emit, next_id)
         self.turns = turns = TurnController(
             negotiation.config,
             tts_options,
@@ -81,16 +80,16 @@ class DeviceSession:
             ledger,
             emit,
             next_id,
-            supports_truncation=truncates,
+            supports_truncation=options.capabilities.supports_truncation,
         )
-        """The conversation's state, to look at."""
+        """Public for inspection only."""
         self._parts = ServerOverlay(policy.realtime, config.tools)
         self._faults = FaultBudget()
-        self._lifecycle = Lifecycle(session_id, life, negotiation, turns, emit, self._dispatch)
+        self._lifecycle = Lifecycle(session_id, state, negotiation, turns, emit, self._dispatch)
 
     @property
     def options(self) -> DeviceOptions:
-        """What the client's side of the wire works by."""
+        """The active options of the client's side."""
         return self._negotiation.options
 
     @property
@@ -100,26 +99,26 @@ class DeviceSession:
 
     @property
     def deadline(self) -> float | None:
-        """When a `DeadlineReached` is wanted; None when nothing is waited for."""
+        """The time for the next `DeadlineReached`; None if there is nothing to wait for."""
         graceful_end = self._lifecycle.graceful_end
         return self.state.deadline(self.turns.deadline, self._negotiation.deadline, graceful_end.deadline)
 
     @property
     def discarded_responses(self) -> Container[str]:
-        """The responses whose audio is not to be heard any more; always the same object."""
+        """The responses whose audio is discarded; always the same object."""
         return self.turns.responses.discarded
 
     @property
     def started_parts(self) -> Container[PartKey]:
-        """The content parts that have been started, and may still be heard; always the same object."""
+        """The content parts that have been started and may still be playing; always the same object."""
         return self.turns.playback.parts
 
     def part_for_context(self, context_id: str) -> PartKey | None:
-        """The content part that a context of the external voice speaks; None if nobody waits for it."""
+        """Return the content part that a context of the external voice speaks; None if its audio is discarded."""
         return None if self.state.has_ended else self.turns.tts.part_for_context(context_id)
 
     def handle(self, event: ev.Event, now: float) -> Sequence[Command]:
-        """Take one event at `now` (seconds of a monotonic clock) and say what is to be done, in order."""
+        """Handle one event at `now`, in seconds of a monotonic clock. Returns the commands to execute, in order."""
         if self.state.has_ended:
             return ()
         if type(event) is ev.TextDelta:  # several a second, and they change nothing else
@@ -137,23 +136,23 @@ class DeviceSession:
     def _dispatch(self, event: ev.Event, now: float) -> None:
         kind = type(event)
         if kind in ev.UPSTREAM_EVENTS:
-            self._upstream(strip_server_parts(cast(ev.UpstreamEvent, event), self._parts), now)
+            self._handle_upstream_event(strip_server_parts(cast(ev.UpstreamEvent, event), self._parts), now)
         elif kind in ev.CLIENT_EVENTS:
-            self._client(cast(ev.ClientEvent, event), now)
+            self._handle_client_event(cast(ev.ClientEvent, event), now)
         elif kind in ev.TTS_EVENTS:
             self.turns.handle_tts_event(cast(ev.TtsEvent, event), now)
         else:
-            self._relay(cast(ev.RelayEvent, event), now)
+            self._handle_relay_event(cast(ev.RelayEvent, event), now)
         if self.turns.should_fall_back and self.state.is_ready:
             self._lifecycle.apply(self._negotiation.fall_back(now), now)
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
-    def _client(self, event: ev.ClientEvent, now: float) -> None:
+    def _handle_client_event(self, event: ev.ClientEvent, now: float) -> None:
         self.state.note_activity(now)
         if isinstance(event, EarlyEvent) and not self.state.is_ready:
             if not self.turns.user.hold_event(event):
-                self._fault("too_many_turns", "Too many messages before the session is ready; wait.", None, now)
+                self._fault("too_many_turns", "Too many messages before AIConnected; wait for it.", None, now)
             return
         match event:
             case ev.Hello():
@@ -173,12 +172,12 @@ class DeviceSession:
             case ev.Interrupt():
                 self.turns.interrupt()
             case ev.Consent():
-                pass  # for the recorder alone
+                pass  # only the recorder uses it
             case ev.ClientProtocolError():
                 self._fault(event.code, event.message, event.field, now)
             case ev.ClientRateLimited():
                 self.ignored.count("(read more slowly)")
-                self._error("too_fast", _TOO_FAST[event.limit])
+                self._error("too_fast", _RATE_LIMITED_MESSAGES[event.limit])
             case ev.Bye() | ev.ClientClosed() | ev.ClientBackpressure():
                 self._lifecycle.end(ending_for_event(event))
             case _:
@@ -199,16 +198,16 @@ class DeviceSession:
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
-    def _upstream(self, event: ev.UpstreamEvent, now: float) -> None:
+    def _handle_upstream_event(self, event: ev.UpstreamEvent, now: float) -> None:
         self.turns.responses.note_upstream_event(now)
         if isinstance(event, ev.UserEvent):
             self.turns.handle_user_event(event, now)
         elif isinstance(event, ev.ResponseEvent):
             self.turns.handle_response_event(event, now)
         else:
-            self._connection(event, now)
+            self._handle_control_event(event, now)
 
-    def _connection(self, event: ev.UpstreamControlEvent, now: float) -> None:
+    def _handle_control_event(self, event: ev.UpstreamControlEvent, now: float) -> None:
         match event:
             case ev.SessionCreated():
                 self._lifecycle.apply(self._negotiation.session_created(event, now), now)
@@ -218,7 +217,7 @@ class DeviceSession:
             case ev.UpstreamErrorEvent():
                 self._upstream_error(event, now)
             case ev.UpstreamBackpressure(fatal=False):
-                self._error("audio_backlog", "The model's end is too slow: some audio was left out.")
+                self._error("audio_backlog", "The upstream reads too slowly: some input audio was dropped.")
             case ev.UpstreamBackpressure() | ev.UpstreamRefused() | ev.UpstreamClosed():
                 self._lifecycle.end(ending_for_event(event))
             case ev.IgnoredUpstreamEvent():
@@ -227,7 +226,7 @@ class DeviceSession:
             case ev.MalformedUpstreamMessage():
                 self.ignored.count("(malformed)")
             case ev.UpstreamOpened() | ev.OutputItemAdded() | ev.ItemTruncated():
-                pass  # `session.created`, the item's own events and our own truncation say the same
+                pass  # nothing new: `session.created`, the item's events and our own truncation cover it
             case _:
                 assert_never(event)
 
@@ -247,7 +246,7 @@ class DeviceSession:
 
     # -- the relay ----------------------------------------------------------------------------------------------------
 
-    def _relay(self, event: ev.RelayEvent, now: float) -> None:
+    def _handle_relay_event(self, event: ev.RelayEvent, now: float) -> None:
         turns = self.turns
         match event:
             case ev.DeadlineReached():
@@ -261,7 +260,7 @@ class DeviceSession:
                 self.turns.user.unmute()
                 turns.playout_cleared(event, now)
             case ev.PlayoutOverflow():
-                text = f"The client plays too slowly: {event.dropped_ms} ms of {event.item_id} were left out."
+                text = f"The client plays too slowly: {event.dropped_ms} ms of {event.item_id} were dropped."
                 self._error("audio_backlog", text)
             case ev.ToolCallFinished():
                 turns.tool_call_finished(event, now)

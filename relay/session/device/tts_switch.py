@@ -1,11 +1,11 @@
-"""Whose voice a session has: the model's own, or an external one that speaks what the model writes (D9).
+"""Selects who speaks in a session: the model itself, or an external voice that speaks the model's text (D9).
 
-    model's voice ──use──► external voice ──fails──► given up ──no response, nothing to say──► the fallback asked for
-          ▲                      ▲                                                                     │
-          └──────────use─────────┼──────────────────in force───────────────────────────────────────────┤
-                                 └──keep───────────────────────────────refused─────────────────────────┘
+    model's voice ──apply_config──► external voice ──fails──► no response, nothing to speak ──► fallback requested
+          ▲                               ▲                                                            │
+          └─────────apply_config──────────┼───────────────accepted─────────────────────────────────────┤
+                                          └──cancel_fallback────────────────refused────────────────────┘
 
-A voice that was switched off may still be played, and be cut by a barge-in: the one before is kept for that.
+A voice that was switched off may still be playing, and a barge-in may interrupt it: the previous one is kept for that.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -22,58 +22,58 @@ from relay.session.tts.stream import TtsStream
 
 @dataclass(slots=True)
 class TtsSwitch:
-    """The external voice that speaks now, if one does, and the one before; `_options` say how they speak."""
+    """The current external voice, if any, and the previous one."""
 
     _options: TtsOptions
     _playback: PlaybackLedger
-    _items: ConversationLog
+    _conversation: ConversationLog
     _emit: Callable[[Command], None]
     _next_id: Callable[[], str]
     speaker: TtsSpeaker | None = None
-    """What the external voice says; None while the model itself speaks."""
+    """The current external voice; None while the model itself speaks."""
     _previous: TtsSpeaker | None = None
 
     def apply_config(self, config: SessionConfig) -> None:
-        """A configuration is active: its voice speaks from here on."""
-        voice_id, known = config.external_voice, self.speaker
-        if known is not None:
-            if (known.stream.voice_id, known.stream.output_format) == (voice_id, config.output_format):
+        """Use the voice of a configuration from here on."""
+        voice_id, previous = config.external_voice, self.speaker
+        if previous is not None:
+            if (previous.stream.voice_id, previous.stream.output_format) == (voice_id, config.output_format):
                 return
-            known.stream.close()  # what was said can still be cut
-            self.speaker, self._previous = None, known
+            previous.stream.close()  # its audio may still be playing, and be interrupted
+            self.speaker, self._previous = None, previous
         if voice_id is not None:
-            voice = TtsStream(voice_id, config.output_format, self._options, self._emit, self._next_id)
-            self.speaker = TtsSpeaker(voice, self._playback, self._items, self._emit, self._next_id)
+            stream = TtsStream(voice_id, config.output_format, self._options, self._emit, self._next_id)
+            self.speaker = TtsSpeaker(stream, self._playback, self._conversation, self._emit, self._next_id)
 
     @property
     def needs_fallback(self) -> bool:
-        """Whether the voice has failed and the model itself is to speak; no turn begins before that."""
+        """Whether the voice failed and the model's own voice is needed; no turn begins before the switch."""
         return self.speaker is not None and self.speaker.wants_fallback and self._options.fallback_voice is not None
 
     @property
     def is_speaking(self) -> bool:
-        """Whether the voice has something to say that it has not said to its end."""
+        """Whether the voice has unfinished utterances."""
         return self.speaker is not None and bool(self.speaker.stream.utterances)
 
     def part_for_context(self, context_id: str) -> PartKey | None:
-        """The content part that a context speaks; None if nobody waits for it."""
+        """Return the content part that a context speaks; None if its audio is discarded."""
         utterance = None if self.speaker is None else self.speaker.stream.utterance_for_context(context_id)
         return None if utterance is None else utterance.key
 
-    def heard_text(self, cut: InterruptedPart) -> str | None:
-        """What was heard of a part that was cut; None if no voice spoke it."""
-        heard = (speech.heard_text(cut) for speech in self._speakers())
-        return next((text for text in heard if text is not None), None)
+    def heard_text(self, part: InterruptedPart) -> str | None:
+        """Return the heard text of an interrupted part; None if no external voice spoke it."""
+        texts = (speaker.heard_text(part) for speaker in self._speakers())
+        return next((text for text in texts if text is not None), None)
 
-    def record_interruption(self, cuts: Iterable[InterruptedPart]) -> None:
-        """The client is silent: note what of each item was heard."""
-        for speech in self._speakers():
-            speech.record_interruption(cuts)
+    def record_interruption(self, parts: Iterable[InterruptedPart]) -> None:
+        """Record what was heard of each item."""
+        for speaker in self._speakers():
+            speaker.record_interruption(parts)
 
     def correct_history(self, active_response_id: str | None) -> None:
-        """Make the history say what was heard, except in items of the `active_response_id` response."""
-        for speech in self._speakers():
-            speech.correct_history(active_response_id)
+        """Correct the history to what was heard, except for items of the active response."""
+        for speaker in self._speakers():
+            speaker.correct_history(active_response_id)
 
     def _speakers(self) -> Iterator[TtsSpeaker]:
-        return (speech for speech in (self.speaker, self._previous) if speech is not None)
+        return (speaker for speaker in (self.speaker, self._previous) if speaker is not None)

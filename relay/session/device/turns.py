@@ -1,12 +1,13 @@
-"""Whose turn it is in a device session, where the relay owns the turns.
+"""Turn taking in a device session, where the relay decides when a response is requested.
 
-    user speaks ──► Interruption.begin ──► playout silent ──► Interruption.finish
-    user's turn over ──► Responses.want ──┐
-    tool outputs sent ──► ToolCalls owes ─┴─► settle ──► Responses.request ──► upstream answers ──► calls ──► tools
+    user speaks ──► Interruption.begin ──► playout cleared ──► Interruption.finish
+    user's turn ends ──► Responses.mark_due ───────┐
+    tool outputs sent ──► PendingToolCalls is due ─┴─► request_due_response ──► response ──► tool calls ──► tools
 
-`TurnController` joins the parts; each has one job. `settle` is the only place that requests a response: when one is
-due, the slot is free, the user is not in the middle of a turn, and no change of voice is pending (D4). Typed turns go
-one by one, each when everything before it is answered. A part knows another only where that is given to it here.
+`TurnController` joins the parts, and each part has one job. `request_due_response` is the only place that requests a
+response. It does so if one is due, the slot is free, the user is not in the middle of a turn, and no change of voice is
+pending (D4). Typed turns are sent one by one, each when everything before it is answered. A part has a reference to
+another part only where it is passed one here.
 """
 
 from collections.abc import Callable
@@ -43,73 +44,71 @@ class TurnController:
         *,
         supports_truncation: bool,
     ) -> None:
-        """`offers_tool`: whether a server tool may be run; `supports_truncation`: the upstream has to be asked to
-        truncate items.
-        """
+        """`offers_tool`: whether a server tool may be run; `supports_truncation`: the upstream truncates on request."""
         self._config = config
         self._emit = emit
         self._ledger = ledger
-        self._has_tts_audio = False  # an external voice
-        self._items = items = ConversationLog()
+        self._has_tts_audio = False
+        self._conversation = conversation = ConversationLog()
         self.playback = playback = PlaybackLedger(config.output_format, ledger)
         self.timer = TurnTimer()
-        self._transcripts = Transcripts(items, emit)
+        self._transcripts = Transcripts(conversation, emit)
         self.user = user
         self.tools = tools = ToolDispatcher(config.tools, offers_tool, emit, next_id)
-        self.tts = tts = TtsSwitch(tts_options or TtsOptions(), playback, items, emit, next_id)
+        self.tts = tts = TtsSwitch(tts_options or TtsOptions(), playback, conversation, emit, next_id)
         self.responses = responses = Responses(tools.calls, user.timers, ledger, emit, next_id)
         self._response_handler = ResponseHandler(
-            responses, self._transcripts, items, playback, tts, tools, self.timer, emit
+            responses, self._transcripts, conversation, playback, tts, tools, self.timer, emit
         )
         self.text_delta = self._response_handler.text_delta
-        """The short way for the one event that comes several times a second."""
+        """Bound here because this event comes several times a second."""
         self._interruption = Interruption(
-            responses, playback, items, tts, self.timer, emit, next_id, supports_truncation
+            responses, playback, conversation, tts, self.timer, emit, next_id, supports_truncation
         )
 
     def apply_config(self, config: SessionConfig) -> None:
-        """A configuration is active, perhaps the same as before."""
+        """Apply a configuration that is active now, perhaps the same as before."""
         self._config = config
         self.tools.set_tools(config.tools)
         self.playback.set_format(config.output_format)
         self.tts.apply_config(config)
 
     def end(self) -> None:
-        """The session ends."""
+        """End the session: disconnect the voice and forget what is playing."""
         if self.tts.speaker is not None:
             self.tts.speaker.stream.close()
-        self.playback.parts.clear()  # what still comes is for nobody
+        self.playback.parts.clear()  # so that further audio is discarded
 
     @property
     def has_output(self) -> bool:
-        """Whether any audio has come, from the model or an external voice."""
+        """Whether any audio has been received, from the model or an external voice."""
         return self._ledger.output_bytes > 0 or self._has_tts_audio
 
     @property
     def has_pending_work(self) -> bool:
-        """Whether user or model have the turn: one speaks, or a response is requested or due."""
+        """Whether a turn is in progress: the user speaks, or a response is active, requested or due."""
         return self.user.is_pending or self.responses.is_pending
 
     @property
     def has_pending_output(self) -> bool:
-        """Whether anything is still to be answered or spoken."""
+        """Whether a turn, a tool call or speech of the external voice is unfinished."""
         return self.has_pending_work or self.tts.is_speaking or self.tools.calls.n_running > 0
 
     @property
     def should_fall_back(self) -> bool:
-        """Whether the model is to speak from now on: the external voice failed, and nothing is left to be said."""
+        """Whether to switch to the model's own voice: the external one failed, and nothing is left to speak."""
         return self.tts.needs_fallback and self.responses.slot.is_free and not self.tts.is_speaking
 
     @property
     def deadline(self) -> float | None:
-        """When `tick` is wanted next."""
+        """The time for the next call of `tick`; None if there is nothing to wait for."""
         parts = (self.user.timers, self.responses, self.timer, self.tools)
-        voice_at = None if self.tts.speaker is None else self.tts.speaker.stream.deadline
-        times = (voice_at, *(part.deadline for part in parts))
-        return min((time for time in times if time is not None), default=None)
+        tts_deadline = None if self.tts.speaker is None else self.tts.speaker.stream.deadline
+        deadlines = (tts_deadline, *(part.deadline for part in parts))
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def tick(self, now: float) -> None:
-        """Do what has become due."""
+        """Handle the deadlines that have passed."""
         self.user.timers.tick(now)
         if self._response_handler.abandon_stalled(now):
             self.request_due_response(now)
@@ -119,7 +118,7 @@ class TurnController:
         self._report(self.timer.tick(now))
 
     def request_due_response(self, now: float) -> None:
-        """Request the response that is due, if the slot is free and the user is not in the middle of a turn (D4)."""
+        """Request a due response if the slot is free and the user is not in the middle of a turn (D4)."""
         responses, timers = self.responses, self.user.timers
         self.tts.correct_history(responses.slot.response_id)
         if not responses.slot.is_free or timers.is_user_speaking or timers.is_retry_pending or self.tts.needs_fallback:
@@ -139,24 +138,24 @@ class TurnController:
     # -- the client ---------------------------------------------------------------------------------------------------
 
     def add_typed_turn(self, text: str, now: float) -> None:
-        """The user typed a turn."""
+        """Queue a turn that the user typed."""
         if self.user.add_typed_turn(text):
             self.request_due_response(now)
 
     def interrupt(self) -> None:
-        """The client wants silence: nothing that was due is any more, for tools that still run either."""
-        was_owed = self.tools.calls.expects_follow_up
+        """Stop playback and cancel responses that are due, also those for tools that are still running."""
+        expected_follow_up = self.tools.calls.expects_follow_up
         self.tools.calls.user_turn_started()
         self.responses.cancel_due()
         is_free = self.responses.slot.is_free
-        if was_owed and is_free:  # the client was sent that there is more to come
+        if expected_follow_up and is_free:  # the client was sent `more`, and waits for the follow-up
             self._response_handler.end_unstarted("cancelled")
         if not is_free or not self.playback.is_idle:
             self._interruption.begin(cancel=True)
         self.tools.cancel_interrupted()
 
     def acknowledge_playback(self, item_id: str, played_ms: int, now: float) -> AckResult:
-        """The client reports its position in an item."""
+        """Take the position in an item that the client reports."""
         ack = self.playback.acknowledge(item_id, played_ms, now)
         if ack == "ok":
             self._report(self.timer.playback_acknowledged(item_id, played_ms, now))
@@ -164,24 +163,24 @@ class TurnController:
         return ack
 
     def client_tool_result(self, event: ev.ToolResult, now: float) -> bool:
-        """The client ran a tool of its own. Returns False if no such call was ever made."""
+        """Take the result of a tool that the client ran. Returns False if there was no such call."""
         is_known = self.tools.client_tool_result(event, now)
         if is_known:
             self.request_due_response(now)
         return is_known
 
     def tool_call_finished(self, event: ev.ToolCallFinished, now: float) -> None:
-        """A tool that the relay ran has ended."""
+        """Take the result of a tool that the relay ran."""
         self.tools.finish(event)
         self.request_due_response(now)
 
     def playout_cleared(self, event: ev.PlayoutCleared, now: float) -> None:
-        """The playout has let go of its audio."""
+        """Complete the interruption: the playout has discarded its unsent audio."""
         self._interruption.finish(event, now)
         self.request_due_response(now)
 
     def handle_tts_event(self, event: ev.TtsEvent, now: float) -> None:
-        """Something came from an external voice."""
+        """Handle an event of the external voice."""
         self._has_tts_audio = self._has_tts_audio or type(event) is ev.TtsAudio
         utterance = None if self.tts.speaker is None else self.tts.speaker.handle(event, now)
         if utterance is not None:
@@ -190,7 +189,7 @@ class TurnController:
     # -- the upstream: the user's turn --------------------------------------------------------------------------------
 
     def handle_user_event(self, event: ev.UserEvent, now: float) -> None:
-        """The upstream reports something of the user's turn, or of an item."""
+        """Handle an event of the user's turn, or of an item."""
         match event:
             case ev.SpeechStarted():
                 self._speech_started(event, now)
@@ -208,12 +207,12 @@ class TurnController:
             case ev.ItemAdded():
                 self._transcripts.item_added(event)
             case ev.ItemDeleted():
-                self._items.mark_deleted(event.item_id)
+                self._conversation.mark_deleted(event.item_id)
             case _:
                 assert_never(event)
 
     def _speech_started(self, event: ev.SpeechStarted, now: float) -> None:
-        """Silence the client first, then report upstream what was heard (D2)."""
+        """Stop the client's playback first, then correct the upstream's history (D2)."""
         self.timer.speech_started(self.user.speech_started_at(event.audio_start_ms, self._config.turn, now))
         self.user.timers.speech_started(now)
         self._emit(SendSpeechState(started=True))
@@ -228,9 +227,9 @@ class TurnController:
         self.request_due_response(now)
 
     def _input_committed(self, event: ev.InputCommitted, now: float) -> None:
-        """The user's audio is an item: answer it, if the upstream does not by itself."""
+        """Mark a response as due, unless the upstream creates it by itself."""
         self.user.input_committed()
-        self._items.get_or_create(event.item_id)
+        self._conversation.get_or_create(event.item_id)
         if not self._config.upstream_turn.upstream_creates:
             self._begin_turn(now)
             self.responses.mark_due()
@@ -246,13 +245,13 @@ class TurnController:
     # -- the upstream: responses --------------------------------------------------------------------------------------
 
     def handle_response_event(self, event: ev.ResponseEvent, now: float) -> None:
-        """The upstream reports something of a response."""
+        """Handle an event of a response."""
         self._response_handler.handle(event, now)
         if isinstance(event, ev.ResponseDone):
             self.request_due_response(now)
 
     def request_refused(self, event: ev.UpstreamErrorEvent, now: float) -> bool:
-        """The upstream sent an error. Returns whether it was the answer to a request for a response."""
+        """Handle an error of the upstream. Returns whether it refuses a request for a response."""
         is_ours = self._response_handler.request_refused(event, now)
         if is_ours:
             self.request_due_response(now)

@@ -10,8 +10,8 @@ from typing import NamedTuple, assert_never
 
 from relay.json_types import JsonObject
 from relay.session.common.close_codes import CloseCode
-from relay.session.common.life import LimitReached
 from relay.session.common.limits import KEY_REVOKED_MESSAGE, MAX_FAULTS, SessionLimits
+from relay.session.common.session_state import LimitReached
 from relay.session.device import events as ev
 from relay.session.realtime.events import ClientDisconnect
 

@@ -17,12 +17,12 @@ from typing import Any
 from relay.session.common.close_codes import CloseCode
 from relay.session.common.graceful_end import EstimatedGracefulEnd
 from relay.session.common.input_control import InputControl
-from relay.session.common.life import Phase, SessionState
 from relay.session.common.limits import FaultBudget, IgnoredCounts, SessionLimits
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import ToolSpec
 from relay.session.common.policy import Principal
 from relay.session.common.redact import close_reason
+from relay.session.common.session_state import Phase, SessionState
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev

@@ -1,1 +1,1 @@
-"""Function calls of the model, in sessions of all kinds."""
+"""Function calls of the model, for all kinds of sessions."""

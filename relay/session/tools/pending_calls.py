@@ -1,15 +1,17 @@
-"""Tool calls in flight: each gets exactly one output, and those of one response get one follow-up response (D4).
+"""Pending tool calls: each gets exactly one output, and those of one response get one follow-up response (D4).
 
-`accept` decides which calls of a response are run; the others get an output at once that says why not. Those that run
-form a `CallBatch`. A call leaves it with its first output; a later output is never sent.
-When the last one has left, the relay owes the upstream a `response.create` (`owes_response`). Any response that begins
-afterwards includes the outputs, whoever asked for it, and settles that.
+`accept` decides which calls of a response are run; the others get an output at once that gives the reason. The calls
+that run form a `CallBatch`. A call leaves it with its first output; a later output is never sent.
 
-When the user begins a new turn, running calls go on and their outputs are delivered, but they force no response: their
-batch is `quiet`. The same `call_id` never runs twice. `rounds` counts responses in a row that call tools; at
-`MAX_TOOL_ROUNDS` the next response must do without. The count begins again when the user goes on.
+When the last call has left, a follow-up response is due (`is_follow_up_due`). Any response that begins afterwards
+includes the outputs, whoever requested it, and is the follow-up.
 
-The rules of both kinds of sessions write here; the slot (`relay.session.common.response_slot`) decides when an owed
+When the user begins a new turn, running calls go on and their outputs are delivered, but they require no follow-up:
+their batch has `suppress_follow_up`. The same `call_id` never runs twice. `consecutive_rounds` counts responses in a
+row that call tools. From `MAX_TOOL_ROUNDS` on, the next response may call none. The count restarts with the user's next
+turn.
+
+The rules of both kinds of sessions write here; the slot (`relay.session.common.response_slot`) decides when a due
 response may be requested. The tools themselves run outside of the rules.
 """
 
@@ -22,9 +24,9 @@ from relay.session.common.model import Item
 
 MAX_KNOWN_CALLS = 4096
 MAX_TOOL_ROUNDS = 8
-"""Responses in a row that only call tools; the next one must answer without."""
+"""Responses in a row that call tools; the next one may call none."""
 MAX_RUNNING_CALLS = 32
-"""Of one session at a time."""
+"""The limit for one session."""
 TOO_MANY_AT_ONCE = '{"ok":false,"error":"too_many_calls","message":"Too many calls at once: wait for some to end."}'
 TOO_MANY_CALLS = '{"ok":false,"error":"too_many_calls","message":"Too many calls in a row: answer the user first."}'
 CANCELLED_CALL = '{"ok":false,"error":"cancelled","message":"The response was interrupted, so this was not run."}'
@@ -32,25 +34,25 @@ CANCELLED_CALL = '{"ok":false,"error":"cancelled","message":"The response was in
 
 @dataclass(slots=True)
 class CallBatch:
-    """The calls of one response that have no output yet. `suppress_follow_up`: the user went on, no answer is to be
-    forced.
-    """
+    """The calls of one response that have no output yet. `suppress_follow_up`: they require no follow-up response."""
 
     response_id: str
     pending_calls: dict[str, str]
-    """The name of each one's tool, by its id."""
+    """Call ids, each with the name of its tool."""
     suppress_follow_up: bool
 
 
 class AcceptedCalls(NamedTuple):
-    """What becomes of the calls of a response."""
+    """The calls of a response: those to run, and those that are refused."""
 
     to_run: list[Item]
     refused: list[tuple[str, str]]
-    """Call ids, each with its output."""
+    """Call ids, each with the output to send."""
 
 
 class PendingToolCalls:
+    """The pending tool calls of one session, in batches."""
+
     __slots__ = ("_batches", "_known_ids", "consecutive_rounds", "is_follow_up_due")
 
     def __init__(self) -> None:
@@ -61,24 +63,25 @@ class PendingToolCalls:
 
     @property
     def expects_follow_up(self) -> bool:
-        """Whether a response is owed now, or will be once the running calls return."""
+        """Whether a follow-up is due now, or will be when the running calls finish."""
         return self.is_follow_up_due or any(not batch.suppress_follow_up for batch in self._batches)
 
     @property
     def n_running(self) -> int:
-        """How many calls have no output yet."""
+        """The number of calls without an output."""
         return sum(len(batch.pending_calls) for batch in self._batches)
 
     @property
     def at_round_limit(self) -> bool:
-        """Whether the model has called tools so often in a row that the next response must do without."""
+        """Whether the next response may call no tools."""
         return self.consecutive_rounds >= MAX_TOOL_ROUNDS
 
     def accept(
         self, response_id: str, output: Iterable[Item], status: str = "completed", *, suppress_follow_up: bool = False
     ) -> AcceptedCalls:
-        """Take up the function calls in the `output` of a response; `suppress_follow_up`: their outputs force no
-        answer.
+        """Accept the function calls in the `output` of a response.
+
+        `suppress_follow_up`: their outputs require no follow-up response.
         """
         fresh = []
         for item in output:
@@ -98,7 +101,7 @@ class PendingToolCalls:
         return AcceptedCalls(to_run, [(call.call_id or "", refusal) for call in fresh[n_run:]])
 
     def finish(self, call_id: str) -> str | None:
-        """A call ended; returns its tool. None if it is not (or no longer) waited for: no second output is sent."""
+        """Finish a call. Returns the name of its tool; None if the call is not pending: then do not send its output."""
         for batch in self._batches:
             if call_id in batch.pending_calls:
                 name = batch.pending_calls.pop(call_id)
@@ -109,35 +112,35 @@ class PendingToolCalls:
         return None
 
     def tool_name(self, call_id: str) -> str | None:
-        """The tool of a running call."""
-        return next((b.pending_calls[call_id] for b in self._batches if call_id in b.pending_calls), None)
+        """Return the name of the tool of a pending call; None if the call is not pending."""
+        return next((batch.pending_calls[call_id] for batch in self._batches if call_id in batch.pending_calls), None)
 
     def pending_responses(self) -> list[str]:
-        """The responses whose calls do not all have an output yet."""
+        """Return the ids of the responses with pending calls."""
         return [batch.response_id for batch in self._batches]
 
     def pending_calls(self) -> list[tuple[str, str]]:
-        """The calls that have no output yet, as (call_id, name)."""
+        """Return the pending calls, as (call_id, name)."""
         return [call for batch in self._batches for call in batch.pending_calls.items()]
 
     def user_turn_started(self) -> None:
-        """The user began a new turn: outputs still to come are delivered, but force no answer."""
+        """Suppress the follow-ups of pending calls: the user began a new turn."""
         self.reset_rounds()
         for batch in self._batches:
             batch.suppress_follow_up = True
 
     def reset_rounds(self) -> None:
-        """The user has said something: the model may call tools again."""
+        """Allow the model to call tools again: the user has taken a turn."""
         self.consecutive_rounds = 0
 
     def set_follow_up_due(self) -> None:
-        """The response that was requested did not come: it is owed again."""
+        """Request the follow-up again: the requested response did not come."""
         self.is_follow_up_due = True
 
     def clear_follow_up(self) -> None:
-        """No response is owed any more: any that begins after the outputs landed speaks about them."""
+        """Cancel a due follow-up, for example because another response includes the outputs."""
         self.is_follow_up_due = False
 
     def is_known(self, call_id: str) -> bool:
-        """Whether a call of that id was ever taken up, as far back as `MAX_KNOWN_CALLS`."""
+        """Whether a call of that id is among the last `MAX_KNOWN_CALLS` accepted ones."""
         return call_id in self._known_ids

@@ -1,1 +1,1 @@
-"""The rules of an external TTS voice: its stream, its sentences, and what of its text was heard."""
+"""The rules of an external TTS voice: its stream, its sentences, and the alignment of text and audio."""

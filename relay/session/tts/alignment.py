@@ -1,15 +1,16 @@
-"""One utterance of an external voice: its text, what the voice has been sent, and how much was heard (D9).
+"""One utterance of an external voice: its text, what the voice was sent, and the text that was heard (D9).
 
-An `TtsUtterance` is all that one response says, in one context of the voice. It may span several items; their shares
-are its `parts`, and its audio is played as that of the first item. `Voice` owns it while it waits or is spoken, and
-`TtsSpeaker` keeps it afterwards, for as long as a barge-in can still cut it.
+A `TtsUtterance` is the text of one response, in one context of the voice. It may span several items, whose shares are
+its `parts`; its audio is played as the first item's. `TtsStream` owns it while it is queued or spoken. Afterwards
+`TtsSpeaker` keeps it for as long as a barge-in can interrupt it.
 
-Text is split into sentences as it comes; `take` returns those that were not sent yet. `complete` says that all text has
-come, `ended` that the voice knows it, `finished` that all audio has come. `restart` sends an unheard utterance again.
+Text is split into sentences as it comes, and `take_sentences` returns those that were not sent yet. `is_text_complete`
+means that all text came, `is_end_sent` that the voice was sent its end, and `is_audio_complete` that all audio came.
+`reset_for_retry` sends an unheard utterance again.
 
-`AlignedText` maps a played position to text. Where the voice reports when each character is spoken, those times decide.
-What it reports is compared with the text; the first difference ends what is known, and the rest is taken to be spoken
-at an even pace. A text is cut between words.
+`AlignedText` maps a played position to text, based on the times that the voice reports for each character. Reported
+characters are compared with the text. After the first difference, the rest of the text is assumed to be spoken at an
+even pace. A text is truncated between words.
 """
 
 from array import array
@@ -22,11 +23,11 @@ from relay.session.tts.sentences import SentenceSplitter
 
 MAX_PARTS = 64
 MS_PER_CHAR = 65
-"""How fast a voice speaks that has neither told nor finished: some 15 characters a second."""
+"""The assumed pace of a voice that reports no times and has not finished: some 15 characters a second."""
 
 
 class AlignedText:
-    """A text and when it is heard. Characters are counted without blanks, for voices differ in those that they tell."""
+    """A text and the times of its characters. Blanks do not count, as not all voices report them."""
 
     __slots__ = ("_chars", "_ends_ms", "_is_aligned", "text")
 
@@ -38,67 +39,67 @@ class AlignedText:
 
     @property
     def aligned_chars(self) -> int | None:
-        """Of how many characters the voice has told the time; None if what it told does not fit, or it told nothing."""
+        """The number of characters with a time; None if the voice reported none, or if they differ from the text."""
         return len(self._ends_ms) if self._is_aligned and self._ends_ms else None
 
     @property
     def n_chars(self) -> int:
-        """How many characters there are in all."""
+        """The number of characters, without blanks."""
         return len(self._chars)
 
     def add(self, text: str) -> None:
-        """More text is going to be spoken."""
+        """Append text that is going to be spoken."""
         self.text += text
         self._chars += "".join(text.split())
 
     def align(self, alignment: Alignment | None, from_ms: int) -> None:
-        """The times of the sound that begins at `from_ms`. What does not fit the text ends what is known."""
+        """Add the times of audio that begins at `from_ms`; stop aligning if its characters differ from the text."""
         if alignment is None or not self._is_aligned:
             return
-        known, letters = self._ends_ms, self._chars
-        for char, start_ms, duration_ms in zip(
+        ends_ms, chars = self._ends_ms, self._chars
+        for reported, start_ms, duration_ms in zip(
             alignment.chars, alignment.starts_ms, alignment.durations_ms, strict=False
         ):
-            for letter in "".join(char.split()):
-                if len(known) >= len(letters) or letters[len(known)] != letter:
+            for char in "".join(reported.split()):
+                if len(ends_ms) >= len(chars) or chars[len(ends_ms)] != char:
                     self._is_aligned = False
                     return
                 end_ms = from_ms + start_ms + duration_ms
-                known.append(max(end_ms, known[-1] if known else 0))
+                ends_ms.append(max(end_ms, ends_ms[-1] if ends_ms else 0))
 
     def heard_text(self, played_ms: int, received_ms: int, *, finished: bool) -> str:
-        """The beginning of the text that `played_ms` of `received_ms` hold; `finished`: there is no more sound."""
+        """Return the text within `played_ms` of `received_ms` of audio; `finished`: all audio was received."""
         if played_ms <= 0:
             return ""
         if finished and played_ms >= received_ms:
             return self.text
-        return truncate_at_word(self.text, self._position(self._chars_heard(played_ms, received_ms, finished)))
+        return truncate_at_word(self.text, self._position_of(self._n_heard(played_ms, received_ms, finished)))
 
-    def _chars_heard(self, played_ms: int, received_ms: int, finished: bool) -> int:
-        known = self._ends_ms
-        heard = bisect_right(known, played_ms)
-        last_ms = known[-1] if known else 0
-        rest = len(self._chars) - len(known)
-        if heard < len(known) or rest == 0 or (known and self._is_aligned):
-            return heard
-        end_ms = received_ms if finished else max(received_ms, last_ms + rest * MS_PER_CHAR)
-        return heard + rest * (played_ms - last_ms) // max(end_ms - last_ms, 1)
+    def _n_heard(self, played_ms: int, received_ms: int, finished: bool) -> int:
+        ends_ms = self._ends_ms
+        n_heard = bisect_right(ends_ms, played_ms)
+        last_ms = ends_ms[-1] if ends_ms else 0
+        n_unaligned = len(self._chars) - len(ends_ms)
+        if n_heard < len(ends_ms) or n_unaligned == 0 or (ends_ms and self._is_aligned):
+            return n_heard
+        end_ms = received_ms if finished else max(received_ms, last_ms + n_unaligned * MS_PER_CHAR)
+        return n_heard + n_unaligned * (played_ms - last_ms) // max(end_ms - last_ms, 1)
 
-    def _position(self, n_letters: int) -> int:
-        """Behind that many characters that are no blanks."""
-        if n_letters >= len(self._chars):
+    def _position_of(self, n_chars: int) -> int:
+        """Return the position in the text after `n_chars` characters that are not blank."""
+        if n_chars >= len(self._chars):
             return len(self.text)
         for position, char in enumerate(self.text):
             if not char.isspace():
-                if n_letters == 0:
+                if n_chars == 0:
                     return position
-                n_letters -= 1
+                n_chars -= 1
         return len(self.text)
 
 
 @dataclass(slots=True)
 class UtterancePart:
-    """One item's share of a text: from `start` on, as far as the next one's."""
+    """The share of one item in the text: from `start` to the start of the next part."""
 
     item_id: str
     content_index: int
@@ -106,24 +107,20 @@ class UtterancePart:
 
 
 class TtsUtterance:
-    """What one response says, in one context of the voice. Its clip is that of its first item."""
+    """The text of one response in one context of the voice; its audio is played as its first item's."""
 
     def __init__(self, response_id: str, item_id: str, content_index: int) -> None:
         self.response_id = response_id
         self.key = (item_id, content_index)
         self.context_id = ""
-        """Set while the voice has it."""
+        """Empty until the voice is sent the first text."""
         self.parts = [UtterancePart(item_id, content_index, 0)]
         self.aligned_text = AlignedText()
         self.is_text_complete = False
-        """All of its text has come."""
         self.is_end_sent = False
-        """The voice knows that."""
         self.is_audio_complete = False
-        """All of its sound has come."""
         self.audio_bytes = 0
         self.unsent_sentences: list[str] = []
-        """Sentences that the voice has not been sent."""
         self.sent_chars = 0
         self.is_announced = False
         self.attempts = 0
@@ -131,11 +128,11 @@ class TtsUtterance:
 
     @property
     def text(self) -> str:
-        """All of the text so far that is to be spoken."""
+        """The text so far."""
         return self.aligned_text.text
 
     def add(self, item_id: str, content_index: int, text: str) -> None:
-        """More text. What is over `MAX_TEXT_CHARS`, or in more than `MAX_PARTS` items, stays unspoken."""
+        """Append text. Text beyond `MAX_TEXT_CHARS`, or of more than `MAX_PARTS` items, is not spoken."""
         text = text[: MAX_TEXT_CHARS - len(self.text)]
         last = self.parts[-1]
         if (last.item_id, last.content_index) != (item_id, content_index):
@@ -148,25 +145,25 @@ class TtsUtterance:
         self.unsent_sentences += self._splitter.feed(text)
 
     def part_done(self) -> None:
-        """All of an item's text has come: its last sentence needs no next one to be known as such."""
+        """Complete the last sentence: all text of an item came."""
         rest = self._splitter.flush()
         if rest.strip():
             self.unsent_sentences.append(rest)
 
     def end_text(self) -> None:
-        """All of the text has come."""
+        """Complete the text."""
         self.part_done()
         self.is_text_complete = True
 
     def take_sentences(self) -> list[str]:
-        """The sentences to be sent now, each with one blank behind it."""
+        """Remove and return the unsent sentences, each followed by one blank."""
         sentences = [" ".join(sentence.split()) + " " for sentence in self.unsent_sentences]
         self.unsent_sentences.clear()
         self.sent_chars += sum(len(sentence.replace(" ", "")) for sentence in sentences)
         return sentences
 
     def reset_for_retry(self) -> None:
-        """Nothing of it was heard, and the voice has lost it: it is sent once more."""
+        """Prepare to send all text once more, after the voice failed before any audio."""
         self._splitter = SentenceSplitter()
         self.unsent_sentences = self._splitter.feed(self.text)
         if self.is_text_complete:
@@ -174,11 +171,11 @@ class TtsUtterance:
         self.context_id, self.is_end_sent, self.sent_chars = "", False, 0
         self.attempts += 1
 
-    def heard_by_item(self, heard: str) -> list[tuple[str, str, str]]:
-        """What of each item was heard: (item_id, all of its text, what was heard of it)."""
-        found: dict[str, tuple[str, str]] = {}
+    def heard_by_item(self, heard_text: str) -> list[tuple[str, str, str]]:
+        """Split `heard_text` by item. Returns for each (item_id, its whole text, its heard text)."""
+        texts: dict[str, tuple[str, str]] = {}
         ends = [part.start for part in self.parts[1:]] + [len(self.text)]
         for part, end in zip(self.parts, ends, strict=True):
-            whole, before = found.get(part.item_id, ("", ""))
-            found[part.item_id] = (whole + self.text[part.start : end], before + heard[part.start : end])
-        return [(item_id, whole.strip(), told.strip()) for item_id, (whole, told) in found.items()]
+            whole, heard_part = texts.get(part.item_id, ("", ""))
+            texts[part.item_id] = (whole + self.text[part.start : end], heard_part + heard_text[part.start : end])
+        return [(item_id, whole.strip(), heard_part.strip()) for item_id, (whole, heard_part) in texts.items()]

@@ -1,20 +1,20 @@
-"""Text as it comes from a model, cut into sentences that can be spoken one after the other.
+"""Splits the text of a model, as it comes, into sentences that can be spoken one after the other.
 
-No library serves: those that exist want the whole text, and here a sentence must leave before the next one is written.
-When in doubt two sentences stay together, which costs a moment; a sentence cut in two would be heard.
+No library fits: those that exist need the whole text, but here a sentence must be sent before the next one is written.
+In doubt two sentences stay together, which costs a short delay. A sentence that is split in two would be audible.
 
-The work grows with the length of the text alone, however many pieces it comes in. What was looked at is not looked at
-again, and no pattern goes back over a run of marks or spaces.
+The cost grows with the length of the text only, however many chunks it comes in. No character is searched twice, and no
+pattern backtracks over a run of marks or spaces.
 """
 
 import re
 
 MAX_SENTENCE_CHARS = 300
-"""What has no end for so long is cut at a comma or a space."""
+"""A longer sentence is split at a comma or a space."""
 
 _MARK_WINDOW = 2 * MAX_SENTENCE_CHARS
 _LOOKAHEAD = _MARK_WINDOW + 50
-"""With so many characters more text cannot change where the first sentence ends."""
+"""With so many characters, more text cannot change where the first sentence ends."""
 
 _MARKS = ".!?…‽؟۔।॥։።"
 _CLOSING = "\"'”’»)]}*_」』）】〉》"
@@ -25,11 +25,11 @@ _MARK = re.compile(
     rf"|(?<![{_MARKS}])(?P<mark>[{_MARKS}]++)(?P<close>[{_CLOSERS}]*+)(?P<gap>\s++)"
 )
 _DECIDING = re.compile(r"[\s。！？｡]")
-"""What makes an end of a mark before it, or is one."""
+"""Characters that end a sentence, or that show that the mark before them does."""
 _OPENERS = frozenset("([{\"'“‘«„")
 _CLAUSE = re.compile(r".*[,;:–—](?=\s)|.*[，、；：]", re.DOTALL)
 _WORD = re.compile(r"\S{1,40}(?=\s)|\S{41}")
-"""The next word, as far as it must be known: no month's name is longer."""
+"""The next word, up to the length of the longest ordinal word."""
 _INITIALS = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]")
 
 _LEADING_WORDS = (
@@ -41,9 +41,9 @@ _LEADING_WORDS = (
     "dhr mevr drs mw tzv bijv "
     "tj např resp т д г ул стр"
 )
-"""Before a name, a number or an explanation: a sentence never ends with them."""
+"""Abbreviations before a name, a number or an explanation: a sentence never ends with them."""
 _TRAILING_WORDS = "a.m p.m etc inc ltd co corp usw uvm etw jr bv ltda"
-"""They end a sentence too: then the next word begins with a capital."""
+"""Abbreviations that may end a sentence: then the next word begins with a capital letter."""
 _ORDINAL_WORDS = (
     "januar jänner februar märz april mai juni juli august september oktober november dezember "
     "marts maj december jahrhundert century etage stock klasse kapitel"
@@ -52,44 +52,44 @@ LEADING, TRAILING, ORDINALS = (frozenset(words.split()) for words in (_LEADING_W
 
 
 class SentenceSplitter:
-    """Takes text in pieces of any size; gives sentences. All of them together are the text, to the last blank."""
+    """Splits text that comes in chunks of any size. The sentences joined are exactly the text, including blanks."""
 
-    __slots__ = ("_is_undecided", "_looked_at", "_text")
+    __slots__ = ("_is_undecided", "_searched_to", "_text")
 
     def __init__(self) -> None:
         self._text = ""
-        self._looked_at = 0  # no mark before it can end a sentence any more
-        self._is_undecided = False  # the mark there ends one, or not, by what comes next
+        self._searched_to = 0  # no mark before this position can end a sentence
+        self._is_undecided = False  # the next text decides whether the mark there ends one
 
     def feed(self, text: str) -> list[str]:
-        """More text; returns the sentences that are complete by it."""
+        """Add text. Returns the sentences that are complete now."""
         sentences = []
         look = False
         for start in range(0, len(text), _LOOKAHEAD):
-            piece = text[start : start + _LOOKAHEAD]
-            look = look or self._decides(piece)
-            self._text += piece
+            chunk = text[start : start + _LOOKAHEAD]
+            look = look or self._decides(chunk)
+            self._text += chunk
             is_last = start + _LOOKAHEAD >= len(text)
             while (is_last or len(self._text) >= _LOOKAHEAD) and (end := self._end(look=look)) is not None:
                 sentences.append(self._text[:end])
-                self._text, self._looked_at, self._is_undecided = self._text[end:], 0, False
+                self._text, self._searched_to, self._is_undecided = self._text[end:], 0, False
                 look = _DECIDING.search(self._text) is not None
         return sentences
 
     def flush(self) -> str:
-        """What is left: the text is over."""
+        """Return the rest of the text."""
         rest = self._text
-        self._text, self._looked_at, self._is_undecided = "", 0, False
+        self._text, self._searched_to, self._is_undecided = "", 0, False
         return rest
 
-    def _decides(self, piece: str) -> bool:
-        """Whether a piece of text can make an end where there was none: most cannot, and cost no search."""
-        if piece.isspace() and "\n" not in piece and self._text[-1:].isspace():
+    def _decides(self, chunk: str) -> bool:
+        """Whether a chunk may complete a sentence; most chunks do not, and need no search."""
+        if chunk.isspace() and "\n" not in chunk and self._text[-1:].isspace():
             return False
-        return self._is_undecided or _DECIDING.search(piece) is not None
+        return self._is_undecided or _DECIDING.search(chunk) is not None
 
     def _end(self, *, look: bool) -> int | None:
-        """Where the first sentence ends, None while that cannot be known; `look`: there may be a new mark."""
+        """Return where the first sentence ends, None if that is not known yet; `look`: there may be a new mark."""
         end = self._first_mark() if look else None
         if end is not None and end <= MAX_SENTENCE_CHARS:
             return end
@@ -100,43 +100,43 @@ class SentenceSplitter:
     def _first_mark(self) -> int | None:
         text, self._is_undecided = self._text, False
         words_begin = len(text) - len(text.lstrip())
-        for found in _MARK.finditer(text, max(self._looked_at, words_begin), _MARK_WINDOW):
-            end = found.end()
-            verdict = found.start() > words_begin and _ends_sentence(text, found)
-            if verdict:
+        for mark in _MARK.finditer(text, max(self._searched_to, words_begin), _MARK_WINDOW):
+            end = mark.end()
+            is_end = mark.start() > words_begin and _ends_sentence(text, mark)
+            if is_end:
                 return end
-            if verdict is None or end == len(text):
-                self._looked_at, self._is_undecided = found.start(), verdict is None
+            if is_end is None or end == len(text):
+                self._searched_to, self._is_undecided = mark.start(), is_end is None
                 return None
-            self._looked_at = end
-        self._looked_at = max(self._looked_at, _open_tail(text))
+            self._searched_to = end
+        self._searched_to = max(self._searched_to, _open_tail(text))
         return None
 
 
 def _open_tail(text: str) -> int:
-    """Where the marks, closing quotes and spaces begin that end a text: more text may make an end of them."""
+    """Return where the final marks, closing quotes and spaces begin: more text may end a sentence there."""
     words_end = len(text.rstrip())
     closers_begin = len(text[:words_end].rstrip(_CLOSING))
     marks_begin = len(text[:closers_begin].rstrip(_MARKS))
     return marks_begin if marks_begin < closers_begin else words_end
 
 
-def _ends_sentence(text: str, found: re.Match[str]) -> bool | None:
-    """Whether a mark ends its sentence; None while what comes next may tell."""
-    end = found.end()
-    if found["line"] is not None or "\n" in (found["gap"] or ""):
+def _ends_sentence(text: str, mark: re.Match[str]) -> bool | None:
+    """Return whether a mark ends its sentence; None if that depends on the next text."""
+    end = mark.end()
+    if mark["line"] is not None or "\n" in (mark["gap"] or ""):
         return True
     if end == len(text):
-        return None  # a closing quote may follow, or a word that tells
-    if found["wide"] is not None:
+        return None  # a closing quote may follow, or a deciding word
+    if mark["wide"] is not None:
         return True
     if text[end].islower():
         return False
-    if found["mark"] != "." or found["close"]:
+    if mark["mark"] != "." or mark["close"]:
         return True
-    word = _word_before(text, found.start())
+    word = _word_before(text, mark.start())
     if word.isdigit() and len(word) <= 2:
-        return _ends_after_number(text, found.start() - len(word), end)
+        return _ends_after_number(text, mark.start() - len(word), end)
     if word.lower() in TRAILING or word == "I":
         return True
     return not (word.lower() in LEADING or _INITIALS.fullmatch(word))
@@ -150,7 +150,7 @@ def _word_before(text: str, end: int) -> str:
 
 
 def _ends_after_number(text: str, start: int, end: int) -> bool | None:
-    """ "1. First" and "on the 3. Mai" go on; "It is 12. Then" does not."""
+    """Whether a sentence ends after a number: "It is 12. Then" does; "1. First" and "on the 3. Mai" do not."""
     if not text[:start].strip():
         return False
     following = _WORD.match(text, end)
@@ -160,7 +160,7 @@ def _ends_after_number(text: str, start: int, end: int) -> bool | None:
 
 
 def _cut_position(text: str) -> int:
-    """Where a text without an end is cut: behind the last clause, else the last word, else anywhere."""
+    """Return where to split a text without an end: after the last clause, else after the last word, else anywhere."""
     clause = _CLAUSE.match(text)
     if clause is not None and clause.end() >= len(text) // 3:
         return clause.end()

@@ -1,16 +1,16 @@
-"""The stream of one external voice: which context speaks, what it is sent, and when it is given up (D9).
+"""The stream of one external voice: what it is sent, which context speaks, and how failures are handled (D9).
 
-`utterances` is a queue of which only the first speaks. `link` is the connection: down, opening, up. The voice is
-connected when a turn begins (`warm`), so that the first sentence does not wait for it. In the mode `final` there is no
-connection, and each utterance is sent whole, once all of its text has come.
+`utterances` is a queue of which only the first one speaks. The voice is connected when a turn begins (`preconnect`), so
+that the first sentence does not wait for the connection. In the mode `final` there is no connection, and each utterance
+is sent in one request when its text is complete.
 
-The voice allows five contexts on a connection. A closed context counts until the voice confirms its end; with all five
-taken a new one waits. Audio of a context that no longer speaks is ignored.
+The voice allows five contexts on a connection. A closed context counts until the voice confirms its end; meanwhile a
+sixth one waits. Audio of a context that no longer speaks is ignored.
 
-`deadline` and `due` serve two timers. A voice that owes audio, or a connection that does not open, fails after
-`STALL_TIMEOUT_S`. A context that has nothing to say is kept open every `KEEP_ALIVE_S`. A retryable failure, but no
-timeout, leads to one more attempt for an utterance of which no audio came. One that is not retryable is remembered
-until the next turn (`refused`, `reset_failure`).
+`deadline` and `check_deadline` serve two timers. A voice whose audio is pending, or a connection that does not open,
+fails after `STALL_TIMEOUT_S`. A context without new text is kept alive every `KEEP_ALIVE_S`. After a retryable failure
+other than a timeout, an utterance without any audio is sent once more. A failure that is not retryable is remembered
+until the next turn (`known_failure`, `reset_failure`).
 """
 
 from collections import deque
@@ -19,49 +19,50 @@ from typing import Literal
 
 from audio.formats import AudioFormat
 from relay.session.common.model import TtsOptions
-from relay.session.device import events as ev
-from relay.session.device.commands import (
+from relay.session.device.upstream_events import TextDelta
+from relay.session.tts.alignment import TtsUtterance
+from relay.session.tts.commands import (
     CancelTtsContext,
-    Command,
     ConnectTts,
     DisconnectTts,
     FinishTtsContext,
     KeepTtsContextAlive,
     SynthesizeSentence,
     SynthesizeText,
+    TtsCommand,
 )
-from relay.session.tts.alignment import TtsUtterance
+from relay.session.tts.events import TtsAudio, TtsContextDone, TtsFailed
 
 MAX_CONTEXTS = 5
 MAX_UTTERANCES = 64
 STALL_TIMEOUT_S = 10.0
-"""How long the voice may take for the sound of what it was sent, and for opening its connection."""
+"""How long the voice may take for the audio of text that it was sent, or for opening its connection."""
 KEEP_ALIVE_S = 10.0
-"""How often a context without new text is kept open; the voice closes one after 20 s by default."""
-STALLED_MESSAGE = "The voice has said nothing for {:.0f} seconds."
+"""How often a context without new text is kept alive; the voice closes one after 20 s by default."""
+STALLED_MESSAGE = "The voice sent no audio for {:.0f} seconds."
 
 
 class TtsStream:
-    """The voice of one session; `voice_id` speaks in the format `output_format`. Commands go to `emit`."""
+    """The stream of one external voice for one session. Commands go to `emit`, ids come from `next_id`."""
 
     def __init__(
         self,
         voice_id: str,
         output_format: AudioFormat,
         options: TtsOptions,
-        emit: Callable[[Command], None],
+        emit: Callable[[TtsCommand], None],
         next_id: Callable[[], str],
     ) -> None:
         self.voice_id = voice_id
         self.output_format = output_format
         self.utterances: deque[TtsUtterance] = deque()
-        """The first one speaks; the others wait for it."""
+        """The first one speaks; the others are queued."""
         self.connection: Literal["down", "opening", "up"] = "down"
         self._options = options
         self._emit = emit
         self._next_id = next_id
         self._contexts: dict[str, None] = {}
-        self._refusal: ev.TtsFailed | None = None
+        self._refusal: TtsFailed | None = None
         self._sent_at = 0.0
         self._last_audio_at = 0.0
         self._kept_alive_at = 0.0
@@ -71,7 +72,7 @@ class TtsStream:
 
     @property
     def deadline(self) -> float | None:
-        """When `check_deadline` is wanted next."""
+        """The time for the next call of `check_deadline`; None if nothing is spoken or queued."""
         if not self.utterances:
             return None
         since = max(self._sent_at, self._last_audio_at)
@@ -79,15 +80,15 @@ class TtsStream:
 
     @property
     def _is_audio_pending(self) -> bool:
-        """Whether the voice has been asked for something that has not come."""
+        """Whether the voice was sent text whose audio has not come, or is still connecting."""
         head = self.utterances[0]
         if not head.context_id:
             return self._options.mode == "streaming" and bool(head.unsent_sentences)
-        told = head.aligned_text.aligned_chars
-        return head.is_end_sent or (self._is_unanswered if told is None else told < head.sent_chars)
+        aligned_chars = head.aligned_text.aligned_chars
+        return head.is_end_sent or (self._is_unanswered if aligned_chars is None else aligned_chars < head.sent_chars)
 
-    def check_deadline(self, now: float) -> ev.TtsFailed | ev.TtsContextDone | None:
-        """Do what the time asks for. Returns what is to be taken as said by a voice that has been silent too long."""
+    def check_deadline(self, now: float) -> TtsFailed | TtsContextDone | None:
+        """Keep the context alive if it is time. Returns the event to assume if the voice has stalled."""
         if self.deadline is None or now < self.deadline:
             return None
         head = self.utterances[0]
@@ -97,26 +98,24 @@ class TtsStream:
                 self._emit(KeepTtsContextAlive(head.context_id))
             return None
         if head.is_end_sent and head.aligned_text.aligned_chars == head.aligned_text.n_chars:
-            return ev.TtsContextDone(head.context_id)  # all of it came, but for the word that it was all
-        return ev.TtsFailed(STALLED_MESSAGE.format(STALL_TIMEOUT_S), "timeout")
+            return TtsContextDone(head.context_id)  # all audio came; only the confirmation is missing
+        return TtsFailed(STALLED_MESSAGE.format(STALL_TIMEOUT_S), "timeout")
 
-    # -- words --------------------------------------------------------------------------------------------------------
+    # -- text ---------------------------------------------------------------------------------------------------------
 
     def preconnect(self, now: float) -> None:
-        """Have a connection before it is needed; one that was refused for good is not tried over and over."""
+        """Connect before the voice is needed, unless it has failed in a way that is not retryable."""
         if self._options.mode == "streaming" and self.connection == "down" and self._refusal is None:
             self.connection = "opening"
             self._sent_at = now
             self._emit(ConnectTts(self.voice_id, self.output_format))
 
-    def add(self, event: ev.TextDelta, now: float) -> None:
-        """More text of a response."""
+    def add(self, event: TextDelta, now: float) -> None:
+        """Add text of a response. If `MAX_UTTERANCES` are queued, a further response is not spoken."""
         utterance = self.find(event.response_id)
         if utterance is None:
-            if not event.text.strip():
+            if not event.text.strip() or len(self.utterances) >= MAX_UTTERANCES:
                 return
-            if len(self.utterances) >= MAX_UTTERANCES:
-                return  # an upstream that begins and begins: what it says is text only
             utterance = TtsUtterance(event.response_id, event.item_id, event.content_index)
             self.utterances.append(utterance)
             if len(self.utterances) == 1:
@@ -126,25 +125,25 @@ class TtsStream:
             self.flush(now)
 
     def part_done(self, response_id: str, now: float) -> None:
-        """No more text of one item comes."""
+        """Complete the text of one item."""
         utterance = self.find(response_id)
         if utterance is not None and not utterance.is_text_complete:
             utterance.part_done()
             self.flush(now)
 
     def end(self, response_id: str, now: float) -> None:
-        """No more text of a response comes."""
+        """Complete the text of a response."""
         utterance = self.find(response_id)
         if utterance is not None and not utterance.is_text_complete:
             utterance.end_text()
             self.flush(now)
 
     def find(self, response_id: str) -> TtsUtterance | None:
-        """What is being said of a response, or waits to be."""
-        return next((one for one in self.utterances if one.response_id == response_id), None)
+        """Return the unfinished utterance of a response; None if there is none."""
+        return next((utterance for utterance in self.utterances if utterance.response_id == response_id), None)
 
     def flush(self, now: float) -> None:
-        """Send what can be sent: only the first utterance speaks, and only over a connection that stands."""
+        """Send what can be sent: text of the first utterance, and only over an open connection."""
         if not self.utterances:
             return
         head = self.utterances[0]
@@ -176,19 +175,19 @@ class TtsStream:
             self._sent_at = now
             self._emit(SynthesizeText(head.context_id, self.voice_id, self.output_format, head.text.strip()))
 
-    # -- silence ------------------------------------------------------------------------------------------------------
+    # -- interruption and failure -------------------------------------------------------------------------------------
 
     def cancel(self) -> list[TtsUtterance]:
-        """Close the context that speaks, at once, and let nothing follow. Returns what is no longer said."""
-        hushed = list(self.utterances)
+        """Cancel the current context and all queued utterances. Returns the cancelled utterances."""
+        cancelled = list(self.utterances)
         self.utterances.clear()
-        for utterance in hushed:
+        for utterance in cancelled:
             if utterance.context_id:
                 self._emit(CancelTtsContext(utterance.context_id))
-        return hushed
+        return cancelled
 
     def abandon(self) -> list[TtsUtterance]:
-        """Nothing of what waits can be said. Returns it; a context that may still speak goes with its connection."""
+        """Drop all utterances, which cannot be spoken. Returns them. The connection of an open context is closed."""
         dropped = list(self.utterances)
         self.utterances.clear()
         if dropped and dropped[0].context_id:
@@ -201,27 +200,27 @@ class TtsStream:
         return dropped
 
     def close(self) -> None:
-        """The session needs this voice no more."""
+        """Disconnect from the voice."""
         self.utterances.clear()
         self._contexts.clear()
         self.connection = "down"
         self._emit(DisconnectTts())
 
-    # -- what the voice says ------------------------------------------------------------------------------------------
+    # -- events of the voice ------------------------------------------------------------------------------------------
 
     def connected(self, now: float) -> None:
-        """The connection stands."""
+        """Send what was waiting for the connection."""
         if self.connection == "opening":
             self.connection = "up"
             self.flush(now)
 
     def utterance_for_context(self, context_id: str) -> TtsUtterance | None:
-        """What a context speaks; None if nobody wants to hear it any more."""
+        """Return the utterance that a context speaks; None if its audio is discarded."""
         head = self.utterances[0] if self.utterances else None
         return head if head is not None and head.context_id and head.context_id == context_id else None
 
-    def audio_received(self, event: ev.TtsAudio, now: float) -> TtsUtterance | None:
-        """Audio came. Returns whose it is; None if nobody wants to hear it any more."""
+    def audio_received(self, event: TtsAudio, now: float) -> TtsUtterance | None:
+        """Count audio of a context. Returns its utterance; None if the audio is discarded."""
         head = self.utterance_for_context(event.context_id)
         if head is None:
             return None
@@ -230,44 +229,44 @@ class TtsStream:
         self._last_audio_at, self._is_unanswered = now, False
         return head
 
-    def context_done(self, context_id: str) -> TtsUtterance | ev.TtsFailed | None:
-        """A context is closed. Returns the utterance whose sound is complete by it; then call `flush`."""
+    def context_done(self, context_id: str) -> TtsUtterance | TtsFailed | None:
+        """Handle the end of a context. Returns the utterance whose audio is complete now; then call `flush`."""
         self._contexts.pop(context_id, None)
         head = self.utterance_for_context(context_id)
         if head is None:
             return None
         if not head.is_end_sent:
-            return ev.TtsFailed("The voice ended before its text did.", "ended_early", context_id=context_id)
+            return TtsFailed("The voice ended before the text was complete.", "ended_early", context_id=context_id)
         head.is_audio_complete = True
         return self.utterances.popleft()
 
-    def failed(self, event: ev.TtsFailed, now: float) -> ev.TtsFailed | None:
-        """The voice broke. Returns the failure, if something was to be said by it that can't be said any more."""
+    def failed(self, event: TtsFailed, now: float) -> TtsFailed | None:
+        """Handle a failure of the voice. Returns it if an utterance cannot be spoken because of it."""
         if event.context_id:
             self._contexts.pop(event.context_id, None)
             if not self.utterances or self.utterances[0].context_id != event.context_id:
-                return None  # nobody waits for it any more
+                return None  # its audio was discarded anyway
         elif self._options.mode == "streaming":
             self._connection_lost(event)
         if not self.utterances:
             return None
         head = self.utterances[0]
         if event.retryable and event.code != "timeout" and head.attempts == 0 and head.audio_bytes == 0:
-            # A connection that was dropped while nobody spoke is found out by the first word.
+            # The loss of an idle connection may be noticed only when the first sentence is sent.
             head.reset_for_retry()
             self.flush(now)
             return None
         return event
 
-    def known_failure(self) -> ev.TtsFailed | None:
-        """Why there will be no sound for what is to be said now, if that is known already."""
+    def known_failure(self) -> TtsFailed | None:
+        """Return the failure because of which the first utterance cannot be spoken, if one is known already."""
         return self._refusal if self.utterances else None
 
     def reset_failure(self) -> None:
-        """A new turn: what was refused before may work now, if somebody has seen to it."""
+        """Forget the known failure: its cause may have been fixed."""
         self._refusal = None
 
-    def _connection_lost(self, event: ev.TtsFailed) -> None:
+    def _connection_lost(self, event: TtsFailed) -> None:
         if self.connection != "down":
             self._emit(DisconnectTts())
         self.connection = "down"

@@ -1,15 +1,14 @@
-"""Faults of a Realtime endpoint, made on purpose: what `relay local --fault` and `relay.testing.scripted_upstream`
-share.
+"""Fault injection for a Realtime endpoint, for `relay local --fault` and `relay.testing.scripted_upstream`.
 
 A fault is written `NAME[=VALUE][@POINT][#N]`; several are separated by commas:
 
-    drop=1006@response.output_audio.delta     the connection breaks behind the first sound
+    drop=1006@response.output_audio.delta     the connection breaks after the first audio
     stall=2000@input_audio_buffer.committed   nothing is sent for two seconds
     no-done#2                                 the second response has no response.done
-    429=3                                     refused with Retry-After: 3
+    429=3                                     the handshake is refused with Retry-After: 3
 
-POINT is the type of a server's event, behind which the fault strikes, or a time since the connection ("500ms", "2s").
-`#N` is the N-th time (1 if it is left out), `#*` every time.
+POINT is the type of a server event, after which the fault is triggered, or a time since the connection was opened
+("500ms", "2s"). `#N` is the N-th occurrence (default 1), `#*` every one.
 """
 
 from relay.testing.faults.injector import FaultInjector

@@ -1,4 +1,4 @@
-"""Carries a misbehaviour out over a connection."""
+"""The fault injector: sends events over a connection as a fault script modifies them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -7,15 +7,15 @@ from typing import Any
 import orjson
 
 from relay.json_types import JsonObject
-from relay.testing.faults.script import CloseSocket, Delay, EmitEvent, EmitText, FaultAction, FaultScript
+from relay.testing.faults.script import CloseSocket, Delay, DeliverEvent, DeliverText, FaultAction, FaultScript
 from relay.testing.faults.spec import FaultSpec
 
 ABNORMAL_CLOSURE = 1006
-"""No code that can be sent: the connection just ends."""
+"""Close code 1006 (RFC 6455): the connection ends without a close frame."""
 
 
 class FaultInjector:
-    """Sends events as a `FaultScript` would have them, in order; `stop` ends what is still to come."""
+    """Send events in order, as a `FaultScript` modifies them."""
 
     def __init__(
         self,
@@ -25,31 +25,31 @@ class FaultInjector:
         abort: Callable[[], object],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`send` a text message, `close` with a close frame, `abort`: break the connection underneath."""
+        """`send` sends a text message, `close` sends a close frame, `abort` drops the TCP connection."""
         self._script = script
         self._send, self._close, self._abort = send, close, abort
         self._sleep = sleep
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         for fault in script.timed_faults:
-            self._spawn(self._trigger_later(fault))
+            self._start_task(self._trigger_later(fault))
 
     async def send(self, event: JsonObject) -> None:
-        """Send an event, or what comes in its place."""
+        """Send an event, or what the faults make of it."""
         async with self._lock:
             await self._execute(self._script.apply(event))
 
     async def add_faults(self, faults: Iterable[FaultSpec]) -> None:
-        """More faults, from now on."""
+        """Add faults; they apply from now on."""
         faults = list(faults)
         for fault in faults:
             if fault.after_s is not None:
-                self._spawn(self._trigger_later(fault))
+                self._start_task(self._trigger_later(fault))
         async with self._lock:
             await self._execute(self._script.add_faults(faults))
 
     async def stop(self) -> None:
-        """Drop what is still to come."""
+        """Cancel delayed events and timed faults."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -62,11 +62,11 @@ class FaultInjector:
     async def _execute(self, actions: Iterable[FaultAction]) -> None:
         for action in actions:
             match action:
-                case EmitEvent(event, 0.0):
+                case DeliverEvent(event, 0.0):
                     await self._send(orjson.dumps(event).decode())
-                case EmitEvent(event, delay_s):
-                    self._spawn(self._send_later(event, delay_s))
-                case EmitText(text):
+                case DeliverEvent(event, delay_s):
+                    self._start_task(self._send_later(event, delay_s))
+                case DeliverText(text):
                     await self._send(text)
                 case Delay(seconds):
                     await self._sleep(seconds)
@@ -79,7 +79,7 @@ class FaultInjector:
         await self._sleep(delay_s)
         await self._send(orjson.dumps(event).decode())
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

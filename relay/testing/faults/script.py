@@ -1,4 +1,4 @@
-"""What a faulty connection sends instead of the right events; no socket and no clock here."""
+"""The fault script of one connection: decides what is sent instead of each event. No socket and no clock."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from relay.json_types import JsonObject
-from relay.testing.faults.spec import EVERY, FAULT_KINDS, FaultSpec
+from relay.testing.faults.spec import EVERY, FAULT_KINDS, HANDSHAKE, FaultSpec
 
 EXPIRED_MESSAGE = "Your session hit the maximum duration of 60 minutes."
 MALFORMED_MESSAGE = '{"type":"response.output_audio.delta","delta":"AAAA'
@@ -17,44 +17,44 @@ _BURST_ENDS = ("response.output_audio.done", "response.output_text.done", "respo
 
 
 @dataclass(frozen=True, slots=True)
-class EmitEvent:
-    """An event goes out, `delay_s` late; those behind it do not wait."""
+class DeliverEvent:
+    """Send an event, `delay_s` late; later events do not wait for it."""
 
     event: JsonObject
     delay_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class EmitText:
-    """A message that is no event."""
+class DeliverText:
+    """Send a text message that is not a valid event."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Nothing goes out for so long."""
+    """Send nothing for some time."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class CloseSocket:
-    """The connection is closed; code 1006 means that it breaks."""
+    """Close the connection; code 1006 means without a close frame."""
 
     code: int
     reason: str = ""
 
 
-FaultAction = EmitEvent | EmitText | Delay | CloseSocket
+FaultAction = DeliverEvent | DeliverText | Delay | CloseSocket
 
 
 class FaultScript:
-    """One connection's faults: `apply` takes the right events, and gives what goes out in their place."""
+    """The faults of one connection: `apply` takes a correct event and returns the actions that replace it."""
 
     def __init__(self, faults: Iterable[FaultSpec] = ()) -> None:
-        # each with how often its point had been passed when it came
-        self._faults = [(fault, 0) for fault in faults if fault.point != "door"]
+        # each with the number of events at its point before the fault was added
+        self._faults = [(fault, 0) for fault in faults if fault.point != HANDSHAKE]
         self._event_counts: Counter[str] = Counter()
         self._is_silent = False
         self._held_events: list[JsonObject] = []
@@ -65,26 +65,26 @@ class FaultScript:
 
     @property
     def timed_faults(self) -> list[FaultSpec]:
-        """The faults that strike at a time; the caller says when it has come, with `trigger`."""
+        """The faults that are due at a time; the caller must then call `trigger`."""
         return [fault for fault, _ in self._faults if fault.after_s is not None]
 
     @property
     def is_burst(self) -> bool:
-        """Whether speech is to be made as fast as it can be."""
+        """Whether audio is sent in bursts, so that it should be generated without pacing."""
         return any(fault.name == "burst" for fault, _ in self._faults)
 
     def add_faults(self, faults: Iterable[FaultSpec]) -> list[FaultAction]:
-        """More faults, on a connection that stands; those without a point strike at once, those at a time too."""
+        """Add faults to an open connection. Faults without a point or time are triggered immediately."""
         actions: list[FaultAction] = []
         for fault in faults:
             if fault.point == "" and fault.after_s is None:
                 actions += self.trigger(fault)
-            elif fault.point not in ("", "door"):
+            elif fault.point not in ("", HANDSHAKE):
                 self._faults.append((fault, self._event_counts[fault.point]))
         return actions
 
     def apply(self, event: JsonObject) -> list[FaultAction]:
-        """What goes out for this event."""
+        """Return the actions for this event."""
         kind = event["type"]
         self._event_counts[kind] += 1
         self._observe(event)
@@ -96,7 +96,7 @@ class FaultScript:
         return actions
 
     def trigger(self, fault: FaultSpec) -> list[FaultAction]:
-        """What a fault that has a point, a time or neither sends."""
+        """Return the actions of a fault that is not bound to one kind of event."""
         if self._is_silent:
             return []
         match fault.name:
@@ -110,17 +110,19 @@ class FaultScript:
                 return []
             case "session_expired":
                 self._is_silent = True
-                return [EmitEvent(_error("session_expired", EXPIRED_MESSAGE)), CloseSocket(1001, EXPIRED_MESSAGE)]
+                return [DeliverEvent(_error("session_expired", EXPIRED_MESSAGE)), CloseSocket(1001, EXPIRED_MESSAGE)]
             case "error":
-                return [EmitEvent(_error(str(fault.value), f"An error on purpose: {fault.value}."))]
+                return [DeliverEvent(_error(str(fault.value), f"Injected error: {fault.value}."))]
             case "malformed":
-                return [EmitText(MALFORMED_MESSAGE)]
+                return [DeliverText(MALFORMED_MESSAGE)]
             case "unknown-event":
-                return [EmitEvent({"type": "response.mystery.delta", "event_id": "event_mystery", "delta": {"a": [1]}})]
-        raise ValueError(f"{fault.name} strikes at its own point only")
+                return [
+                    DeliverEvent({"type": "response.mystery.delta", "event_id": "event_mystery", "delta": {"a": [1]}})
+                ]
+        raise ValueError(f"{fault.name} applies only to {FAULT_KINDS[fault.name].point}")
 
     def _due(self, kind: str, *, shaping: bool) -> list[FaultSpec]:
-        first = "session.created"  # where the faults without a point strike
+        first = "session.created"  # the point of faults without one
         return [
             fault
             for fault, before in self._faults
@@ -169,10 +171,10 @@ class FaultScript:
             if kind not in self._release_at:
                 return []
             events, self._held_events, self._release_at = self._held_events, [], ()
-        return [EmitEvent(event, late_s) for event in events]
+        return [DeliverEvent(event, late_s) for event in events]
 
     def _with_copies(self, done: JsonObject, item_type: str) -> list[JsonObject]:
-        """The end of a response, before it once more the events of its first item of that type, under another id."""
+        """Repeat the events of the first item of that type with another id, before the end of its response."""
         output = done["response"]["output"]
         index = next((index for index, item in enumerate(output) if item["type"] == item_type), None)
         if index is None or done["response"].get("status") != "completed":
@@ -210,7 +212,7 @@ def _item_id(event: JsonObject) -> str | None:
 
 
 def _rename_item(value: JsonObject, item_id: str) -> JsonObject:
-    """The same with another item id, of at most 32 characters."""
+    """Return a copy with another item id, of at most 32 characters."""
     old, new = orjson.dumps(item_id), orjson.dumps(f"{item_id[:30]}_2")
     renamed: JsonObject = orjson.loads(orjson.dumps(value).replace(old, new))
     return renamed

@@ -1,4 +1,4 @@
-"""How faults are written, and what a connection meets at the door."""
+"""Fault specifications: the syntax of faults, and the faults of a handshake."""
 
 import re
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ import orjson
 
 from relay.errors import ConfigError
 
+HANDSHAKE = "handshake"
+"""As `FaultSpec.point`: before the connection is accepted."""
 EVERY = 0
-"""As `FaultSpec.nth`: each time."""
+"""As `FaultSpec.nth`: every occurrence."""
 _SYNTAX = re.compile(r"(?P<name>[a-z0-9_-]+)(?:=(?P<value>[^@#]+))?(?:@(?P<point>[^#]+))?(?:#(?P<nth>\d+|\*))?")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 _EVENT = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
@@ -21,9 +23,9 @@ MAX_FAULT_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """One sort of fault: `value_type` is "ms", "s", "code", "word" or None (it takes none); `point` where it strikes.
+    """A kind of fault. `value_type` is "ms", "s", "code", "word" or None (no value); `point` is where it applies.
 
-    A `point` of "" means that the user may say where; at the "door" there is no connection yet.
+    A `point` of "" means that the user may choose it; "handshake" is before the connection is accepted.
     """
 
     help: str
@@ -33,14 +35,14 @@ class FaultKind:
 
 
 FAULT_KINDS: dict[str, FaultKind] = {
-    name: FaultKind(*written)
-    for name, written in orjson.loads(files(__package__).joinpath("kinds.json").read_bytes()).items()
+    name: FaultKind(*fields)
+    for name, fields in orjson.loads(files(__package__).joinpath("kinds.json").read_bytes()).items()
 }
 
 
 @dataclass(frozen=True, slots=True)
 class FaultSpec:
-    """One fault: `point` is an event type, "door", or "" (at once); `after_s` is set instead if it is a time."""
+    """One fault. `point` is an event type, "handshake", or "" (immediately); `after_s` is set if it is a time."""
 
     name: str
     value: str | None
@@ -50,12 +52,12 @@ class FaultSpec:
 
     @property
     def seconds(self) -> float:
-        """A value in ms or s, as seconds."""
+        """The value in seconds, if it is a time."""
         return float(self.value or 0) / (1000 if FAULT_KINDS[self.name].value_type == "ms" else 1)
 
 
 def parse_faults(text: str) -> tuple[FaultSpec, ...]:
-    """Read a list of faults. Raises ConfigError with what is wrong and what would be right."""
+    """Parse a comma-separated list of faults. Raises ConfigError."""
     return tuple(_parse_fault(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -79,29 +81,29 @@ def _parse_fault(text: str) -> FaultSpec:
     if after:
         after_s = float(after[1]) / (1000 if after[2] == "ms" else 1)
         return FaultSpec(name, value, "", after_s)
-    if point and not _EVENT.fullmatch(point):
-        raise ConfigError(f"'@{point}' is neither the type of an event nor a time such as 500ms or 2s.")
-    every = kind.point == "door" and nth is None
-    return FaultSpec(name, value, kind.point or point or "", None, EVERY if every or nth == "*" else int(nth or 1))
+    if point and (point == HANDSHAKE or not _EVENT.fullmatch(point)):
+        raise ConfigError(f"'@{point}' is neither an event type nor a time such as 500ms or 2s.")
+    is_every = nth == "*" or (kind.point == HANDSHAKE and nth is None)
+    return FaultSpec(name, value, kind.point or point or "", None, EVERY if is_every else int(nth or 1))
 
 
 def _check_value(name: str, kind: FaultKind, value: str) -> None:
     if kind.value_type == "code" and (not value.isdecimal() or int(value) not in _CLOSE_CODES):
-        raise ConfigError(f"'{name}={value}': the value is a close code: {', '.join(map(str, _CLOSE_CODES))}.")
+        raise ConfigError(f"'{name}={value}': the value must be a close code: {', '.join(map(str, _CLOSE_CODES))}.")
     if kind.value_type in ("ms", "s"):
         try:
             seconds = float(value) / (1000 if kind.value_type == "ms" else 1)
         except ValueError:
             seconds = -1.0
         if not 0 <= seconds <= MAX_FAULT_S:
-            raise ConfigError(f"'{name}={value}': the value is a number of {kind.value_type}, at most an hour.")
+            raise ConfigError(f"'{name}={value}': the value must be a number of {kind.value_type}, at most an hour.")
     if kind.value_type == "word" and not re.fullmatch(r"[a-z0-9_]{1,64}", value):
-        raise ConfigError(f"'{name}={value}': the value is an error code such as insufficient_quota.")
+        raise ConfigError(f"'{name}={value}': the value must be an error code such as insufficient_quota.")
 
 
 @dataclass(frozen=True, slots=True)
 class HandshakeFault:
-    """How a handshake is answered: `delay_s` late, and with `status` (0: not at all) unless that is None."""
+    """The fault of a handshake: a delay, and a response. `status` None: no fault; 0: abort without a response."""
 
     delay_s: float = 0.0
     status: int | None = None
@@ -118,10 +120,10 @@ _REFUSALS: dict[str, tuple[str, str | None, str]] = {
 
 
 def handshake_fault(faults: Sequence[FaultSpec], number: int) -> HandshakeFault:
-    """What the `number`-th connection (from 1) meets before it stands."""
+    """Return the handshake fault of the `number`-th connection (from 1)."""
     delay_s = 0.0
     for fault in faults:
-        if fault.point != "door" or fault.nth not in (EVERY, number):
+        if fault.point != HANDSHAKE or fault.nth not in (EVERY, number):
             continue
         if fault.name == "slow-accept":
             delay_s += fault.seconds

@@ -26,24 +26,24 @@ export const STEPS = [
   {
     "wire": "firstDeltaMs",
     "name": "first_delta_ms",
-    "label": "first sound from the model",
-    "labelAtClient": "first sound from the model",
+    "label": "first audio from the model",
+    "labelAtClient": "first audio from the model",
     "sign": "+",
     "meaning": "From that report, or the end of a turn without speech, until the first audio of the answer came.",
     "parts": [
       {
         "wire": "firstTextMs",
         "name": "first_text_ms",
-        "label": "first word from the model",
-        "labelAtClient": "first word from the model",
+        "label": "first text from the model",
+        "labelAtClient": "first text from the model",
         "sign": "+",
         "meaning": "With an external voice: the model's part of `firstDeltaMs`, to its first text."
       },
       {
         "wire": "voiceMs",
         "name": "voice_ms",
-        "label": "first sound from the voice",
-        "labelAtClient": "first sound from the voice",
+        "label": "first audio from the voice",
+        "labelAtClient": "first audio from the voice",
         "sign": "+",
         "meaning": "With an external voice: its part of `firstDeltaMs`, from the first text to the first audio."
       }
@@ -53,7 +53,7 @@ export const STEPS = [
     "wire": "firstByteMs",
     "name": "first_byte_ms",
     "label": "to the client",
-    "labelAtClient": "first sound here",
+    "labelAtClient": "first audio here",
     "sign": "+",
     "meaning": "From that audio until it went to the client's socket.",
     "parts": []

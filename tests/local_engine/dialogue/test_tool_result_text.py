@@ -32,7 +32,7 @@ def test_outputs_of_any_shape_become_sentences(output: Any, sentences: list[str]
     assert output_sentences("current_time", json.dumps(output)) == sentences
 
 
-def test_an_output_that_is_no_json_is_spoken_as_it_is():
+def test_plain_text_output_is_spoken_unchanged():
     assert output_sentences("f", "The door is open.") == ["The door is open."]
     assert output_sentences("f", "") == ["The f says: nothing."]
 

@@ -1,4 +1,4 @@
-"""The engine in ElevenLabs' place: HTTP, the stream, both WebSockets, over real sockets."""
+"""The engine's ElevenLabs routes over real sockets: HTTP, the HTTP stream, both WebSockets."""
 
 import base64
 import json
@@ -27,21 +27,21 @@ async def engine():
 async def until_final(socket: ClientWebSocketResponse, context_id: str | None = None) -> list[Obj]:
     messages: list[Obj] = []
     async for message in socket:
-        told = json.loads(message.data)
-        assert "error" not in told, told
-        if told.get("contextId") == context_id:
-            messages.append(told)
-            if told.get("isFinal"):
+        reply = json.loads(message.data)
+        assert "error" not in reply, reply
+        if reply.get("contextId") == context_id:
+            messages.append(reply)
+            if reply.get("isFinal"):
                 break
     return messages
 
 
-def sound_of(messages: list[Obj]) -> bytes:
+def audio_of(messages: list[Obj]) -> bytes:
     return b"".join(base64.b64decode(message["audio"]) for message in messages if message.get("audio"))
 
 
 def check_times(messages: list[Obj], text: str, ms: float) -> None:
-    """Every character is told, in order, within its piece of the sound."""
+    """Check that every character has a time, in order, within its chunk of audio."""
     chars: list[str] = []
     last = at = 0.0
     for message in messages:
@@ -64,9 +64,9 @@ async def test_a_context_speaks_with_the_time_of_every_character(engine) -> None
         await socket.send_json({"text": TEXT, "context_id": "a", "flush": True})
         await socket.send_json({"context_id": "a", "close_context": True})
         messages = await until_final(socket, "a")
-    sound = sound_of(messages)
-    assert len(sound) > 48 * 1500
-    check_times(messages, TEXT, len(sound) / 48)
+    audio = audio_of(messages)
+    assert len(audio) > 48 * 1500
+    check_times(messages, TEXT, len(audio) / 48)
 
 
 async def test_the_other_websocket_speaks_until_the_empty_text(engine) -> None:
@@ -76,7 +76,7 @@ async def test_the_other_websocket_speaks_until_the_empty_text(engine) -> None:
         await socket.send_json({"text": "Two. "})
         await socket.send_json({"text": ""})
         messages = await until_final(socket)
-        assert len(sound_of(messages)) > 48 * 500
+        assert len(audio_of(messages)) > 48 * 500
         assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
 
 
@@ -84,8 +84,8 @@ async def test_five_contexts_and_not_six(engine) -> None:
     async with engine.ws_connect("/v1/text-to-speech/marin/multi-stream-input?output_format=pcm_24000") as socket:
         for n in range(6):
             await socket.send_json({"text": " ", "context_id": f"c{n}"})
-        told = await socket.receive_json()
-        assert told["error"] == "max_active_conversations"
+        reply = await socket.receive_json()
+        assert reply["error"] == "max_active_conversations"
         await socket.receive()
         assert socket.close_code == 1008
 
@@ -107,7 +107,7 @@ async def test_a_closed_context_makes_room(engine) -> None:
         ("/v1/text-to-speech/marin/stream-input?output_format=pcm_24000&inactivity_timeout=999", "invalid_inactivity"),
     ],
 )
-async def test_what_it_does_not_have_is_named_before_the_close(engine, path: str, error: str) -> None:
+async def test_an_unknown_voice_model_or_format_is_named_before_the_close(engine, path: str, error: str) -> None:
     async with engine.ws_connect(path) as socket:
         assert (await socket.receive_json())["error"].startswith(error)
         await socket.receive()
@@ -117,7 +117,7 @@ async def test_what_it_does_not_have_is_named_before_the_close(engine, path: str
 @pytest.mark.parametrize(
     ("name", "bytes_per_s"), [("pcm_8000", 16_000), ("pcm_24000", 48_000), ("ulaw_8000", 8000), ("alaw_8000", 8000)]
 )
-async def test_http_speaks_in_the_format_that_was_asked_for(engine, name: str, bytes_per_s: int) -> None:
+async def test_http_returns_the_requested_format(engine, name: str, bytes_per_s: int) -> None:
     for path in ("/v1/text-to-speech/marin", "/v1/text-to-speech/marin/stream"):
         async with engine.post(f"{path}?output_format={name}", json={"text": TEXT}) as response:
             assert response.status == 200
@@ -133,12 +133,12 @@ async def test_http_speaks_in_the_format_that_was_asked_for(engine, name: str, b
         ([], 422, "invalid_body"),
     ],
 )
-async def test_http_refuses_what_makes_no_sense(engine, body: Any, status: int, code: str) -> None:
+async def test_http_refuses_invalid_requests(engine, body: Any, status: int, code: str) -> None:
     async with engine.post("/v1/text-to-speech/marin/stream?output_format=pcm_24000", json=body) as response:
         assert (response.status, (await response.json())["detail"]["status"]) == (status, code)
 
 
-def test_a_context_that_was_not_flushed_is_silent_at_once_and_one_that_was_says_what_it_has() -> None:
+def test_closing_cancels_a_context_unless_it_was_flushed() -> None:
     contexts = SpeechContexts(multi=True)
     contexts.receive('{"text": "One", "context_id": "a"}')
     did = contexts.receive('{"context_id": "a", "close_context": true}')
@@ -165,7 +165,7 @@ def test_a_context_speaks_sentence_by_sentence_however_the_text_comes(step: int)
     ]  # fmt: skip
 
 
-def test_what_may_go_on_waits() -> None:
+def test_an_incomplete_sentence_waits() -> None:
     context = SpeechContext("a", 1.0)
     assert context.add_text("Version 2.", flush=False) == []
     assert context.add_text('5 is out."', flush=False) == []
@@ -179,13 +179,13 @@ def test_the_work_of_a_context_grows_with_its_text_alone(unit: str, step: int) -
 
 
 @pytest.mark.parametrize("data", ["", "[]", '{"text": 1}', '{"text": "a", "voice_settings": []}'])
-def test_what_is_no_message_is_a_problem(data: str) -> None:
+def test_invalid_messages_are_refused(data: str) -> None:
     with pytest.raises(ElevenLabsError):
         SpeechContexts(multi=True).receive(data)
 
 
 @pytest.mark.parametrize("name", ["pcm_22051", "wav_8000", "", "opus_48000_32"])
-def test_unknown_formats_are_problems(name: str) -> None:
+def test_unknown_formats_are_refused(name: str) -> None:
     with pytest.raises(ElevenLabsError):
         parse_output_format(name)
 

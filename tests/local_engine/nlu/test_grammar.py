@@ -5,7 +5,7 @@ import pytest
 
 from relay.local_engine.nlu.grammar import Grammar
 from relay.local_engine.nlu.word_lattice import WordLattice
-from tests.local_engine.engine_stage import TOOLS, function
+from tests.local_engine.engine_harness import TOOLS, function
 
 GRAMMAR = Grammar(TOOLS)
 
@@ -56,11 +56,11 @@ def test_sentences_of_the_tools_and_small_talk(text: str, requests: list[tuple[s
     "text",
     ["", "roll", "roll twenty one dice", "roll two", "time", "and", "the quick brown fox", "roll two dice and", "?!"],
 )
-def test_what_is_no_sentence(text: str):
+def test_text_outside_the_grammar(text: str):
     assert understood(text) is None
 
 
-def test_recognised_speech_is_read_word_by_word():
+def test_recognized_speech_must_match_every_word():
     assert understood("what time is it in ulaanbaatar", strict=True) is None
     assert understood("roll the two dice", strict=True) is None
     assert understood("what time is it in lima", strict=True) == [("current_time", {"city": "Lima"})]
@@ -103,11 +103,11 @@ def test_an_example_for_the_user():
     )
 
 
-def sentence_is_in(network: WordLattice, sentence: str) -> bool:
+def sentence_is_in(lattice: WordLattice, sentence: str) -> bool:
     states = {0}
     for word in sentence.split():
-        states = {target for source, target, label in network.arcs if source in states and label == word}
-    return network.final_state in states
+        states = {target for source, target, label in lattice.arcs if source in states and label == word}
+    return lattice.final_state in states
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def sentence_is_in(network: WordLattice, sentence: str) -> bool:
         ("what time is it in ulaanbaatar", False),
     ],
 )
-def test_what_the_recogniser_listens_for(sentence: str, is_in: bool):
+def test_sentences_of_the_word_lattice(sentence: str, is_in: bool):
     assert sentence_is_in(GRAMMAR.word_lattice, sentence) is is_in
 
 

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from relay.local_engine.nlu.english import CITIES
-from relay.local_engine.nlu.slots import Slot, slots_from_schema, spoken_numbers
+from relay.local_engine.nlu.slots import Slot, slots_from_schema
+from relay.local_engine.nlu.spoken_grammar import spoken_numbers
 from relay.local_engine.nlu.text_normalization import tokenize
 from relay.local_engine.nlu.word_lattice import compile_lattice
 
@@ -12,9 +13,9 @@ def slot(schema: Any, name: str = "thing", **root: Any) -> Slot:
     return slots_from_schema({"type": "object", "properties": {name: schema}, "required": [name], **root})[name]
 
 
-def read(one: Slot, text: str) -> list[Any]:
+def read(slot_to_read: Slot, text: str) -> list[Any]:
     words = tokenize(text)
-    return [value for end, value, _ in one.read(words, 0, text) if end == len(words)]
+    return [value for end, value, _ in slot_to_read.read(words, 0, text) if end == len(words)]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_places_and_units_are_known_without_being_listed():
 
 @pytest.mark.parametrize("parameters", [None, [], {}, {"properties": []}, {"properties": {"x": None}, "required": 7}])
 def test_any_schema_is_survived(parameters: Any):
-    assert all(one.kind == "free" for one in slots_from_schema(parameters).values())
+    assert all(parameter.kind == "free" for parameter in slots_from_schema(parameters).values())
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_any_schema_is_survived(parameters: Any):
         ({"type": "number"}, (-999, 999)),
     ],
 )
-def test_what_the_recogniser_listens_for(schema: Any, spoken_range: tuple[float, float]):
+def test_the_spoken_range(schema: Any, spoken_range: tuple[float, float]):
     assert slot(schema).spoken_range == spoken_range
 
 
@@ -84,5 +85,5 @@ def test_small_ranges_are_exact_when_spoken():
     ("schema", "value"),
     [({"type": "integer", "default": 4}, 4), ({"type": "integer", "minimum": 3}, 3), ({"enum": ["x"]}, "x"), ({}, "")],
 )
-def test_a_forced_call_has_something_to_go_by(schema: Any, value: Any):
+def test_the_fallback_value_of_a_forced_call(schema: Any, value: Any):
     assert slot(schema).fallback_value() == value

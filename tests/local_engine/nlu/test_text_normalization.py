@@ -28,7 +28,7 @@ def test_text_as_it_is_spoken(text: str, words: str):
     assert " ".join(spoken_words(text)) == words
 
 
-def test_words_know_where_they_come_from():
+def test_words_have_their_spans():
     text = "in  Kraków, 12"
     assert [text[word.start : word.end] for word in tokenize(text)] == ["in", "Kraków", "12"]
 
@@ -63,12 +63,12 @@ def test_numbers_are_read_back(text: str, value: float):
     assert next(iter(parse_number(words))) == (len(words), value)
 
 
-def test_every_number_that_is_said_can_be_read():
+def test_every_spoken_number_is_read_back():
     for value in [*range(1200), 9999, 10_000, 123_456, 999_999]:
         words = integer_to_words(value)
         assert (len(words), value) in list(parse_number(words))
 
 
 @pytest.mark.parametrize("text", ["", "and", "hundred", "a", "point five", "minus"])
-def test_what_is_no_number(text: str):
+def test_text_without_a_number(text: str):
     assert list(parse_number(text.split())) == []

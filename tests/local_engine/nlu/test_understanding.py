@@ -1,4 +1,4 @@
-"""Tools that a client brings, and what refers to the request before."""
+"""Tools without example sentences, and requests that follow another one."""
 
 import json
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 
 from relay.local_engine.nlu.grammar import Grammar
-from tests.local_engine.engine_stage import TOOLS, EngineHarness
+from tests.local_engine.engine_harness import TOOLS, EngineHarness
 
 
 def bare(name: str, description: str, required: list[str] | None = None, **properties: Any) -> dict[str, Any]:
-    """A tool as most clients bring it: no example sentences."""
+    """Return a tool without example sentences, as most clients define it."""
     parameters = {"type": "object", "properties": properties, "required": required or []}
     return {"type": "function", "name": name, "description": description, "parameters": parameters}
 
 
 CITY = {"type": "string"}
 ROOM = {"type": "string", "enum": ["kitchen", "bedroom"]}
-BROUGHT = [
+UNDOCUMENTED_TOOLS = [
     bare("get_weather", "Get the current weather in a city.", ["city"], city=CITY),
     bare("set_light", "Turn the light in a room on or off.", ["room"], room=ROOM),
     bare("lookup_order", "Returns the status of an order", ["order"], order={"type": "integer", "maximum": 99}),
@@ -39,45 +39,45 @@ BROUGHT = [
     ],
 )
 def test_a_tool_without_examples_is_understood_by_its_description(sentence: str, name: str, arguments: dict[str, Any]):
-    [request] = Grammar(BROUGHT).parse(sentence, strict=True) or []
+    [request] = Grammar(UNDOCUMENTED_TOOLS).parse(sentence, strict=True) or []
     assert (request.name, request.arguments) == (name, arguments)
 
 
-def test_such_sentences_can_be_said_aloud():
-    words = {word for _, _, word in Grammar(BROUGHT).word_lattice.arcs}
+def test_such_sentences_can_be_spoken():
+    words = {word for _, _, word in Grammar(UNDOCUMENTED_TOOLS).word_lattice.arcs}
     assert {"weather", "status", "kitchen", "alive"} <= words
 
 
-def asked(paper: EngineHarness, sentence: str) -> tuple[str, dict[str, Any]]:
-    [call] = [item for item in paper.user_says(sentence)[-1]["response"]["output"] if item["type"] == "function_call"]
-    paper.tool_returns(call["call_id"], "done")
-    paper.client_sends("response.create")
-    paper.assistant_speaks()
+def call_for(engine: EngineHarness, sentence: str) -> tuple[str, dict[str, Any]]:
+    [call] = [item for item in engine.user_says(sentence)[-1]["response"]["output"] if item["type"] == "function_call"]
+    engine.tool_returns(call["call_id"], "done")
+    engine.client_sends("response.create")
+    engine.assistant_speaks()
     return call["name"], json.loads(call["arguments"])
 
 
-def test_what_follows_repeats_the_request_before():
-    paper = EngineHarness(tools=TOOLS)
-    assert asked(paper, "what time is it in paris") == ("current_time", {"city": "Paris"})
-    assert asked(paper, "and in tokyo") == ("current_time", {"city": "Tokyo"})
-    assert asked(paper, "what about new york") == ("current_time", {"city": "New York"})
+def test_a_follow_up_repeats_the_previous_request():
+    engine = EngineHarness(tools=TOOLS)
+    assert call_for(engine, "what time is it in paris") == ("current_time", {"city": "Paris"})
+    assert call_for(engine, "and in tokyo") == ("current_time", {"city": "Tokyo"})
+    assert call_for(engine, "what about new york") == ("current_time", {"city": "New York"})
 
 
-def test_what_follows_goes_to_the_tool_that_was_called_last():
-    paper = EngineHarness(tools=[*BROUGHT, *TOOLS])
-    assert asked(paper, "what time is it in paris")[0] == "current_time"
-    assert asked(paper, "and in tokyo") == ("current_time", {"city": "Tokyo"})
-    assert asked(paper, "get the current weather in oslo")[0] == "get_weather"
-    assert asked(paper, "and in tokyo") == ("get_weather", {"city": "Tokyo"})
+def test_a_follow_up_goes_to_the_last_tool():
+    engine = EngineHarness(tools=[*UNDOCUMENTED_TOOLS, *TOOLS])
+    assert call_for(engine, "what time is it in paris")[0] == "current_time"
+    assert call_for(engine, "and in tokyo") == ("current_time", {"city": "Tokyo"})
+    assert call_for(engine, "get the current weather in oslo")[0] == "get_weather"
+    assert call_for(engine, "and in tokyo") == ("get_weather", {"city": "Tokyo"})
 
 
 def test_the_other_arguments_stay():
-    paper = EngineHarness(tools=TOOLS)
-    asked(paper, "convert five miles to kilometers")
-    assert asked(paper, "and to feet") == ("convert_units", {"value": 5, "from_unit": "miles", "to_unit": "feet"})
+    engine = EngineHarness(tools=TOOLS)
+    call_for(engine, "convert five miles to kilometers")
+    assert call_for(engine, "and to feet") == ("convert_units", {"value": 5, "from_unit": "miles", "to_unit": "feet"})
 
 
-def test_a_request_that_follows_nothing_is_asked_back():
-    paper = EngineHarness(tools=TOOLS)
-    paper.user_says("and to feet")
-    assert paper.last_synthesis.sentences[0].startswith("For convert units I need the value and from unit")
+def test_a_follow_up_without_a_previous_request_asks_for_arguments():
+    engine = EngineHarness(tools=TOOLS)
+    engine.user_says("and to feet")
+    assert engine.last_synthesis.sentences[0].startswith("For convert units I need the value and from unit")

@@ -26,15 +26,15 @@ expressions: st.SearchStrategy[Expression] = st.recursive(
 )
 
 
-def accepts(network: WordLattice, sentence: tuple[str, ...]) -> bool:
+def accepts(lattice: WordLattice, sentence: tuple[str, ...]) -> bool:
     states = {0}
     for word in sentence:
-        states = {target for source, target, label in network.arcs if source in states and label == word}
-    return network.final_state in states
+        states = {target for source, target, label in lattice.arcs if source in states and label == word}
+    return lattice.final_state in states
 
 
 def ends(expression: Expression, sentence: tuple[str, ...], starts: frozenset[int]) -> frozenset[int]:
-    """The plain meaning of an expression: where it can end if it begins at one of `starts`."""
+    """Return where an expression can end if it starts at one of `starts`: a reference implementation."""
     match expression:
         case str():
             return frozenset(at + 1 for at in starts if at < len(sentence) and sentence[at] == expression)
@@ -45,30 +45,30 @@ def ends(expression: Expression, sentence: tuple[str, ...], starts: frozenset[in
         case Alt(options):
             return frozenset().union(*(ends(option, sentence, starts) for option in options))
         case Repeat(part, link):
-            reached = seen = ends(part, sentence, starts)
-            while seen:
-                seen = ends(part, sentence, ends(link, sentence, seen)) - reached
-                reached |= seen
+            reached = fresh = ends(part, sentence, starts)
+            while fresh:
+                fresh = ends(part, sentence, ends(link, sentence, fresh)) - reached
+                reached |= fresh
             return reached
 
 
 @given(expressions)
-def test_the_network_accepts_what_the_expression_means(expression: Expression):
-    network = compile_lattice(expression)
+def test_the_lattice_accepts_what_the_expression_means(expression: Expression):
+    lattice = compile_lattice(expression)
     for length in range(1, 5):
         for sentence in product(WORDS, repeat=length):
-            assert accepts(network, sentence) == (length in ends(expression, sentence, frozenset([0])))
+            assert accepts(lattice, sentence) == (length in ends(expression, sentence, frozenset([0])))
 
 
 def test_equal_ends_are_shared():
     cities = Alt(("rome", "oslo", "lima"))
-    asked = [Seq((*words.split(), "in", cities)) for words in ("time", "weather", "what is the time")]
-    network = compile_lattice(Alt(tuple(asked)))
-    assert sum(word == "rome" for _, _, word in network.arcs) == 1
+    questions = [Seq((*words.split(), "in", cities)) for words in ("time", "weather", "what is the time")]
+    lattice = compile_lattice(Alt(tuple(questions)))
+    assert sum(word == "rome" for _, _, word in lattice.arcs) == 1
 
 
 def test_what_is_optional():
-    network = compile_lattice(Seq((optional(Seq(("could", "you"))), "go", EMPTY)))
-    assert accepts(network, ("go",))
-    assert accepts(network, ("could", "you", "go"))
-    assert not accepts(network, ("could", "go"))
+    lattice = compile_lattice(Seq((optional(Seq(("could", "you"))), "go", EMPTY)))
+    assert accepts(lattice, ("go",))
+    assert accepts(lattice, ("could", "you", "go"))
+    assert not accepts(lattice, ("could", "go"))

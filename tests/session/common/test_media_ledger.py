@@ -37,7 +37,7 @@ def test_output_is_counted_by_its_part_and_in_all() -> None:
     assert ledger.input_bytes == 0
 
 
-def test_a_part_that_begins_anew_is_counted_from_nothing_and_the_sum_goes_on() -> None:
+def test_a_part_that_begins_again_is_counted_from_nothing_and_the_sum_goes_on() -> None:
     ledger = MediaLedger()
     ledger.add_output(("item_1", 0), 4800, 2.0)
     ledger.start_part(("item_1", 0))
@@ -47,7 +47,7 @@ def test_a_part_that_begins_anew_is_counted_from_nothing_and_the_sum_goes_on() -
     assert ledger.output_bytes == 4900
 
 
-def test_an_external_voice_counts_for_its_part_but_is_none_of_the_upstreams_audio() -> None:
+def test_an_external_voice_counts_for_its_part_but_is_not_the_upstreams_audio() -> None:
     ledger = MediaLedger(started_at=5.0)
     ledger.start_part(("item_1", 0))
     ledger.add_tts_output(("item_1", 0), 4800)
@@ -69,7 +69,7 @@ def test_the_part_that_was_started_longest_ago_is_forgotten_first() -> None:
     assert [ledger.received_bytes((f"item_{number}", 0)) for number in (2, MAX_PARTS - 1)] == [3, MAX_PARTS]
 
 
-def test_who_plays_at_once_plays_one_delta_behind_the_other() -> None:
+def test_a_client_that_plays_at_once_plays_one_delta_after_the_other() -> None:
     ledger = MediaLedger(started_at=10.0)
     ledger.add_unpaced_output(48 * 500, 10.0, 48)
     ledger.add_unpaced_output(48 * 500, 10.1, 48)

@@ -42,31 +42,31 @@ def test_what_is_saved_up_has_a_bound() -> None:
     assert allowance.wait_s(86_400.0) == pytest.approx(1 / 1.2)
 
 
-def test_a_burst_that_comes_at_once_is_told_from_one_that_takes_its_time() -> None:
+def test_a_burst_that_comes_at_once_differs_from_one_at_a_normal_rate() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
     assert allowance.remaining == 0.12 * BYTES_PER_S, "no more than a burst is taken before the clock is looked at"
     seen = []
     for now in (10.0, 10.01, 10.02, 10.5, 11.0):
         allowance.remaining -= 0.26 * BYTES_PER_S
         assert allowance.wait_s(now) == 0
-        seen.append(allowance.take_burst(now))
+        seen.append(allowance.renew_slice(now))
     assert seen == [False, True, True, False, False]
 
 
-def test_who_takes_his_time_is_looked_at_less_often_until_he_hurries() -> None:
+def test_a_calm_client_gets_long_slices_until_it_sends_a_burst() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
     for now, used_s, burst_s in ((0.2, 0.14, 1.2), (1.4, 1.22, 1.2), (1.8, 1.22, 0.12), (2.2, 0.14, 1.2)):
         allowance.remaining -= used_s * BYTES_PER_S
         assert allowance.wait_s(now) == 0
-        allowance.take_burst(now)
+        allowance.renew_slice(now)
         assert allowance.remaining == burst_s * BYTES_PER_S
 
 
-def test_who_hurries_in_the_middle_of_a_long_burst_is_looked_at_as_often_again() -> None:
+def test_a_burst_in_a_long_slice_makes_the_next_slices_short() -> None:
     allowance = device_allowance(PCM16_16K, now=0.0)[0]
     allowance.remaining -= 0.14 * BYTES_PER_S
     allowance.wait_s(0.2)
-    assert not allowance.take_burst(0.2)
+    assert not allowance.renew_slice(0.2)
     assert allowance.remaining == 1.2 * BYTES_PER_S
     allowance.use_short_slices()
     assert allowance.remaining == 0.12 * BYTES_PER_S

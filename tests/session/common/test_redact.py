@@ -1,4 +1,4 @@
-"""No credential gets into a text that somebody else may read."""
+"""No credential gets into a text that others may read."""
 
 import pytest
 from hypothesis import given, settings
@@ -25,11 +25,11 @@ from relay.session.common.redact import MAX_CHARS, close_reason, redact
         ("token eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl was refused", "c2lnbmF0dXJl"),
     ],
 )
-def test_a_credential_is_taken_out_and_the_rest_stays(text: str, secret: str) -> None:
-    told = redact(text)
-    assert secret not in told
-    assert "[…]" in told
-    assert told.split()[0] == text.split()[0] or "[…]" in told.split()[0]
+def test_a_credential_is_redacted_and_the_rest_stays(text: str, secret: str) -> None:
+    redacted = redact(text)
+    assert secret not in redacted
+    assert "[…]" in redacted
+    assert redacted.split()[0] == text.split()[0] or "[…]" in redacted.split()[0]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,6 @@ _PARTS = (
 
 @settings(max_examples=1000, deadline=None)
 @given(st.lists(st.sampled_from(_PARTS), max_size=8).map("".join))
-def test_a_text_that_is_looked_at_in_short_is_looked_at_no_less(text: str) -> None:
+def test_the_quick_check_misses_nothing(text: str) -> None:
     """A text with a word of credentials in it is searched in full; one without must come out the same."""
     assert redact(text, 1000) == redact("key\n" + text, 1000)[4:]

@@ -13,7 +13,7 @@ def test_every_pair_is_in_the_table_but_a_request_while_the_slot_is_taken() -> N
     assert missing == {(state, SlotInput.REQUEST) for state in SlotState if state is not SlotState.FREE}
 
 
-def test_a_request_holds_the_slot_before_the_response_is_born() -> None:
+def test_a_request_holds_the_slot_before_the_response_exists() -> None:
     slot = ResponseSlot()
     slot.request("relay_1")
     assert not slot.is_free
@@ -47,7 +47,7 @@ def test_a_refusal_frees_the_slot_only_for_the_request_it_answers() -> None:
     assert slot.is_free
 
 
-def test_a_cancel_before_the_birth_dooms_the_response() -> None:
+def test_a_cancel_before_a_response_exists_cancels_it_when_it_is_created() -> None:
     slot = ResponseSlot()
     slot.request("relay_1")
     assert slot.cancel() is None, "there is no id to cancel by yet"
@@ -57,7 +57,7 @@ def test_a_cancel_before_the_birth_dooms_the_response() -> None:
     assert slot.is_free
 
 
-def test_somebody_elses_response_while_ours_is_requested_keeps_our_request_open() -> None:
+def test_another_response_while_ours_is_requested_keeps_our_request_open() -> None:
     slot = ResponseSlot()
     slot.request("relay_1")
     assert slot.created("resp_vad", "somebody_else") is False

@@ -1,4 +1,4 @@
-"""The items of a conversation: their order, their words, and how much of those was heard."""
+"""The items of a conversation: their order, their text, and the part of it that was heard."""
 
 import pytest
 from hypothesis import given, settings
@@ -44,7 +44,7 @@ def test_the_oldest_items_are_forgotten_and_places_are_never_given_twice() -> No
     assert items.get_or_create("item_0").order == MAX_ITEMS + 10
 
 
-def test_an_upstream_whose_items_stand_in_a_circle_holds_nothing_up() -> None:
+def test_an_upstream_whose_items_form_a_circle_holds_nothing_up() -> None:
     items = ConversationLog()
     items.mark_added("first", "user")
     for item_id, previous in (("a", "b"), ("b", "c"), ("c", "b"), ("d", "e"), ("e", "d"), ("f", "f")):
@@ -75,7 +75,7 @@ def test_what_is_kept_of_all_texts_is_bounded_and_the_oldest_go() -> None:
     assert f"item_{kept[0]}" in items, "what was replaced does not count"
 
 
-def test_a_cut_item_keeps_all_that_was_said_beside_what_was_heard() -> None:
+def test_a_truncated_item_keeps_its_text_beside_the_heard_text() -> None:
     items = ConversationLog()
     items.append_text("a", "one two three four")
     assert items.truncate_to_played("a", 500, 1000) == "one two"

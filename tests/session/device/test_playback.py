@@ -26,7 +26,7 @@ def test_length_is_counted_as_the_upstream_sent_it() -> None:
     assert playback.complete("item_1", 0) is None, "once"
 
 
-def test_an_acknowledgement_cuts_exactly_where_it_says() -> None:
+def test_a_truncation_is_exactly_at_the_acknowledgement() -> None:
     playback = playback_with(("item_1", 3000))
     assert playback.acknowledge("item_1", 1234, now=10.0) == "ok"
     assert playback.interrupt((handed("item_1", 2000, 1900),), now=10.0) == [
@@ -34,7 +34,7 @@ def test_an_acknowledgement_cuts_exactly_where_it_says() -> None:
     ]
 
 
-def test_an_older_acknowledgement_goes_on_for_a_slow_clients_interval_and_no_longer() -> None:
+def test_an_older_acknowledgement_is_extrapolated_for_a_slow_clients_interval_and_no_longer() -> None:
     playback = playback_with(("item_1", 9000))
     playback.acknowledge("item_1", 1000, now=10.0)
     [cut] = playback.interrupt((handed("item_1", 9000, 0),), now=10.3)
@@ -54,7 +54,7 @@ def test_acknowledgements_are_monotone_and_never_pass_what_was_received() -> Non
     assert cut.played_ms == 500
 
 
-def test_a_cut_never_passes_what_was_handed_over() -> None:
+def test_a_truncation_never_passes_what_was_sent() -> None:
     playback = playback_with(("item_1", 3000))
     playback.acknowledge("item_1", 2500, now=1.0)
     [cut] = playback.interrupt((handed("item_1", 800, 0),), now=1.0)
@@ -93,7 +93,7 @@ def test_an_acknowledgement_ends_what_came_before() -> None:
     assert [cut.item_id for cut in playback.interrupt((handed("item_2", 500, 0),), now=1.0)] == ["item_2"]
 
 
-def test_late_and_unknown_items_are_told_apart() -> None:
+def test_late_and_unknown_items_are_distinguished() -> None:
     playback = playback_with(("item_1", 1000))
     playback.interrupt((), now=1.0)
     assert playback.acknowledge("item_1", 10, now=2.0) == "late"

@@ -32,7 +32,7 @@ def test_the_clock_runs_in_real_time_and_stops_when_the_client_runs_dry() -> Non
     assert round(clock.position_ms(5.6)) == 1500
 
 
-def test_the_clock_believes_the_client() -> None:
+def test_an_acknowledgement_moves_the_clock() -> None:
     clock = PlayoutClock()
     clock.sent(2000, now=0.0)
     clock.sync(200, now=1.0)
@@ -70,7 +70,7 @@ def test_all_goes_at_once_without_a_bound() -> None:
     assert pacing.send_more(FIRST, 90_000 * MS_BYTES, 0.0)
 
 
-def test_what_is_too_much_goes_as_far_as_there_is_room_and_the_rest_in_pieces() -> None:
+def test_what_is_too_much_goes_as_far_as_there_is_room_and_the_rest_in_chunks() -> None:
     pacing = pacing_with(400)
     assert pacing.send(FIRST, 1000 * MS_BYTES, 0.0) == 400 * MS_BYTES
     assert pacing.send(FIRST, 600 * MS_BYTES, 0.0) == 0
@@ -89,7 +89,7 @@ def test_the_last_of_the_audio_waits_for_no_more_room_than_it_needs() -> None:
     assert pacing.send(FIRST, 30 * MS_BYTES, JITTER_S + 0.031) == 30 * MS_BYTES
 
 
-def test_pieces_are_whole_ms() -> None:
+def test_chunks_are_whole_ms() -> None:
     pacing = pacing_with(1000, PCM16_24K)
     pacing.send(FIRST, 1000 * 48, 0.0)
     assert pacing.send(FIRST, 5000 * 48 + 2, JITTER_S + 0.1237) == 123 * 48
@@ -113,7 +113,7 @@ def test_more_of_a_part_goes_only_whole_and_after_its_beginning() -> None:
     assert pacing.ahead_ms(0.0) == 400
 
 
-def test_new_options_are_in_force_from_there_on() -> None:
+def test_new_options_are_active_from_there_on() -> None:
     pacing = pacing_with(400)
     pacing.send(FIRST, 400 * MS_BYTES, 0.0)
     pacing.apply_options(DeviceOptions(PCM16_24K, PCM16_24K, 1000))
@@ -143,7 +143,7 @@ def test_a_part_that_was_played_so_far_and_may_go_on_is_accounted_for() -> None:
     assert pacing.clear(9.0, []) == (SentAudio("item_1", 0, 200, 200),)
 
 
-def test_of_what_waits_behind_another_part_nothing_was_played() -> None:
+def test_of_what_waits_after_another_part_nothing_was_played() -> None:
     pacing = pacing_with(1000)
     pacing.send(FIRST, 500 * MS_BYTES, 0.0)
     pacing.send(SECOND, 300 * MS_BYTES, 0.0)

@@ -1,4 +1,4 @@
-"""What must hold of every device session, whoever is at its ends: any client, a likely upstream or a hostile one."""
+"""Properties of every device session, with any client, and with a likely or a hostile upstream."""
 
 import itertools
 import json
@@ -16,10 +16,10 @@ from audio.formats import PCM16_16K, PCM16_24K, PCMU
 from relay.protocols.device.codec import DeviceCodec
 from relay.protocols.openai.audio_events import decode_audio
 from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
-from relay.session.common.life import Phase
 from relay.session.common.limits import FAULT_WINDOW_S, SessionLimits
 from relay.session.common.media_types import AudioDelta
 from relay.session.common.model import DeviceOptions, Item, SentAudio, SessionConfig, ToolSpec, TurnDetection, Usage
+from relay.session.common.session_state import Phase
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.negotiation import MAX_UPDATES
@@ -32,7 +32,7 @@ Key = tuple[str, int]
 
 CLOCK = ToolSpec("clock", "Tells the time.", {"type": "object"}, visible_to_client=True)
 DOOR = ToolSpec("door", "Opens the door.", {"type": "object"}, timeout_ms=2000)
-"""What a client brings; it stands in no configuration until a hello says so, and then runs at the client."""
+"""A client's own tool; it is in no configuration until a hello adds it, and then runs on the client."""
 TO_UPSTREAM = cmd.UpstreamCommand
 TO_CLIENT = cmd.ClientMessage | cmd.SendAudioStart | cmd.SendAudioEnd
 
@@ -58,10 +58,10 @@ class ModelChecker:
         self.upstream_codec, self.device_codec = OpenAIUpstreamCodec(), DeviceCodec()
         self.one_response_at_a_time = one_response_at_a_time
         # the playout
-        self.clip_bytes: dict[Key, int] = {}
-        self.handed_quarters = 4
+        self.part_bytes: dict[Key, int] = {}
+        self.sent_quarters = 4
         self.pending: deque[Any] = deque()
-        # what the session has been told
+        # the events that the session was sent
         self.requested: str | None = None
         self.alive: dict[str, None] = {}
         self.silenced: set[str] = set()
@@ -69,13 +69,13 @@ class ModelChecker:
         # what it has done
         self.ran: set[str] = set()
         self.returned: set[str] = set()
-        self.asked: set[str] = set()
+        self.client_calls: set[str] = set()
         self.outputs: list[str] = []
         self.hellos_owed = 0
         self.muted = False
         self.heard_at = 0.0
-        self.started_clips: set[Key] = set()
-        self.open_clips: dict[Key, int] = {}
+        self.started_parts: set[Key] = set()
+        self.open_parts: dict[Key, int] = {}
         self.responses_open = 0
         self.last_end: cmd.SendResponseEnd | None = None
 
@@ -114,15 +114,15 @@ class ModelChecker:
             assert not commands
             assert self.session.deadline is None
             return
-        self._told(event)
+        self._track(event)
         self._answers(event, commands)
         for command in commands:
-            self._encodable(command)
-            self._obeys(event, command)
+            self._check_encodable(command)
+            self._check_command(event, command)
             for listener in self.listeners:
                 listener(command)
         if self.ended:
-            assert isinstance(commands[-1], cmd.CloseUpstream), "nothing is asked for after the end"
+            assert isinstance(commands[-1], cmd.CloseUpstream), "nothing is requested after the end"
         self.commands.extend(commands)
         if isinstance(event, ev.ToolCallFinished) and event.call_id in self.ran and not self.ended:
             assert self.outputs.count(event.call_id) == 1
@@ -141,9 +141,9 @@ class ModelChecker:
             case ev.ClientRateLimited():
                 assert errors == ["too_fast"]
             case ev.ToolResult(call_id):
-                known = call_id in self.asked | self.ran | set(self.outputs)
+                known = call_id in self.client_calls | self.ran | set(self.outputs)
                 assert errors == ([] if known else ["unknown_call"])
-                if call_id in self.asked:
+                if call_id in self.client_calls:
                     assert [*self.outputs, *self._outputs(commands)].count(call_id) == 1
             case ev.Hello():
                 refused = [code for code in errors if code in ("hello_too_late", "hello_refused")]
@@ -158,19 +158,19 @@ class ModelChecker:
         items = [command.item for command in commands if isinstance(command, cmd.CreateItem)]
         return [item.call_id for item in items if item.kind == "function_call_output"]
 
-    def _hears(self, command: InputAudio) -> None:
+    def _check_input(self, command: InputAudio) -> None:
         """The microphone of a half-duplex device counts as silent while something plays, and only then."""
         silence = self.session.options.input.silence(command.n_bytes)
         assert (bytes(command.raw) == silence) == self.muted
         assert len(command.raw) == command.n_bytes
 
-    def _encodable(self, command: cmd.Command) -> None:
+    def _check_encodable(self, command: cmd.Command) -> None:
         if isinstance(command, TO_UPSTREAM):
             self.upstream_codec.encode(command)
         elif isinstance(command, TO_CLIENT):
             check(json.loads(self.device_codec.encode(command)), "toClient")
 
-    def _told(self, event: ev.Event) -> None:
+    def _track(self, event: ev.Event) -> None:
         match event:
             case ev.ResponseCreated(response_id, request_id):
                 if request_id in (None, self.requested):
@@ -189,24 +189,24 @@ class ModelChecker:
             case ev.PlayoutFinished() | ev.PlayoutCleared():
                 self.muted = False
 
-    def _obeys(self, event: ev.Event, command: cmd.Command) -> None:
+    def _check_command(self, event: ev.Event, command: cmd.Command) -> None:
         match command:
             case cmd.SendError(code="upstream_stalled"):
                 self.silenced |= self.alive.keys()
                 self.alive.clear()
                 self.requested = None
             case cmd.CreateResponse(event_id):
-                assert self.requested is None, "two responses asked for at once"
-                assert not self.alive, "a response asked for while one is under way"
+                assert self.requested is None, "two responses requested at once"
+                assert not self.alive, "a response requested while one is active"
                 self.requested = event_id
             case cmd.CancelResponse(response_id):
                 self.silenced.add(response_id)
             case cmd.RunTool(call_id) | cmd.SendToolCall(call_id):
-                assert call_id not in self.ran | self.asked, "no call runs twice"
+                assert call_id not in self.ran | self.client_calls, "no call runs twice"
                 assert isinstance(event, ev.ResponseDone)
                 assert event.status == "completed"
                 assert call_id in [item.call_id for item in event.output]
-                (self.ran if isinstance(command, cmd.RunTool) else self.asked).add(call_id)
+                (self.ran if isinstance(command, cmd.RunTool) else self.client_calls).add(call_id)
             case cmd.CreateItem(item) if item.kind == "function_call_output":
                 assert item.call_id is not None
                 self.outputs.append(item.call_id)
@@ -219,29 +219,29 @@ class ModelChecker:
                 assert self.responses_open >= 0, "an end without a start"
                 self.last_end = command
             case _:
-                self._sounds(event, command)
+                self._check_audio(event, command)
 
-    def _sounds(self, event: ev.Event, command: cmd.Command) -> None:
+    def _check_audio(self, event: ev.Event, command: cmd.Command) -> None:
         match command:
             case InputAudio():
-                self._hears(command)
+                self._check_input(command)
             case OutputAudio():
                 key = (command.item_id, command.content_index)
                 assert command.response_id not in self.silenced, "sound after the silence"
-                assert key in self.open_clips or not self.one_response_at_a_time, "sound outside of its clip"
-                self.open_clips[key] = self.open_clips.get(key, 0) + command.n_bytes
+                assert key in self.open_parts or not self.one_response_at_a_time, "audio outside of its part"
+                self.open_parts[key] = self.open_parts.get(key, 0) + command.n_bytes
                 self.received_bytes[key] = self.received_bytes.get(key, 0) + command.n_bytes
-                if key not in self.clip_bytes:
+                if key not in self.part_bytes:
                     self.pending.append(ev.FirstAudioSent(command.item_id))
-                self.clip_bytes[key] = self.clip_bytes.get(key, 0) + command.n_bytes
+                self.part_bytes[key] = self.part_bytes.get(key, 0) + command.n_bytes
             case cmd.SendAudioStart(item_id, content_index):
                 assert getattr(event, "response_id", "") not in self.silenced, "sound after the silence"
-                self.open_clips[item_id, content_index] = 0
+                self.open_parts[item_id, content_index] = 0
             case cmd.SendAudioEnd(item_id, content_index, total_ms):
-                assert total_ms == self.open_clips.pop((item_id, content_index)) // self.bytes_per_ms
+                assert total_ms == self.open_parts.pop((item_id, content_index)) // self.bytes_per_ms
             case cmd.ClearPlayout():
                 self.silenced |= self.alive.keys()
-                self.pending.append(ev.PlayoutCleared(self._accounts()))
+                self.pending.append(ev.PlayoutCleared(self._sent_audio()))
             case cmd.TruncateItem(item_id, content_index, audio_end_ms):
                 received_ms = self.received_bytes[item_id, content_index] // self.bytes_per_ms
                 assert 0 < audio_end_ms <= received_ms, "the cut is within what was received"
@@ -252,14 +252,14 @@ class ModelChecker:
     def bytes_per_ms(self) -> int:
         return self.session.config.output_format.bytes_per_ms
 
-    def _accounts(self) -> tuple[SentAudio, ...]:
-        clips = []
-        for (item_id, content_index), n_bytes in self.clip_bytes.items():
-            handed_ms = n_bytes // self.bytes_per_ms * self.handed_quarters // 4
-            clips.append(SentAudio(item_id, content_index, handed_ms, handed_ms * self.handed_quarters // 4))
-        self.clip_bytes.clear()
-        self.open_clips.clear()
-        return tuple(clips)
+    def _sent_audio(self) -> tuple[SentAudio, ...]:
+        parts = []
+        for (item_id, content_index), n_bytes in self.part_bytes.items():
+            sent_ms = n_bytes // self.bytes_per_ms * self.sent_quarters // 4
+            parts.append(SentAudio(item_id, content_index, sent_ms, sent_ms * self.sent_quarters // 4))
+        self.part_bytes.clear()
+        self.open_parts.clear()
+        return tuple(parts)
 
 
 # -- the ends of a session --------------------------------------------------------------------------------------------
@@ -287,16 +287,16 @@ class Client:
 
     def silence(self, a: int, b: int) -> None:
         """The playout reports that all has been played, and the room is quiet."""
-        if not self.world.open_clips:
+        if not self.world.open_parts:
             self.world.feed(ev.PlayoutFinished())
 
     def tool_result(self, a: int, b: int) -> None:
         """The result of a call of the client's own: the right one, late, doubled, or (seldom) of a call never made."""
-        asked = sorted(self.world.asked)
+        call_ids = sorted(self.world.client_calls)
         if a == 7 and b == 7:
             self.world.feed(ev.ToolResult("call_never", "1"))
-        elif asked:
-            self.world.feed(ev.ToolResult(asked[-1 - a % len(asked)], "x" * (b * 5000), failed=b == 3))
+        elif call_ids:
+            self.world.feed(ev.ToolResult(call_ids[-1 - a % len(call_ids)], "x" * (b * 5000), failed=b == 3))
 
     def playback(self, a: int, b: int) -> None:
         known = [item_id for item_id, _ in self.world.received_bytes] or ["item_?"] * (a == 7)
@@ -314,7 +314,7 @@ class Client:
         self.world.feed(ev.Clear())
 
     def interrupt(self, a: int, b: int) -> None:
-        self.world.handed_quarters = b % 5
+        self.world.sent_quarters = b % 5
         self.world.feed(ev.Interrupt())
 
     def hello(self, a: int, b: int) -> None:
@@ -345,7 +345,7 @@ class Client:
         self.world.wait((0.02, 0.1, 0.5, 1.0, 2.5, 5.0, 20.0, 31.0)[a])
 
     def tool(self, a: int, b: int) -> None:
-        """A tool has something to say: a word in between, its end, or (which the session must bear) its end again."""
+        """A tool reports progress, its end, or (which the session must tolerate) its end again."""
         world = self.world
         if not world.ran:
             return
@@ -378,9 +378,9 @@ class LikelyUpstream:
         self.owes_response = False
         self.numbers = itertools.count(1)
         self.configured_once = False
-        world.listeners.append(self.asked)
+        world.listeners.append(self.receive)
 
-    def asked(self, command: cmd.Command) -> None:
+    def receive(self, command: cmd.Command) -> None:
         match command:
             case cmd.ConfigureSession(config, event_id):
                 self.updates.append((event_id, config))
@@ -455,7 +455,7 @@ class LikelyUpstream:
             return [lambda: self.end("cancelled", b)]
         choices: list[Callable[[], None]] = [lambda: self.add_item(b), lambda: self.end("completed", b)]
         if self.unfinished:
-            choices += [lambda: self.sound(b)] * 3 + [lambda: self.word(b), lambda: self.sound_done(b)]
+            choices += [lambda: self.audio(b)] * 3 + [lambda: self.text(b), lambda: self.audio_done(b)]
         if b > 5:
             choices.append(lambda: self.end(("incomplete", "failed")[b % 2], b))
         return choices
@@ -468,15 +468,15 @@ class LikelyUpstream:
         if b % 4:
             self.world.feed(ev.ItemAdded(item))
 
-    def sound(self, b: int) -> None:
+    def audio(self, b: int) -> None:
         n_bytes = (b + 1) * 101 * self.world.bytes_per_ms // 2  # odd numbers of half milliseconds
         item_id = self.unfinished[-1]
         self.world.feed(OutputAudio(self.active or "", item_id, 0, n_bytes))
 
-    def word(self, b: int) -> None:
+    def text(self, b: int) -> None:
         self.world.feed(ev.TextDelta(self.active or "", self.unfinished[-1], 0, "some words ", spoken=True))
 
-    def sound_done(self, b: int) -> None:
+    def audio_done(self, b: int) -> None:
         item_id = self.unfinished.pop(b % len(self.unfinished))
         self.world.feed(ev.TextDone(self.active or "", item_id, 0, "some words", spoken=True))
         self.world.feed(ev.OutputAudioDone(self.active or "", item_id, 0))
@@ -522,7 +522,7 @@ class LikelyUpstream:
         self.owes_response = self.turn.create_response
 
     def finish(self) -> None:
-        """Bring everything that is under way to its end, starting nothing new."""
+        """Complete everything that is pending, and start nothing new."""
         for _ in range(300):
             if self.world.ended:
                 return
@@ -555,9 +555,9 @@ class HostileUpstream:
     def __init__(self, world: ModelChecker) -> None:
         self.world = world
         self.requests: list[str | None] = [None, "relay_x"]
-        world.listeners.append(self.asked)
+        world.listeners.append(self.receive)
 
-    def asked(self, command: cmd.Command) -> None:
+    def receive(self, command: cmd.Command) -> None:
         event_id = getattr(command, "event_id", None)
         if event_id is not None:
             self.requests.append(event_id)
@@ -567,7 +567,7 @@ class HostileUpstream:
 
     def event(self, a: int, b: int, what: int) -> ev.Event:
         response, item, part = f"resp_{a % 3}", f"item_{b % 3}", b % 2
-        asked = self.requests[-1 - a % min(4, len(self.requests))]
+        request_id = self.requests[-1 - a % min(4, len(self.requests))]
         status: Any = STATUSES[a % 4]
         calls = [
             Item(
@@ -589,8 +589,8 @@ class HostileUpstream:
             ev.TextDelta(response, item, part, "word", spoken=True),
             ev.TextDone(response, item, part, "words", spoken=False),
             ev.OutputAudioDone(response, item, part),
-            ev.ResponseCreated(response, asked),
-            ev.ResponseDone(response, status, output=tuple(items), request_id=asked),
+            ev.ResponseCreated(response, request_id),
+            ev.ResponseDone(response, status, output=tuple(items), request_id=request_id),
             ev.ResponseDone(f"resp_{b}", "completed", output=tuple(items), usage=Usage(1, 2, 3)),
             ev.SpeechStarted(item, a * 10**6),
             ev.SpeechStopped(item, b * 10**9),
@@ -602,7 +602,7 @@ class HostileUpstream:
             ev.ItemDeleted(item),
             ev.ItemTruncated(item, 10**9),
             ev.OutputItemAdded(response, items[0]),
-            ev.UpstreamErrorEvent(code, "no", event_id=asked),
+            ev.UpstreamErrorEvent(code, "no", event_id=request_id),
             ev.SessionCreated(),
             ev.SessionUpdated(),
             ev.UpstreamOpened(),
@@ -653,7 +653,7 @@ def world_of(turn: TurnDetection, options: DeviceOptions, limits: SessionLimits,
 def play(ops: Sequence[Op], client: Client, upstream: LikelyUpstream | HostileUpstream) -> None:
     for name, a, b, what in ops:
         if name == "up":
-            client.world.handed_quarters = (a + b) % 5
+            client.world.sent_quarters = (a + b) % 5
             upstream.act(a, b, what)
         else:
             client.act(name, a, b)
@@ -675,10 +675,10 @@ def test_with_a_likely_upstream_every_rule_holds_and_nothing_is_left_open(
     assert not turns.user.typed_turns, "a typed turn that nobody answers"
     assert turns.tools.calls.n_running == 0
     assert not turns.tools.calls.is_follow_up_due
-    assert world.ran | world.asked <= set(world.outputs), "every call that ran has its output"
+    assert world.ran | world.client_calls <= set(world.outputs), "every call that ran has its output"
     assert world.hellos_owed == 0, "every hello has its answer"
     assert world.responses_open == 0, "a response that began is told to have ended"
-    assert not world.open_clips, "an item whose sound was neither ended nor dropped"
+    assert not world.open_parts, "an item whose audio was neither ended nor dropped"
     assert world.last_end is None or not world.last_end.more, "a client that was told to wait for more"
 
 
@@ -692,7 +692,7 @@ def test_with_a_hostile_upstream_every_rule_holds(
 
 
 def containers(value: object, path: str = "session", seen: set[int] | None = None) -> Iterator[tuple[str, int]]:
-    """Every container within a session, with its length, however deep; one that goes by several names comes once."""
+    """Every container within a session at any depth, with its length; one with several names comes once."""
     seen = set() if seen is None else seen
     if isinstance(value, str | bytes | memoryview):
         yield path, len(value) // 64  # as long as one of the longest texts may be, as an entry

@@ -13,22 +13,22 @@ from tests.support.device_script import DeviceSessionHarness, kinds, only
     ("reason", "shown"), [("too quiet", "too quiet"), ("", "The upstream gave no reason.")], ids=["reason", "none"]
 )
 def test_a_failed_transcription_is_reported_and_the_session_goes_on(reason: str, shown: str) -> None:
-    script = DeviceSessionHarness().ready()
-    script.feed(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user", 900), ev.InputCommitted("item_user"))
-    commands = script.feed(ev.UserTranscriptFailed("item_user", reason))
+    harness = DeviceSessionHarness().ready()
+    harness.feed(ev.SpeechStarted("item_user"), ev.SpeechStopped("item_user", 900), ev.InputCommitted("item_user"))
+    commands = harness.feed(ev.UserTranscriptFailed("item_user", reason))
     assert commands == [cmd.SendError("transcription_failed", f"There is no transcript of item_user: {shown}")]
-    assert kinds(script.model_speaks()) == ["SendResponseStart", "SendTextDelta", "SendAudioStart", "OutputAudio"]
+    assert kinds(harness.model_speaks()) == ["SendResponseStart", "SendTextDelta", "SendAudioStart", "OutputAudio"]
 
 
-def test_failed_transcriptions_are_no_faults_of_the_client() -> None:
-    script = DeviceSessionHarness().ready()
-    commands = script.feed(*[ev.UserTranscriptFailed(f"item_{n}", "too quiet") for n in range(MAX_FAULTS + 1)])
+def test_failed_transcriptions_are_not_faults_of_the_client() -> None:
+    harness = DeviceSessionHarness().ready()
+    commands = harness.feed(*[ev.UserTranscriptFailed(f"item_{n}", "too quiet") for n in range(MAX_FAULTS + 1)])
     assert not only(commands, cmd.CloseClient)
 
 
 def test_the_reason_shows_nothing_of_the_servers_instructions() -> None:
     policy = Policy("kiosk", realtime=RealtimePolicy(instructions="You are the voice of the museum."))
-    script = DeviceSessionHarness(principal=Principal("kiosk-1", policy)).ready()
+    harness = DeviceSessionHarness(principal=Principal("kiosk-1", policy)).ready()
     reason = "Could not use 'You are the voice of the museum.' as a prompt"
-    [error] = script.feed(ev.UserTranscriptFailed("item_user", reason))
+    [error] = harness.feed(ev.UserTranscriptFailed("item_user", reason))
     assert "museum" not in error.message

@@ -1,4 +1,4 @@
-"""The figures of a turn: measured between marks, and written in one file."""
+"""The metrics of a turn: measured between marks, and written in one file."""
 
 import re
 from dataclasses import replace
@@ -31,42 +31,44 @@ DERIVED = {
 
 
 def written_by_people() -> dict[str, str]:
-    """The source files, without what is derived, and without the one that defines the figures."""
+    """The source files, without derived ones, and without the one that declares the metrics."""
     suffixes = (".py", ".js", ".html", ".json", ".md", ".c", "")
-    found = [path for folder in ("audio", "relay", "scripts", "tools") for path in (ROOT / folder).rglob("*")]
-    paths = [path for path in found if path.is_file() and path.suffix in suffixes]
+    paths = [path for folder in ("audio", "relay", "scripts", "tools") for path in (ROOT / folder).rglob("*")]
+    paths = [path for path in paths if path.is_file() and path.suffix in suffixes]
     texts = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in paths if path != SOURCE}
     return {name: re.sub(DERIVED.get(name, "$^"), "", text, flags=re.DOTALL) for name, text in texts.items()}
 
 
-@pytest.mark.parametrize("figure", [one for one in METRICS if one is not TOTAL_METRIC], ids=lambda one: one.name)
-def test_no_other_source_file_names_a_figure(figure: TurnMetric) -> None:
+@pytest.mark.parametrize(
+    "metric", [metric for metric in METRICS if metric is not TOTAL_METRIC], ids=lambda metric: metric.name
+)
+def test_no_other_source_file_names_a_metric(metric: TurnMetric) -> None:
     """But for the total, a name that other messages have as well."""
-    name = re.compile(rf"\b({figure.wire_name}|{figure.name})\b")
-    label = re.compile(rf"""["'`>]({figure.label}|{figure.client_label})["'`<]""")
+    name = re.compile(rf"\b({metric.wire_name}|{metric.name})\b")
+    label = re.compile(rf"""["'`>]({metric.label}|{metric.client_label})["'`<]""")
     texts = written_by_people()
     assert [file for file, text in texts.items() if name.search(text) or label.search(text)] == []
 
 
-def test_the_derived_parts_name_every_figure() -> None:
+def test_the_derived_parts_name_every_metric() -> None:
     for name, part in DERIVED.items():
         [derived] = re.findall(part, (ROOT / name).read_text("utf-8"), re.DOTALL)[:1]
-        assert [figure.wire_name for figure in METRICS if figure.wire_name not in derived] == []
+        assert [metric.wire_name for metric in METRICS if metric.wire_name not in derived] == []
 
 
-def test_every_figure_is_in_an_example() -> None:
-    assert {name for example in EXAMPLE_TURNS for name in example.to_wire()} == {figure.wire_name for figure in METRICS}
+def test_every_metric_is_in_an_example() -> None:
+    assert {name for example in EXAMPLE_TURNS for name in example.to_wire()} == {metric.wire_name for metric in METRICS}
 
 
-def test_a_figure_has_names_of_its_own() -> None:
-    for names in zip(*((one.wire_name, one.name, one.label) for one in METRICS), strict=True):
+def test_a_metric_has_names_of_its_own() -> None:
+    for names in zip(*((metric.wire_name, metric.name, metric.label) for metric in METRICS), strict=True):
         assert len(set(names)) == len(METRICS)
 
 
-@pytest.mark.parametrize("figure", METRICS, ids=lambda figure: figure.name)
-def test_a_figure_is_described(figure: TurnMetric) -> None:
-    assert figure.description.endswith(".")
-    assert figure.part_of in ("", *(one.name for one in METRICS))
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_described(metric: TurnMetric) -> None:
+    assert metric.description.endswith(".")
+    assert metric.part_of in ("", *(metric.name for metric in METRICS))
 
 
 # -- as messages and as text ------------------------------------------------------------------------------------------
@@ -81,8 +83,8 @@ def test_what_did_not_happen_is_null_or_left_out() -> None:
 
 
 def test_parts_are_shown_in_place_of_their_whole() -> None:
-    shown = [(figure.wire_name, ms) for figure, ms in latency_steps(VOICED.to_wire())]
-    assert shown == [
+    steps = [(metric.wire_name, ms) for metric, ms in latency_steps(VOICED.to_wire())]
+    assert steps == [
         ("speechStoppedMs", 512),
         ("firstTextMs", 148),
         ("voiceMs", 293),
@@ -91,10 +93,10 @@ def test_parts_are_shown_in_place_of_their_whole() -> None:
     ]
 
 
-def test_the_steps_as_text_are_for_those_who_are_there_or_for_others() -> None:
-    begin = "speech end noticed +512 ms, first sound from the model +154 ms, "
+def test_the_steps_as_text_are_for_those_at_the_client_or_for_others() -> None:
+    begin = "speech end noticed +512 ms, first audio from the model +154 ms, "
     assert format_latency(PLAIN.to_wire()) == begin + "to the client +0 ms, played +3 ms"
-    assert format_latency(PLAIN.to_wire(), at_client=True) == begin + "first sound here +0 ms, first played +3 ms"
+    assert format_latency(PLAIN.to_wire(), at_client=True) == begin + "first audio here +0 ms, first played +3 ms"
 
 
 def test_what_does_not_add_up_with_the_others_has_no_sign() -> None:
@@ -149,7 +151,7 @@ def test_a_turn_of_which_no_audio_was_sent_is_not_reported() -> None:
     assert timer.report() is None
 
 
-def test_a_new_turn_knows_nothing_of_the_one_before() -> None:
+def test_a_new_turn_has_no_marks_of_the_one_before() -> None:
     timer = answered()
     timer.turn_ended(12.0)
     timer.audio_sent("item_1", 12.1)

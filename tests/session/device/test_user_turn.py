@@ -12,14 +12,14 @@ SPEECH = b"\x12\x34" * 160
 
 
 def half_duplex(fmt: AudioFormat = PCM16_16K) -> DeviceSessionHarness:
-    script = DeviceSessionHarness(options=DeviceOptions(fmt, fmt))
-    script.feed(ev.Hello(("duplex",), half_duplex=True))
-    return script.ready()
+    harness = DeviceSessionHarness(options=DeviceOptions(fmt, fmt))
+    harness.feed(ev.Hello(("duplex",), half_duplex=True))
+    return harness.ready()
 
 
-def heard(script: DeviceSessionHarness) -> bytes:
+def heard(harness: DeviceSessionHarness) -> bytes:
     """What the model is given of the next piece of microphone audio."""
-    [frame] = script.feed(InputAudio(SPEECH))
+    [frame] = harness.feed(InputAudio(SPEECH))
     assert isinstance(frame, InputAudio)
     assert frame.n_bytes == len(SPEECH)
     return bytes(frame.raw)
@@ -31,44 +31,44 @@ def heard(script: DeviceSessionHarness) -> bytes:
 def test_the_microphone_is_silence_while_an_item_plays_and_speech_again_after_it(
     fmt: AudioFormat, silence: bytes
 ) -> None:
-    script = half_duplex(fmt)
-    assert heard(script) == SPEECH
-    script.model_speaks()
-    assert heard(script) == SPEECH, "nothing has gone to the speaker yet"
-    script.feed(ev.FirstAudioSent("item_1"))
-    assert heard(script) == silence * len(SPEECH)
-    script.feed(ev.PlayoutFinished())
-    assert heard(script) == SPEECH
+    harness = half_duplex(fmt)
+    assert heard(harness) == SPEECH
+    harness.model_speaks()
+    assert heard(harness) == SPEECH, "nothing has gone to the speaker yet"
+    harness.feed(ev.FirstAudioSent("item_1"))
+    assert heard(harness) == silence * len(SPEECH)
+    harness.feed(ev.PlayoutFinished())
+    assert heard(harness) == SPEECH
 
 
 def test_a_button_that_interrupts_opens_the_microphone_at_once() -> None:
-    script = half_duplex()
-    script.model_speaks()
-    script.feed(ev.FirstAudioSent("item_1"), ev.Interrupt())
-    assert heard(script) == bytes(len(SPEECH))
-    script.feed(playout_cleared(("item_1", 1000, 400)))
-    assert heard(script) == SPEECH
+    harness = half_duplex()
+    harness.model_speaks()
+    harness.feed(ev.FirstAudioSent("item_1"), ev.Interrupt())
+    assert heard(harness) == bytes(len(SPEECH))
+    harness.feed(playout_cleared(("item_1", 1000, 400)))
+    assert heard(harness) == SPEECH
 
 
 def test_what_was_held_while_an_item_plays_is_silence_also_before_what_was_typed_meanwhile() -> None:
-    script = DeviceSessionHarness(options=DeviceOptions(half_duplex=True))
-    script.feed(ev.UpstreamOpened(), ev.SessionCreated())
-    script.model_speaks()
-    script.feed(ev.FirstAudioSent("item_1"), InputAudio(SPEECH), ev.UserText("hello"), InputAudio(SPEECH))
-    went_on = [bytes(one.raw) for one in script.feed(ev.SessionUpdated()) if isinstance(one, InputAudio)]
-    assert went_on == [bytes(len(SPEECH))] * 2
+    harness = DeviceSessionHarness(options=DeviceOptions(half_duplex=True))
+    harness.feed(ev.UpstreamOpened(), ev.SessionCreated())
+    harness.model_speaks()
+    harness.feed(ev.FirstAudioSent("item_1"), InputAudio(SPEECH), ev.UserText("hello"), InputAudio(SPEECH))
+    forwarded = [bytes(command.raw) for command in harness.feed(ev.SessionUpdated()) if isinstance(command, InputAudio)]
+    assert forwarded == [bytes(len(SPEECH))] * 2
 
 
 def test_full_duplex_hears_everything() -> None:
-    script = DeviceSessionHarness().ready()
-    script.model_speaks()
-    script.feed(ev.FirstAudioSent("item_1"))
-    assert heard(script) == SPEECH
+    harness = DeviceSessionHarness().ready()
+    harness.model_speaks()
+    harness.feed(ev.FirstAudioSent("item_1"))
+    assert heard(harness) == SPEECH
 
 
-def test_ready_tells_which_it_is() -> None:
-    script = half_duplex()
-    assert script.session.options.half_duplex
-    script = DeviceSessionHarness()
-    script.feed(ev.Hello(("duplex",), half_duplex=False)), script.ready()
-    assert not script.session.options.half_duplex
+def test_ready_reports_the_duplex_mode() -> None:
+    harness = half_duplex()
+    assert harness.session.options.half_duplex
+    harness = DeviceSessionHarness()
+    harness.feed(ev.Hello(("duplex",), half_duplex=False)), harness.ready()
+    assert not harness.session.options.half_duplex

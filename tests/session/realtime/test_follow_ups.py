@@ -56,6 +56,17 @@ def test_the_clients_follow_up_of_a_mixed_response_waits_for_the_servers_outputs
     assert at.upstream_event_types() == [], "the client's response was the follow-up"
 
 
+def test_a_later_turns_follow_up_does_not_wait_for_an_earlier_mixed_response() -> None:
+    at = stage(CLOCK, DICE)
+    at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"), call_item("c2", "lamp")))
+    at.upstream(SPEECH, SPEECH_ENDS)
+    at.upstream(response_created("r2"), response_done("r2", call_item("c3", "dice")))
+    at.tool_returns("c3")
+    assert at.upstream_event_types() == ["conversation.item.create", "response.create"]
+    at.tool_returns("c1")
+    assert at.upstream_event_types() == ["conversation.item.create"]
+
+
 def test_a_mixed_response_that_the_client_never_follows_up_is_left_to_it() -> None:
     at = stage(CLOCK)
     at.upstream(

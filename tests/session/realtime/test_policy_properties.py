@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
 from relay.protocols.openai.proxy import ProxyCodec, append_audio_bytes
-from relay.session.common.life import Phase
 from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, RealtimePolicy
+from relay.session.common.session_state import Phase
 from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
 from relay.session.realtime.session import RealtimeSession
 from tests.support.realtime_stage import CLOCK, DICE, LAMP

@@ -4,8 +4,8 @@ from typing import Any, get_args
 
 import pytest
 
-from relay.session.common.life import Phase
 from relay.session.common.policy import DEFAULT_ALLOW, RealtimePolicy
+from relay.session.common.session_state import Phase
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.endings import RealtimeEndingEvent

@@ -9,7 +9,7 @@ from relay.session.common.model import SessionConfig, ToolSpec
 from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from relay.session.tools.dispatcher import MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, TRUNCATION_NOTE, merge_tools
+from relay.session.tools.client_calls import MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, TRUNCATION_NOTE, merge_tools
 from tests.support.device_script import DeviceSessionHarness, call, done, kinds, microphone
 
 CLOCK = ToolSpec("clock", "Tell the time.", {"type": "object"})
@@ -19,13 +19,13 @@ DOOR = ToolSpec("door", "Open the door.", {"type": "object", "required": ["wide"
 
 def announced(*tools: ToolSpec, config: SessionConfig | None = None, **options: Any) -> DeviceSessionHarness:
     """A ready session whose client brought `tools`."""
-    script = DeviceSessionHarness(config or SessionConfig(tools=(CLOCK, SAFE)), **options)
-    script.feed(ev.Hello(("tools",), tools=tools))
-    return script.ready()
+    harness = DeviceSessionHarness(config or SessionConfig(tools=(CLOCK, SAFE)), **options)
+    harness.feed(ev.Hello(("tools",), tools=tools))
+    return harness.ready()
 
 
-def calling(script: DeviceSessionHarness, name: str = "door", arguments: str = '{"wide":true}') -> list[cmd.Command]:
-    return script.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("call_1", name, arguments)))
+def calling(harness: DeviceSessionHarness, name: str = "door", arguments: str = '{"wide":true}') -> list[cmd.Command]:
+    return harness.feed(ev.ResponseCreated("resp_1"), done("resp_1", call("call_1", name, arguments)))
 
 
 def output(commands: list[cmd.Command]) -> Any:
@@ -36,13 +36,13 @@ def output(commands: list[cmd.Command]) -> Any:
 
 
 def test_a_hello_adds_its_tools_to_the_relays() -> None:
-    script = DeviceSessionHarness(SessionConfig(tools=(CLOCK, SAFE)))
-    script.feed(ev.Hello(("tools",), tools=(DOOR,)))
+    harness = DeviceSessionHarness(SessionConfig(tools=(CLOCK, SAFE)))
+    harness.feed(ev.Hello(("tools",), tools=(DOOR,)))
     [configure] = [
-        c for c in script.feed(ev.UpstreamOpened(), ev.SessionCreated()) if isinstance(c, cmd.ConfigureSession)
+        c for c in harness.feed(ev.UpstreamOpened(), ev.SessionCreated()) if isinstance(c, cmd.ConfigureSession)
     ]
     assert [tool.name for tool in configure.config.tools] == ["clock", "safe", "door"]
-    [ready] = [c for c in script.feed(ev.SessionUpdated()) if isinstance(c, cmd.SendReady)]
+    [ready] = [c for c in harness.feed(ev.SessionUpdated()) if isinstance(c, cmd.SendReady)]
     assert [tool.name for tool in ready.config.tools] == ["clock", "safe", "door"]
 
 
@@ -56,47 +56,47 @@ def test_the_clients_tool_comes_first_on_equal_names_unless_the_relays_is_protec
     assert refused == ["safe"]
 
 
-def test_a_protected_name_is_refused_by_name_and_the_rest_is_in_force() -> None:
-    script = DeviceSessionHarness(SessionConfig(tools=(CLOCK, SAFE)))
-    [refused] = [c for c in script.feed(ev.Hello(("tools",), tools=(SAFE, DOOR))) if isinstance(c, cmd.SendError)]
+def test_a_protected_name_is_refused_by_name_and_the_rest_is_active() -> None:
+    harness = DeviceSessionHarness(SessionConfig(tools=(CLOCK, SAFE)))
+    [refused] = [c for c in harness.feed(ev.Hello(("tools",), tools=(SAFE, DOOR))) if isinstance(c, cmd.SendError)]
     assert (refused.code, refused.field) == ("not_allowed", "tools")
     assert "safe" in refused.message
-    assert [tool.name for tool in script.session.config.tools] == ["clock", "safe", "door"]
+    assert [tool.name for tool in harness.session.config.tools] == ["clock", "safe", "door"]
 
 
 def test_a_later_hello_replaces_the_clients_tools_and_leaves_the_relays() -> None:
-    script = announced(DOOR)
-    script.feed(ev.Hello(("tools",), tools=(ToolSpec("bell", "", {}),)), ev.SessionUpdated())
-    assert [tool.name for tool in script.session.config.tools] == ["clock", "safe", "bell"]
-    script.feed(ev.Hello(("voice",), voice="cedar"), ev.SessionUpdated())
-    assert [tool.name for tool in script.session.config.tools] == ["clock", "safe", "bell"]
+    harness = announced(DOOR)
+    harness.feed(ev.Hello(("tools",), tools=(ToolSpec("bell", "", {}),)), ev.SessionUpdated())
+    assert [tool.name for tool in harness.session.config.tools] == ["clock", "safe", "bell"]
+    harness.feed(ev.Hello(("voice",), voice="cedar"), ev.SessionUpdated())
+    assert [tool.name for tool in harness.session.config.tools] == ["clock", "safe", "bell"]
 
 
 def test_a_policy_may_keep_a_clients_tools_out() -> None:
-    script = DeviceSessionHarness(
+    harness = DeviceSessionHarness(
         SessionConfig(tools=(CLOCK,)), principal=Principal(policy=Policy(hello_fields=frozenset({"voice"})))
     )
-    [refused] = [c for c in script.feed(ev.Hello(("tools",), tools=(DOOR,))) if isinstance(c, cmd.SendError)]
+    [refused] = [c for c in harness.feed(ev.Hello(("tools",), tools=(DOOR,))) if isinstance(c, cmd.SendError)]
     assert refused.field == "tools"
-    assert script.session.config.tools == (CLOCK,)
+    assert harness.session.config.tools == (CLOCK,)
 
 
 def test_the_client_is_called_and_its_result_is_the_calls_one_output() -> None:
-    script = announced(DOOR)
-    asked = calling(script)
-    assert cmd.SendToolCall("call_1", "door", '{"wide":true}', 2000) in asked
-    assert not any(isinstance(command, cmd.RunTool) for command in asked)
-    answered = script.feed(ev.ToolResult("call_1", '{"open":true}'), after_s=0.3)
+    harness = announced(DOOR)
+    commands = calling(harness)
+    assert cmd.SendToolCall("call_1", "door", '{"wide":true}', 2000) in commands
+    assert not any(isinstance(command, cmd.RunTool) for command in commands)
+    answered = harness.feed(ev.ToolResult("call_1", '{"open":true}'), after_s=0.3)
     assert output(answered) == '{"open":true}'
-    [told] = [command for command in answered if isinstance(command, cmd.SendToolStatus)]
-    assert (told.status, told.ms) == ("done", 300)
+    [status] = [command for command in answered if isinstance(command, cmd.SendToolStatus)]
+    assert (status.status, status.ms) == ("done", 300)
     assert kinds(answered)[-1] == "CreateResponse"
 
 
-def test_what_the_client_could_not_do_is_told_to_the_model() -> None:
-    script = announced(DOOR)
-    calling(script)
-    answered = script.feed(ev.ToolResult("call_1", "The door is jammed.", failed=True))
+def test_what_the_client_could_not_do_is_reported_to_the_model() -> None:
+    harness = announced(DOOR)
+    calling(harness)
+    answered = harness.feed(ev.ToolResult("call_1", "The door is jammed.", failed=True))
     assert json.loads(output(answered)) == {
         "ok": False,
         "error": "client_error",
@@ -106,21 +106,21 @@ def test_what_the_client_could_not_do_is_told_to_the_model() -> None:
 
 
 def test_a_client_that_does_not_answer_in_time_costs_one_output_and_a_late_answer_nothing() -> None:
-    script = announced(DOOR)
-    calling(script)
-    assert script.session.deadline == pytest.approx(2.0)
-    late = script.feed(ev.DeadlineReached(), after_s=2.0)
+    harness = announced(DOOR)
+    calling(harness)
+    assert harness.session.deadline == pytest.approx(2.0)
+    late = harness.feed(ev.DeadlineReached(), after_s=2.0)
     assert json.loads(output(late))["error"] == "timeout"
     assert [c.status for c in late if isinstance(c, cmd.SendToolStatus)] == ["timeout"]
-    assert script.feed(ev.ToolResult("call_1", "now")) == []
+    assert harness.feed(ev.ToolResult("call_1", "now")) == []
 
 
 def test_a_second_answer_is_ignored_and_one_to_no_call_is_a_fault() -> None:
-    script = announced(DOOR)
-    calling(script)
-    script.feed(ev.ToolResult("call_1", "yes"))
-    assert script.feed(ev.ToolResult("call_1", "no")) == []
-    [fault] = script.feed(ev.ToolResult("call_9", "what?"))
+    harness = announced(DOOR)
+    calling(harness)
+    harness.feed(ev.ToolResult("call_1", "yes"))
+    assert harness.feed(ev.ToolResult("call_1", "no")) == []
+    [fault] = harness.feed(ev.ToolResult("call_9", "what?"))
     assert isinstance(fault, cmd.SendError)
     assert (fault.code, fault.field) == ("unknown_call", "callId")
 
@@ -130,8 +130,8 @@ def test_a_second_answer_is_ignored_and_one_to_no_call_is_a_fault() -> None:
     [("{", "not JSON"), ("[1]", "JSON object"), ('{"wide":NaN}', "not JSON"), ("{}", "Missing: wide")],
 )
 def test_arguments_that_make_no_sense_never_reach_the_client(arguments: str, what: str) -> None:
-    script = announced(DOOR)
-    commands = calling(script, arguments=arguments)
+    harness = announced(DOOR)
+    commands = calling(harness, arguments=arguments)
     assert not any(isinstance(command, cmd.SendToolCall) for command in commands)
     refused = json.loads(output(commands))
     assert refused["error"] == "invalid_arguments"
@@ -139,36 +139,36 @@ def test_arguments_that_make_no_sense_never_reach_the_client(arguments: str, wha
 
 
 def test_a_long_result_is_cut_with_a_note() -> None:
-    script = announced(DOOR)
-    calling(script)
-    text = output(script.feed(ev.ToolResult("call_1", "ä" * MAX_OUTPUT_BYTES)))
+    harness = announced(DOOR)
+    calling(harness)
+    text = output(harness.feed(ev.ToolResult("call_1", "ä" * MAX_OUTPUT_BYTES)))
     assert len(text.encode()) <= MAX_OUTPUT_BYTES
     assert text.endswith(TRUNCATION_NOTE)
 
 
 def test_the_relays_tools_and_the_clients_in_one_response_get_one_follow_up() -> None:
-    script = announced(DOOR)
+    harness = announced(DOOR)
     both = (call("call_1", "door", '{"wide":false}'), call("call_2", "clock"))
-    commands = script.feed(ev.ResponseCreated("resp_1"), done("resp_1", *both))
+    commands = harness.feed(ev.ResponseCreated("resp_1"), done("resp_1", *both))
     assert [type(c).__name__ for c in commands if isinstance(c, cmd.RunTool | cmd.SendToolCall)] == [
         "SendToolCall",
         "RunTool",
     ]
-    assert "CreateResponse" not in kinds(script.feed(ev.ToolCallFinished("call_2", "done", "12:00", 3)))
-    assert kinds(script.feed(ev.ToolResult("call_1", "open")))[-1] == "CreateResponse"
+    assert "CreateResponse" not in kinds(harness.feed(ev.ToolCallFinished("call_2", "done", "12:00", 3)))
+    assert kinds(harness.feed(ev.ToolResult("call_1", "open")))[-1] == "CreateResponse"
 
 
-def test_arguments_longer_than_a_device_may_be_asked_with_never_reach_it() -> None:
-    script = announced(DOOR)
-    commands = calling(script, arguments=json.dumps({"wide": "x" * MAX_ARGUMENT_CHARS}))
+def test_arguments_longer_than_a_device_may_be_sent_never_reach_it() -> None:
+    harness = announced(DOOR)
+    commands = calling(harness, arguments=json.dumps({"wide": "x" * MAX_ARGUMENT_CHARS}))
     assert "SendToolCall" not in kinds(commands)
     assert json.loads(output(commands))["error"] == "invalid_arguments"
 
 
-def test_the_user_goes_on_while_the_client_works_and_no_answer_is_forced() -> None:
-    script = announced(DOOR)
-    calling(script)
-    script.feed(microphone(), ev.SpeechStarted("item_2"))
-    answered = script.feed(ev.ToolResult("call_1", "open"))
+def test_the_user_goes_on_while_the_client_works_and_no_follow_up_is_requested() -> None:
+    harness = announced(DOOR)
+    calling(harness)
+    harness.feed(microphone(), ev.SpeechStarted("item_2"))
+    answered = harness.feed(ev.ToolResult("call_1", "open"))
     assert output(answered) == "open"
     assert "CreateResponse" not in kinds(answered)

@@ -4,7 +4,7 @@ from relay.session.tools.pending_calls import MAX_TOOL_ROUNDS, PendingToolCalls
 from tests.support.device_script import call
 
 
-def test_the_follow_up_is_owed_when_the_last_output_is_in() -> None:
+def test_the_follow_up_is_due_when_the_last_output_is_in() -> None:
     calls = PendingToolCalls()
     calls.accept("resp_1", [call("a"), call("b")])
     assert calls.expects_follow_up
@@ -29,7 +29,7 @@ def test_a_second_return_counts_for_nothing() -> None:
     assert calls.finish("never_called") is None
 
 
-def test_when_the_user_goes_on_no_answer_is_forced() -> None:
+def test_when_the_user_goes_on_no_follow_up_is_requested() -> None:
     calls = PendingToolCalls()
     calls.accept("resp_1", [call("a")])
     calls.user_turn_started()
@@ -45,7 +45,7 @@ def test_any_response_after_the_outputs_covers_them() -> None:
     assert not calls.expects_follow_up
 
 
-def test_two_responses_calls_are_kept_apart() -> None:
+def test_calls_of_two_responses_are_separate_batches() -> None:
     calls = PendingToolCalls()
     calls.accept("resp_1", [call("a")])
     calls.accept("resp_2", [call("b"), call("c")])

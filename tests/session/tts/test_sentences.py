@@ -94,7 +94,7 @@ PARTS = st.sampled_from(
 
 
 @given(st.lists(st.tuples(PARTS, st.integers(1, 90)), max_size=12), st.integers(1, 700))
-def test_it_gives_what_reading_everything_again_would_give(parts: list[tuple[str, int]], step: int) -> None:
+def test_it_agrees_with_the_reference_splitter(parts: list[tuple[str, int]], step: int) -> None:
     text = "".join(part * times for part, times in parts)
     splitter, plain = SentenceSplitter(), ReferenceSplitter()
     for start in range(0, len(text), step):
@@ -104,7 +104,7 @@ def test_it_gives_what_reading_everything_again_would_give(parts: list[tuple[str
 
 
 @given(st.text(alphabet='ab .!?\n。「」1I,"', max_size=900), st.integers(1, 50))
-def test_so_it_does_with_any_text(text: str, step: int) -> None:
+def test_it_agrees_with_the_reference_splitter_on_any_text(text: str, step: int) -> None:
     splitter, plain = SentenceSplitter(), ReferenceSplitter()
     for start in range(0, len(text), step):
         piece = text[start : start + step]

@@ -15,7 +15,7 @@ PCM24K = AudioFormat("pcm16", 24_000)
 TEXT = "One two three. "
 
 
-def script(mode: str = "streaming", fallback: str | None = None, output: AudioFormat = PCM24K) -> DeviceSessionHarness:
+def harness(mode: str = "streaming", fallback: str | None = None, output: AudioFormat = PCM24K) -> DeviceSessionHarness:
     config = SessionConfig(voice="elevenlabs:v1", turn=TurnDetection())
     options = DeviceOptions(output=output)
     return DeviceSessionHarness(config, options, speech=TtsOptions(mode, fallback)).ready()  # type: ignore[arg-type]
@@ -34,10 +34,12 @@ def words(text: str, response: str = "resp_1", item: str = "item_1") -> ev.TextD
     return ev.TextDelta(response, item, 0, text, spoken=False)
 
 
-def answer(s: DeviceSessionHarness, text: str, response: str = "resp_1", item: str = "item_1") -> list[cmd.Command]:
+def answer(
+    session: DeviceSessionHarness, text: str, response: str = "resp_1", item: str = "item_1"
+) -> list[cmd.Command]:
     """The model writes `text` in a response that goes on."""
     added = ev.ItemAdded(Item(item, "message", "assistant"), "item_user")
-    return s.feed(ev.ResponseCreated(response), added, words(text, response, item))
+    return session.feed(ev.ResponseCreated(response), added, words(text, response, item))
 
 
 def end(response: str = "resp_1", item: str = "item_1", status: str = "completed") -> ev.ResponseDone:
@@ -55,14 +57,14 @@ def context_of(commands: list[cmd.Command]) -> str:
     ("played_ms", "heard"),
     [(0, ""), (200, ""), (299, ""), (300, "One"), (650, "One"), (700, "One two"), (1399, "One two"), (1400, TEXT)],
 )
-def test_the_heard_text_at_any_cut(played_ms: int, heard: str) -> None:
+def test_the_heard_text_at_any_position(played_ms: int, heard: str) -> None:
     spoken = AlignedText()
     spoken.add(TEXT)
     spoken.align(aligned(TEXT, 1500), 0)
     assert spoken.heard_text(played_ms, 1500, finished=False).rstrip() == heard.rstrip()
 
 
-def test_times_count_from_the_beginning_of_their_piece() -> None:
+def test_times_count_from_the_beginning_of_their_chunk() -> None:
     spoken = AlignedText()
     spoken.add("One. Two.")
     spoken.align(aligned("One. ", 500), 0)
@@ -79,7 +81,7 @@ def test_without_times_the_text_is_heard_in_proportion() -> None:
     assert spoken.heard_text(1000, 1000, finished=True) == "aaa bbb ccc ddd"
 
 
-def test_times_of_another_text_are_not_believed() -> None:
+def test_times_of_another_text_are_ignored() -> None:
     spoken = AlignedText()
     spoken.add("It is 5 o'clock.")
     spoken.align(aligned("It is five o'clock.", 1900), 0)
@@ -87,7 +89,7 @@ def test_times_of_another_text_are_not_believed() -> None:
     assert spoken.heard_text(500, 1900, finished=True) == "It is"
 
 
-def test_what_is_heard_of_several_items_is_told_item_by_item() -> None:
+def test_what_is_heard_of_several_items_is_split_by_item() -> None:
     utterance = TtsUtterance("resp_1", "item_1", 0)
     utterance.add("item_1", 0, "One.")
     utterance.add("item_2", 0, "Two.")
@@ -99,17 +101,19 @@ def test_what_is_heard_of_several_items_is_told_item_by_item() -> None:
 
 
 def test_a_session_asks_for_text_and_has_the_voice_ready() -> None:
-    s = DeviceSessionHarness(SessionConfig(voice="elevenlabs:v1"), DeviceOptions(output=PCM24K), speech=TtsOptions())
-    asked = s.feed(ev.UpstreamOpened(), ev.SessionCreated())
-    assert only(asked, cmd.ConfigureSession)[0].config.external_voice == "v1"  # type: ignore[attr-defined]
-    assert cmd.ConnectTts("v1", PCM24K) in s.feed(ev.SessionUpdated())
+    session = DeviceSessionHarness(
+        SessionConfig(voice="elevenlabs:v1"), DeviceOptions(output=PCM24K), speech=TtsOptions()
+    )
+    commands = session.feed(ev.UpstreamOpened(), ev.SessionCreated())
+    assert only(commands, cmd.ConfigureSession)[0].config.external_voice == "v1"  # type: ignore[attr-defined]
+    assert cmd.ConnectTts("v1", PCM24K) in session.feed(ev.SessionUpdated())
 
 
 def test_no_voice_speaks_before_the_upstream_has_taken_the_configuration() -> None:
-    s = DeviceSessionHarness(SessionConfig(voice="elevenlabs:v1"), speech=TtsOptions())
-    s.feed(ev.UpstreamOpened(), ev.SessionCreated())
-    assert kinds(s.feed(ev.SpeechStarted("item_u"))) == ["SendSpeechState"]
-    assert kinds(s.feed(ev.DeadlineReached(), after_s=20.0)) == [
+    session = DeviceSessionHarness(SessionConfig(voice="elevenlabs:v1"), speech=TtsOptions())
+    session.feed(ev.UpstreamOpened(), ev.SessionCreated())
+    assert kinds(session.feed(ev.SpeechStarted("item_u"))) == ["SendSpeechState"]
+    assert kinds(session.feed(ev.DeadlineReached(), after_s=20.0)) == [
         "SendError",
         "CloseClient",
         "CancelAllTools",
@@ -117,98 +121,104 @@ def test_no_voice_speaks_before_the_upstream_has_taken_the_configuration() -> No
     ]
 
 
-def test_a_voice_wished_for_while_connecting_is_at_hand_from_then_on() -> None:
-    s = DeviceSessionHarness(speech=TtsOptions())
-    s.feed(ev.Hello(("voice",), voice="elevenlabs:v1"), ev.UpstreamOpened(), ev.SessionCreated())
-    assert only(s.feed(ev.DeadlineReached(), after_s=20.0), cmd.DisconnectTts)
+def test_a_voice_requested_while_connecting_is_used_from_then_on() -> None:
+    session = DeviceSessionHarness(speech=TtsOptions())
+    session.feed(ev.Hello(("voice",), voice="elevenlabs:v1"), ev.UpstreamOpened(), ev.SessionCreated())
+    assert only(session.feed(ev.DeadlineReached(), after_s=20.0), cmd.DisconnectTts)
 
 
-def test_the_sound_is_the_items_and_ends_with_the_context() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    told = answer(s, "One. Two")
-    assert kinds(told)[-3:] == ["SynthesizeSentence", "SendAudioStart", "SendTextDelta"]
-    context = context_of(told)
-    [forwarded] = s.feed(sound(context, "One. ", 400))
+def test_the_audio_is_the_items_and_ends_with_the_context() -> None:
+    session = harness()
+    session.feed(ev.TtsConnected())
+    commands = answer(session, "One. Two")
+    assert kinds(commands)[-3:] == ["SynthesizeSentence", "SendAudioStart", "SendTextDelta"]
+    context = context_of(commands)
+    [forwarded] = session.feed(sound(context, "One. ", 400))
     assert forwarded == OutputAudio("", "item_1", 0, 400 * 48)
-    ended = s.feed(end())
+    ended = session.feed(end())
     assert [type(c) for c in ended if type(c) in cmd.TTS_COMMANDS] == [cmd.SynthesizeSentence, cmd.FinishTtsContext]
-    s.feed(sound(context, "Two ", 400))
-    assert s.feed(ev.TtsContextDone(context)) == [cmd.SendAudioEnd("item_1", 0, 800)]
+    session.feed(sound(context, "Two ", 400))
+    assert session.feed(ev.TtsContextDone(context)) == [cmd.SendAudioEnd("item_1", 0, 800)]
 
 
-def test_a_response_that_waits_for_the_one_before_is_not_over_before_its_sound_is_announced() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    first = context_of(answer(s, "Let me see. ") + s.feed(end()))
-    held = answer(s, "It is ten. ", "resp_2", "item_2") + s.feed(end("resp_2", "item_2"))
+def test_a_response_that_waits_for_the_one_before_is_not_over_before_its_audio_is_announced() -> None:
+    session = harness()
+    session.feed(ev.TtsConnected())
+    first = context_of(answer(session, "Let me see. ") + session.feed(end()))
+    held = answer(session, "It is ten. ", "resp_2", "item_2") + session.feed(end("resp_2", "item_2"))
     assert not only(held, cmd.SynthesizeSentence), "one context speaks at a time"
     assert not only(held, cmd.SendResponseEnd)
-    s.feed(sound(first, "Let me see. ", 500))
-    after = kinds(s.feed(ev.TtsContextDone(first)))
+    session.feed(sound(first, "Let me see. ", 500))
+    after = kinds(session.feed(ev.TtsContextDone(first)))
     assert after == ["SendAudioEnd", "SendAudioStart", "SendResponseEnd", "SynthesizeSentence", "FinishTtsContext"]
 
 
 def test_final_mode_waits_for_all_of_the_text() -> None:
-    s = script("final")
-    assert not only(answer(s, "One. Two. "), cmd.SynthesizeText)
-    [asked] = only(s.feed(end()), cmd.SynthesizeText)
-    assert asked.text == "One. Two."  # type: ignore[attr-defined]
+    session = harness("final")
+    assert not only(answer(session, "One. Two. "), cmd.SynthesizeText)
+    [commands] = only(session.feed(end()), cmd.SynthesizeText)
+    assert commands.text == "One. Two."  # type: ignore[attr-defined]
 
 
 def test_no_more_than_five_contexts_are_ever_open() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
+    session = harness()
+    session.feed(ev.TtsConnected())
     contexts = []
     for n in range(MAX_CONTEXTS):
-        contexts.append(context_of(answer(s, TEXT + "And", f"resp_{n}", f"item_{n}")))
-        assert cmd.CancelTtsContext(contexts[-1]) in s.feed(
+        contexts.append(context_of(answer(session, TEXT + "And", f"resp_{n}", f"item_{n}")))
+        assert cmd.CancelTtsContext(contexts[-1]) in session.feed(
             ev.Interrupt(), playout_cleared(), end(f"resp_{n}", f"item_{n}")
         )
-    waiting = answer(s, TEXT + "And", "resp_x", "item_x")
+    waiting = answer(session, TEXT + "And", "resp_x", "item_x")
     assert not only(waiting, cmd.SynthesizeSentence)
-    s.feed(ev.TtsContextDone(contexts[0]))
-    assert only(s.feed(words(" more. And", "resp_x", "item_x")), cmd.SynthesizeSentence)
+    session.feed(ev.TtsContextDone(contexts[0]))
+    assert only(session.feed(words(" more. And", "resp_x", "item_x")), cmd.SynthesizeSentence)
 
 
 # -- barge-in ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_barge_in_silences_the_client_closes_the_context_and_waits_for_the_response() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    context = context_of(answer(s, "One two three. Four"))
-    s.feed(sound(context, "One two three. ", 1500))
-    at_once = s.feed(ev.SpeechStarted("item_v"))
+def test_a_barge_in_stops_the_client_closes_the_context_and_waits_for_the_response() -> None:
+    session = harness()
+    session.feed(ev.TtsConnected())
+    context = context_of(answer(session, "One two three. Four"))
+    session.feed(sound(context, "One two three. ", 1500))
+    at_once = session.feed(ev.SpeechStarted("item_v"))
     assert kinds(at_once) == ["SendSpeechState", "ClearPlayout", "CancelTtsContext"]
-    told = s.feed(playout_cleared(("item_1", 1500, 750)))
-    assert kinds(told) == ["SendInterrupted", "CancelResponse"]
-    assert told[0].heard_text == "One two"  # type: ignore[attr-defined]
-    assert s.feed(sound(context, "late", 500), words("late")) == []
-    settled = s.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
+    commands = session.feed(playout_cleared(("item_1", 1500, 750)))
+    assert kinds(commands) == ["SendInterrupted", "CancelResponse"]
+    assert commands[0].heard_text == "One two"  # type: ignore[attr-defined]
+    assert session.feed(sound(context, "late", 500), words("late")) == []
+    settled = session.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
     in_order = [c for c in kinds(settled) if c in ("DeleteItem", "CreateItem", "CreateResponse")]
     assert in_order == ["DeleteItem", "CreateItem", "CreateResponse"]
     [created] = only(settled, cmd.CreateItem)
     assert (created.item.text, created.after) == ("One two", "item_user")  # type: ignore[attr-defined]
 
 
-def test_after_the_response_the_history_is_put_right_at_once() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    context = context_of(answer(s, TEXT) + s.feed(end()))
-    s.feed(sound(context, TEXT, 1500), ev.TtsContextDone(context))
-    s.feed(ev.SpeechStarted("item_v"))
-    assert kinds(s.feed(playout_cleared(("item_1", 1500, 750)))) == ["SendInterrupted", "DeleteItem", "CreateItem"]
+def test_after_the_response_the_history_is_corrected_at_once() -> None:
+    session = harness()
+    session.feed(ev.TtsConnected())
+    context = context_of(answer(session, TEXT) + session.feed(end()))
+    session.feed(sound(context, TEXT, 1500), ev.TtsContextDone(context))
+    session.feed(ev.SpeechStarted("item_v"))
+    assert kinds(session.feed(playout_cleared(("item_1", 1500, 750)))) == [
+        "SendInterrupted",
+        "DeleteItem",
+        "CreateItem",
+    ]
 
 
 def test_what_was_heard_to_its_end_stays_and_what_was_not_heard_at_all_goes() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    context = context_of(answer(s, TEXT) + s.feed(end()))
-    s.feed(sound(context, TEXT, 1500), ev.TtsContextDone(context))
-    assert kinds(s.feed(ev.SpeechStarted("item_v"), playout_cleared())) == ["SendSpeechState", "ClearPlayout"]
-    answer(s, TEXT, "resp_2", "item_2")
-    gone = s.feed(ev.SpeechStarted("item_w"), playout_cleared(("item_2", 0, 0)), end("resp_2", "item_2", "cancelled"))
+    session = harness()
+    session.feed(ev.TtsConnected())
+    context = context_of(answer(session, TEXT) + session.feed(end()))
+    session.feed(sound(context, TEXT, 1500), ev.TtsContextDone(context))
+    assert kinds(session.feed(ev.SpeechStarted("item_v"), playout_cleared())) == ["SendSpeechState", "ClearPlayout"]
+    answer(session, TEXT, "resp_2", "item_2")
+    gone = session.feed(
+        ev.SpeechStarted("item_w"), playout_cleared(("item_2", 0, 0)), end("resp_2", "item_2", "cancelled")
+    )
     assert only(gone, cmd.DeleteItem) == [cmd.DeleteItem("item_2", only(gone, cmd.DeleteItem)[0].event_id)]  # type: ignore[attr-defined]
     assert not only(gone, cmd.CreateItem)
 
@@ -216,115 +226,118 @@ def test_what_was_heard_to_its_end_stays_and_what_was_not_heard_at_all_goes() ->
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_is_told_once_a_turn_and_ends_the_clip() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    context = context_of(answer(s, "One. Two"))
-    s.feed(sound(context, "One. ", 300))
-    told = s.feed(ev.TtsFailed("Gone.", "1006"), words(" three. Four"), end())
-    assert [c.code for c in only(told, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
-    assert cmd.SendAudioEnd("item_1", 0, 300) in told
-    assert [c.text for c in only(told, cmd.SendTextDelta)] == [" three. Four"]  # type: ignore[attr-defined]
-    again = answer(s, "Five. Six", "resp_2", "item_2")
+def test_a_failure_is_reported_once_a_turn_and_ends_the_part() -> None:
+    session = harness()
+    session.feed(ev.TtsConnected())
+    context = context_of(answer(session, "One. Two"))
+    session.feed(sound(context, "One. ", 300))
+    commands = session.feed(ev.TtsFailed("Gone.", "1006"), words(" three. Four"), end())
+    assert [c.code for c in only(commands, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
+    assert cmd.SendAudioEnd("item_1", 0, 300) in commands
+    assert [c.text for c in only(commands, cmd.SendTextDelta)] == [" three. Four"]  # type: ignore[attr-defined]
+    again = answer(session, "Five. Six", "resp_2", "item_2")
     assert not only(again, cmd.SendError)
 
 
-def test_a_connection_lost_before_a_sound_is_made_once_more() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    answer(s, "One. Two")
-    assert kinds(s.feed(ev.TtsFailed("Gone.", "1006"))) == ["DisconnectTts", "ConnectTts"]
-    assert [c.text for c in only(s.feed(ev.TtsConnected()), cmd.SynthesizeSentence)] == ["One. "]  # type: ignore[attr-defined]
-    assert only(s.feed(ev.TtsFailed("Gone.", "1006")), cmd.SendError)
+def test_a_connection_lost_before_any_audio_is_retried_once() -> None:
+    session = harness()
+    session.feed(ev.TtsConnected())
+    answer(session, "One. Two")
+    assert kinds(session.feed(ev.TtsFailed("Gone.", "1006"))) == ["DisconnectTts", "ConnectTts"]
+    assert [c.text for c in only(session.feed(ev.TtsConnected()), cmd.SynthesizeSentence)] == ["One. "]  # type: ignore[attr-defined]
+    assert only(session.feed(ev.TtsFailed("Gone.", "1006")), cmd.SendError)
 
 
-def test_a_voice_that_falls_silent_is_given_up() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    answer(s, "One. Two")
-    assert s.session.deadline == STALL_TIMEOUT_S
-    told = s.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
-    assert [c.code for c in only(told, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
-    assert only(told, cmd.DisconnectTts)
+def test_a_voice_that_stalls_is_abandoned() -> None:
+    session = harness()
+    session.feed(ev.TtsConnected())
+    answer(session, "One. Two")
+    assert session.session.deadline == STALL_TIMEOUT_S
+    commands = session.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
+    assert [c.code for c in only(commands, cmd.SendError)] == ["voice_failed"]  # type: ignore[attr-defined]
+    assert only(commands, cmd.DisconnectTts)
 
 
 def test_a_context_without_new_text_is_kept_open() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    context = context_of(answer(s, "One. Two"))
-    s.feed(sound(context, "One. ", 300))
-    assert s.feed(ev.DeadlineReached(), after_s=10.0) == [cmd.KeepTtsContextAlive(context)]
+    session = harness()
+    session.feed(ev.TtsConnected())
+    context = context_of(answer(session, "One. Two"))
+    session.feed(sound(context, "One. ", 300))
+    assert session.feed(ev.DeadlineReached(), after_s=10.0) == [cmd.KeepTtsContextAlive(context)]
 
 
-def test_a_word_that_never_comes_is_not_waited_for_when_all_was_said() -> None:
-    s = script()
-    s.feed(ev.TtsConnected())
-    context = context_of(answer(s, TEXT) + s.feed(end()))
-    s.feed(sound(context, TEXT, 1500))
-    told = s.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
-    assert told == [cmd.SendAudioEnd("item_1", 0, 1500)]
+def test_a_missing_confirmation_is_not_waited_for_when_all_audio_came() -> None:
+    session = harness()
+    session.feed(ev.TtsConnected())
+    context = context_of(answer(session, TEXT) + session.feed(end()))
+    session.feed(sound(context, TEXT, 1500))
+    commands = session.feed(ev.DeadlineReached(), after_s=STALL_TIMEOUT_S)
+    assert commands == [cmd.SendAudioEnd("item_1", 0, 1500)]
 
 
 def test_after_a_failure_the_model_speaks_from_the_next_response_on() -> None:
-    s = script(fallback="marin")
-    s.feed(ev.TtsConnected())
-    answer(s, "One. Two")
-    s.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False))
-    told = s.feed(end())
-    assert [c for c in kinds(told) if c in ("ApplyOptions", "ConfigureSession")] == ["ApplyOptions", "ConfigureSession"]
-    config = only(told, cmd.ConfigureSession)[0].config  # type: ignore[attr-defined]
+    session = harness(fallback="marin")
+    session.feed(ev.TtsConnected())
+    answer(session, "One. Two")
+    session.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False))
+    commands = session.feed(end())
+    assert [c for c in kinds(commands) if c in ("ApplyOptions", "ConfigureSession")] == [
+        "ApplyOptions",
+        "ConfigureSession",
+    ]
+    config = only(commands, cmd.ConfigureSession)[0].config  # type: ignore[attr-defined]
     assert (config.external_voice, config.voice) == (None, "marin")
-    s.feed(ev.UserText("and?"))
-    ready = s.feed(ev.SessionUpdated())
+    session.feed(ev.UserText("and?"))
+    ready = session.feed(ev.SessionUpdated())
     assert kinds(ready) == ["DisconnectTts", "SendReady", "CreateItem", "CreateResponse"]
 
 
 def test_a_turn_that_is_held_while_the_model_takes_over_can_be_committed() -> None:
     config = SessionConfig(voice="elevenlabs:v1", turn=TurnDetection("manual"))
-    s = DeviceSessionHarness(config, speech=TtsOptions(fallback_voice="marin")).ready()
-    s.feed(ev.TtsConnected())
-    answer(s, "One. Two")
-    s.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False), microphone(200), ev.Commit())
-    assert only(s.feed(end()), cmd.ConfigureSession)
-    s.feed(microphone(200), ev.InputCommitted("item_user"), ev.Commit())
-    told = s.feed(ev.SessionUpdated())
-    assert len(only(told, cmd.CommitInput)) == 1
-    assert not only(told, cmd.SendError)
+    session = DeviceSessionHarness(config, speech=TtsOptions(fallback_voice="marin")).ready()
+    session.feed(ev.TtsConnected())
+    answer(session, "One. Two")
+    session.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False), microphone(200), ev.Commit())
+    assert only(session.feed(end()), cmd.ConfigureSession)
+    session.feed(microphone(200), ev.InputCommitted("item_user"), ev.Commit())
+    commands = session.feed(ev.SessionUpdated())
+    assert len(only(commands, cmd.CommitInput)) == 1
+    assert not only(commands, cmd.SendError)
 
 
 def test_a_barge_in_does_not_make_the_failure_forgotten() -> None:
-    s = script(fallback="marin")
-    s.feed(ev.TtsConnected())
-    context = context_of(answer(s, "One. Two"))
-    s.feed(sound(context, "One. ", 300), ev.TtsFailed("Gone.", "1006"))
-    s.feed(ev.SpeechStarted("item_v"), playout_cleared(("item_1", 300, 300)))
-    told = s.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
-    assert not only(told, cmd.CreateResponse), "the answer is asked for in the model's own voice"
-    assert only(told, cmd.ConfigureSession)[0].config.voice == "marin"  # type: ignore[attr-defined]
-    assert only(s.feed(ev.SessionUpdated()), cmd.CreateResponse)
+    session = harness(fallback="marin")
+    session.feed(ev.TtsConnected())
+    context = context_of(answer(session, "One. Two"))
+    session.feed(sound(context, "One. ", 300), ev.TtsFailed("Gone.", "1006"))
+    session.feed(ev.SpeechStarted("item_v"), playout_cleared(("item_1", 300, 300)))
+    commands = session.feed(ev.SpeechStopped("item_v"), ev.InputCommitted("item_v"), end(status="cancelled"))
+    assert not only(commands, cmd.CreateResponse), "the answer is commands for in the model's own voice"
+    assert only(commands, cmd.ConfigureSession)[0].config.voice == "marin"  # type: ignore[attr-defined]
+    assert only(session.feed(ev.SessionUpdated()), cmd.CreateResponse)
 
 
-def test_what_another_voice_said_can_still_be_cut_when_the_model_speaks_itself() -> None:
-    s = script(fallback="marin")
-    s.feed(ev.TtsConnected())
-    context = context_of(answer(s, TEXT + "And"))
-    s.feed(sound(context, TEXT, 1500), end())
-    s.feed(sound(context, "And ", 300), ev.TtsContextDone(context), ev.UserText("go on"))
-    answer(s, "Four. Five", "resp_2", "item_2")
-    s.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False), end("resp_2", "item_2"), ev.SessionUpdated())
-    told = s.feed(ev.Interrupt(), playout_cleared(("item_1", 1800, 750)))
-    assert only(told, cmd.SendInterrupted)[0].heard_text == "One two"  # type: ignore[attr-defined]
-    assert cmd.DeleteItem("item_1", only(told, cmd.DeleteItem)[0].event_id) in told  # type: ignore[attr-defined]
-    assert only(told, cmd.CreateItem)[0].item.text == "One two"  # type: ignore[attr-defined]
+def test_what_an_external_voice_said_can_still_be_truncated_when_the_model_speaks_itself() -> None:
+    session = harness(fallback="marin")
+    session.feed(ev.TtsConnected())
+    context = context_of(answer(session, TEXT + "And"))
+    session.feed(sound(context, TEXT, 1500), end())
+    session.feed(sound(context, "And ", 300), ev.TtsContextDone(context), ev.UserText("go on"))
+    answer(session, "Four. Five", "resp_2", "item_2")
+    session.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False), end("resp_2", "item_2"), ev.SessionUpdated())
+    commands = session.feed(ev.Interrupt(), playout_cleared(("item_1", 1800, 750)))
+    assert only(commands, cmd.SendInterrupted)[0].heard_text == "One two"  # type: ignore[attr-defined]
+    assert cmd.DeleteItem("item_1", only(commands, cmd.DeleteItem)[0].event_id) in commands  # type: ignore[attr-defined]
+    assert only(commands, cmd.CreateItem)[0].item.text == "One two"  # type: ignore[attr-defined]
 
 
-def test_a_model_that_refuses_to_speak_itself_leaves_the_other_voice_in_force() -> None:
-    s = script(fallback="marin")
-    s.feed(ev.TtsConnected())
-    answer(s, "One. Two")
-    s.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False))
-    [update] = only(s.feed(end()), cmd.ConfigureSession)
-    told = s.feed(ev.UpstreamErrorEvent("invalid_value", "No such voice.", event_id=update.event_id))  # type: ignore[attr-defined]
-    assert [error.code for error in only(told, cmd.SendError)] == ["hello_refused"]  # type: ignore[attr-defined]
-    assert not only(told, cmd.ConfigureSession), "it is not asked over and over"
-    assert only(s.feed(ev.UserText("and?")), cmd.CreateResponse)
+def test_a_refused_fallback_to_the_model_keeps_the_external_voice_active() -> None:
+    session = harness(fallback="marin")
+    session.feed(ev.TtsConnected())
+    answer(session, "One. Two")
+    session.feed(ev.TtsFailed("No.", "quota_exceeded", retryable=False))
+    [update] = only(session.feed(end()), cmd.ConfigureSession)
+    commands = session.feed(ev.UpstreamErrorEvent("invalid_value", "No such voice.", event_id=update.event_id))  # type: ignore[attr-defined]
+    assert [error.code for error in only(commands, cmd.SendError)] == ["hello_refused"]  # type: ignore[attr-defined]
+    assert not only(commands, cmd.ConfigureSession), "it is not commands over and over"
+    assert only(session.feed(ev.UserText("and?")), cmd.CreateResponse)

@@ -1,4 +1,4 @@
-"""Whatever the timing of words, sound, times and interruptions: the history is what was heard, and every turn ends."""
+"""At any timing of text, audio and interruptions, the history is what was heard, and every turn ends."""
 
 import itertools
 from collections import deque
@@ -45,7 +45,7 @@ class Speaker:
                 self.open.clear()
 
     def say(self, which: int, letters: int) -> ev.TtsEvent | SpeechAudio | None:
-        """More sound of a context, also of a closed one; or its end, when all is said."""
+        """More audio of a context, also of a closed one; or its end, when all was spoken."""
         if not self.open:
             return None
         context_id = list(self.open)[which % len(self.open)]
@@ -171,7 +171,7 @@ class Conversation:
                 self.heard_ms[item] = heard_ms
 
     def check_history(self) -> None:
-        """What the model holds for said is what the client played, by the clock of the letters."""
+        """The model's history is what the client played, by the times of the characters."""
         for item_id, text in self.history.items():
             item = self.origin.get(item_id, item_id)
             if item not in self.external or item in self.failed:
@@ -241,7 +241,7 @@ class Conversation:
             self.feed(ev.TtsFailed("Gone.", "1006"))
 
     def finish(self) -> None:
-        """Everything that is under way comes to its end."""
+        """Complete everything that is pending."""
         for _ in range(500):
             if self.active is not None:
                 self.done(0)
@@ -258,7 +258,7 @@ class Conversation:
 
 
 def _words_within(text: str, ms: int) -> list[str]:
-    """The words of a text that have sounded to their end."""
+    """The words of a text that were spoken completely."""
     words, letters = text.split(), 0
     for n, word in enumerate(words):
         letters += len(word)

@@ -14,11 +14,11 @@ from relay.testing.faults import FAULT_KINDS, FaultSpec, HandshakeFault, handsha
         ("stall=250@500ms", FaultSpec("stall", "250", "", 0.5)),
         ("no-done#*", FaultSpec("no-done", None, "response.done", None, 0)),
         ("error=insufficient_quota", FaultSpec("error", "insufficient_quota", "")),
-        ("401", FaultSpec("401", None, "door", None, 0)),
-        ("500#1", FaultSpec("500", None, "door", None, 1)),
+        ("401", FaultSpec("401", None, "handshake", None, 0)),
+        ("500#1", FaultSpec("500", None, "handshake", None, 1)),
     ],
 )
-def test_a_fault_as_it_is_written(text: str, spec: FaultSpec):
+def test_the_syntax_of_a_fault(text: str, spec: FaultSpec):
     assert parse_faults(text) == (spec,)
 
 
@@ -28,29 +28,30 @@ def test_several_faults_and_none():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("explode", "There is no fault 'explode'. Write NAME"),
-        ("drop=99", "'drop=99': the value is a close code"),
-        ("drop@later!", "neither the type of an event nor a time"),
-        ("stall=long", "the value is a number of ms"),
+        ("drop=99", "'drop=99': the value must be a close code"),
+        ("drop@handshake", "neither an event type nor a time"),
+        ("drop@later!", "neither an event type nor a time"),
+        ("stall=long", "the value must be a number of ms"),
         ("stall=99999999", "at most an hour"),
         ("no-done=1", "The fault 'no-done' takes no value: leave out '=1'"),
         ("401@2s", "The fault '401' takes no point: leave out '@2s'"),
-        ("error=Bad Code", "an error code such as"),
+        ("error=Bad Code", "the value must be an error code such as"),
     ],
 )
-def test_a_wrong_fault_is_told_with_what_would_be_right(text: str, says: str):
+def test_an_invalid_fault_is_refused_with_the_valid_syntax(text: str, message: str):
     with pytest.raises(ConfigError) as caught:
         parse_faults(text)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_every_kind_can_be_written_by_its_name_alone():
     assert [fault.name for fault in parse_faults(",".join(FAULT_KINDS))] == list(FAULT_KINDS)
 
 
-def test_the_door():
+def test_handshake_faults():
     assert handshake_fault((), 1) == HandshakeFault()
     assert handshake_fault(parse_faults("drop"), 1) == HandshakeFault()
     assert handshake_fault(parse_faults("slow-accept=250,refuse"), 7) == HandshakeFault(0.25, 0)
@@ -61,6 +62,6 @@ def test_the_door():
     assert wrong.body["error"]["code"] == "invalid_api_key"
 
 
-def test_a_numbered_door_fault_meets_one_connection():
+def test_a_numbered_handshake_fault_applies_to_one_connection():
     faults = parse_faults("500#2")
     assert [handshake_fault(faults, number).status for number in (1, 2, 3)] == [None, 500, None]

@@ -1,8 +1,8 @@
-"""One hostile client that sends one kind of input without end, from a process of its own.
+"""A hostile client that sends one kind of input continuously, from its own process.
 
-Run as a script, `one_hostile.py PORT SOCKET`, it reads lines of JSON {"name": …, "seconds": …} from its standard input
-and answers each with {"n_inputs": n, "ends": {"1008": n, …}} when the time is up. SOCKET is the descriptor of a Unix
-socket, over which it is handed the connections of upstreams that turn hostile.
+Run as a script, `attacker.py PORT SOCKET`, it reads lines of JSON {"name": …, "seconds": …} from its standard input and
+answers each with {"n_inputs": n, "ends": {"1008": n, …}} when the time is up. SOCKET is the descriptor of a Unix socket
+that passes it the connections of hostile upstreams.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tests.support.raw_websocket import RawClient, text
 
 CLOSE = 8
 PAUSE_S = 0.1
-"""Between two connections, and how long an unfinished message stays."""
+"""The pause between two connections, and the time that an unfinished message stays open."""
 _REALTIME = f"/v1/realtime?model={HOSTILE}"
 _PATHS = {
     WayIn.DEVICE: "/?rate=24000",
@@ -38,12 +38,12 @@ _HELLO = {"type": "hello", "v": 1, "instructions": HOSTILE}
 
 
 async def open_session(port: int, way_in: WayIn) -> RawClient:
-    """A session of the hostile key whose model is there. Raises ConnectionError if it is refused.
+    """Open a session with the hostile key and wait for its upstream. Raises ConnectionError if it is refused.
 
-    But for an ordinary device's, its model's end turns hostile.
+    Its upstream turns hostile, except for `WayIn.DEVICE`.
     """
     client = await RawClient.open(port)
-    client.writer.transport.set_write_buffer_limits(high=0)  # what is drained is the kernel's
+    client.writer.transport.set_write_buffer_limits(high=0)  # `drain` waits until the kernel has all data
     head = await client.upgrade(path=_PATHS[way_in], Authorization=f"Bearer {HOSTILE_KEY}")
     if not head.startswith(b"HTTP/1.1 101 "):
         client.writer.transport.abort()
@@ -58,7 +58,7 @@ async def open_session(port: int, way_in: WayIn) -> RawClient:
 
 
 async def end_of(client: RawClient) -> str:
-    """Read until the end of a WebSocket: its close code, or "reset"."""
+    """Read until the end of a WebSocket; returns its close code, or "reset"."""
     code = await client.close_code()
     return "reset" if code == 1006 else str(code)
 
@@ -69,26 +69,26 @@ async def end_of(client: RawClient) -> str:
 class Attacker:
     """Sends one kind of input until the time is up."""
 
-    def __init__(self, port: int, given: HostileInput, handed: socket.socket) -> None:
+    def __init__(self, port: int, hostile_input: HostileInput, handover_socket: socket.socket) -> None:
         self._port = port
-        self._input = given
-        self._handed = handed
-        self._payload = given.payload()
+        self._input = hostile_input
+        self._handover_socket = handover_socket
+        self._payload = hostile_input.payload()
         self.n_inputs = 0
         self.ends: Counter[str] = Counter()
 
     async def attack(self, seconds: float) -> None:
-        """Do it for so long."""
+        """Attack for some seconds."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                _handed_over(self._handed).close()  # of sessions that ended before they were handed over
-        workers = [asyncio.create_task(self._again_and_again()) for _ in range(self._input.connections)]
+                _receive_socket(self._handover_socket).close()  # from sessions that ended before their handover
+        workers = [asyncio.create_task(self._repeat()) for _ in range(self._input.connections)]
         await asyncio.wait(workers, timeout=seconds)
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
 
-    async def _again_and_again(self) -> None:
+    async def _repeat(self) -> None:
         while True:
             try:
                 self.ends[await self._connection()] += 1
@@ -98,7 +98,7 @@ class Attacker:
             await asyncio.sleep(self._input.pause_s)
 
     async def _connection(self) -> str:
-        """One connection; how it ended."""
+        """Run one connection; returns how it ended."""
         if self._input.way_in is WayIn.HTTP:
             return await self._request()
         client = await open_session(self._port, self._input.way_in)
@@ -131,7 +131,7 @@ class Attacker:
                     await asyncio.sleep(PAUSE_S)
                     return "left"
         except ConnectionError:
-            await asyncio.sleep(PAUSE_S)  # what the other end says of it is on its way
+            await asyncio.sleep(PAUSE_S)  # the peer's response is in transit
             return "reset"
 
     async def _send(self, writer: asyncio.StreamWriter, data: bytes) -> None:
@@ -140,15 +140,15 @@ class Attacker:
         await writer.drain()
 
     async def _receive(self) -> socket.socket:
-        """The connection that the model's end hands over."""
+        """Receive the connection of the hostile upstream."""
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-        loop.add_reader(self._handed, ready.set)
+        loop.add_reader(self._handover_socket, ready.set)
         try:
             await ready.wait()
         finally:
-            loop.remove_reader(self._handed)
-        return _handed_over(self._handed)
+            loop.remove_reader(self._handover_socket)
+        return _receive_socket(self._handover_socket)
 
     async def _flood_down(self, connection: socket.socket) -> str:
         loop = asyncio.get_running_loop()
@@ -161,13 +161,13 @@ class Attacker:
             return "reset"
 
 
-def _handed_over(handed: socket.socket) -> socket.socket:
-    _, [descriptor], _, _ = socket.recv_fds(handed, 1, 1)
+def _receive_socket(handover_socket: socket.socket) -> socket.socket:
+    _, [descriptor], _, _ = socket.recv_fds(handover_socket, 1, 1)
     return socket.socket(fileno=descriptor)
 
 
 async def _ignore(connection: socket.socket) -> str:
-    """Read what comes, and make nothing of it."""
+    """Read and discard everything."""
     loop, buffer = asyncio.get_running_loop(), bytearray(1024 * 1024)
     with contextlib.suppress(ConnectionError):
         while await loop.sock_recv_into(connection, buffer):
@@ -176,9 +176,9 @@ async def _ignore(connection: socket.socket) -> str:
     return "upstream closed"
 
 
-async def _first(*ways: Awaitable[str]) -> str:
-    """The result of whichever is done first, and the others' end; the earlier one's if several are."""
-    tasks = [asyncio.ensure_future(way) for way in ways]
+async def _first(*awaitables: Awaitable[str]) -> str:
+    """Return the result of the first one done, the earlier one if several are, and cancel the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return next(task for task in tasks if task.done()).result()
@@ -188,68 +188,70 @@ async def _first(*ways: Awaitable[str]) -> str:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _serve(port: int, handed: socket.socket) -> None:
+async def _serve(port: int, handover_socket: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    handed.setblocking(False)
-    known = {one.name: one for one in HOSTILE_INPUTS}
+    handover_socket.setblocking(False)
+    inputs_by_name = {hostile_input.name: hostile_input for hostile_input in HOSTILE_INPUTS}
     attackers: dict[str, Attacker] = {}
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        asked = json.loads(line)
-        if asked["name"] not in attackers:
-            attackers[asked["name"]] = Attacker(port, known[asked["name"]], handed)
-        attacker = attackers[asked["name"]]
+        command = json.loads(line)
+        if command["name"] not in attackers:
+            attackers[command["name"]] = Attacker(port, inputs_by_name[command["name"]], handover_socket)
+        attacker = attackers[command["name"]]
         attacker.n_inputs, attacker.ends = 0, Counter()
-        if asked["seconds"]:
-            await attacker.attack(asked["seconds"])
+        if command["seconds"]:
+            await attacker.attack(command["seconds"])
         print(json.dumps({"n_inputs": attacker.n_inputs, "ends": attacker.ends}), flush=True)
 
 
-# -- the test's end of it ---------------------------------------------------------------------------------------------
+# -- the test process -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an attack."""
+    """The outcome of an attack: the inputs sent, and how connections ended."""
 
     n_inputs: int
     ends: dict[str, int]
 
 
-class OneHostile:
-    """The hostile client's process, seen from the test."""
+class AttackerProcess:
+    """The hostile client's process, as the test sees it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, handing: socket.socket) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, handover_peer: socket.socket) -> None:
         self._process = process
-        self._handing = handing
+        self._handover_peer = handover_peer
 
-    async def attack(self, given: HostileInput, seconds: float) -> Outcome:
-        """Do it for so long; 0 makes ready for it."""
+    async def attack(self, hostile_input: HostileInput, seconds: float) -> Outcome:
+        """Attack for some seconds; 0 only prepares it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"name": given.name, "seconds": seconds}).encode() + b"\n")
+        self._process.stdin.write(json.dumps({"name": hostile_input.name, "seconds": seconds}).encode() + b"\n")
         return Outcome(**json.loads(await self._process.stdout.readline()))
 
     async def take_over(self, connection: ServerConnection) -> None:
-        """Hand the connection of an upstream over, of which nothing more is read or written here."""
+        """Pass an upstream's connection to the process; this process does not use it any more."""
         connection.transport.pause_reading()
-        line = connection.transport.get_extra_info("socket")
-        socket.send_fds(self._handing, [b"x"], [line.fileno()])
-        connection.transport.abort()  # closes this process's descriptor alone
+        sock = connection.transport.get_extra_info("socket")
+        socket.send_fds(self._handover_peer, [b"x"], [sock.fileno()])
+        connection.transport.abort()  # closes only the descriptor of this process
 
 
 @asynccontextmanager
-async def one_hostile(port: int, handing: socket.socket, handed: socket.socket) -> AsyncIterator[OneHostile]:
-    """The process; the two sockets are the ends of a pair."""
+async def attacker_process(
+    port: int, handover_peer: socket.socket, handover_socket: socket.socket
+) -> AsyncIterator[AttackerProcess]:
+    """Start the process; the two sockets are a connected pair."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "tests.chaos.one_hostile", str(port), str(handed.fileno())),
+        *("-m", "tests.chaos.attacker", str(port), str(handover_socket.fileno())),
         cwd=Path(__file__).parents[2],
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        pass_fds=[handed.fileno()],
+        pass_fds=[handover_socket.fileno()],
     )
     try:
-        yield OneHostile(process, handing)
+        yield AttackerProcess(process, handover_peer)
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -257,7 +259,7 @@ async def one_hostile(port: int, handing: socket.socket, handed: socket.socket) 
 
 
 if __name__ == "__main__":
-    raw_websocket.TIMEOUT_S = 3600.0  # it has time
-    os.nice(10)  # what it does to the relay is the question, not what it does to the machine
+    raw_websocket.TIMEOUT_S = 3600.0  # no time limit
+    os.nice(10)  # only its effect on the relay matters, not that on the machine
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(int(sys.argv[1]), socket.socket(fileno=int(sys.argv[2]))))

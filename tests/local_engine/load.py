@@ -1,8 +1,8 @@
-"""Many users who speak to one engine at once, in real time: `python -m tests.local_engine.crowd`.
+"""A load test of one engine with many users in real time: `python -m tests.local_engine.load`.
 
-Each asks, listens to the whole answer as it would be played, and asks again; the engine runs as a program of its own,
-over real sockets. What is measured: how late the turn's events are against the moment at which the audio that decides
-them was sent, how soon the answer sounds, and what CPU and memory it took.
+Each user asks, waits for the playing time of the answer, and asks again. The engine runs in its own process, over real
+sockets. Measured are the delay of turn events after the audio that causes them, the delay of the first audio of an
+answer, and CPU and memory.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import pybase64
 import websockets
 
 from audio.files import read_audio
-from tests.local_engine.engine_stage import SAMPLES, TOOLS
+from tests.local_engine.engine_harness import SAMPLES, TOOLS
 
 CHUNK_MS = 20
 BYTES_PER_MS = 48
@@ -34,11 +34,11 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass
 class Latencies:
-    """What all users saw; ms."""
+    """The latencies of all users, in ms, and the number of turns."""
 
     started: list[float] = field(default_factory=list)
     stopped: list[float] = field(default_factory=list)
-    words: list[float] = field(default_factory=list)
+    transcribed: list[float] = field(default_factory=list)
     answered: list[float] = field(default_factory=list)
     turns: int = 0
     understood: int = 0
@@ -46,24 +46,24 @@ class Latencies:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the engine and its workers: CPU seconds, and resident memory."""
+    """The CPU seconds and the resident memory of the engine and its workers."""
 
     cpu_s: float
     rss_mb: float
 
 
 class User:
-    """One client with a microphone that never stops."""
+    """One client with a continuous microphone."""
 
-    def __init__(self, socket: websockets.ClientConnection, seen: Latencies, number: int) -> None:
-        self._socket, self._seen = socket, seen
+    def __init__(self, socket: websockets.ClientConnection, latencies: Latencies, number: int) -> None:
+        self._socket, self._latencies = socket, latencies
         self._numbers = count(number)
         self._sent_at: list[float] = []
         self._to_say = b""
         self._is_done = asyncio.Event()
 
     async def talk(self, seconds: float) -> None:
-        """Speak and listen for so long, and then until the turn is over."""
+        """Take turns for `seconds`, and finish the last one."""
         speaking = asyncio.create_task(self._microphone())
         try:
             end = time.monotonic() + seconds
@@ -77,7 +77,7 @@ class User:
             await asyncio.wait([speaking])
 
     async def _microphone(self) -> None:
-        """20 ms every 20 ms: what is to be said, or silence; late chunks are caught up with."""
+        """Send 20 ms of speech or silence every 20 ms; late chunks are sent at once."""
         start, size = time.monotonic(), CHUNK_MS * BYTES_PER_MS
         for number in count():
             await asyncio.sleep(start + number * CHUNK_MS / 1000 - time.monotonic())
@@ -87,30 +87,30 @@ class User:
             await self._socket.send(f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}')
 
     async def _turn(self) -> float:
-        """One question and its answer, whose length in s is returned; a tool call is answered at once."""
-        seen, calls, since = self._seen, list[str](), dict[str, float]()
-        sound_bytes = 0
+        """Run one question and its answer; returns the answer's length in s. Tool calls are answered immediately."""
+        latencies, calls, since = self._latencies, list[str](), dict[str, float]()
+        audio_bytes = 0
         async with asyncio.timeout(60):
             while True:
                 event = json.loads(await self._socket.recv())
                 now = time.monotonic()
                 match event["type"]:
                     case "input_audio_buffer.speech_started":
-                        # The second frame over the threshold decides; the client can't know which one that is, but
-                        # the prefix of 300 ms and the two frames of 32 ms are in the audio before it.
-                        seen.started.append(self._late_ms(event["audio_start_ms"] + 300 + 64, now))
+                        # The second frame over the threshold starts the turn. The client cannot know which one that is,
+                        # but the prefix of 300 ms and two frames of 32 ms precede it.
+                        latencies.started.append(self._late_ms(event["audio_start_ms"] + 300 + 64, now))
                     case "input_audio_buffer.speech_stopped":
-                        seen.stopped.append(self._late_ms(event["audio_end_ms"], now))
+                        latencies.stopped.append(self._late_ms(event["audio_end_ms"], now))
                         since["stopped"] = now
                     case "conversation.item.input_audio_transcription.completed":
-                        seen.words.append((now - since["stopped"]) * 1000)
-                        seen.understood += not event["transcript"].startswith("[")
+                        latencies.transcribed.append((now - since["stopped"]) * 1000)
+                        latencies.understood += not event["transcript"].startswith("[")
                     case "response.created":
                         since["created"] = now
                     case "response.output_audio.delta":
-                        sound_bytes += len(event["delta"]) * 3 // 4
+                        audio_bytes += len(event["delta"]) * 3 // 4
                         if "created" in since:
-                            seen.answered.append((now - since.pop("created")) * 1000)
+                            latencies.answered.append((now - since.pop("created")) * 1000)
                     case "response.function_call_arguments.done":
                         calls.append(event["call_id"])
                     case "error":
@@ -119,25 +119,25 @@ class User:
                         await self._return(calls)
                         calls = []
                     case "response.done":
-                        seen.turns += 1
-                        return sound_bytes / BYTES_PER_MS / 1000
+                        latencies.turns += 1
+                        return audio_bytes / BYTES_PER_MS / 1000
 
     async def _return(self, calls: list[str]) -> None:
         for call_id in calls:
-            output = json.dumps({"total": self._seen.turns * 13 % 97, "more": next(self._numbers) * 7})
+            output = json.dumps({"total": self._latencies.turns * 13 % 97, "more": next(self._numbers) * 7})
             item = {"type": "function_call_output", "call_id": call_id, "output": output}
             await self._socket.send(json.dumps({"type": "conversation.item.create", "item": item}))
         await self._socket.send('{"type":"response.create"}')
 
     def _late_ms(self, audio_ms: float, now: float) -> float:
-        """How long ago the chunk with that moment of audio was sent."""
+        """Return the time since the chunk with this audio position was sent."""
         index = min(max(-(-int(audio_ms) // CHUNK_MS) - 1, 0), len(self._sent_at) - 1)
         return (now - self._sent_at[index]) * 1000
 
 
 @asynccontextmanager
 async def engine() -> AsyncIterator[tuple[int, int]]:
-    """An engine as a program: its port and process id."""
+    """Run an engine in its own process; yields its port and process id."""
     command = (sys.executable, "-m", "relay.local_engine", "--host", "127.0.0.1", "--port", "0")
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
@@ -149,10 +149,10 @@ async def engine() -> AsyncIterator[tuple[int, int]]:
 
 
 def cost(pid: int) -> Cost:
-    """Of a process and its children, by now."""
+    """Return the cost of a process and its children so far."""
     cpu, rss = 0.0, 0.0
-    for one in [pid, *_children(pid)]:
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+    for process_id in [pid, *_children(pid)]:
+        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
         cpu += (int(fields[11]) + int(fields[12])) / _TICKS
         rss += int(fields[21]) * _PAGE / 1e6
     return Cost(cpu, rss)
@@ -162,50 +162,52 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def crowd(port: int, users: int, seconds: float) -> Latencies:
-    """So many users at once, and what they saw."""
-    seen = Latencies()
-    await asyncio.gather(*(_user(port, seen, number, seconds) for number in range(users)))
-    return seen
+async def run_users(port: int, users: int, seconds: float) -> Latencies:
+    """Run `users` users at once; returns their latencies."""
+    latencies = Latencies()
+    await asyncio.gather(*(_user(port, latencies, number, seconds) for number in range(users)))
+    return latencies
 
 
-async def _user(port: int, seen: Latencies, number: int, seconds: float) -> None:
+async def _user(port: int, latencies: Latencies, number: int, seconds: float) -> None:
     url = f"ws://127.0.0.1:{port}/v1/realtime?model=relay-local"
     session: dict[str, Any] = {"type": "realtime", "tools": TOOLS}
     session["audio"] = {"input": {"transcription": {"model": "local"}}, "output": {"voice": _VOICES[number % 4]}}
     async with websockets.connect(url, max_size=None, close_timeout=0.5, compression=None) as socket:
         await socket.send(json.dumps({"type": "session.update", "session": session}))
-        await User(socket, seen, number).talk(seconds)
+        await User(socket, latencies, number).talk(seconds)
 
 
 OUTPUT_VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar")
 _VOICES = ("marin", "cedar", "alloy", "ballad")
 
 
-def at(values: list[float], percent: int) -> float:
-    """A percentile."""
+def percentile(values: list[float], percent: int) -> float:
+    """Return a percentile."""
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
-def table(seen: Latencies) -> str:
-    """The figures as a Markdown table."""
+def table(latencies: Latencies) -> str:
+    """Return the figures as a Markdown table."""
     rows = [
-        ("speech_started behind its audio", seen.started),
-        ("speech_stopped behind its audio", seen.stopped),
-        ("words behind speech_stopped", seen.words),
-        ("first sound behind response.created", seen.answered),
+        ("speech_started after its audio", latencies.started),
+        ("speech_stopped after its audio", latencies.stopped),
+        ("transcript after speech_stopped", latencies.transcribed),
+        ("first audio after response.created", latencies.answered),
     ]
-    lines = ["| ms | p50 | p95 | p99 | most |", "|---|---|---|---|---|"]
+    lines = ["| ms | p50 | p95 | p99 | max |", "|---|---|---|---|---|"]
     for name, values in rows:
         lines.append(
-            f"| {name} | " + " | ".join(f"{at(values, p):.0f}" for p in (50, 95, 99)) + f" | {max(values):.0f} |"
+            f"| {name} | "
+            + " | ".join(f"{percentile(values, p):.0f}" for p in (50, 95, 99))
+            + f" | {max(values):.0f} |"
         )
     return "\n".join(lines)
 
 
-async def first_sounds(port: int, rounds: int = 3) -> dict[str, list[float]]:
-    """From response.created to the first sound, in ms, by voice, with nobody else about; the first one is cold."""
-    found: dict[str, list[float]] = {}
+async def first_audio_by_voice(port: int, rounds: int = 3) -> dict[str, list[float]]:
+    """Measure response.created to first audio, in ms, by voice, without load; the first value of a voice is cold."""
+    latencies_ms: dict[str, list[float]] = {}
     for voice in OUTPUT_VOICES:
         url = f"ws://127.0.0.1:{port}/v1/realtime?model=relay-local"
         async with websockets.connect(url, max_size=None, close_timeout=0.5) as socket:
@@ -213,42 +215,44 @@ async def first_sounds(port: int, rounds: int = 3) -> dict[str, list[float]]:
             await socket.send(json.dumps({"type": "session.update", "session": session}))
             for _ in range(rounds):
                 await socket.send('{"type":"response.create"}')
-                found.setdefault(voice, []).append(await _first_sound_ms(socket))
-    return found
+                latencies_ms.setdefault(voice, []).append(await _first_audio_ms(socket))
+    return latencies_ms
 
 
-async def _first_sound_ms(socket: websockets.ClientConnection) -> float:
-    begun, sounded = 0.0, 0.0
+async def _first_audio_ms(socket: websockets.ClientConnection) -> float:
+    created_at, first_audio_at = 0.0, 0.0
     while True:
         event = json.loads(await socket.recv())
         if event["type"] == "response.created":
-            begun = time.monotonic()
+            created_at = time.monotonic()
         elif event["type"] == "response.output_audio.delta":
-            sounded = sounded or time.monotonic()
+            first_audio_at = first_audio_at or time.monotonic()
         elif event["type"] == "response.done":
-            return (sounded - begun) * 1000
+            return (first_audio_at - created_at) * 1000
 
 
 async def measured(users: int, seconds: float) -> str:
-    """A whole run as text."""
+    """Run everything; returns a report."""
     async with engine() as (port, pid):
-        sounds = await first_sounds(port)
-        await crowd(port, 1, 0.1)
+        first_audio_ms = await first_audio_by_voice(port)
+        await run_users(port, 1, 0.1)
         before, start = cost(pid), time.monotonic()
-        seen = await crowd(port, users, seconds)
+        latencies = await run_users(port, users, seconds)
         after, lasted_s = cost(pid), time.monotonic() - start
     cores = (after.cpu_s - before.cpu_s) / lasted_s
     memory = (after.rss_mb - before.rss_mb) / users
+    all_ms = [ms for values in first_audio_ms.values() for ms in values]
     return (
-        f"{users} users, {seen.turns} turns in {lasted_s:.0f} s, {seen.understood} of {len(seen.words)} understood; "
-        f"{cores:.2f} cores, {before.rss_mb:.0f} MB and {memory:.1f} MB for each user\n\n{table(seen)}\n\n"
-        f"alone, first sound behind response.created: {_share([ms for values in sounds.values() for ms in values])}; "
-        f"the first of each voice: {_share([values[0] for values in sounds.values()])}"
+        f"{users} users, {latencies.turns} turns in {lasted_s:.0f} s, "
+        f"{latencies.understood} of {len(latencies.transcribed)} understood; {cores:.2f} cores, "
+        f"{before.rss_mb:.0f} MB and {memory:.1f} MB for each user\n\n{table(latencies)}\n\n"
+        f"without load, first audio after response.created: {_share(all_ms)}; "
+        f"the first of each voice: {_share([values[0] for values in first_audio_ms.values()])}"
     )
 
 
 def _share(values: list[float]) -> str:
-    return f"p50 {at(values, 50):.0f} ms, p95 {at(values, 95):.0f} ms"
+    return f"p50 {percentile(values, 50):.0f} ms, p95 {percentile(values, 95):.0f} ms"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the local engine share: tools as JSON, a strict check of events, a conversation on paper."""
+"""Helpers of the local engine's tests: tools, a strict check of events, a harness without audio, a socket client."""
 
 import asyncio
 import itertools
@@ -21,11 +21,11 @@ from relay.local_engine.server import create_engine_app
 
 SAMPLES = Path(__file__).parents[2] / "recordings" / "samples"
 ENGINE_KEYS = {"id", "object", "engine", "expires_at"}
-"""Of the session object: its type in the SDK is that of the request, which has no such keys."""
+"""Keys of the session object that the SDK's type lacks: it is that of the request."""
 
 
 def function(name: str, examples: list[str], required: list[str], **properties: Any) -> dict[str, Any]:
-    """A function tool as `session.update` takes it."""
+    """Return a function tool for `session.update`."""
     schema = {"type": "object", "properties": properties, "required": required}
     parameters = schema | ({"x-examples": examples} if examples else {})
     return {"type": "function", "name": name, "description": f"{name}.", "parameters": parameters}
@@ -61,7 +61,7 @@ _MODELS: dict[str, type[BaseModel]] = {
 
 
 def check_strictly(event: dict[str, Any]) -> None:
-    """The event has exactly the shape that the official SDK gives it: types without coercion, no unknown keys."""
+    """Check that an event has exactly the shape of the official SDK: types without coercion, no unknown keys."""
     model = _MODELS[event["type"]].model_validate_json(json.dumps(event), strict=True)
     assert not list(_unknown_keys(model, event["type"]))
 
@@ -78,7 +78,7 @@ def _unknown_keys(value: Any, path: str) -> Iterable[str]:
 
 
 class EngineHarness:
-    """A conversation without ears and voice: the test says what they report; every event is checked strictly."""
+    """A conversation without speech: the test reports turns, transcripts and audio. Every event is checked strictly."""
 
     def __init__(self, *, kind: str = "realtime", **session: Any) -> None:
         counter = itertools.count(1)
@@ -90,7 +90,7 @@ class EngineHarness:
             self.client_sends("session.update", session={"type": "realtime", **session})
 
     def record(self, commands: list[EngineCommand]) -> list[dict[str, Any]]:
-        """Note what happened; returns the new events."""
+        """Record commands; returns the new events."""
         events = [effect.event for effect in commands if isinstance(effect, SendEvent)]
         for event in events:
             check_strictly(event)
@@ -99,20 +99,20 @@ class EngineHarness:
         return events
 
     def client_sends(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
-        """The client sends an event; returns the answers."""
+        """Send a client event; returns the events sent back."""
         return self.record(self.conversation.receive(json.dumps({"type": kind, **fields})))
 
     def user_says(
         self, text: str | None, start_ms: int = 0, end_ms: int = 2000, failure: str | None = None
     ) -> list[dict[str, Any]]:
-        """The user speaks a whole turn that is recognised as `text`; `failure` says why it is not."""
+        """Report a user turn with the transcript `text`; `failure` says why there is none."""
         events = self.record(self.conversation.on_speech_started(start_ms))
         events += self.record(self.conversation.on_speech_stopped(end_ms))
         [task] = [effect for effect in self.commands if isinstance(effect, TranscribeTurn)][-1:]
         return events + self.record(self.conversation.on_transcript(task.item_id, text, failure=failure))
 
     def user_types(self, text: str) -> list[dict[str, Any]]:
-        """The user types a turn and the client asks for an answer."""
+        """Create a user message and a response."""
         content = [{"type": "input_text", "text": text}]
         events = self.client_sends(
             "conversation.item.create", item={"type": "message", "role": "user", "content": content}
@@ -120,47 +120,47 @@ class EngineHarness:
         return events + self.client_sends("response.create")
 
     def tool_returns(self, call_id: str, output: str) -> None:
-        """A tool's output arrives."""
+        """Send the output of a tool call."""
         self.client_sends(
             "conversation.item.create", item={"type": "function_call_output", "call_id": call_id, "output": output}
         )
 
     @property
     def last_synthesis(self) -> Synthesize:
-        """The last request to speak."""
+        """The last `Synthesize` command."""
         return [effect for effect in self.commands if isinstance(effect, Synthesize)][-1]
 
     @property
     def cancelled_speech(self) -> list[str]:
-        """The responses that were told to stop."""
+        """The ids of the responses whose speech was cancelled."""
         return [effect.response_id for effect in self.commands if isinstance(effect, CancelSpeech)]
 
     def assistant_speaks(self, sentences: int | None = None, ms: int = 1000) -> list[dict[str, Any]]:
-        """The voice delivers so many sentences of `ms` each (None: all, and that it is done)."""
+        """Report the audio of `sentences` sentences of `ms` each (None: all, and the end of the speech)."""
         task = self.last_synthesis
         bytes_per_ms = 48 if task.output["format"]["type"] == "audio/pcm" else 8
         events: list[dict[str, Any]] = []
         for sentence in task.sentences[:sentences]:
-            sound = bytes(ms * bytes_per_ms)
-            events += self.record(self.conversation.on_sentence_audio(task.response_id, sentence, sound))
+            audio = bytes(ms * bytes_per_ms)
+            events += self.record(self.conversation.on_sentence_audio(task.response_id, sentence, audio))
         if sentences is None:
             events += self.record(self.conversation.on_speech_done(task.response_id))
         return events
 
 
 def types_of(events: Iterable[dict[str, Any]]) -> list[str]:
-    """The events' types, repeated deltas once; the rate limits, which may stand anywhere, left out."""
+    """Return the types of events, consecutive repetitions once, without rate limits, whose position may vary."""
     kinds = (event["type"] for event in events if event["type"] != "rate_limits.updated")
     return [kind for kind, _ in itertools.groupby(kinds)]
 
 
 def last(events: Iterable[dict[str, Any]], kind: str) -> dict[str, Any]:
-    """The last event of a type."""
+    """Return the last event of a type."""
     return [event for event in events if event["type"] == kind][-1]
 
 
 class EngineClient:
-    """A client of a running engine over a real socket; every event that comes is checked strictly."""
+    """A client of a running engine over a real socket; every event is checked strictly."""
 
     def __init__(self, socket: websockets.ClientConnection) -> None:
         self.socket = socket
@@ -171,7 +171,7 @@ class EngineClient:
         await self.socket.send(json.dumps({"type": kind, **fields}))
 
     async def wait_for(self, kind: str) -> dict[str, Any]:
-        """The next event of that type; those before it are kept in `events`."""
+        """Wait for an event of that type; all received events are in `events`."""
         async with asyncio.timeout(20):
             while True:
                 event: dict[str, Any] = json.loads(await self.socket.recv())
@@ -187,20 +187,20 @@ class EngineClient:
             await self.send("input_audio_buffer.append", audio=audio)
 
     async def play_sample(self, sample: str, silence_ms: int = 800) -> None:
-        """Say a sample, and then be silent until the turn is over."""
+        """Send a sample, then enough silence to end the turn."""
         await self.append(read_audio(SAMPLES / f"{sample}.flac", 24_000) + bytes(48 * silence_ms))
 
 
 @asynccontextmanager
 async def running_engine(pace: float | None = None, *, workers: int = 0, **options: Any) -> AsyncIterator[int]:
-    """An engine inside the test's loop; gives its port. Without workers it starts faster."""
+    """Run an engine on the test's event loop; yields its port. Without workers it starts faster."""
     async with serving(create_engine_app(pace=pace, workers=workers, **options)) as port:
         yield port
 
 
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[int]:
-    """An application on a free port."""
+    """Serve an application on a free port."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:
@@ -213,13 +213,13 @@ async def serving(app: web.Application) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def connected(port: int, **session: Any) -> AsyncIterator[EngineClient]:
-    """A client that has seen session.created and, if settings are given, session.updated."""
+    """Connect a client; it has received session.created and, with settings, session.updated."""
     url = f"ws://127.0.0.1:{port}/v1/realtime?model=relay-local"
-    # A client that leaves in mid story has not read the close frame yet: no use in waiting for it.
+    # A client that disconnects during a response has not read the close frame yet: do not wait for it.
     async with websockets.connect(url, max_size=None, close_timeout=0.5) as socket:
-        wire = EngineClient(socket)
-        await wire.wait_for("session.created")
+        client = EngineClient(socket)
+        await client.wait_for("session.created")
         if session:
-            await wire.send("session.update", session={"type": "realtime", **session})
-            await wire.wait_for("session.updated")
-        yield wire
+            await client.send("session.update", session={"type": "realtime", **session})
+            await client.wait_for("session.updated")
+        yield client

@@ -1,4 +1,4 @@
-"""A large event in one session, by the clock of another: with recording it may be hardly worse than without."""
+"""The delay that a large event causes in another session: recording may hardly increase it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,65 +12,65 @@ import pytest_asyncio
 
 from tests.chaos.honest import Crowd, HonestRealtime
 from tests.chaos.inputs import HONEST_KEY, LARGE_EVENTS, HostileInput
-from tests.chaos.one_input import MeasuredRelay, Writer, measured_relay, send
+from tests.chaos.measured_relay import MeasuredRelay, Writer, measured_relay, send
 
 ROUNDS = 7
 INTERVAL_S = 0.005
 WORSE_S = 0.010
-"""What the slowest frame of another session may take longer there and back, in the middle one of the rounds."""
+"""How much longer the slowest round trip of the other session may take, as the median of the rounds."""
 
 pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 
 @dataclass
 class Neighbours:
-    """A relay and one honest session, whose frames are timed."""
+    """A relay and one honest session whose frames are timed."""
 
     subject: MeasuredRelay
     talking: Crowd
 
     async def slowest_s(self, writer: Writer, payload: bytes) -> float:
-        """The slowest frame of the honest session while another one has a large event."""
+        """Return the slowest round trip of the honest session while another one sends a large event."""
         loop = asyncio.get_running_loop()
         await self.subject.relay.quiet()
-        began = loop.time()
+        started = loop.time()
         await send(writer, payload)
         await self.subject.relay.quiet()
-        await asyncio.sleep(4 * INTERVAL_S)  # what had to wait is heard
-        return max(self.talking.latencies_s(began, loop.time()))
+        await asyncio.sleep(4 * INTERVAL_S)  # delayed frames arrive
+        return max(self.talking.latencies_s(started, loop.time()))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def neighbours(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Neighbours, Neighbours]]:
-    """Without recording and with it."""
+    """Yield a relay without recording and one with it."""
     folder: Path = tmp_path_factory.mktemp("recording")
     recording = {"RELAY_RECORD": "on", "RELAY_RECORDINGS_DIR": str(folder / "recordings")}
     async with AsyncExitStack() as stack:
         both = []
         for settings in ({}, recording):
-            one = await stack.enter_async_context(measured_relay(folder / f"log_{len(both)}", **settings))
-            url = f"ws://127.0.0.1:{one.relay.port}/v1/realtime?model=m"
+            measured = await stack.enter_async_context(measured_relay(folder / f"log_{len(both)}", **settings))
+            url = f"ws://127.0.0.1:{measured.relay.port}/v1/realtime?model=m"
             crowd = Crowd([HonestRealtime(url, HONEST_KEY, INTERVAL_S)])
             await stack.enter_async_context(crowd.talking(0.2))
-            both.append(Neighbours(one, crowd))
+            both.append(Neighbours(measured, crowd))
         yield both[0], both[1]
 
 
-@pytest.mark.parametrize("given", LARGE_EVENTS, ids=lambda given: given.name)
+@pytest.mark.parametrize("large_event", LARGE_EVENTS, ids=lambda row: row.name)
 async def test_a_large_event_that_is_recorded_hardly_delays_other_sessions(
-    neighbours: tuple[Neighbours, Neighbours], given: HostileInput
+    neighbours: tuple[Neighbours, Neighbours], large_event: HostileInput
 ) -> None:
     unrecorded, recorded = neighbours
-    payload = given.payload()
+    payload = large_event.payload()
     rounds = []
     async with (
-        unrecorded.subject.sending_end(given.way_in) as unrecorded_writer,
-        recorded.subject.sending_end(given.way_in) as recorded_writer,
+        unrecorded.subject.open_writer(large_event.way_in) as unrecorded_writer,
+        recorded.subject.open_writer(large_event.way_in) as recorded_writer,
     ):
         for _ in range(ROUNDS):
             off_s = await unrecorded.slowest_s(unrecorded_writer, payload)
             rounds.append((off_s, await recorded.slowest_s(recorded_writer, payload)))
     worse_s = median(on_s - off_s for off_s, on_s in rounds)
     off_ms, on_ms = (1000 * median(kind) for kind in zip(*rounds, strict=True))
-    print(f"{given.name:<45} off {off_ms:7.1f} ms, on {on_ms:7.1f} ms, worse by {worse_s * 1000:7.1f} ms")
+    print(f"{large_event.name:<45} off {off_ms:7.1f} ms, on {on_ms:7.1f} ms, worse by {worse_s * 1000:7.1f} ms")
     assert worse_s <= WORSE_S

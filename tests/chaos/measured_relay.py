@@ -1,4 +1,4 @@
-"""One hostile input to a relay in a process of its own, and what that relay computes for it."""
+"""A relay in its own process, and the measurement of its work for one hostile input."""
 
 import asyncio
 import contextlib
@@ -10,15 +10,15 @@ from pathlib import Path
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
+from tests.chaos.attacker import open_session
 from tests.chaos.inputs import HONEST_KEY, HOSTILE_KEY, WayIn
-from tests.chaos.one_hostile import open_session
 from tests.chaos.relay_process import RelayProcess, WorkSample, relay_process
 from tests.chaos.upstream import HostileUpstreamSession, fake_upstream
 from tests.support.raw_websocket import TIMEOUT_S, RawClient
 
 LOOK_EVERY_S = 0.001
-TAKEN_S = 1.0
-"""How long a relay has to take an input; of one that it slows down, the beginning is what is measured."""
+READ_TIMEOUT_S = 1.0
+"""How long a relay may take to read an input; of a throttled input only the beginning is measured."""
 
 SETTINGS = {
     "RELAY_API_KEYS": f"{HONEST_KEY},{HOSTILE_KEY}",
@@ -29,14 +29,14 @@ SETTINGS = {
 
 @dataclass
 class MeasuredRelay:
-    """A relay, and those of its sessions' upstreams that do as they are told."""
+    """A relay, and the upstream connections of its sessions that are driven by the test."""
 
     relay: RelayProcess
-    turned: asyncio.Queue[ServerConnection] = field(default_factory=asyncio.Queue)
+    hostile_connections: asyncio.Queue[ServerConnection] = field(default_factory=asyncio.Queue)
 
     async def work_for(self, way_in: WayIn, payload: bytes) -> WorkSample:
-        """What the relay computes for one input."""
-        async with self.sending_end(way_in) as writer:
+        """Return the relay's work for one input."""
+        async with self.open_writer(way_in) as writer:
             await self.relay.quiet()
             await send(writer, payload)
             work = await self.relay.quiet()
@@ -44,8 +44,8 @@ class MeasuredRelay:
         return work
 
     @asynccontextmanager
-    async def sending_end(self, way_in: WayIn) -> AsyncIterator["Writer"]:
-        """A new connection or session, and who sends in it."""
+    async def open_writer(self, way_in: WayIn) -> AsyncIterator["Writer"]:
+        """Open a connection or a session; yields the writer that sends the input."""
         if way_in is WayIn.HTTP:
             client = await RawClient.open(self.relay.port)
         else:
@@ -56,7 +56,7 @@ class MeasuredRelay:
                 yield client.writer
             else:
                 async with asyncio.timeout(TIMEOUT_S):
-                    upstream = await self.turned.get()
+                    upstream = await self.hostile_connections.get()
                 yield client.writer if way_in is WayIn.REALTIME else UpstreamWriter(upstream)
         finally:
             client.writer.transport.abort()
@@ -65,18 +65,18 @@ class MeasuredRelay:
 
 
 class UpstreamWriter:
-    """An upstream's connection, written to as a stream."""
+    """An upstream's connection with the interface of a StreamWriter."""
 
     def __init__(self, connection: ServerConnection) -> None:
         self._connection = connection
         connection.transport.set_write_buffer_limits(high=0)
 
     def write(self, data: bytes) -> None:
-        """Send bytes as they are."""
+        """Write raw bytes."""
         self._connection.transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the kernel has them."""
+        """Wait until the kernel has all data."""
         await self._connection.drain()
 
 
@@ -84,10 +84,10 @@ Writer = asyncio.StreamWriter | UpstreamWriter
 
 
 async def send(writer: Writer, payload: bytes) -> None:
-    """Send bytes; returns when the kernel has them, the other end has hung up, or enough time has passed."""
+    """Send bytes; returns when the kernel has them, the peer has disconnected, or after READ_TIMEOUT_S."""
     writer.write(payload)
     with contextlib.suppress(TimeoutError, ConnectionError):
-        async with asyncio.timeout(TAKEN_S):
+        async with asyncio.timeout(READ_TIMEOUT_S):
             await writer.drain()
 
 
@@ -99,7 +99,7 @@ async def _read(reader: asyncio.StreamReader) -> None:
 
 @asynccontextmanager
 async def fake_tts() -> AsyncIterator[str]:
-    """An external voice that listens and says nothing; its HTTP address."""
+    """Run a silent external TTS service; yields its HTTP URL."""
 
     async def listen(connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -112,12 +112,14 @@ async def fake_tts() -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def measured_relay(log_path: Path, **settings: str) -> AsyncIterator[MeasuredRelay]:
-    """A relay that looks at its clock every millisecond, and writes its log to a file."""
-    turned: asyncio.Queue[ServerConnection] = asyncio.Queue()
+    """Run a relay that measures its loop delays every millisecond, and logs to a file."""
+    hostile_connections: asyncio.Queue[ServerConnection] = asyncio.Queue()
     with log_path.open("wb") as log:
         async with (
             fake_tts() as voices,
-            fake_upstream(lambda connection: HostileUpstreamSession(connection, turned.put)) as upstream_url,
+            fake_upstream(
+                lambda connection: HostileUpstreamSession(connection, hostile_connections.put)
+            ) as upstream_url,
             relay_process(
                 upstream_url,
                 look_every_s=LOOK_EVERY_S,
@@ -127,4 +129,4 @@ async def measured_relay(log_path: Path, **settings: str) -> AsyncIterator[Measu
                 **settings,
             ) as relay,
         ):
-            yield MeasuredRelay(relay, turned)
+            yield MeasuredRelay(relay, hostile_connections)

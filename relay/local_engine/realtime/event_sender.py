@@ -1,4 +1,4 @@
-"""What a session sends its client: in order, by one writer, through the faults that the client asked for."""
+"""Send a session's events to its client: in order, with one writer, through the injected faults."""
 
 import asyncio
 import logging
@@ -13,19 +13,19 @@ from relay.local_engine.realtime.commands import CloseConnection
 from relay.testing.faults import FaultInjector, FaultScript, FaultSpec
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
-"""A client that reads nothing while it goes on asking is cut off here; no close frame would reach it."""
+"""A client that sends requests without reading is disconnected at this bound; no close frame would reach it."""
 _PAUSE_AT_UNSENT_BYTES = 4 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
 
 class EventSender:
-    """The events of one connection that are not sent yet."""
+    """The queue of one connection's unsent events, and its writer."""
 
     def __init__(
         self, socket: web.WebSocketResponse, abort: Callable[[], None], fault_script: FaultScript, *, is_faulty: bool
     ) -> None:
-        """`abort` drops the connection at once; `is_faulty`: it misbehaves from the start."""
+        """`abort` drops the TCP connection at once; `is_faulty`: the script has faults from the start."""
         self._socket = socket
         self._abort = abort
         self._injector = FaultInjector(fault_script, self._send, self._close, abort)
@@ -36,34 +36,34 @@ class EventSender:
         self._progress = asyncio.Event()
 
     def enqueue(self, event: Mapping[str, Any]) -> None:
-        """Send an event after all before it."""
+        """Queue an event. Drops the connection if too much is unsent."""
         data = orjson.dumps(event)
         self._unsent.append(data)
         self._unsent_bytes += len(data)
         self._wake.set()
         if self._unsent_bytes > MAX_UNSENT_BYTES:
-            _log.warning("a client does not read what it asks for; its connection is dropped")
+            _log.warning("client reads too slowly, connection dropped unsent_bytes=%d", self._unsent_bytes)
             self._unsent.clear()
             self._abort()
 
     def close_when_sent(self, command: CloseConnection) -> None:
-        """Close once all before it is sent."""
+        """Close the connection once all events before are sent."""
         self._unsent.append(command)
         self._wake.set()
 
     async def add_faults(self, faults: Sequence[FaultSpec]) -> None:
-        """Misbehave from now on."""
+        """Apply these faults from now on."""
         self._is_faulty = True
         await self._injector.add_faults(faults)
 
     async def drain(self) -> None:
-        """Wait while the client has much to read."""
+        """Wait while many bytes are unsent."""
         while self._unsent_bytes > _PAUSE_AT_UNSENT_BYTES:
             self._progress.clear()
             await self._progress.wait()
 
     async def run(self) -> None:
-        """The only writer of the socket: keeps the order, and lets everything else go on while the client reads."""
+        """Write queued events until cancelled or closed. No other task writes to the socket."""
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -80,11 +80,11 @@ class EventSender:
                 self._progress.set()
 
     async def stop(self) -> None:
-        """Let no fault outlive the connection."""
+        """Cancel the faults that are still pending."""
         await self._injector.stop()
 
     async def _send(self, text: str) -> None:
-        if not self._socket.closed:  # a client that has gone is no trouble
+        if not self._socket.closed:
             await self._socket.send_frame(text.encode(), WSMsgType.TEXT)
 
     async def _close(self, code: int, reason: str) -> None:

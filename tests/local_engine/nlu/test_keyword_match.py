@@ -1,8 +1,8 @@
 import pytest
 
-from relay.local_engine.dialogue.policy import match_keywords
 from relay.local_engine.nlu.clauses import ToolInfo
-from tests.local_engine.engine_stage import TOOLS
+from relay.local_engine.nlu.keyword_match import match_keywords
+from tests.local_engine.engine_harness import TOOLS
 
 INFOS = [ToolInfo.from_tool(tool) for tool in TOOLS]
 
@@ -27,10 +27,10 @@ def test_words_and_values_lead_to_a_tool(text: str, name: str, arguments: dict[s
 
 
 @pytest.mark.parametrize("text", ["", "where is my phone", "what can I do for you", "2 3 4"])
-def test_nothing_in_common_is_no_guess(text: str):
+def test_without_a_common_word_there_is_no_match(text: str):
     assert match_keywords(text, INFOS) is None
 
 
-def test_two_tools_alike_are_no_guess():
+def test_two_equal_tools_are_no_match():
     twins = [ToolInfo("send_mail", "", {}, ()), ToolInfo("mail_send", "", {}, ())]
     assert match_keywords("send mail", twins) is None

@@ -1,11 +1,11 @@
-"""The life of a session, whatever its client speaks.
+"""The phase of a session, for all kinds of clients.
 
     CONNECTING ──session.created──► CONFIGURING ──session.updated──► READY
          └───────────────┴──────────────────┴──────────────────────────┴──► ENDED
 
 A session that is not ready within `CONNECT_TIMEOUT_S` ends. A device session that was ready may be configured again,
-and keeps its limits meanwhile. Nothing leads out of ENDED. The session itself says what its client is told at each
-step, and what counts as activity.
+and keeps its limits meanwhile. ENDED is final. The session itself decides what it sends to its client in each phase,
+and what counts as activity.
 """
 
 from enum import Enum
@@ -17,8 +17,6 @@ LimitReached = Literal["duration", "idle"]
 
 
 class Phase(Enum):
-    """Where a session is in its life."""
-
     CONNECTING = "connecting"
     CONFIGURING = "configuring"
     READY = "ready"
@@ -26,7 +24,7 @@ class Phase(Enum):
 
 
 class SessionState:
-    """Phase and limits of one session; `limits` are the relay's."""
+    """Phase and limits of one session."""
 
     __slots__ = ("active_at", "connect_by", "limits", "phase", "started_at", "was_ready")
 
@@ -36,41 +34,39 @@ class SessionState:
         self.started_at = started_at
         self.connect_by = started_at + CONNECT_TIMEOUT_S
         self.active_at = started_at
-        """When client, user or model last did something that ends the idle time."""
+        """When client, user or model were last active; the idle time counts from here."""
         self.was_ready = False
-        """Whether the client has had a session."""
+        """Whether the session has been ready at any time."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether events of the client's are handled when they come."""
+        """Whether the client's events are handled at once."""
         return self.phase is Phase.READY
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing that still comes has any effect."""
+        """Whether further events have no effect."""
         return self.phase is Phase.ENDED
 
     def configure(self) -> None:
-        """The upstream is to take a configuration: what the client asks for waits."""
+        """Wait for the upstream to accept a configuration; the client's requests are held meanwhile."""
         self.phase = Phase.CONFIGURING
 
     def become_ready(self) -> None:
-        """The upstream has taken the configuration."""
+        """The upstream has accepted the configuration."""
         self.phase = Phase.READY
         self.was_ready = True
 
     def end(self) -> None:
-        """The session is over."""
+        """End the session."""
         self.phase = Phase.ENDED
 
     def note_activity(self, now: float) -> None:
-        """Something happened that ends the idle time."""
+        """Restart the idle time."""
         self.active_at = max(self.active_at, now)
 
     def deadline(self, *others: float | None) -> float | None:
-        """When a `DeadlineReached` is wanted: at the end of the connect timeout, then at the earliest limit or of
-        `others`.
-        """
+        """The time for the next `DeadlineReached`: the connect timeout, later the earliest of `others` and limits."""
         if self.phase is Phase.ENDED:
             return None
         if not self.was_ready:
@@ -79,11 +75,11 @@ class SessionState:
         return min((time for time in (*others, ends_at, idle_at) if time is not None), default=None)
 
     def has_connect_timed_out(self, now: float) -> bool:
-        """Whether the session was not ready in time."""
+        """Whether the session was not ready within the connect timeout."""
         return not self.was_ready and now >= self.connect_by
 
     def limit_reached(self, now: float) -> LimitReached | None:
-        """Which limit the session has reached, if any."""
+        """Return the limit that the session has reached, if any."""
         if (ends_at := self.limits.ends_at(self.started_at)) is not None and now >= ends_at:
             return "duration"
         if (idle_at := self.limits.idle_at(self.active_at)) is not None and now >= idle_at:
