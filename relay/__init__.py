@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from relay.app.server import create_app
+    from relay.config.navai_options import NavaiOptions
+    from relay.config.settings import Settings
+    from relay.endpoints.navai import add_routes
     from relay.errors import ToolError
     from relay.toolkit.context import ToolContext
     from relay.toolkit.loading.loader import load_tools
@@ -13,13 +16,27 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["ClientResult", "ToolContext", "ToolError", "__version__", "create_app", "load_tools", "tool"]
+__all__ = [
+    "ClientResult",
+    "NavaiOptions",
+    "Settings",
+    "ToolContext",
+    "ToolError",
+    "__version__",
+    "add_routes",
+    "create_app",
+    "load_tools",
+    "tool",
+]
 
 # Names are resolved on first use, so that `import relay` loads neither pydantic nor anything else.
 _MODULES = {
     "ClientResult": "relay.toolkit.running.results",
+    "NavaiOptions": "relay.config.navai_options",
+    "Settings": "relay.config.settings",
     "ToolContext": "relay.toolkit.context",
     "ToolError": "relay.errors",
+    "add_routes": "relay.endpoints.navai",
     "create_app": "relay.app.server",
     "load_tools": "relay.toolkit.loading.loader",
     "tool": "relay.toolkit.registry",

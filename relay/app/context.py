@@ -67,34 +67,39 @@ def install(app: web.Application, settings: Settings, registry: ToolRegistry | N
     _install_access(app, settings)
     app[VOICES] = ExternalVoices.from_settings(navai, settings, app[AUTHENTICATOR].policies.external_voices())
     _install_sessions(app, settings)
-    credential = azure_credential(settings, known.add_rotating)
-    if settings.azure is not None and credential is not None:
-        app[AZURE_SESSIONS] = AzureSessionClient(settings.azure, credential, app[PROVIDER])
+    resource, credential = settings.azure.resource, azure_credential(settings, known.add_rotating)
+    if resource is not None and credential is not None:
+        app[AZURE_SESSIONS] = AzureSessionClient(resource, credential, app[PROVIDER])
     app.cleanup_ctx.append(_lifetime)
     app.on_shutdown.append(lambda app: app[SESSIONS].drain())
 
 
 def _install_access(app: web.Application, settings: Settings) -> None:
-    minted_bytes = round(settings.minted_max_mb * 1024 * 1024)
-    app[LOGINS] = logins = AdminLogins(settings.ticket_keys)
-    app[CLIENT_SECRETS] = client_secrets = ClientSecretIssuer(settings.ticket_keys, minted_bytes=minted_bytes)
-    app[AUTHENTICATOR] = Authenticator(settings, Policies.load(settings.policies), client_secrets, logins)
+    minted_bytes = round(settings.limits.client_secrets_max_mb * 1024 * 1024)
+    app[LOGINS] = logins = AdminLogins(settings.access.ticket_keys)
+    app[CLIENT_SECRETS] = client_secrets = ClientSecretIssuer(settings.access.ticket_keys, minted_bytes=minted_bytes)
+    app[AUTHENTICATOR] = Authenticator(
+        settings, Policies.load(settings.access.policies, settings.name_of("access.policies")), client_secrets, logins
+    )
     app[SESSION_LIMITER] = SessionLimiter(settings)
-    app[PAID_ROUTE_QUOTA] = PaidRouteQuota(settings.mints_per_minute, settings.speech_per_minute)
+    app[PAID_ROUTE_QUOTA] = PaidRouteQuota(
+        settings.limits.provider_secrets_per_minute, settings.limits.speech_per_minute
+    )
     app[REFUSAL_LOG] = RefusalLog()
 
 
 def _install_sessions(app: web.Application, settings: Settings) -> None:
     known, endpoint = app[KNOWN_SECRETS], app[UPSTREAM].endpoint
-    app[KEEPALIVE] = Keepalive(settings.ping_interval_s, settings.pong_timeout_s)
+    app[KEEPALIVE] = Keepalive(settings.limits.ping_interval_s, settings.limits.pong_timeout_s)
+    recording = settings.recording
     app[RECORDINGS] = RecordingService(
-        settings.recordings_dir,
-        settings.record,
-        max_days=settings.recordings_max_days,
-        max_mb=settings.recordings_max_mb,
-        recording_max_mb=settings.recording_max_mb,
+        recording.dir,
+        recording.mode,
+        max_days=recording.max_days,
+        max_mb=recording.max_total_mb,
+        recording_max_mb=recording.max_mb,
         upstream=endpoint.label,
-        model=settings.model if endpoint.url is not None else "local engine",
+        model=settings.session.model if endpoint.url is not None else "local engine",
         secrets=known,
     )
     app[SESSIONS] = SessionRegistry(app[AUTHENTICATOR], app[RECORDINGS])
@@ -118,7 +123,7 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
 
 def _may_record(app: web.Application) -> bool:
     """Whether the settings or a policy allow recordings."""
-    return app[SETTINGS].record != "off" or app[AUTHENTICATOR].policies.records()
+    return app[SETTINGS].recording.mode != "off" or app[AUTHENTICATOR].policies.records()
 
 
 def limit_sessions_to_descriptors(app: web.Application) -> DescriptorBudget:
@@ -133,8 +138,9 @@ def startup_lines(app: web.Application) -> list[str]:
     """Return the lines of the start-up log, without keys."""
     settings, upstream, authenticator = app[SETTINGS], app[UPSTREAM].endpoint, app[AUTHENTICATOR]
     config = settings.session_config()
-    model = settings.model if upstream.url is not None else "local engine (rehearsal, not a model)"
-    origins = ", ".join(("its own page", *(("localhost",) if settings.is_loopback else ()), *settings.allowed_origins))
+    model = settings.session.model if upstream.url is not None else "local engine (rehearsal, not a model)"
+    localhost = ("localhost",) if settings.server.is_loopback else ()
+    origins = ", ".join(("its own page", *localhost, *settings.access.allowed_origins))
     return [
         f"relay {__version__} · upstream {upstream.label} · model {model} · voice {config.voice}",
         f"audio pcm16 at 8, 16, 24, 48 kHz, pcmu, pcma · turns {config.turn.kind} · origins {origins}",
@@ -147,13 +153,12 @@ def startup_lines(app: web.Application) -> list[str]:
 
 def _limits_line(settings: Settings) -> str:
     """Return the limits of sessions and the recording mode."""
-    parts = [f"at most {settings.max_sessions} sessions"]
-    parts += [f"each at most {settings.max_duration_s:g} s"] if settings.max_duration_s else []
-    parts += [f"ended after {settings.max_idle_s:g} s idle"] if settings.max_idle_s else []
-    recordings = f"recordings {settings.record}"
-    return " · ".join(
-        [*parts, recordings if settings.record == "off" else f"{recordings}, in {settings.recordings_dir}"]
-    )
+    limits, recording = settings.limits, settings.recording
+    parts = [f"at most {limits.max_sessions} sessions"]
+    parts += [f"each at most {limits.max_duration_s:g} s"] if limits.max_duration_s else []
+    parts += [f"ended after {limits.max_idle_s:g} s idle"] if limits.max_idle_s else []
+    parts.append(f"recordings {recording.mode}" + (f", in {recording.dir}" if recording.mode != "off" else ""))
+    return " · ".join(parts)
 
 
 def warnings(app: web.Application) -> list[str]:
@@ -173,18 +178,18 @@ def reload_access(app: web.Application) -> None:
     """Reload keys and policies; sessions of revoked keys end. A failed reload is logged and changes nothing."""
     try:
         reread = app[SETTINGS].reread()
-        policies = Policies.load(reread.policies)
+        policies = Policies.load(reread.access.policies, reread.name_of("access.policies"))
     except ConfigError as error:
         _log.error("keys and policies not reloaded, the previous ones stay: %s", error)
         return
     app[KNOWN_SECRETS].add(collect_secrets(reread))
     app[AUTHENTICATOR].use_keys_and_policies(reread, policies)
-    app[LOGINS].set_keys(reread.ticket_keys)
+    app[LOGINS].set_keys(reread.access.ticket_keys)
     limit_sessions_to_descriptors(app)  # the new policies may allow recordings
     n_revoked = app[SESSIONS].end_revoked_sessions()
     _log.info(
         "reloaded access: %s, %s, policies %s; ended %s of revoked keys",
-        pluralize(len(reread.api_keys), "key"), pluralize(len(reread.admin_keys), "admin key"),
+        pluralize(len(reread.access.api_keys), "key"), pluralize(len(reread.access.admin_keys), "admin key"),
         ", ".join(policies.names()), pluralize(n_revoked, "session"),
     )  # fmt: skip
     for warning in warnings(app):

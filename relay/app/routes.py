@@ -8,7 +8,7 @@ from aiohttp import web
 
 from relay.auth.access import Access
 from relay.config.navai_options import NavaiPaths
-from relay.config.settings import AZURE_PREFIX
+from relay.config.upstream_settings import AZURE_PREFIX
 from relay.endpoints import azure, console, health, login, openai_rest, recordings
 from relay.endpoints.device import serve_device
 from relay.endpoints.navai.routes import NAVAI_ROUTES, case_insensitive_pattern, relay_handler

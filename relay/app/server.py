@@ -6,7 +6,7 @@ import functools
 import gc
 import logging
 import signal
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -29,11 +29,11 @@ from relay.app.routes import Route, all_routes
 from relay.app.serving import RelayRunner, RelaySite
 from relay.auth.access import Access
 from relay.config.navai_options import NavaiOptions
-from relay.config.settings import Settings, process_environment
+from relay.config.settings import Settings
 from relay.endpoints import login
 from relay.endpoints.navai.backend import NavaiBackend
 from relay.endpoints.navai.routes import NAVAI
-from relay.errors import AccessDenied, ConfigError
+from relay.errors import AccessDenied
 from relay.session.common.rate_limit import KeyedRateLimiter, RateLimit
 from relay.toolkit.registry import ToolRegistry
 from relay.transport.upgrade import is_websocket_upgrade
@@ -41,37 +41,17 @@ from relay.transport.upgrade import is_websocket_upgrade
 _log = logging.getLogger("relay")
 
 
-def load_all(**overrides: Any) -> tuple[Settings, NavaiOptions]:
-    """Load the settings and the options of the NAVAI routes. Raises ConfigError with the mistakes of both."""
-    problems = []
-    try:
-        settings = Settings.load(**overrides)
-    except ConfigError as error:
-        problems.append(str(error))
-        environment = process_environment()
-    else:
-        environment = settings.environment()
-    try:
-        navai = NavaiOptions.from_env(environment)
-    except ConfigError as error:
-        problems += ([] if problems else ["the settings are wrong:"]) + [
-            f"  {line}" for line in str(error).splitlines()
-        ]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return settings, navai
-
-
 def create_app(
     settings: Settings | None = None, registry: ToolRegistry | None = None, navai: NavaiOptions | None = None
 ) -> web.Application:
-    """Create the aiohttp application of a relay, by default with settings from the environment and tools from a folder.
+    """Create the aiohttp application of a relay.
 
-    `navai` are the options of the NAVAI routes, by default from the environment; their paths are fixed here. Raises
+    By default the settings come from the environment and `.env`, the tools from the settings' folders, and `navai`, the
+    options of the NAVAI routes, from the settings. The paths of these routes are always those of the settings. Raises
     ConfigError or ToolError before anything starts.
     """
     settings = settings or Settings.load()
-    navai = navai or NavaiOptions.from_env(settings.environment())
+    navai = navai or settings.navai_options()
     app = web.Application(
         middlewares=_MIDDLEWARES, client_max_size=middleware.MAX_BODY_BYTES, handler_args=middleware.HANDLER_ARGS
     )
@@ -87,7 +67,7 @@ def create_app(
         app[AUTHENTICATOR].is_shared_address,
         functools.partial(middleware.log_connection_refusal, app[REFUSAL_LOG], None),
     )
-    for route in (row.with_azure_prefix(settings.azure_prefix) for row in all_routes()):
+    for route in (row.with_azure_prefix(settings.azure.routes_prefix) for row in all_routes()):
         resource = app.router.add_resource(route.pattern)
         resource.add_route(route.method, _authorized(route), expect_handler=middleware.send_100_continue)
         if route.ignores_case and route.method == "GET":  # for NAVAI's list
@@ -158,11 +138,11 @@ async def serve(settings: Settings, *, registry: ToolRegistry | None = None, nav
 
     with contextlib.suppress(NotImplementedError, AttributeError):  # Windows has no SIGHUP
         loop.add_signal_handler(signal.SIGHUP, reload)
-    tls = settings.tls_context()
+    tls = settings.server.tls_context(settings.name_of)
     runner = RelayRunner(app)
     await runner.setup()
     try:
-        await RelaySite(runner, settings.host, settings.port, tls).start()
+        await RelaySite(runner, settings.server.host, settings.server.port, tls).start()
         host, port = runner.addresses[0][:2]
         for line in context.startup_lines(app):
             _log.info("%s", line)

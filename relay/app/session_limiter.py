@@ -53,11 +53,11 @@ class SessionLimiter:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        per_minute = settings.max_handshakes_per_minute
+        per_minute = settings.limits.max_handshakes_per_minute
         self._rate = per_minute if per_minute is not None else DEFAULT_HANDSHAKES_PER_MINUTE
         self._rate_per_address = KeyedRateLimiter(RateLimit(self._rate, max(self._rate, 1)))
         total_rate = HANDSHAKES_PER_SECOND * 60
-        self._total_rate = KeyedRateLimiter(RateLimit(total_rate, max(settings.max_sessions, total_rate // 60)))
+        self._total_rate = KeyedRateLimiter(RateLimit(total_rate, max(settings.limits.max_sessions, total_rate // 60)))
         self._sessions: Counter[str] = Counter()
         self._descriptors = DescriptorBudget(None)
         self._requests: Counter[str] = Counter()
@@ -69,7 +69,7 @@ class SessionLimiter:
 
     def warnings(self) -> list[str]:
         """Return a warning if RELAY_MAX_SESSIONS does not fit into the descriptors."""
-        return self._descriptors.warnings(self._settings.max_sessions)
+        return self._descriptors.warnings(self._settings.limits.max_sessions)
 
     def check_rate(self, address: str) -> None:
         """Count a connection attempt, successful or not. Raises RateLimited with the time to wait.
@@ -78,7 +78,7 @@ class SessionLimiter:
         """
         now = asyncio.get_running_loop().time()
         takes = [(self._total_rate, _ALL)]
-        if self._settings.max_handshakes_per_minute is not None or not is_loopback_host(address):
+        if self._settings.limits.max_handshakes_per_minute is not None or not is_loopback_host(address):
             takes.append((self._rate_per_address, address_key(address)))
         wait_s = take_all_or_none(takes, now)
         if wait_s:
@@ -116,7 +116,7 @@ class SessionLimiter:
     def acquire_session(self, address: str) -> Iterator[None]:
         """Hold a session slot while a session runs. Raises CapacityExceeded if none is free."""
         group = address_key(address)
-        max_per_address = self._settings.max_sessions_per_address
+        max_per_address = self._settings.limits.max_sessions_per_address
         if max_per_address is None and not is_loopback_host(address):
             max_per_address = DEFAULT_SESSIONS_PER_ADDRESS
         if max_per_address and self._sessions[group] >= max_per_address:
@@ -135,7 +135,7 @@ class SessionLimiter:
     def _check_slots(self) -> None:
         n_sessions, max_sessions, fitting = (
             self._sessions.total(),
-            self._settings.max_sessions,
+            self._settings.limits.max_sessions,
             self._descriptors.max_sessions,
         )
         if fitting is not None and fitting < max_sessions and n_sessions >= fitting:

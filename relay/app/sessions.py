@@ -93,12 +93,12 @@ class SessionFactory:
             core,
             client,
             protocol.codec(self.known_secrets),
-            dialect.codec(self.known_secrets, initial.model or self.settings.model),
+            dialect.codec(self.known_secrets, initial.model or self.settings.session.model),
             functools.partial(self.upstream.connect, model=initial.model),
             self.tools.for_session(core.session_id, principal, lambda: core.config),
             observer=self.observer,
             recorder=recorder,
-            max_queued_ms=self.settings.max_queued_s * 1000,
+            max_queued_ms=self.settings.limits.max_queued_s * 1000,
             connect_tts=self.voices.connection_factory(self.provider, self.known_secrets),
             secrets=self.known_secrets,
         )
@@ -137,7 +137,7 @@ class SessionFactory:
         policy = principal.policy
         if allows_any(policy.realtime.voices) or has_voice(initial):
             return initial
-        voice = require_value("voice", policy.realtime.first_voice(policy.voice, self.settings.voice))
+        voice = require_value("voice", policy.realtime.first_voice(policy.voice, self.settings.session.voice))
         return with_default_voice(initial, voice)
 
 

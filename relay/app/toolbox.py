@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from relay.config.settings import DEFAULT_TOOLS, Settings
+from relay.config.session_settings import DEFAULT_TOOLS
+from relay.config.settings import Settings
 from relay.errors import ToolError
 from relay.session.common.bounded_set import BoundedSet
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
@@ -169,7 +170,8 @@ class ToolBox:
 
 def load_mcp_servers(settings: Settings) -> tuple[McpServerConfig, ...]:
     """Read the configuration of the MCP servers. Raises ConfigError."""
-    return read_mcp_config(settings.mcp_servers, settings.environment()) if settings.mcp_servers else ()
+    path = settings.tools.mcp_servers
+    return read_mcp_config(path, settings.environment.values) if path else ()
 
 
 def tool_sources(settings: Settings) -> ToolSources:
@@ -177,13 +179,14 @@ def tool_sources(settings: Settings) -> ToolSources:
 
     Raises ToolError for an invalid folder.
     """
-    folders, base_dir = settings.tools, settings.tools_base_dir
+    tools = settings.tools
+    folders, base_dir = tools.folders, tools.base_dir
     if folders == DEFAULT_TOOLS and not (base_dir or Path()).joinpath(folders).exists():
         package = Path(__file__).parent.parent
         shipped = (package / "shipped_tools", package.parent / "tools")
         folders = str(next(folder for folder in shipped if folder.exists()))
     sources = ToolSources(
-        folders=folders, navai_folders=settings.navai_folders, agents=settings.navai_agents, base_dir=base_dir
+        folders=folders, navai_folders=tools.navai_folders, agents=tools.navai_agents, base_dir=base_dir
     )
     sources.check()
     return sources

@@ -45,17 +45,18 @@ class Authenticator:
         logins: "AdminLogins | None" = None,
     ) -> None:
         self.client_secrets = client_secrets or ClientSecretIssuer()
+        server, access = settings.server, settings.access
         self._hosts_and_origins = HostsAndOrigins(
-            settings.host, settings.hosts, settings.allowed_origins, is_loopback=settings.is_loopback
+            server.host, access.hosts, access.allowed_origins, is_loopback=server.is_loopback
         )
-        self._addresses = ClientAddressResolver(settings.proxies)
+        self._addresses = ClientAddressResolver(access.proxies)
         self._logins = logins
         self.local_peers = LocalPeerChecker.detect()
         self.rules = AccessRules(
-            is_loopback=settings.is_loopback,
-            is_open=settings.open_access,
-            trusts_allowed_origins=settings.browser_access == "origin",
-            trusts_local=settings.trusts_local,
+            is_loopback=server.is_loopback,
+            is_open=access.open,
+            trusts_allowed_origins=access.browser_access == "origin",
+            trusts_local=access.trusts_local,
         )
         self.use_keys_and_policies(settings, policies or Policies())
 
@@ -64,10 +65,11 @@ class Authenticator:
 
         A half-written `.env` may lack RELAY_LOCAL=off, and the listener cannot change its address.
         """
-        self.keys = Keyring(settings.api_keys, settings.admin_keys)
+        self.keys = Keyring(settings.access.api_keys, settings.access.admin_keys)
         self.policies = policies
-        self.client_secrets.set_keys(settings.ticket_keys)
-        self.rules = replace(self.rules, has_keys=bool(settings.api_keys))
+        self._name_of = settings.name_of
+        self.client_secrets.set_keys(settings.access.ticket_keys)
+        self.rules = replace(self.rules, has_keys=bool(settings.access.api_keys))
 
     async def authenticate(self, request: web.Request, access: Access, scope: str | None = None) -> Principal:
         """Authorize a request, or raise AccessDenied. `scope` is the scope that the route requires of the policy."""
@@ -135,9 +137,11 @@ class Authenticator:
     def warnings(self) -> list[str]:
         """Return warnings about policies for unknown keys."""
         unknown = self.policies.by_identity.keys() - self.keys.identities
+        paths = ("access.policies", "access.api_keys", "access.admin_keys")
+        file, api_keys, admin_keys = map(self._name_of, paths)
         return [
-            f"RELAY_POLICIES: policy {self.policies.by_identity[identity]} is for {identity}, and no key of "
-            "RELAY_API_KEYS or RELAY_ADMIN_KEYS has this identity"
+            f"{file}: policy {self.policies.by_identity[identity]} is for {identity}, and no key of {api_keys} or "
+            f"{admin_keys} has this identity"
             for identity in sorted(unknown)
         ]
 

@@ -48,17 +48,24 @@ def serve(
         str | None, typer.Option(help="Folders, files or glob patterns of backend tools (RELAY_TOOLS; tools).")
     ] = None,
 ) -> None:
-    """Start the relay. All settings come from the environment or `.env`; see the README."""
+    """Start the relay. All settings come from the environment or `.env`; see docs/configuration.md."""
     from relay.app.log_setup import redact_from_logs, setup_logging
     from relay.app.secret_values import collect_secrets
-    from relay.app.server import load_all
     from relay.app.server import serve as run_server
+    from relay.config.environment import Environment
+    from relay.config.settings import Settings
     from relay.session.common.known_secrets import KnownSecrets
 
-    settings, navai = load_all(host=host, port=port, upstream=upstream, tools=tools)
+    options = {
+        "HOST": ("--host", host),
+        "PORT": ("--port", port),
+        "RELAY_UPSTREAM": ("--upstream", upstream),
+        "RELAY_TOOLS": ("--tools", tools),
+    }
+    settings = Settings.load(Environment.read(options))
     redact_from_logs(KnownSecrets(collect_secrets(settings)))
-    setup_logging(settings.log_level, settings.log_format)
-    _run(run_server(settings, navai=navai), f"{settings.host}:{settings.port}")
+    setup_logging(settings.log.level, settings.log.format)
+    _run(run_server(settings), f"{settings.server.host}:{settings.server.port}")
 
 
 @app.command()

@@ -15,12 +15,13 @@ def check() -> None:
     """
     from relay.app.log_setup import setup_logging
     from relay.app.secret_values import collect_secrets
-    from relay.app.server import load_all
     from relay.cli.upstream_checks import check_upstreams
+    from relay.config.settings import Settings
     from relay.session.common.known_secrets import KnownSecrets
 
     setup_logging("error", "text")  # failures are printed below
-    settings, navai = load_all()
+    settings = Settings.load()
+    navai = settings.navai_options()
     secrets = KnownSecrets(collect_secrets(settings))
     for warning in (*settings.warnings(), *navai.warnings):
         say(f"warn  settings       {warning}")

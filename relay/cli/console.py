@@ -30,13 +30,13 @@ def console(
     base = (url or own_url(settings)).rstrip("/")
     if not is_url(base, ("http", "https")):
         raise BadRequest(f"--url {base} is not an http or https URL; write it like https://voice.example.com")
-    code = create_login_code(settings.state_dir, time.time())
+    code = create_login_code(settings.access.state_dir, time.time())
     say(f"{base}/login#code={code}")
     say(f"Open it within {CODE_TTL_S} s. It works once, with a relay that runs as your user.", err=True)
     parts = urlsplit(base)
     if parts.scheme == "http" and not is_loopback_name(parts.hostname or ""):
         say("Browsers keep the login over https only; scripts/dev-cert makes a certificate.", err=True)
-    if url is None and not _listens(parts.hostname or "", settings.port):
+    if url is None and not _listens(parts.hostname or "", settings.server.port):
         say(f"Nothing listens at {parts.netloc}: start the relay first, with scripts/serve.", err=True)
 
 
@@ -50,6 +50,6 @@ def _listens(host: str, port: int) -> bool:
 
 def own_url(settings: "Settings") -> str:
     """Return the URL of the relay of these settings, for a browser on this machine."""
-    scheme = "https" if settings.tls_cert else "http"
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    scheme = "https" if settings.server.tls_cert else "http"
+    host = "127.0.0.1" if settings.server.host in ("0.0.0.0", "::", "") else settings.server.host
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server.port}"

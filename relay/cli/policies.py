@@ -23,17 +23,19 @@ def policies(
     ] = None,
 ) -> None:
     """Check RELAY_POLICIES, and show every policy and the policy of every key. Keys are shown by identity only."""
-    from relay.app.server import load_all
     from relay.auth.keyring import key_identity
     from relay.config.policy_file import Policies
+    from relay.config.settings import Settings
     from relay.upstreams.clients.elevenlabs import ExternalVoices
 
     if key is not None:
         say(key_identity(sys.stdin.readline().strip() if key == "-" else key))
         return
-    settings, navai = load_all()
-    loaded = Policies.load(settings.policies)
-    ExternalVoices.from_settings(navai, settings, loaded.external_voices())  # raises what `relay serve` would raise
+    settings = Settings.load()
+    loaded = Policies.load(settings.access.policies, settings.name_of("access.policies"))
+    ExternalVoices.from_settings(
+        settings.navai_options(), settings, loaded.external_voices()
+    )  # raises what `relay serve` would raise
     for name in loaded.names():
         policy = loaded.get(name)
         if policy is not None:
@@ -42,7 +44,7 @@ def policies(
             for line in others:
                 say(f"        {'':<16} {line}")
     identities = {}
-    for kind, keys in (("key", settings.api_keys), ("admin", settings.admin_keys)):
+    for kind, keys in (("key", settings.access.api_keys), ("admin", settings.access.admin_keys)):
         for identity in map(key_identity, keys):
             identities[identity] = kind
             say(f"{kind:<7} {identity:<16} {loaded.of(identity).name}")

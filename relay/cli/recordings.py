@@ -29,7 +29,7 @@ def recordings_dir(option: Path | None) -> Path:
         return option
     from relay.config.settings import Settings
 
-    return Settings.load().recordings_dir
+    return Settings.load().recording.dir
 
 
 @app.command("list")
@@ -171,8 +171,8 @@ def prune(
     from relay.recording.store.retention import prune as apply_retention
 
     settings = Settings.load()
-    root = folder or settings.recordings_dir
-    limits = (max_days or settings.recordings_max_days, max_mb or settings.recordings_max_mb)
+    root = folder or settings.recording.dir
+    limits = (max_days or settings.recording.max_days, max_mb or settings.recording.max_total_mb)
     if dry_run:
         for path, reason in expired_recordings(root, datetime.now(UTC), *limits):
             say(f"would delete {path.name}: {reason}")

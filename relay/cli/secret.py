@@ -62,11 +62,10 @@ def secret(
 
 
 async def _openai(settings: "Settings", **fields: str | None) -> tuple[dict[str, Any], str]:
-    from relay.config.navai_options import NavaiOptions
     from relay.errors import NotConfigured
     from relay.upstreams.clients.browser_secrets import ClientSecretRequest, create_client_secret, rest_base_url
 
-    options = NavaiOptions.from_env(settings.environment())
+    options = settings.navai_options()
     if options.openai_api_key is None:
         raise NotConfigured("A key is needed: set OPENAI_API_KEY, or use --azure.")
     answer = await create_client_secret(options, ClientSecretRequest(**fields))
@@ -83,7 +82,7 @@ async def _azure(settings: "Settings", voice: str | None, instructions: str | No
     )
     from relay.upstreams.clients.connector import azure_credential
 
-    resource, credential = settings.azure, azure_credential(settings)
+    resource, credential = settings.azure.resource, azure_credential(settings)
     if resource is None or credential is None:
         raise NotConfigured(AZURE_NOT_CONFIGURED_TEXT)
     request = AzureSessionRequest(voice=voice, instructions=instructions)

@@ -80,9 +80,10 @@ def schema(context: typer.Context, name: Name) -> None:
 async def _loaded(folders: str | None) -> AsyncIterator["ToolBox"]:
     """Load the tools of the folders, and connect to the MCP servers while the context lasts."""
     from relay.app.toolbox import ToolBox, load_mcp_servers
+    from relay.config.environment import Environment
     from relay.config.settings import Settings
 
-    settings = Settings.load(tools=folders)
+    settings = Settings.load(Environment.read({"RELAY_TOOLS": ("--tools", folders)}))
     tools = ToolBox(settings, None, load_mcp_servers(settings))
     assert tools.library is not None
     await tools.library.load()

@@ -62,11 +62,12 @@ async def check_upstreams(settings: Settings, navai: NavaiOptions, *, today: dat
                 yield finding
         if is_model_usable:
             yield await _check_session(settings)
-        if settings.azure is not None:
+        if settings.azure.resource is not None:
             credential = azure_credential(settings)
             assert credential is not None
-            yield await _check_azure_pages(AzureSessionClient(settings.azure, credential, provider))
-        by_policy = Policies.load(settings.policies).external_voices()
+            yield await _check_azure_pages(AzureSessionClient(settings.azure.resource, credential, provider))
+        policies = Policies.load(settings.access.policies, settings.name_of("access.policies"))
+        by_policy = policies.external_voices()
         voices = ExternalVoices.from_settings(navai, settings, by_policy)
         if voices.options is not None and voices.configured_ids:
             async for finding in _check_elevenlabs(voices.options, voices, provider):
@@ -78,11 +79,11 @@ async def check_upstreams(settings: Settings, navai: NavaiOptions, *, today: dat
 
 async def _check_model(settings: Settings, provider: ProviderHttpClient, today: date) -> AsyncIterator[Finding]:
     """Check the key and the model by `GET /models/{model}`, which also has the date of the model's shutdown."""
-    key = settings.openai_api_key
+    key = settings.openai.api_key
     call = HttpRequest(
         name="GET /models",
-        url=f"{rest_base_url(settings.openai_base_url)}/models/{quote(settings.model, safe='')}",
-        headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {},
+        url=f"{rest_base_url(settings.openai.base_url)}/models/{quote(settings.session.model, safe='')}",
+        headers={"Authorization": f"Bearer {key}"} if key is not None else {},
         method="GET",
         timeout_s=TIMEOUT_S,
     )
@@ -92,14 +93,14 @@ async def _check_model(settings: Settings, provider: ProviderHttpClient, today: 
         yield Finding("fail", "key and model", f"{_openai_hint(error, settings)} ({error})")
         return
     yield Finding("ok", "key", f"{urlsplit(call.url).hostname} accepts OPENAI_API_KEY")
-    yield _shutdown(settings.model, model.get("shutdown_date"), today)
+    yield _shutdown(settings.session.model, model.get("shutdown_date"), today)
 
 
 def _openai_hint(error: UpstreamError, settings: Settings) -> str:
     hints = {
         401: "OPENAI_API_KEY is not accepted",
-        403: f"OPENAI_API_KEY may not use {settings.model}; change the key's rights or OPENAI_REALTIME_MODEL",
-        404: f"this key has no model {settings.model}; change OPENAI_REALTIME_MODEL",
+        403: f"OPENAI_API_KEY may not use {settings.session.model}; change the key's rights or OPENAI_REALTIME_MODEL",
+        404: f"this key has no model {settings.session.model}; change OPENAI_REALTIME_MODEL",
         429: "too many requests, or no quota left for OPENAI_API_KEY; check the billing of the account",
         None: "nothing answers properly at OPENAI_BASE_URL; change it, or check the network",
     }
@@ -139,7 +140,7 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
     label, dialect = upstream.endpoint.label, upstream.endpoint.dialect
     socket = UpstreamConnection()
     events: asyncio.Queue[ev.UpstreamEvent | AudioDelta] = asyncio.Queue()
-    codec = dialect.codec(NO_SECRETS, settings.model)
+    codec = dialect.codec(NO_SECRETS, settings.session.model)
 
     def receive(message: bytes) -> None:
         decoded = codec.decode(message)
@@ -173,7 +174,7 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
 def _finding_of(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Settings) -> Finding | None:
     match event:
         case ev.SessionUpdated():
-            return Finding("ok", "session", f"{label} accepts the settings, voice {settings.voice}")
+            return Finding("ok", "session", f"{label} accepts the settings, voice {settings.session.voice}")
         case ev.UpstreamErrorEvent(message=message, param=param):
             setting = next((name for part, name in _SETTING_OF_PARAM.items() if part in (param or "")), "the settings")
             return Finding("fail", "session", f"change {setting}: {message}")

@@ -1,34 +1,40 @@
-"""The options of the NAVAI backend: what its routes take from whoever mounts them, or from the environment.
+"""The options of the NAVAI backend, from the application that mounts its routes, or from the settings.
 
-An empty or blank value is unset. What makes no sense stops the start (ConfigError) in the words that NAVAI documents;
-what can be ignored is a sentence in `warnings`.
+An empty or blank value is unset. A wrong value stops the start with a ConfigError, in the words that NAVAI documents. A
+value that can be ignored is a sentence in `warnings`.
 """
 
-import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, NamedTuple, Self, cast
 
-from relay.auth.origins import url_host
+from relay.config.environment import Environment
+from relay.config.group import InvalidSettings
+from relay.config.loading import SettingsReader
+from relay.config.session_settings import (
+    DEFAULT_ELEVENLABS_BASE_URL,
+    DEFAULT_INSTRUCTIONS,
+    DEFAULT_MODEL,
+    DEFAULT_TTL_S,
+    DEFAULT_VOICE,
+    MAX_TTL_S,
+    MIN_TTL_S,
+    NavaiSettings,
+    SessionSettings,
+    ToolSettings,
+    TtsSettings,
+)
+from relay.config.upstream_settings import OpenAISettings
+from relay.config.values import HTTP_SCHEMES, TtsProvider
 from relay.errors import ConfigError
-from relay.loopback import is_loopback_host
 from relay.upstreams.endpoint import is_url
 
-DEFAULT_MODEL = "gpt-realtime"
-DEFAULT_VOICE = "marin"
-DEFAULT_INSTRUCTIONS = "You are a helpful assistant."
-DEFAULT_TTL_S = 600
-MIN_TTL_S, MAX_TTL_S = 10, 7200
 DEFAULT_OPENAI_BASE_URL = "https://api.openai.com/v1"
-DEFAULT_ELEVENLABS_BASE_URL = "https://api.elevenlabs.io"
 DEFAULT_ELEVENLABS_OUTPUT_FORMAT = "mp3_44100_128"
 LOCAL_KEY, LOCAL_VOICE = "local", "marin"
 """What a local engine in ElevenLabs' place takes; it asks for no key, and has a voice for every name."""
 DEFAULT_UPSTREAM_TIMEOUT_S = 15.0
-
-TtsProvider = Literal["openai", "elevenlabs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,22 +57,32 @@ class NavaiPaths:
     functions_execute: str = "/navai/functions/execute"
 
     def __post_init__(self) -> None:
-        seen: dict[str, str] = {}
+        names: dict[str, str] = {}
         for name in self.__slots__:
             path = getattr(self, name)
             if not path.startswith("/") or path.strip("/") == "" or set(path) & set("{}?# "):
                 raise ConfigError(f'The path {name}={path!r} must begin with "/" and hold none of {{ }} ? # or blanks.')
-            other = seen.setdefault(path.rstrip("/").lower(), name)
+            other = names.setdefault(path.rstrip("/").lower(), name)
             if other != name:
                 raise ConfigError(f"The paths {other} and {name} are the same: {path!r}.")
 
 
+class NavaiGroups(NamedTuple):
+    """The groups of settings that the options come from."""
+
+    openai: OpenAISettings
+    session: SessionSettings
+    tts: TtsSettings
+    tools: ToolSettings
+    navai: NavaiSettings
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NavaiOptions:
-    """Everything that the NAVAI routes can be told; times in seconds. Raises ConfigError for what makes no sense.
+    """All options of the NAVAI routes; times in seconds. Raises ConfigError for wrong values.
 
-    `allow_api_key_from_request`: a request may bring a key of its own. The backend's key wins all the same; it is
-    the fallback where there is none, and without either this must be set. `warnings` belong into the start's log.
+    `allow_api_key_from_request`: a request may bring a key of its own, which is used where the backend has none. It
+    must be set where the backend has no key. `warnings` are for the log of the start.
     """
 
     paths: NavaiPaths = field(default_factory=NavaiPaths)
@@ -99,10 +115,10 @@ class NavaiOptions:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for one in fields(self):  # a blank text is unset, for explicit options as for the environment
-            value = getattr(self, one.name)
-            if isinstance(value, str | None) and isinstance(one.default, str | None):
-                object.__setattr__(self, one.name, _text(value) or one.default)
+        for option in fields(self):  # a blank text is unset, for explicit options as for the environment
+            value = getattr(self, option.name)
+            if isinstance(value, str | None) and isinstance(option.default, str | None):
+                object.__setattr__(self, option.name, (value or "").strip() or option.default)
         problems = self._problems()
         if problems:
             raise ConfigError("\n".join(problems))
@@ -120,9 +136,9 @@ class NavaiOptions:
             if self.elevenlabs_voice_id is None:
                 problems.append("Missing elevenLabsVoiceId in NavaiVoiceBackendOptions.")
         problems += [
-            f"{name} is no URL; write it like https://api.example.com."
+            f"{name} is not a URL; write it like https://api.example.com."
             for name in ("openai_base_url", "elevenlabs_base_url")
-            if not is_url(getattr(self, name), ("http", "https", "ws", "wss"))
+            if not is_url(getattr(self, name), HTTP_SCHEMES)
         ]
         if not self.upstream_timeout_s > 0:
             problems.append(f"upstream_timeout_s must be above 0, not {self.upstream_timeout_s}.")
@@ -136,99 +152,71 @@ class NavaiOptions:
         paths: NavaiPaths | None = None,
         include_functions: bool = True,
         upstream_timeout_s: float = DEFAULT_UPSTREAM_TIMEOUT_S,
-    ) -> "NavaiOptions":
-        """The options that the environment (or `env`) gives; without a backend key, requests may bring theirs."""
-        read = _Reader(os.environ if env is None else env)
-        key = read.text("OPENAI_API_KEY")
-        base_dir = read.text("NAVAI_FUNCTIONS_BASE_DIR")
-        own_engine = is_loopback_host(url_host(read.text("ELEVENLABS_BASE_URL") or ""))
-        voice_settings = ElevenLabsVoiceSettings(
-            stability=read.number("ELEVENLABS_STABILITY"),
-            similarity_boost=read.number("ELEVENLABS_SIMILARITY_BOOST"),
-            style=read.number("ELEVENLABS_STYLE"),
-            use_speaker_boost=read.switch("ELEVENLABS_USE_SPEAKER_BOOST"),
+    ) -> Self:
+        """Read the options from the environment and `.env`, or from `env` alone.
+
+        Without a backend key, requests may bring theirs. Raises ConfigError.
+        """
+        reader = SettingsReader(Environment.read() if env is None else Environment(env))
+        try:
+            groups = reader.read_all(NavaiGroups.__annotations__, {})
+        except InvalidSettings as error:
+            raise ConfigError("\n".join(map(_documented, error.problems))) from None
+        return cls.from_groups(
+            NavaiGroups(**cast(Any, groups)),
+            reader.warnings,
+            paths=paths,
+            include_functions=include_functions,
+            upstream_timeout_s=upstream_timeout_s,
         )
+
+    @classmethod
+    def from_groups(
+        cls,
+        groups: NavaiGroups,
+        warnings: list[str],
+        *,
+        paths: NavaiPaths | None = None,
+        include_functions: bool = True,
+        upstream_timeout_s: float = DEFAULT_UPSTREAM_TIMEOUT_S,
+    ) -> Self:
+        """Make the options that settings describe; `warnings` are about their values."""
+        openai, session, tts, tools, navai = groups
         return cls(
             paths=paths or NavaiPaths(),
             include_functions=include_functions,
-            functions_folders=read.text("NAVAI_FUNCTIONS_FOLDERS"),
-            functions_base_dir=Path(base_dir) if base_dir else None,
-            agents_folders=read.text("NAVAI_AGENTS_FOLDERS"),
-            openai_api_key=key,
-            openai_base_url=read.text("OPENAI_BASE_URL") or DEFAULT_OPENAI_BASE_URL,
-            allow_api_key_from_request=key is None or read.is_true("NAVAI_ALLOW_FRONTEND_API_KEY"),
-            default_model=read.text("OPENAI_REALTIME_MODEL") or DEFAULT_MODEL,
-            default_voice=read.text("OPENAI_REALTIME_VOICE") or DEFAULT_VOICE,
-            default_instructions=read.text("OPENAI_REALTIME_INSTRUCTIONS") or DEFAULT_INSTRUCTIONS,
-            default_language=read.text("OPENAI_REALTIME_LANGUAGE"),
-            default_voice_accent=read.text("OPENAI_REALTIME_VOICE_ACCENT"),
-            default_voice_tone=read.text("OPENAI_REALTIME_VOICE_TONE"),
-            client_secret_ttl_s=read.ttl("OPENAI_REALTIME_CLIENT_SECRET_TTL"),
-            tts_provider=read.provider("NAVAI_TTS_PROVIDER"),
-            elevenlabs_api_key=read.text("ELEVENLABS_API_KEY") or (LOCAL_KEY if own_engine else None),
-            elevenlabs_voice_id=read.text("ELEVENLABS_VOICE_ID") or (LOCAL_VOICE if own_engine else None),
-            elevenlabs_model_id=read.text("ELEVENLABS_MODEL_ID"),
-            elevenlabs_output_format=read.text("ELEVENLABS_OUTPUT_FORMAT"),
-            elevenlabs_optimize_streaming_latency=read.number("ELEVENLABS_OPTIMIZE_STREAMING_LATENCY"),
-            elevenlabs_base_url=read.text("ELEVENLABS_BASE_URL") or DEFAULT_ELEVENLABS_BASE_URL,
-            elevenlabs_voice_settings=voice_settings,
+            functions_folders=tools.navai_folders,
+            functions_base_dir=tools.base_dir,
+            agents_folders=tools.navai_agents,
+            openai_api_key=openai.api_key,
+            openai_base_url=openai.base_url,
+            allow_api_key_from_request=openai.api_key is None or navai.allow_frontend_api_key,
+            default_model=session.model,
+            default_voice=session.voice,
+            default_instructions=session.instructions,
+            default_language=session.language,
+            default_voice_accent=session.voice_accent,
+            default_voice_tone=session.voice_tone,
+            client_secret_ttl_s=navai.client_secret_ttl_s,
+            tts_provider=tts.provider,
+            elevenlabs_api_key=tts.api_key or (LOCAL_KEY if tts.is_local else None),
+            elevenlabs_voice_id=tts.voice_id or (LOCAL_VOICE if tts.is_local else None),
+            elevenlabs_model_id=tts.model_id,
+            elevenlabs_output_format=tts.output_format,
+            elevenlabs_optimize_streaming_latency=tts.optimize_streaming_latency,
+            elevenlabs_base_url=tts.base_url,
+            elevenlabs_voice_settings=ElevenLabsVoiceSettings(
+                stability=tts.stability,
+                similarity_boost=tts.similarity_boost,
+                style=tts.style,
+                use_speaker_boost=tts.use_speaker_boost,
+            ),
             upstream_timeout_s=upstream_timeout_s,
-            warnings=tuple(read.warnings),
+            warnings=tuple(warnings),
         )
 
 
-class _Reader:
-    """Reads single keys of an environment, and keeps what deserves a warning."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = env
-        self.warnings: list[str] = []
-
-    def text(self, key: str) -> str | None:
-        return _text(self._env.get(key))
-
-    def is_true(self, key: str) -> bool:
-        return (self.text(key) or "").lower() == "true"
-
-    def number(self, key: str) -> float | None:
-        text = self.text(key)
-        if text is None:
-            return None
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if math.isfinite(value):
-            return value
-        self.warnings.append(f"[navai] {key} is no number and is ignored: {text!r:.40}.")
-        return None
-
-    def switch(self, key: str) -> bool | None:
-        text = (self.text(key) or "").lower()
-        if text in ("true", "1", "yes"):
-            return True
-        if text in ("false", "0", "no"):
-            return False
-        if text:
-            self.warnings.append(f'[navai] {key} must be "true" or "false" and is ignored: {text!r:.40}.')
-        return None
-
-    def provider(self, key: str) -> TtsProvider:
-        text = (self.text(key) or "openai").lower()
-        if text == "elevenlabs":
-            return "elevenlabs"
-        if text != "openai":
-            self.warnings.append(f'[navai] {key} knows "openai" and "elevenlabs", not {text!r:.40}; "openai" is used.')
-        return "openai"
-
-    def ttl(self, key: str) -> int:
-        text = self.text(key)
-        if text is None:
-            return DEFAULT_TTL_S
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            return cast(int, text)  # refused with all other mistakes, as it was received
-        return int(text)
-
-
-def _text(value: str | None) -> str | None:
-    return (value or "").strip() or None
+def _documented(problem: str) -> str:
+    """Return the words that NAVAI documents for a problem, without the name of the variable."""
+    text = problem.partition(": ")[2]
+    return text if text.startswith(("Missing ", "clientSecretTtlSeconds ")) else problem

@@ -8,8 +8,8 @@
     deny = ["client_tools", "tool_choice"]
     keys = ["key-1a2b3c4d5e6f"]
 
-A key is named by its identity, which `relay policies` tells; a key of no policy, and whoever needs none, has the policy
-`default`, which may be in the file as well.
+A key is named by its identity, which `relay policies` prints. A key without a policy, and a client without a key, has
+the policy `default`, which may be in the file as well.
 """
 
 import tomllib
@@ -71,7 +71,7 @@ class _PolicyEntry(BaseModel):
     @classmethod
     def _whole(cls, value: str | None) -> str | None:
         if value is not None and not value.removeprefix(ELEVENLABS_PREFIX).strip():
-            raise ValueError(f"a voice must be named behind {ELEVENLABS_PREFIX}")
+            raise ValueError(f"write the name of a voice after {ELEVENLABS_PREFIX}")
         return value
 
     @field_validator("allow", "deny", "hello_fields", "scopes")
@@ -89,7 +89,7 @@ class _PolicyEntry(BaseModel):
         for index, name in enumerate(value):
             if not name.startswith("key-"):  # it may be the key itself: never repeated
                 raise ValueError(
-                    f"[{index}] is no identity such as key-1a2b3c4d5e6f; `relay policies -` prints a key's"
+                    f"[{index}] is not an identity such as key-1a2b3c4d5e6f; `relay policies -` prints that of a key"
                 )
         return value
 
@@ -155,23 +155,30 @@ class Policies:
         return self._by_name[self.by_identity.get(identity, DEFAULT)]
 
     @classmethod
-    def load(cls, path: Path | None) -> "Policies":
-        """Read the file. Raises ConfigError with every mistake at once."""
+    def load(cls, path: Path | None, setting: str = "RELAY_POLICIES") -> "Policies":
+        """Read the file that `setting` names, if any. Raises ConfigError with every mistake at once."""
         if path is None:
             return cls()
         try:
+            return cls._read(path)
+        except ConfigError as error:
+            raise ConfigError(f"{setting}: {error}") from error
+
+    @classmethod
+    def _read(cls, path: Path) -> "Policies":
+        try:
             entries = _File.model_validate(tomllib.loads(_text_of(path))).policies
         except OSError as error:
-            raise ConfigError(f"RELAY_POLICIES: {path} cannot be read: {error.strerror}") from error
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
-            raise ConfigError(f"RELAY_POLICIES: {path} is wrong:\n{_report(error)}") from None
+            raise ConfigError(f"{path} is wrong:\n{_report(error)}") from None
         except (ValueError, RecursionError) as error:  # also for numbers too long, and what is nested too deeply
-            raise ConfigError(f"RELAY_POLICIES: {path} is not valid TOML: {error}") from error
+            raise ConfigError(f"{path} is not valid TOML: {error}") from error
         by_identity: dict[str, str] = {}
         for name, entry in entries.items():
             for key in entry.keys:
                 if key in by_identity:
-                    raise ConfigError(f"RELAY_POLICIES: {key} has two policies: {by_identity[key]} and {name}")
+                    raise ConfigError(f"{key} has two policies: {by_identity[key]} and {name}")
                 by_identity[key] = name
         unknown = [
             f"  policies.{name}.may_mint: there is no policy {other}"
@@ -180,7 +187,7 @@ class Policies:
             if other != DEFAULT and other not in entries
         ]
         if unknown:
-            raise ConfigError(f"RELAY_POLICIES: {path} is wrong:\n" + "\n".join(unknown))
+            raise ConfigError(f"{path} is wrong:\n" + "\n".join(unknown))
         return cls({name: entry.policy(name) for name, entry in entries.items()}, by_identity)
 
 
@@ -189,7 +196,7 @@ def _text_of(path: Path) -> str:
     with path.open("rb") as file:
         raw = file.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
-        raise ConfigError(f"RELAY_POLICIES: {path} has more than {MAX_FILE_BYTES} bytes")
+        raise ConfigError(f"{path} has more than {MAX_FILE_BYTES} bytes")
     return raw.decode()
 
 
@@ -209,26 +216,27 @@ def _report(error: ValidationError) -> str:
 _FIELDS = ", ".join(_PolicyEntry.model_fields)
 
 
-def permitted(policy: Policy, field: str, given: str | None, is_allowed: Callable[[str], bool]) -> str | None:
-    """What a client gave for `field`; None where that is nothing, or is dropped by its policy's `denied_fields`.
+def permitted(policy: Policy, field: str, requested: str | None, is_allowed: Callable[[str], bool]) -> str | None:
+    """The value that a client requested for `field`.
 
-    Raises AccessDenied naming the field where the policy refuses it.
+    Returns None where there is none, or where `denied_fields` of its policy drops it. Raises AccessDenied naming the
+    field where the policy refuses it.
     """
-    if given is None or is_allowed(given):
-        return given
+    if requested is None or is_allowed(requested):
+        return requested
     if policy.realtime.denied_fields == "drop":
         return None
     raise AccessDenied(f"This client may not set {field} to that; leave {field} out.", field=field)
 
 
-def permitted_words(policy: Policy, field: str, given: str | None) -> str | None:
+def permitted_words(policy: Policy, field: str, requested: str | None) -> str | None:
     """The same for words that become part of the instructions, such as a language."""
-    return permitted(policy, field, given, policy.allows_phrase)
+    return permitted(policy, field, requested, policy.allows_phrase)
 
 
-def permitted_instructions(policy: Policy, given: str | None) -> str | None:
+def permitted_instructions(policy: Policy, requested: str | None) -> str | None:
     """The same for instructions, which need a capability."""
-    return permitted(policy, "instructions", given, lambda _: policy.allows("instructions"))
+    return permitted(policy, "instructions", requested, lambda _: policy.allows("instructions"))
 
 
 def require_value(field: str, value: str | None) -> str:

@@ -1,301 +1,269 @@
-"""Settings: every key of the environment (or `.env`) that the relay reads, typed, with one report of all mistakes.
+"""All settings of the relay, in typed groups, with one report of all mistakes.
 
-An empty value is unset. Names that other systems gave to the same thing are accepted as aliases.
+`Settings(...)` takes values in Python; `Settings.load(...)` reads the environment and `.env`. An empty value is unset.
 """
 
-import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Self, TypedDict, Unpack, cast
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import PrivateAttr, SecretStr
 
-from relay.config.settings_parts import AccessSettings, ConversationSettings
-from relay.errors import ConfigError
+from relay.config.environment import RETIRED_NAMES, Environment
+from relay.config.group import InvalidSettings, NameOf, SettingsGroup
+from relay.config.loading import SettingsReader
+from relay.config.navai_options import NavaiGroups, NavaiOptions
+from relay.config.server_settings import AccessSettings, LimitSettings, LogSettings, RecordingSettings, ServerSettings
+from relay.config.session_settings import NavaiSettings, SessionSettings, ToolSettings, TtsSettings, TurnSettings
+from relay.config.upstream_settings import LOCAL, AzureSettings, OpenAISettings, UpstreamSettings
 from relay.loopback import is_loopback_host
-from relay.session.common.redact import redact
-from relay.upstreams.azure import AzureResource, normalize_azure_endpoint
-from relay.upstreams.endpoint import UpstreamEndpoint, is_url, names_model, realtime_url
-from relay.upstreams.registry import AZURE_PREVIEW, UPSTREAM_DIALECTS, find_dialect
+from relay.session.common.limits import SessionLimits
+from relay.session.common.model import ELEVENLABS_PREFIX, SessionConfig, TurnDetection
+from relay.upstreams.endpoint import UpstreamEndpoint, names_model, realtime_url
+from relay.upstreams.registry import AZURE_PREVIEW, find_dialect
 
-ENGINE = "local"
-AZURE_PREFIX = "/api/ai-assistant"
-DEFAULT_TOOLS = "tools"
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
 )
 """Models that their vendor shuts down on 2027-01-20 or before."""
 
-_SHOWN = {"missing": "is missing", "extra_forbidden": "is not known"}
+
+class GroupOverrides(TypedDict, total=False):
+    """The keywords of `Settings.load`."""
+
+    upstream: UpstreamSettings
+    openai: OpenAISettings
+    azure: AzureSettings
+    session: SessionSettings
+    turns: TurnSettings
+    tts: TtsSettings
+    tools: ToolSettings
+    navai: NavaiSettings
+    server: ServerSettings
+    access: AccessSettings
+    limits: LimitSettings
+    recording: RecordingSettings
+    log: LogSettings
 
 
-class Settings(AccessSettings, ConversationSettings):
-    """All settings of the relay; `Settings.load()` reads them from the environment and `.env`."""
+class Settings(SettingsGroup):
+    """All settings of the relay. Raises InvalidSettings, a ConfigError, with every mistake at once."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", env_ignore_empty=True, extra="ignore", populate_by_name=True
-    )
+    upstream: UpstreamSettings = UpstreamSettings()
+    openai: OpenAISettings = OpenAISettings()
+    azure: AzureSettings = AzureSettings()
+    session: SessionSettings = SessionSettings()
+    turns: TurnSettings = TurnSettings()
+    tts: TtsSettings = TtsSettings()
+    tools: ToolSettings = ToolSettings()
+    navai: NavaiSettings = NavaiSettings()
+    server: ServerSettings = ServerSettings()
+    access: AccessSettings = AccessSettings()
+    limits: LimitSettings = LimitSettings()
+    recording: RecordingSettings = RecordingSettings()
+    log: LogSettings = LogSettings()
 
-    upstream: str = Field("auto", alias="RELAY_UPSTREAM")
-    upstream_key: SecretStr | None = Field(None, alias="RELAY_UPSTREAM_KEY")
-    upstream_dialect: str = Field("auto", alias="RELAY_UPSTREAM_DIALECT")
-    openai_api_key: SecretStr | None = Field(None, alias="OPENAI_API_KEY")
-    openai_base_url: str = Field("https://api.openai.com/v1", alias="OPENAI_BASE_URL")
-    model: str = Field("gpt-realtime", alias="OPENAI_REALTIME_MODEL")
-
-    azure_api_key: SecretStr | None = Field(None, alias="AZURE_OPENAI_API_KEY")
-    azure_token: str | Callable[[], Any] | None = Field(None, alias="RELAY_AZURE_TOKEN")
-    """A callable that gives a bearer token for each dial, or where one is: `package.module:function`."""
-    azure_endpoint: str | None = Field(None, alias="AZURE_OPENAI_ENDPOINT")
-    azure_deployment: str | None = Field(None, alias="AZURE_OPENAI_DEPLOYMENT")
-    azure_api_version: str | None = Field(None, alias="AZURE_OPENAI_API_VERSION")
-    azure_prefix: str = Field(AZURE_PREFIX, alias="RELAY_AZURE_PREFIX")
-
-    tools: str = Field(DEFAULT_TOOLS, alias="RELAY_TOOLS")
-    navai_folders: str | None = Field(None, alias="NAVAI_FUNCTIONS_FOLDERS")
-    navai_agents: str | None = Field(None, alias="NAVAI_AGENTS_FOLDERS")
-    tools_base_dir: Path | None = Field(None, alias="NAVAI_FUNCTIONS_BASE_DIR")
-    mcp_servers: Path | None = Field(None, alias="RELAY_MCP_SERVERS")
-    record: Literal["off", "on", "consent"] = Field("off", alias="RELAY_RECORD")
-    recordings_dir: Path = Field(Path("recordings"), alias="RELAY_RECORDINGS_DIR")
-    recordings_max_days: float | None = Field(30, alias="RELAY_RECORDINGS_MAX_DAYS", gt=0)
-    recordings_max_mb: float | None = Field(10_000, alias="RELAY_RECORDINGS_MAX_MB", gt=0)
-    recording_max_mb: float | None = Field(1000, alias="RELAY_RECORDING_MAX_MB", gt=0)
-    max_sessions: int = Field(500, alias="RELAY_MAX_SESSIONS", ge=1)
-    max_sessions_per_address: int | None = Field(None, alias="RELAY_MAX_SESSIONS_PER_ADDRESS", ge=0)
-    max_handshakes_per_minute: int | None = Field(None, alias="RELAY_MAX_HANDSHAKES_PER_MINUTE", ge=0)
-    max_queued_s: float = Field(300, alias="RELAY_MAX_QUEUED_S", ge=1, le=3600)
-    ping_interval_s: float = Field(20, alias="RELAY_PING_INTERVAL_S", gt=0)
-    pong_timeout_s: float = Field(10, alias="RELAY_PONG_TIMEOUT_S", gt=0)
-    mints_per_minute: int = Field(30, alias="RELAY_MINTS_PER_MINUTE", ge=0)
-    speech_per_minute: int = Field(120, alias="RELAY_SPEECH_PER_MINUTE", ge=0)
-
-    state_dir: Path = Field(Path("~/.local/state/relay"), alias="RELAY_STATE_DIR")
-
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", alias="RELAY_LOG_LEVEL")
-    log_format: Literal["text", "json"] = Field("text", alias="RELAY_LOG_FORMAT")
-
-    _environment: dict[str, str] = PrivateAttr(default_factory=dict)
-    _overrides: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _environment: Environment = PrivateAttr(default_factory=Environment)
+    _names: dict[str, str] = PrivateAttr(default_factory=dict)
+    _overrides: GroupOverrides | None = PrivateAttr(default=None)
+    _ignored_values: list[str] = PrivateAttr(default_factory=list)
 
     @classmethod
-    def load(cls, **overrides: Any) -> Self:
-        """Read the settings; `overrides` (by field name) win. Raises ConfigError with every mistake at once."""
-        try:
-            settings = cls(**{key: value for key, value in overrides.items() if value is not None})
-        except ValidationError as error:
-            raise ConfigError(_report(error)) from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise _unreadable(error) from None
-        settings._environment = process_environment()
-        settings._overrides = overrides
+    def groups(cls) -> dict[str, type[SettingsGroup]]:
+        """The groups by their names."""
+        return {name: cast(type[SettingsGroup], info.annotation) for name, info in cls.model_fields.items()}
+
+    @classmethod
+    def secret_variables(cls) -> tuple[str, ...]:
+        """The variables that hold keys."""
+        return tuple(
+            variable.name
+            for group in cls.groups().values()
+            for name, variable in group.variables().items()
+            if not group.model_fields[name].repr
+        )
+
+    @classmethod
+    def load(cls, environment: Environment | None = None, /, **overrides: Unpack[GroupOverrides]) -> Self:
+        """Read the settings from the environment and `.env`, or from `environment`.
+
+        Fields that are set in a group of `overrides` win: `Settings.load(server=ServerSettings(port=9000))`. Raises
+        ConfigError.
+        """
+        groups = cls.groups()
+        if unknown := [cls.unknown_keyword(name) for name in overrides if name not in groups]:
+            raise InvalidSettings(unknown)
+        validated = {name: groups[name].model_validate(group) for name, group in overrides.items()}
+        reader = SettingsReader(environment if environment is not None else Environment.read())
+        settings = cls.model_validate(reader.read_all(groups, validated), context=reader.names)
+        settings._environment, settings._names = reader.environment, reader.names
+        settings._overrides, settings._ignored_values = overrides, reader.warnings
         return settings
 
     def reread(self) -> Self:
-        """The settings as the environment and `.env` are now, with the same overrides. Raises ConfigError."""
-        return type(self).load(**self._overrides)
+        """The settings as the environment and `.env` are now, with the same overrides. Raises ConfigError.
+
+        Settings that were not loaded from there stay as they are.
+        """
+        if self._overrides is None:
+            return self
+        return type(self).load(self._environment.reread(), **self._overrides)
 
     @property
-    def env_path(self) -> Path | None:
-        """The `.env` that `load` has read; None if there was none."""
-        path = Path(".env")
-        return path if self._environment and path.is_file() else None
+    def environment(self) -> Environment:
+        """The environment that the settings were loaded from; empty if they were given in Python."""
+        return self._environment
 
-    def environment(self) -> dict[str, str]:
-        """The environment and `.env` as they were loaded, for parts with keys of their own; shared keys as here."""
-        shared = ("openai_base_url", "model", "voice", "instructions", "language", "voice_accent", "voice_tone")
-        own = {str(Settings.model_fields[name].alias): getattr(self, name) or "" for name in shared}
-        key = self.openai_api_key.get_secret_value() if self.openai_api_key else ""
-        return self._environment | own | {"OPENAI_API_KEY": key}
+    def name_of(self, path: str) -> str:
+        """The name that the user writes for a setting, such as `server.port`, PORT or --port."""
+        return self._names.get(path, path)
 
-    @field_validator("state_dir")
     @classmethod
-    def _at_home(cls, value: Path) -> Path:
-        return value.expanduser()
+    def unknown_keyword(cls, keyword: str) -> str:
+        """Say which group has a setting of that name, or name the nearest group."""
+        for name, group in cls.groups().items():
+            if keyword in group.model_fields:
+                return f"{keyword}: is not a group of settings; did you mean {name}={group.__name__}({keyword}=...)?"
+        return super().unknown_keyword(keyword)
 
-    @field_validator("tools", mode="before")
-    @classmethod
-    def _path_as_text(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
-
-    @field_validator("navai_folders", "navai_agents", "tools_base_dir", "mcp_servers", mode="before")
-    @classmethod
-    def _blank_is_unset(cls, value: Any) -> Any:
-        return None if isinstance(value, str) and not value.strip() else value
-
-    @field_validator(
-        *("upstream", "upstream_dialect", "log_level", "log_format", "record", "local", "browser_access"),
-        *("turn", "noise_reduction", "voice_mode", "voice_fallback"),
-        mode="before",
-    )
-    @classmethod
-    def _tidy(cls, value: Any) -> Any:
-        """A choice in whatever case it was written; a URL keeps its case."""
-        if not isinstance(value, str):
-            return value
-        return value.strip() if "://" in value else value.strip().lower()
-
-    @field_validator("upstream")
-    @classmethod
-    def _check_upstream(cls, value: str) -> str:
-        if value not in ("auto", "openai", "azure", ENGINE) and not is_url(value, ("ws", "wss")):
-            raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
-        return value
-
-    @field_validator("upstream_dialect")
-    @classmethod
-    def _check_upstream_dialect(cls, value: str) -> str:
-        if value not in (known := ("auto", *UPSTREAM_DIALECTS)):
-            raise ValueError(f"{value!r:.80} is none of {', '.join(known)}")
-        return value
-
-    @field_validator("azure_endpoint")
-    @classmethod
-    def _check_azure_endpoint(cls, value: str | None) -> str | None:
-        if value is not None:
-            normalize_azure_endpoint(value)
-        return value
-
-    @field_validator("azure_token")
-    @classmethod
-    def _check_azure_token(cls, value: Any) -> Any:
-        if isinstance(value, str) and not re.fullmatch(r"[\w.]+:[\w.]+", value):
-            raise ValueError("must name a callable like my_package.my_module:function, which returns a bearer token")
-        return value
-
-    @field_validator("azure_prefix")
-    @classmethod
-    def _check_azure_prefix(cls, value: str) -> str:
-        if not re.fullmatch(r"(/[\w.~-]+)+/?", value):
-            raise ValueError(f"{value!r} is no path; write it like /api/ai-assistant")
-        return value.rstrip("/")
-
-    @field_validator("openai_base_url")
-    @classmethod
-    def _check_base_url(cls, value: str) -> str:
-        if not is_url(value, ("http", "https", "ws", "wss")):
-            raise ValueError(f"{redact(value)!r} is no URL; write it like https://api.openai.com/v1")
-        return value.rstrip("/")
-
-    @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        problems = self._azure_problems()
-        if self.upstream == "openai" and self.openai_api_key is None:
-            problems.append("RELAY_UPSTREAM=openai needs a key: set OPENAI_API_KEY")
-        if self.pong_timeout_s > self.ping_interval_s:
-            problems.append("RELAY_PONG_TIMEOUT_S may not be longer than RELAY_PING_INTERVAL_S")
-        problems += self.access_problems()
-        if problems:
-            raise ValueError("\n  ".join(problems))
-        return self
-
-    def _azure_problems(self) -> list[str]:
-        problems = []
-        if self.azure_api_key is not None and self.azure_token is not None:
-            problems.append("AZURE_OPENAI_API_KEY and RELAY_AZURE_TOKEN are both set: Azure takes one; unset the other")
-        if self.azure_api_version is not None and (self.azure_endpoint or "").rstrip("/").endswith("/openai/v1"):
-            problems.append(
-                "AZURE_OPENAI_ENDPOINT ends with /openai/v1, the GA protocol, and AZURE_OPENAI_API_VERSION is set, "
-                "which means the preview one: unset AZURE_OPENAI_API_VERSION, or cut /openai/v1 off"
+    def problems(self, name_of: NameOf) -> Iterator[str]:
+        """Report what does not fit together, in each group and across groups."""
+        for name in self.groups():
+            yield from getattr(self, name).problems(name_of)
+        target = name_of("upstream.target")
+        if self.upstream.target == "azure" and (missing := self.azure.missing(name_of)):
+            yield f"{target}=azure needs {', '.join(missing)}"
+        if self.upstream.target == "openai" and self.openai.api_key is None:
+            yield f"{target}=openai needs a key: set {name_of('openai.api_key')}"
+        server, access = self.server, self.access
+        if not server.is_loopback and not access.api_keys and not access.open:
+            yield (
+                f"{name_of('server.host')}={server.host} can be reached from other machines. Set "
+                f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to let "
+                "in everybody who can reach it"
             )
-        if self.upstream == "azure" and (missing := self._azure_missing()):
-            problems.append(f"RELAY_UPSTREAM=azure needs {', '.join(missing)}")
-        return problems
+        if self.session.voice.startswith(ELEVENLABS_PREFIX):
+            yield (
+                f"{name_of('session.voice')} is the model's own voice; for an external one set "
+                f"{name_of('tts.provider')}=elevenlabs and {name_of('tts.voice_id')}"
+            )
 
-    def _azure_missing(self) -> list[str]:
-        missing = []
-        if self.azure_endpoint is None:
-            missing.append("AZURE_OPENAI_ENDPOINT")
-        if self.azure_deployment is None:
-            missing.append("AZURE_OPENAI_DEPLOYMENT")
-        if self.azure_api_key is None and self.azure_token is None:
-            missing.append("AZURE_OPENAI_API_KEY (or RELAY_AZURE_TOKEN, a callable that gives a bearer token)")
-        return missing
+    def warnings(self) -> list[str]:
+        """What the start should report although nothing is wrong."""
+        known = [name for group in self.groups().values() for var in group.variables().values() for name in var.names]
+        unknown = self._environment.unknown(known)
+        return [
+            *self._upstream_warnings(),
+            *([unknown] if unknown else []),
+            *self._unused_warnings(),
+            *self._access_warnings(),
+        ]
 
-    @property
-    def azure(self) -> AzureResource | None:
-        """The Azure resource, if one is configured in full."""
-        if self._azure_missing() or self.azure_endpoint is None or self.azure_deployment is None:
-            return None
-        return AzureResource(
-            normalize_azure_endpoint(self.azure_endpoint), self.azure_deployment, self.azure_api_version
-        )
+    def _upstream_warnings(self) -> Iterator[str]:
+        endpoint, model = self.resolve_upstream(), self.session.model
+        if endpoint.kind == "openai" and RETIRING_MODELS.match(model):
+            name = self.name_of("session.model")
+            yield f"{name}={model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
+        missing = self.azure.missing(self.name_of)
+        if 0 < len(missing) < 3:
+            yield f"Azure is configured in part and not used: {', '.join(missing)} is missing"
+        if endpoint.dialect is AZURE_PREVIEW:
+            is_automatic = self.upstream.dialect == "auto"
+            chosen_by = self.name_of("azure.api_version" if is_automatic else "upstream.dialect")
+            yield (
+                f"Azure's preview protocol is deprecated since 2026-04-30: unset {chosen_by}, or use the address "
+                "/openai/v1/realtime?model=<deployment>"
+            )
+
+    def _unused_warnings(self) -> Iterator[str]:
+        for name in RETIRED_NAMES:
+            if self._environment.find((name,)):
+                yield f"{name} has no effect any more and can be removed"
+        if self.tools.navai_folders is not None and "folders" in self.tools.model_fields_set:
+            folders, navai_folders = self.name_of("tools.folders"), self.name_of("tools.navai_folders")
+            yield f"{folders} is not used: {navai_folders} is set, and only that decides which tools are loaded"
+
+    def _access_warnings(self) -> Iterator[str]:
+        server, access, name_of = self.server, self.access, self.name_of
+        if access.open:
+            yield (
+                f"{name_of('access.open')} is set: everybody who can reach {server.host}, also through a reverse "
+                "proxy, can use this relay and its key"
+            )
+        elif server.is_loopback and not access.trusts_local and not access.api_keys:
+            local, keys = name_of("access.local"), name_of("access.api_keys")
+            yield f"{local}=off without {keys}: there is no key to this relay for anybody but admins"
+        if not server.is_loopback and server.tls_cert is None:
+            names = f"{name_of('server.tls_cert')} and {name_of('server.tls_key')}"
+            yield (
+                f"{name_of('server.host')}={server.host} without {names}: keys and audio cross the network in clear "
+                "text unless a reverse proxy adds TLS, and admins cannot sign in from other machines"
+            )
+        yield from access.origin_warnings(name_of)
 
     def resolve_upstream(self) -> UpstreamEndpoint:
         """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
         endpoint = self._endpoint()
-        return replace(endpoint, dialect=find_dialect(endpoint.url, self.upstream_dialect))
+        return replace(endpoint, dialect=find_dialect(endpoint.url, self.upstream.dialect))
 
     def _endpoint(self) -> UpstreamEndpoint:
-        if "://" in self.upstream:
-            url_for = find_dialect(self.upstream, self.upstream_dialect).url_for or realtime_url
-            url = url_for(self.upstream, self.model)
-            return UpstreamEndpoint("url", url, self._key_for(self.upstream), names_model(self.upstream))
-        if self.upstream == "openai" or (self.upstream == "auto" and self.openai_api_key is not None):
-            return UpstreamEndpoint("openai", realtime_url(self.openai_base_url, self.model), self.openai_api_key)
-        azure = self.azure if self.upstream in ("auto", "azure") else None
-        if azure is not None:
-            return UpstreamEndpoint("azure", azure.websocket_url, self.azure_api_key, has_fixed_model=True)
-        return UpstreamEndpoint("local", None, None)
+        target, model, openai = self.upstream.target, self.session.model, self.openai
+        if "://" in target:
+            url_for = find_dialect(target, self.upstream.dialect).url_for or realtime_url
+            return UpstreamEndpoint("url", url_for(target, model), _secret(self._key_for(target)), names_model(target))
+        if target == "openai" or (target == "auto" and openai.api_key is not None):
+            return UpstreamEndpoint("openai", realtime_url(openai.base_url, model), _secret(openai.api_key))
+        resource = self.azure.resource if target in ("auto", "azure") else None
+        if resource is not None:
+            key = _secret(self.azure.api_key)
+            return UpstreamEndpoint("azure", resource.websocket_url, key, has_fixed_model=True)
+        return UpstreamEndpoint(LOCAL, None, None)
 
-    def warnings(self) -> list[str]:
-        """What the start should say although nothing is wrong."""
-        found = []
-        if self.resolve_upstream().kind == "openai" and RETIRING_MODELS.match(self.model):
-            found.append(
-                f"OPENAI_REALTIME_MODEL={self.model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
-            )
-        missing = self._azure_missing()
-        if missing and len(missing) < 3:
-            found.append(f"Azure is configured in part and not used: {', '.join(missing)} is missing")
-        if self.resolve_upstream().dialect is AZURE_PREVIEW:
-            chosen_by = "AZURE_OPENAI_API_VERSION" if self.upstream_dialect == "auto" else "RELAY_UPSTREAM_DIALECT"
-            found.append(
-                f"Azure's preview protocol is deprecated since 2026-04-30: unset {chosen_by}, or use the address "
-                "/openai/v1/realtime?model=<deployment>"
-            )
-        if self._environment.get("RELAY_TICK_MS"):
-            found.append("RELAY_TICK_MS has no effect any more and can be removed")
-        if self.navai_folders is not None and "tools" in self.model_fields_set:
-            found.append(
-                "RELAY_TOOLS is not used: NAVAI_FUNCTIONS_FOLDERS is set and alone says which tools are loaded"
-            )
-        return found + self.access_warnings()
-
-    def _key_for(self, url: str) -> SecretStr | None:
+    def _key_for(self, url: str) -> str | None:
         """The key for a URL of the user's: OpenAI's own goes only to its own host or to this machine."""
-        if self.upstream_key is not None:
-            return self.upstream_key
+        if self.upstream.key is not None:
+            return self.upstream.key
         host = urlsplit(url).hostname or ""
-        if host == urlsplit(self.openai_base_url).hostname or is_loopback_host(host):
-            return self.openai_api_key
-        return None
+        is_openai = host == urlsplit(self.openai.base_url).hostname
+        return self.openai.api_key if is_openai or is_loopback_host(host) else None
+
+    @property
+    def fallback_voice(self) -> str | None:
+        """The model's voice that speaks after an external one has failed; None if that is off."""
+        return self.session.voice if self.tts.fallback == "model" else None
+
+    def session_limits(self) -> SessionLimits:
+        """How long sessions may last and be quiet; 0 is for ever."""
+        return SessionLimits(self.limits.max_duration_s or None, self.limits.max_idle_s or None)
+
+    def session_config(self) -> SessionConfig:
+        """The configuration of every session before its client changes it; without tools."""
+        session, turns = self.session, self.turns
+        model = session.transcription_model
+        return SessionConfig(
+            voice=session.voice,
+            instructions=session.instructions,
+            language=session.language,
+            voice_accent=session.voice_accent,
+            voice_tone=session.voice_tone,
+            turn=TurnDetection(
+                kind=turns.detection,
+                threshold=turns.threshold,
+                prefix_padding_ms=turns.prefix_padding_ms,
+                silence_duration_ms=turns.silence_ms,
+                eagerness=turns.eagerness,
+            ),
+            transcription_model=None if model.lower() == "off" else model,
+            noise_reduction=None if session.noise_reduction == "off" else session.noise_reduction,
+        )
+
+    def navai_options(self) -> NavaiOptions:
+        """The options of the NAVAI routes."""
+        groups = NavaiGroups(self.openai, self.session, self.tts, self.tools, self.navai)
+        return NavaiOptions.from_groups(groups, self._ignored_values)
 
 
-def process_environment() -> dict[str, str]:
-    """The environment over what `.env` says. Raises ConfigError where that is no text, or may not be read."""
-    try:
-        said = dotenv_values(".env")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(error) from None
-    return {key: value for key, value in said.items() if value} | dict(os.environ)
-
-
-def _unreadable(error: OSError | UnicodeDecodeError) -> ConfigError:
-    return ConfigError(f".env cannot be read: {error}")
-
-
-def _report(error: ValidationError) -> str:
-    lines = []
-    for one in error.errors(include_url=False, include_input=False, include_context=False):
-        where = str(one["loc"][0]) if one["loc"] else ""
-        field = Settings.model_fields.get(where)
-        name = (field.alias or where) if field else where
-        text = _SHOWN.get(one["type"], one["msg"].removeprefix("Value error, "))
-        lines.append(f"  {name}: {text}" if name else f"  {text}")
-    return "the settings are wrong:\n" + "\n".join(dict.fromkeys(lines))
+def _secret(key: str | None) -> SecretStr | None:
+    return None if key is None else SecretStr(key)

@@ -95,7 +95,7 @@ async def _authenticate_admin(app: web.Application, body: dict[str, object]) -> 
         return key_identity(key)
     try:
         is_good = await asyncio.to_thread(
-            admin_login.redeem_login_code, app[SETTINGS].state_dir, code or "", time.time()
+            admin_login.redeem_login_code, app[SETTINGS].access.state_dir, code or "", time.time()
         )
     except ConfigError as error:
         _log.error("%s", error)

@@ -43,7 +43,7 @@ async def client_secrets(request: web.Request, principal: Principal) -> web.Stre
 
 async def models(request: web.Request, principal: Principal) -> web.StreamResponse:
     """`GET /v1/models`: the models that the caller's policy names, and the relay's own if allowed."""
-    default_model = request.app[SETTINGS].model
+    default_model = request.app[SETTINGS].session.model
     policy = principal.policy.realtime
     named = literal_names(policy.models)
     names = dict.fromkeys(([default_model] if policy.allows_model(default_model) else []) + named)

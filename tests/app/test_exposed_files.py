@@ -8,6 +8,7 @@ from relay.app.secret_values import collect_secrets, exposed_file_warnings
 from relay.app.toolbox import load_mcp_servers
 from relay.config.settings import Settings
 from relay.session.common.known_secrets import KnownSecrets
+from tests.support.relay_server import groups_of
 
 KEY = "sk-0123456789abcdef"
 
@@ -26,7 +27,7 @@ def write(name: str, text: str, mode: int) -> None:
 
 
 def warnings(*, records: bool = False, **overrides: object) -> list[str]:
-    settings = Settings.load(**overrides)
+    settings = Settings.load(**groups_of(**overrides))
     known = KnownSecrets(collect_secrets(settings, load_mcp_servers(settings)))
     return exposed_file_warnings(settings, known, records=records)
 

@@ -13,6 +13,7 @@ from relay.app.middleware import NO_CORS_PATHS
 from relay.app.server import Route, all_routes
 from relay.auth.access import Access
 from relay.auth.keyring import key_identity
+from relay.config.environment import Environment
 from relay.config.settings import Settings
 from relay.errors import ConfigError
 from tests.support.relay_server import running_relay, settings_for
@@ -238,8 +239,8 @@ async def test_origins_of_any_scheme_can_be_listed(origin: str) -> None:
     "origin", ["localhost", "https://a/b", "https://", "https://a:99999", "file:///etc", "a b://c"]
 )
 def test_what_is_no_origin_stops_the_start(origin: str) -> None:
-    with pytest.raises(ConfigError, match="is no origin"):
-        Settings.load(_env_file=None, allowed_origins=origin)
+    with pytest.raises(ConfigError, match="is not an origin"):
+        settings_for(allowed_origins=origin)
 
 
 async def test_cors_lets_allowed_pages_read_and_no_others() -> None:
@@ -277,7 +278,7 @@ async def test_a_refusal_says_how_to_get_in_and_names_no_key() -> None:
 
 def test_a_public_bind_without_keys_refuses_to_start_and_names_both_ways_out() -> None:
     with pytest.raises(ConfigError, match=r"RELAY_API_KEYS.*RELAY_OPEN"):
-        Settings.load(_env_file=None, host="0.0.0.0")
+        Settings.load(Environment({"HOST": "0.0.0.0"}))
     assert settings_for(host="0.0.0.0", open_access=True).warnings()
     assert not settings_for(host="127.0.0.1").warnings()
 

@@ -200,14 +200,14 @@ async def _run(look_every_s: float) -> None:
     from relay.app.log_setup import setup_logging
     from relay.app.server import create_app
     from relay.app.serving import RelayRunner, RelaySite
-    from relay.config.navai_options import NavaiOptions
+    from relay.config.environment import Environment
     from relay.config.settings import Settings
     from relay.toolkit.registry import ToolRegistry
 
-    settings = Settings(_env_file=None)  # type: ignore[call-arg]
-    setup_logging(settings.log_level, settings.log_format)
-    registry = None if "tools" in settings.model_fields_set else ToolRegistry()
-    app = create_app(settings, registry, NavaiOptions.from_env())
+    settings = Settings.load(Environment(os.environ))
+    setup_logging(settings.log.level, settings.log.format)
+    registry = None if "folders" in settings.tools.model_fields_set else ToolRegistry()
+    app = create_app(settings, registry)
     runner = RelayRunner(app)
     await runner.setup()
     await RelaySite(runner, "127.0.0.1", 0, None).start()

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from relay.cli.upstream_checks import Finding, check_upstreams
-from relay.config.navai_options import NavaiOptions
+from relay.config import Environment, Settings
 from relay.errors import ConfigError
 from tests.support.contract_client import AZURE_KEY, BACKEND_KEY, elevenlabs_env
-from tests.support.relay_server import settings_for
+from tests.support.relay_server import groups_of
 from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
 from tests.support.voice_stage import local_engine
 
@@ -22,8 +22,8 @@ async def findings(provider: ScriptedProvider, env: dict[str, str] | None = None
     if "upstream" not in settings:
         settings |= {"upstream": "openai", "openai_api_key": BACKEND_KEY, "openai_base_url": f"{provider.url}/v1"}
         settings = {"model": MODEL} | settings
-    navai = NavaiOptions.from_env(env or {})
-    return [one async for one in check_upstreams(settings_for(**settings), navai, today=TODAY)]
+    loaded = Settings.load(Environment(env or {}), **groups_of(**settings))
+    return [finding async for finding in check_upstreams(loaded, loaded.navai_options(), today=TODAY)]
 
 
 def told(found: list[Finding]) -> list[tuple[str, str]]:

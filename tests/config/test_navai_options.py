@@ -132,10 +132,10 @@ def test_what_can_be_ignored_is_a_warning() -> None:
     assert options.tts_provider == "openai"
     assert options.elevenlabs_voice_settings == ElevenLabsVoiceSettings()
     assert [warning.split()[1] for warning in options.warnings] == [
+        "NAVAI_TTS_PROVIDER",
         "ELEVENLABS_STABILITY",
         "ELEVENLABS_STYLE",
         "ELEVENLABS_USE_SPEAKER_BOOST",
-        "NAVAI_TTS_PROVIDER",
     ]
 
 

@@ -64,7 +64,7 @@ def test_a_policy_may_have_a_voice_of_its_own_and_say_which_may_be_named(tmp_pat
     assert [kiosk.allows_voice(voice) for voice in ("elevenlabs:voice-1", "elevenlabs:ab", "marin")] == [True] * 3
     assert [kiosk.allows_voice(voice) for voice in ("elevenlabs:b", "cedar")] == [False] * 2
     assert policies.external_voices() == {"kiosk": "elevenlabs:voice-1"}
-    with pytest.raises(ConfigError, match=r"policies.kiosk.voice.*behind elevenlabs:"):
+    with pytest.raises(ConfigError, match=r"policies.kiosk.voice.*after elevenlabs:"):
         load(tmp_path, '[policies.kiosk]\nvoice = "elevenlabs: "\n')
 
 
@@ -106,7 +106,7 @@ def test_the_readme_says_what_every_capability_and_scope_is() -> None:
 def test_a_key_in_the_file_is_refused_and_never_repeated(tmp_path: Path) -> None:
     path = tmp_path / "policies.toml"
     path.write_text('[policies.kiosk]\nkeys = ["key-1a2b3c4d5e6f", "the-whole-key-0123456789"]\n')
-    with pytest.raises(ConfigError, match=r"policies\.kiosk\.keys: \[1\] is no identity") as refused:
+    with pytest.raises(ConfigError, match=r"policies\.kiosk\.keys: \[1\] is not an identity") as refused:
         Policies.load(path)
     assert "the-whole-key" not in str(refused.value)
 

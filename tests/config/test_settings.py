@@ -5,27 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from relay.app.server import load_all
-from relay.config.settings import Settings, process_environment
+from relay.config.environment import Environment
+from relay.config.settings import Settings
 from relay.errors import ConfigError
 from relay.upstreams.registry import AZURE_PREVIEW, OPENAI, OPENAI_BETA, UPSTREAM_DIALECTS, UpstreamDialect
+from tests.support.relay_server import groups_of
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch, tmp_path):
     """No settings of whoever runs the tests."""
-    for field in Settings.model_fields.values():
-        if field.alias:
-            monkeypatch.delenv(field.alias, raising=False)
-    for name in [one for one in os.environ if one.startswith(("NAVAI_", "ELEVENLABS_", "OPENAI_", "RELAY_"))]:
+    ours = ("NAVAI_", "ELEVENLABS_", "OPENAI_", "AZURE_OPENAI_", "RELAY_", "HOST", "PORT", "TLS_")
+    for name in [name for name in os.environ if name.startswith(ours)]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return monkeypatch
 
 
+def loaded(**variables: str) -> Settings:
+    """The settings of an environment."""
+    return Settings.load(Environment(variables))
+
+
 def test_without_any_setting_the_local_engine_answers_on_loopback() -> None:
     settings = Settings.load()
-    assert (settings.host, settings.port, settings.resolve_upstream().kind) == ("127.0.0.1", 8080, "local")
+    assert (settings.server.host, settings.server.port, settings.resolve_upstream().kind) == (
+        "127.0.0.1",
+        8080,
+        "local",
+    )
     assert settings.session_config().transcription_model == "gpt-transcribe"
 
 
@@ -33,14 +41,14 @@ def test_a_dotenv_file_is_read_and_the_environment_wins(clean, tmp_path) -> None
     (tmp_path / ".env").write_text("PORT=9001\nOPENAI_REALTIME_VOICE=cedar\n")
     clean.setenv("PORT", "9002")
     settings = Settings.load()
-    assert (settings.port, settings.voice) == (9002, "cedar")
+    assert (settings.server.port, settings.session.voice) == (9002, "cedar")
 
 
 def test_an_empty_value_is_unset(clean) -> None:
     clean.setenv("PORT", "")
     clean.setenv("OPENAI_API_KEY", "")
     settings = Settings.load()
-    assert (settings.port, settings.openai_api_key) == (8080, None)
+    assert (settings.server.port, settings.openai.api_key) == (8080, None)
 
 
 def test_all_mistakes_are_told_at_once_by_their_names(clean) -> None:
@@ -136,7 +144,7 @@ def test_vad_numbers_and_off_switches_reach_the_session(clean) -> None:
 
 def test_origins_come_under_both_names(clean) -> None:
     clean.setenv("NAVAI_CORS_ORIGIN", "https://a.example, https://b.example")
-    assert Settings.load().allowed_origins == ("https://a.example", "https://b.example")
+    assert Settings.load().access.allowed_origins == ("https://a.example", "https://b.example")
     clean.setenv("RELAY_ALLOWED_ORIGINS", "https://c.example/path")
     with pytest.raises(ConfigError, match="without a path"):
         Settings.load()
@@ -190,10 +198,10 @@ def set_all(clean, values: dict[str, str]) -> None:
 def test_azure_is_the_upstream_when_it_is_all_there_is(clean) -> None:
     set_all(clean, AZURE)
     for chosen in ("auto", "azure"):
-        upstream = Settings.load(upstream=chosen).resolve_upstream()
+        upstream = Settings.load(**groups_of(upstream=chosen)).resolve_upstream()
         assert (upstream.kind, upstream.label) == ("azure", "azure (res.openai.azure.com)")
         assert upstream.url == "wss://res.openai.azure.com/openai/v1/realtime?model=gpt-realtime-dep"
-    assert Settings.load(upstream="local").resolve_upstream().kind == "local"
+    assert Settings.load(**groups_of(upstream="local")).resolve_upstream().kind == "local"
     clean.setenv("OPENAI_API_KEY", "sk-a")
     assert Settings.load().resolve_upstream().kind == "openai"
     assert "azure-key" not in repr(Settings.load())
@@ -208,19 +216,19 @@ def test_azure_is_the_upstream_when_it_is_all_there_is(clean) -> None:
         ({"AZURE_OPENAI_API_VERSION": "2025-04-01-preview"}, "ends with /openai/v1, the GA protocol"),
         ({"AZURE_OPENAI_ENDPOINT": "res.openai.azure.com"}, "AZURE_OPENAI_ENDPOINT: is not a URL; write it like https"),
         ({"RELAY_AZURE_TOKEN": "my.tokens"}, "RELAY_AZURE_TOKEN: must name a callable"),
-        ({"RELAY_AZURE_PREFIX": "no path"}, "RELAY_AZURE_PREFIX: 'no path' is no path"),
+        ({"RELAY_AZURE_PREFIX": "no path"}, "RELAY_AZURE_PREFIX: 'no path' is not a path"),
     ],
 )
 def test_mixes_that_cannot_work_are_refused_with_the_fix(clean, changes: dict[str, str], said: str) -> None:
     set_all(clean, AZURE | changes)
     with pytest.raises(ConfigError, match=said):
-        Settings.load(upstream="azure")
+        Settings.load(**groups_of(upstream="azure"))
 
 
 def test_all_mixes_are_told_at_once(clean) -> None:
     set_all(clean, AZURE | {"RELAY_AZURE_TOKEN": "a:b", "AZURE_OPENAI_API_VERSION": "v", "HOST": "0.0.0.0"})
     with pytest.raises(ConfigError) as error:
-        Settings.load(upstream="azure")
+        Settings.load(**groups_of(upstream="azure"))
     lines = str(error.value).splitlines()[1:]
     assert len(lines) == 3
     assert all(line.startswith("  ") for line in lines)
@@ -279,9 +287,9 @@ def test_an_unknown_dialect_is_refused_with_those_that_are_known(clean) -> None:
     ],
 )
 def test_a_model_in_the_upstreams_url_is_there_to_stay(clean, url: str, is_fixed: bool) -> None:
-    assert Settings.load(upstream=url).resolve_upstream().has_fixed_model is is_fixed
+    assert Settings.load(**groups_of(upstream=url)).resolve_upstream().has_fixed_model is is_fixed
     set_all(clean, AZURE)
-    assert Settings.load(upstream="azure").resolve_upstream().has_fixed_model is True
+    assert Settings.load(**groups_of(upstream="azure")).resolve_upstream().has_fixed_model is True
 
 
 def test_a_preview_resource_is_the_upstream_and_is_warned_about(clean) -> None:
@@ -291,7 +299,7 @@ def test_a_preview_resource_is_the_upstream_and_is_warned_about(clean) -> None:
     assert (upstream.kind, upstream.dialect) == ("azure", AZURE_PREVIEW)
     assert (
         upstream.url
-        == f"wss://res.openai.azure.com/openai/realtime?api-version=v&deployment={settings.azure_deployment}"
+        == f"wss://res.openai.azure.com/openai/realtime?api-version=v&deployment={settings.azure.deployment}"
     )
     assert any("AZURE_OPENAI_API_VERSION" in warning for warning in settings.warnings())
 
@@ -303,8 +311,8 @@ def test_half_an_azure_is_warned_about(clean) -> None:
 
 def test_a_callable_for_the_token_can_be_given_as_one(clean) -> None:
     set_all(clean, AZURE | {"AZURE_OPENAI_API_KEY": ""})
-    settings = Settings.load(upstream="azure", azure_token=lambda: "token")
-    assert callable(settings.azure_token)
+    settings = Settings.load(**groups_of(upstream="azure", azure_token=lambda: "token"))
+    assert callable(settings.azure.token_provider)
 
 
 def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
@@ -319,20 +327,23 @@ def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
         },
     )
     with pytest.raises(ConfigError) as error:
-        load_all()
+        Settings.load()
     report = str(error.value).splitlines()
     assert report[0] == "the settings are wrong:"
-    assert report[-4:] == [
-        "  clientSecretTtlSeconds must be between 10 and 7200. Received: 5 minutes",
-        "  Missing elevenLabsApiKey in NavaiVoiceBackendOptions.",
-        "  Missing elevenLabsVoiceId in NavaiVoiceBackendOptions.",
-        "  elevenlabs_base_url is no URL; write it like https://api.example.com.",
+    assert report[1:] == [
+        "  RELAY_UPSTREAM: 'moon' is none of auto, openai, azure, local, or a ws:// or wss:// URL",
+        "  OPENAI_REALTIME_CLIENT_SECRET_TTL: clientSecretTtlSeconds must be between 10 and 7200. Received: 5 minutes",
+        "  PORT: must be less than or equal to 65535",
+        "  ELEVENLABS_API_KEY: Missing elevenLabsApiKey in NavaiVoiceBackendOptions.",
+        "  ELEVENLABS_VOICE_ID: Missing elevenLabsVoiceId in NavaiVoiceBackendOptions.",
+        "  ELEVENLABS_BASE_URL: 'somewhere' is not a URL; write it like https://api.elevenlabs.io",
     ]
-    assert len(report) == 7
     for name in ("PORT", "RELAY_UPSTREAM"):
         clean.delenv(name)
-    with pytest.raises(ConfigError, match="the settings are wrong:\n  clientSecretTtlSeconds"):
-        load_all()
+    with pytest.raises(
+        ConfigError, match="the settings are wrong:\n  OPENAI_REALTIME_CLIENT_SECRET_TTL: clientSecretTtlSeconds"
+    ):
+        Settings.load()
 
 
 @pytest.mark.parametrize(
@@ -345,39 +356,37 @@ def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
     ],
 )
 def test_origins_of_any_scheme_are_read(value: str, expected: tuple[str, ...]) -> None:
-    assert Settings.load(_env_file=None, allowed_origins=value).allowed_origins == expected
+    assert loaded(RELAY_ALLOWED_ORIGINS=value).access.allowed_origins == expected
 
 
 @pytest.mark.parametrize("value", ["*", "null", "file://", "capacitor://localhost"])
 def test_an_origin_that_opens_more_than_it_seems_is_warned_of(value: str) -> None:
-    [warning] = Settings.load(_env_file=None, allowed_origins=value).warnings()
+    [warning] = loaded(RELAY_ALLOWED_ORIGINS=value).warnings()
     assert "RELAY_ALLOWED_ORIGINS" in warning
 
 
 def test_hosts_are_names_without_ports() -> None:
-    assert Settings.load(_env_file=None, hosts="Voice.example.com, relay.test").hosts == (
-        "voice.example.com",
-        "relay.test",
-    )
+    settings = loaded(RELAY_HOSTS="Voice.example.com, relay.test")
+    assert settings.access.hosts == ("voice.example.com", "relay.test")
     for wrong in ("voice.example.com:443", "https://a", "a/b", "a b"):
-        with pytest.raises(ConfigError, match="is no name of a host"):
-            Settings.load(_env_file=None, hosts=wrong)
+        with pytest.raises(ConfigError, match=r"RELAY_HOSTS: .* is not a host name"):
+            loaded(RELAY_HOSTS=wrong)
 
 
 def test_local_trust_can_be_ended_and_then_a_relay_without_keys_is_warned_of() -> None:
-    settings = Settings.load(_env_file=None, local="OFF")
-    assert not settings.trusts_local
+    settings = loaded(RELAY_LOCAL="OFF")
+    assert not settings.access.trusts_local
     assert any("RELAY_LOCAL=off" in warning for warning in settings.warnings())
-    assert not Settings.load(_env_file=None, local="off", api_keys=("k" * 16,)).warnings()
+    assert not loaded(RELAY_LOCAL="off", RELAY_API_KEYS="k" * 16).warnings()
     with pytest.raises(ConfigError, match="RELAY_LOCAL"):
-        Settings.load(_env_file=None, local="perhaps")
+        loaded(RELAY_LOCAL="perhaps")
 
 
-@pytest.mark.parametrize("keys", [{"api_keys": ("k" * 16,)}, {"admin_keys": ("a" * 16, "k" * 16)}])
-def test_what_clients_hold_signs_nothing(keys: dict[str, tuple[str, ...]]) -> None:
-    assert Settings.load(_env_file=None, ticket_keys=("t" * 16,), **keys)
+@pytest.mark.parametrize("keys", [{"RELAY_API_KEYS": "k" * 16}, {"RELAY_ADMIN_KEYS": f"{'a' * 16},{'k' * 16}"}])
+def test_what_clients_hold_signs_nothing(keys: dict[str, str]) -> None:
+    assert loaded(RELAY_TICKET_KEYS="t" * 16, **keys)
     with pytest.raises(ConfigError, match="RELAY_TICKET_KEYS") as refused:
-        Settings.load(_env_file=None, ticket_keys=("t" * 16, "k" * 16), **keys)
+        loaded(RELAY_TICKET_KEYS=f"{'t' * 16},{'k' * 16}", **keys)
     assert "k" * 16 not in str(refused.value)
 
 
@@ -386,14 +395,14 @@ def test_reread_takes_the_environment_of_now_and_the_same_overrides(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"RELAY_API_KEYS={'a' * 16}\n")
-    settings = Settings.load(port=9090)
+    settings = Settings.load(**groups_of(port=9090))
     (tmp_path / ".env").write_text(f"RELAY_API_KEYS={'b' * 16}\nPORT=1\n")
     fresh = settings.reread()
-    assert (fresh.api_keys, fresh.port) == (("b" * 16,), 9090)
+    assert (fresh.access.api_keys, fresh.server.port) == (("b" * 16,), 9090)
     (tmp_path / ".env").write_text("RELAY_API_KEYS=short\n")
     with pytest.raises(ConfigError, match="RELAY_API_KEYS"):
         settings.reread()
     (tmp_path / ".env").write_bytes(b"RELAY_API_KEYS=\xff\n")
-    for read in (settings.reread, process_environment):
+    for read in (settings.reread, Environment.read):
         with pytest.raises(ConfigError, match=r"\.env cannot be read"):
             read()

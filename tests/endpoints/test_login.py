@@ -27,7 +27,7 @@ async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
 
 
 def code_of(relay: RunningRelay, at: float) -> str:
-    return create_login_code(relay.app[SETTINGS].state_dir, at)
+    return create_login_code(relay.app[SETTINGS].access.state_dir, at)
 
 
 class Browser:
@@ -190,9 +190,9 @@ async def test_elsewhere_the_cookie_is_for_https_alone(relay: RunningRelay) -> N
 
 async def test_a_folder_that_others_may_write_to_is_told_in_the_log_alone(relay: RunningRelay, caplog) -> None:
     code = code_of(relay, 0)
-    relay.app[SETTINGS].state_dir.chmod(0o777)
+    relay.app[SETTINGS].access.state_dir.chmod(0o777)
     async with Browser(relay) as browser:
         status, text, _ = await browser.ask("POST", "/login", {"code": code}, **SAME)
     assert status == 503
-    assert str(relay.app[SETTINGS].state_dir) not in text
+    assert str(relay.app[SETTINGS].access.state_dir) not in text
     assert "chmod 700" in caplog.text

@@ -19,7 +19,7 @@ from relay import ToolContext, tool
 from relay.app.context import AUTHENTICATOR, reload_access
 from relay.app.session_limiter import SessionLimiter
 from relay.auth.keyring import Keyring
-from relay.config.settings import Settings
+from relay.config import AccessSettings, Settings
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.realtime_client import RealtimeClient, realtime_client, relayed_session, tool_registry
 from tests.support.relay_server import running_relay
@@ -387,7 +387,7 @@ async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
         client = asyncio.create_task(connecting())
         await dialled.wait()
         if ends_by == "key":
-            monkeypatch.setattr(Settings, "reread", lambda own: own.model_copy(update={"api_keys": ()}))
+            monkeypatch.setattr(Settings, "reread", lambda own: own.model_copy(update={"access": AccessSettings()}))
             reload_access(relay.app)
         else:
             await relay.sessions.drain()

@@ -18,14 +18,15 @@ def test_nothing_is_out_of_date() -> None:
 
 
 def test_what_is_out_of_date_is_named_and_written_anew(tmp_path: Path) -> None:
-    names = ("docs/device-protocol.md", "relay/protocols/device/schema.json", "relay/web/console/turn-metrics.js")
+    figures = ("docs/device-protocol.md", "relay/protocols/device/schema.json", "relay/web/console/turn-metrics.js")
+    names = (*figures, ".env.example", "docs/configuration.md")
     for name in ("scripts/regenerate", *names):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     for name in names:
-        text = (tmp_path / name).read_text().replace("firstByteMs", "firstBiteMs")
+        text = (tmp_path / name).read_text().replace("firstByteMs", "firstBiteMs").replace("RELAY_OPEN", "RELAY_OPPEN")
         (tmp_path / name).write_text(text)
-    (tmp_path / names[2]).unlink()
+    (tmp_path / figures[2]).unlink()
     found = regenerate(tmp_path, "--check")
     assert found.returncode == 1
     assert all(f"{name} is out of date: run scripts/regenerate" in found.stdout for name in names)

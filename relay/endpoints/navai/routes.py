@@ -1,5 +1,8 @@
 """The NAVAI routes: their table, and `add_routes` for any aiohttp application.
 
+    add_routes(app)                              # everything from the environment and `.env`
+    add_routes(app, NavaiOptions(openai_api_key=…), load_tools("my_tools"))
+
 The relay mounts the same routes behind its access rules, through its own route table; `app[NAVAI]` is its backend.
 """
 
@@ -105,9 +108,9 @@ def add_routes(
 ) -> NavaiBackend:
     """Mount a NAVAI backend in `app`, which has its own access rules and CORS. Returns the backend.
 
-    Options come from the environment by default. Without a registry, the functions are loaded from the options' folders
-    on the first call. Pass a `runner` to share it between applications; the default one is closed with `app`. Raises
-    ConfigError for invalid options.
+    Options come from the environment and `.env` by default. Without a registry, the functions are loaded from the
+    options' folders on the first call. Pass a `runner` to share it between applications; the default one is closed with
+    `app`. Raises ConfigError for invalid options.
     """
     options = options or NavaiOptions.from_env()
     library = None

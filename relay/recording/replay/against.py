@@ -179,9 +179,16 @@ async def _device_address(url: str) -> AsyncIterator[str]:
     from aiohttp import web
 
     from relay.app.server import create_app
+    from relay.config.server_settings import RecordingSettings, ServerSettings
     from relay.config.settings import Settings
+    from relay.config.upstream_settings import UpstreamSettings
 
-    app = create_app(Settings.load(upstream=url, host="127.0.0.1", port=0, record="off"))
+    settings = Settings.load(
+        upstream=UpstreamSettings(target=url),
+        server=ServerSettings(host="127.0.0.1", port=0),
+        recording=RecordingSettings(mode="off"),
+    )
+    app = create_app(settings)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
     await runner.setup()
     try:

@@ -29,7 +29,7 @@ class UpstreamConnector:
             self.credential = azure_credential(settings, on_token)
         elif self.endpoint.key is not None:
             self.credential = KeyCredential("bearer", self.endpoint.key.get_secret_value())
-        self._model = settings.model
+        self._model = settings.session.model
 
     async def start(self) -> None:
         """Start the local engine, if it is the upstream. Raises RuntimeError."""
@@ -65,9 +65,11 @@ class UpstreamConnector:
 
 def azure_credential(settings: Settings, on_token: Callable[[str], None] | None = None) -> UpstreamCredential | None:
     """Return the credential for Azure, a key or a token; `on_token` gets each token fetched. Raises ConfigError."""
-    source = settings.azure_token
+    source = settings.azure.token_provider
     if source is not None:
-        source = load_token_provider(source, "RELAY_AZURE_TOKEN") if isinstance(source, str) else source
+        source = (
+            load_token_provider(source, settings.name_of("azure.token_provider")) if isinstance(source, str) else source
+        )
         return TokenCredential(source, on_token=on_token)
-    key = settings.azure_api_key
-    return KeyCredential("api-key", key.get_secret_value()) if key is not None else None
+    key = settings.azure.api_key
+    return KeyCredential("api-key", key) if key is not None else None

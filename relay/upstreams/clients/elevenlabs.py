@@ -135,16 +135,16 @@ class ExternalVoices:
     def from_settings(cls, navai: NavaiOptions, settings: Settings, by_policy: Mapping[str, str]) -> Self:
         """Read the settings and the voices of policies. Raises ConfigError with every invalid value."""
         if navai.elevenlabs_api_key is None:
+            file, key = settings.name_of("access.policies"), settings.name_of("tts.api_key")
             _raise_problems(
-                f"RELAY_POLICIES: policies.{name}.voice is {voice}, which needs ELEVENLABS_API_KEY"
-                for name, voice in by_policy.items()
+                f"{file}: policies.{name}.voice is {voice}, which needs {key}" for name, voice in by_policy.items()
             )
             return cls()
         voice_settings = {
             name: value for name, value in asdict(navai.elevenlabs_voice_settings).items() if value is not None
         }
         _raise_problems(
-            f"ELEVENLABS_{name.upper()} must be from {low:g} to {high:g}, not {voice_settings[name]:g}"
+            f"{settings.name_of(f'tts.{name}')} must be from {low:g} to {high:g}, not {voice_settings[name]:g}"
             for name, (low, high) in _RANGES.items()
             if name in voice_settings and not low <= voice_settings[name] <= high
         )
@@ -155,7 +155,7 @@ class ExternalVoices:
             voice_settings=voice_settings,
         )
         default = navai.elevenlabs_voice_id if navai.tts_provider == "elevenlabs" else None
-        return cls(options, TtsOptions(settings.voice_mode, settings.fallback_voice), default, by_policy)
+        return cls(options, TtsOptions(settings.tts.mode, settings.fallback_voice), default, by_policy)
 
     @property
     def default_voice(self) -> str | None:

@@ -1,0 +1,114 @@
+"""The one reader of the environment: the variables of the process, and those of `.env` below them.
+
+Everything else gets an `Environment`, or a value from one. An empty or blank value is unset.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Self
+
+from dotenv import dotenv_values
+
+from relay.errors import ConfigError
+
+DOTENV = Path(".env")
+PREFIXES = ("RELAY_", "OPENAI_", "AZURE_OPENAI_", "ELEVENLABS_", "NAVAI_")
+"""Prefixes of the relay's settings."""
+SHARED_PREFIXES = ("OPENAI_", "AZURE_OPENAI_", "ELEVENLABS_")
+"""Prefixes that other programs use as well: only probable typing mistakes are reported."""
+TYPO_SIMILARITY = 0.85
+
+OTHER_NAMES = {
+    "RELAY_KEY": "`relay.client`, `relay talk`, `relay replay` and the reference clients, as their key",
+    "RELAY_TEST_SOAK_S": "the relay's own tests",
+    "OPENAI_ADMIN_KEY": "OpenAI's SDKs",
+    "OPENAI_AGENTS_DISABLE_TRACING": "OpenAI's agents SDK",
+    "OPENAI_API_VERSION": "OpenAI's SDKs for Azure",
+    "OPENAI_LOG": "OpenAI's SDKs",
+    "OPENAI_ORGANIZATION": "other clients of OpenAI's API",
+    "OPENAI_ORG_ID": "OpenAI's SDKs",
+    "OPENAI_PROJECT": "other clients of OpenAI's API",
+    "OPENAI_PROJECT_ID": "OpenAI's SDKs",
+    "OPENAI_WEBHOOK_SECRET": "OpenAI's SDKs",
+    "AZURE_OPENAI_AD_TOKEN": "OpenAI's SDKs for Azure",
+    "NAVAI_API_URL": "NAVAI's frontends",
+    "NAVAI_REALTIME_MODEL": "NAVAI's frontends",
+}
+"""Names that are not settings of the relay and are never reported, with their readers."""
+
+RETIRED_NAMES = ("RELAY_TICK_MS",)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The variables as they were read at one moment.
+
+    `options` are values from the command line, each with the option's name, by the variable that they replace.
+    `dotenv` has the variables of the `.env` file at `path` alone.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    options: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
+    path: Path | None = None
+
+    @classmethod
+    def read(cls, options: Mapping[str, tuple[str, Any]] | None = None) -> Self:
+        """Read the process's variables and `.env`; an option that is None counts as not given. Raises ConfigError."""
+        try:
+            in_file = {name: value for name, value in dotenv_values(DOTENV).items() if value}
+            path = DOTENV if DOTENV.is_file() else None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f".env cannot be read: {error}") from None
+        in_process = {name: value for name, value in os.environ.items() if value or name not in in_file}
+        chosen = {name: option for name, option in (options or {}).items() if option[1] is not None}
+        return cls(in_file | in_process, chosen, in_file, path)
+
+    def reread(self) -> Self:
+        """Read again, with the same options. Raises ConfigError."""
+        return type(self).read(self.options)
+
+    def find(self, names: Iterable[str]) -> tuple[str, Any] | None:
+        """The first of the variables that has a value: its name as the user wrote it, and the value."""
+        for name in names:
+            if name in self.options:
+                return self.options[name]
+            if text := self.values.get(name, "").strip():
+                return name, text
+        return None
+
+    def unknown(self, known: Iterable[str]) -> str | None:
+        """One warning about all names that look like settings and are not in `known`; without their values."""
+        known = [*known]
+        reports = []
+        for name in sorted(self.values):
+            prefix, _ = split_name(name)
+            if not prefix or name in known or name in OTHER_NAMES or name in RETIRED_NAMES:
+                continue
+            may_be_others = prefix in SHARED_PREFIXES and name not in self.dotenv
+            nearest = nearest_name(name, known, TYPO_SIMILARITY if may_be_others else 0.6)
+            if nearest:
+                reports.append(f"{name} (did you mean {nearest}?)")
+            elif not may_be_others:
+                reports.append(name)
+        return f"unknown settings are ignored: {', '.join(reports)}" if reports else None
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Split a name into its prefix, in upper case and empty if it is not one of ours, and the rest."""
+    upper = name.upper()
+    prefix = next((prefix for prefix in PREFIXES if upper.startswith(prefix)), "")
+    return prefix, upper.removeprefix(prefix)
+
+
+def nearest_name(name: str, known: Iterable[str], similarity: float) -> str | None:
+    """The most similar known name of the same prefix, else one that differs only in its prefix."""
+    prefix, rest = split_name(name)
+    names = {split_name(candidate): candidate for candidate in known}
+    alike = get_close_matches(rest, [other for start, other in names if start == prefix], 1, similarity)
+    if alike:
+        return names[prefix, alike[0]]
+    return next((candidate for (_, other), candidate in names.items() if other == rest), None)

@@ -1,0 +1,120 @@
+"""The base of the groups of settings: fields with their variables, and one report of all mistakes.
+
+A mistake is reported under the name that its user wrote: a variable, an option, or the path of a keyword argument.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, ClassVar, Self, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from relay.errors import ConfigError
+
+NameOf = Callable[[str], str]
+"""Gives the name that the user writes for a path such as `server.port`."""
+
+
+class InvalidSettings(ConfigError):
+    """One or more settings are wrong; `problems` has a sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("\n  ".join(["the settings are wrong:", *self.problems]))
+
+
+class IgnoredValue(Exception):
+    """A value is ignored; the text is the warning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """The environment variable of a setting.
+
+    `example` is the value in `.env.example` where that is not the default. `default` is a text for the documentation
+    where the default of the field is not. `parse` reads a lenient value from the name and the text; it may raise
+    IgnoredValue.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    example: str | None = None
+    default: str | None = None
+    parse: Callable[[str, str], Any] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name, then the names that other systems gave to the same setting."""
+        return self.name, *self.aliases
+
+
+def setting(variable: str | Variable, default: Any, description: str, **constraints: Any) -> Any:
+    """Define a field of a group: a pydantic `Field` with the variable that sets it."""
+    if isinstance(variable, str):
+        variable = Variable(variable)
+    return Field(default, description=description, json_schema_extra=cast(Any, {"variable": variable}), **constraints)
+
+
+class SettingsGroup(BaseModel):
+    """Settings that belong together. Raises InvalidSettings for wrong values and unknown keywords."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+
+    GROUP: ClassVar[str] = ""
+    """The keyword of `Settings` that takes the group."""
+    TITLE: ClassVar[str] = ""
+
+    @classmethod
+    def variables(cls) -> dict[str, Variable]:
+        """The variables of the fields."""
+        extras = {name: cast(Any, info.json_schema_extra) for name, info in cls.model_fields.items()}
+        return {name: extra["variable"] for name, extra in extras.items() if extra}
+
+    def problems(self, name_of: NameOf) -> Iterator[str]:
+        """What does not fit together although each value is possible, each with its fix."""
+        yield from ()
+
+    @classmethod
+    def unknown_keyword(cls, keyword: str) -> str:
+        """The mistake of an unknown keyword, with the nearest known one."""
+        nearest = get_close_matches(keyword, cls.model_fields, 1)
+        hint = f"did you mean {cls.path(nearest[0])}?" if nearest else f"known are {', '.join(cls.model_fields)}"
+        return f"{cls.path(keyword)}: is not a setting; {hint}"
+
+    @classmethod
+    def path(cls, field: str) -> str:
+        """The path of a field in `Settings`, such as `server.port`."""
+        return f"{cls.GROUP}.{field}" if cls.GROUP else field
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        names: Mapping[str, str] = info.context or {}
+
+        def name_of(path: str) -> str:
+            return names.get(path, path)
+
+        unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
+        problems = [cls.unknown_keyword(key) for key in unknown]
+        try:
+            group = handler({key: values[key] for key in values if key not in unknown} if unknown else values)
+        except ValidationError as error:
+            for problem in error.errors(include_url=False, include_input=False):
+                text = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+                path = cls.path(str(problem["loc"][0])) if problem["loc"] else cls.GROUP or cls.__name__
+                problems.append(f"{name_of(path)}: {text.partition(', unable')[0]}")
+            raise InvalidSettings(problems) from None
+        if info.context is None or not cls.GROUP:  # of groups that are read together, Settings reports this
+            problems += group.problems(name_of)
+        if problems:
+            raise InvalidSettings(problems)
+        return group
