@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from audio.formats import PCMU
-from relay.recording.format.lines import EndRecord, EventRecord
+from relay.recording.format.records import EndRecord, EventRecord
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import MAX_PRE_CONSENT_EVENTS, ConsentGate
@@ -142,7 +142,7 @@ async def test_consent_can_be_taken_back_after_the_bound_was_reached(
     service = RecordingService(tmp_path, "on", recording_max_mb=0.1)
     session = RecordedSession(service)
     session.feed(*[microphone_audio(1000)] * 20)
-    assert "has reached 0.1 MB" in caplog.text
+    assert "reason=limit of 0.1 MB reached" in caplog.text
     session.feed(ev.Consent(False))
     service.close(session.session_id)
     await service.stop()

@@ -9,14 +9,9 @@ from zlib import crc32
 
 import pytest
 
-from relay.recording.format.lines import EndRecord, EventRecord, GapRecord, InputAudioRecord
-from relay.recording.journal_buffer import (
-    FLUSH_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    BatchBuilder,
-    JournalBuffer,
-    RealtimeBatchBuilder,
-)
+from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder
+from relay.recording.format.records import EndRecord, EventRecord, GapRecord, InputAudioRecord
+from relay.recording.journal_buffer import FLUSH_BYTES, RECORD_OVERHEAD_BYTES, JournalBuffer
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.store import writer as writing
@@ -203,7 +198,7 @@ async def test_a_full_disk_marks_a_gap_and_the_recording_goes_on(
     result = verify(Recording(folder))
     assert result.is_identical
     assert "gap of 2 records" in result.notes[-1]
-    assert caplog.text.count("has a gap") == 1
+    assert caplog.text.count("recording gap: ") == 1
 
 
 async def test_a_disk_that_hangs_costs_a_bounded_queue_and_a_gap(
@@ -217,7 +212,7 @@ async def test_a_disk_that_hangs_costs_a_bounded_queue_and_a_gap(
     for _ in range(20):
         session.feed(*[microphone_audio(100)] * 3)
         session.recorder.flush()
-    assert "the disk is too slow" in caplog.text
+    assert "error=disk too slow" in caplog.text
     hung.set()
     service.close(session.session_id)
     await service.stop()

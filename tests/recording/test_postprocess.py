@@ -75,7 +75,7 @@ def test_an_append_without_audio_needs_no_file(tmp_path: Path) -> None:
 
 def test_no_tracks_are_made_of_more_than_a_week(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, change=lambda raw: raw.replace(b'{"now":5004.0,"end"', b'{"now":9e11,"end"'))
-    with pytest.raises(RecordingError, match=r"journal.jsonl: it lasts 899999995000 s; tracks are made of at most"):
+    with pytest.raises(RecordingError, match=r"journal.jsonl: the recording lasts 899999995000 s; a track has at most"):
         finalize(folder)
 
 
@@ -130,7 +130,7 @@ def test_a_journal_that_another_repair_has_replaced_is_left_alone(
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", meanwhile)
-    with pytest.raises(RecordingError, match="is being repaired by somebody else"):
+    with pytest.raises(RecordingError, match="is being finalized by another process"):
         finalize(folder)
     assert (folder / "journal.jsonl").read_bytes() == cleaned
 

@@ -23,7 +23,7 @@ from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
 from relay.protocols.openai.proxy import AUDIO_DELTA_TYPE, ProxyCodec
 from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.recording.derive.tracks import write_derived_files
-from relay.recording.format.lines import (
+from relay.recording.format.records import (
     EventRecord,
     InputAudioRecord,
     OutputAudioRecord,

@@ -72,9 +72,9 @@ async def test_what_the_retention_lets_go_is_one_line_each(tmp_path: Path, caplo
     service = RecordingService(tmp_path, "on", max_mb=0.0001)
     service.start()
     async with asyncio.timeout(10):
-        while "is deleted" not in caplog.text:  # noqa: ASYNC110  # a process of its own does it
+        while "recording deleted: " not in caplog.text:  # noqa: ASYNC110  # a process of its own does it
             await asyncio.sleep(0.01)
     await service.stop()
-    assert f"recording {old.name} is deleted: all together are over 0.0001 MB" in caplog.text
+    assert f"recording deleted: recording={old.name} reason=total over 0.0001 MB" in caplog.text
     assert not old.exists()
     assert new.exists()

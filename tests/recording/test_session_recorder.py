@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.format.lines import EndRecord, EventRecord, InputAudioRecord
+from relay.recording.format.records import EndRecord, EventRecord, InputAudioRecord
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
@@ -116,7 +116,7 @@ async def test_a_recording_that_reaches_its_bound_ends_and_its_session_goes_on(t
     finally:
         log.removeHandler(warned)
     assert len(warned.texts) == 1
-    assert "has reached 0.3 MB (RELAY_RECORDING_MAX_MB); its session goes on" in warned.texts[0]
+    assert "reason=limit of 0.3 MB reached (RELAY_RECORDING_MAX_MB)" in warned.texts[0]
     end = read_records(tmp_path)[-1]
     assert isinstance(end, EndRecord)
     assert end.reason == "the recording has reached 0.3 MB (RELAY_RECORDING_MAX_MB)"
@@ -171,7 +171,7 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
     session.feed(microphone_audio(20))
     service.close(session.session_id)
     await service.stop()
-    assert caplog.text.count("ends early") == 1
+    assert caplog.text.count("recording failed: ") == 1
     (folder,) = list_recordings(tmp_path)
     recording = Recording(folder)
     assert [type(entry.record) for entry in recording.entries()] == [InputAudioRecord, EndRecord]
@@ -191,7 +191,7 @@ async def test_what_cannot_be_written_down_at_the_end_leaves_the_rest_whole(
     session.feed(microphone_audio(20), ev.SessionCreated())
     service.close(session.session_id)
     await service.stop()
-    assert caplog.text.count("ends early") == 1
+    assert caplog.text.count("recording failed: ") == 1
     assert [type(line) for line in read_records(tmp_path)] == [InputAudioRecord, EndRecord]
     (folder,) = list_recordings(tmp_path)
     assert not is_being_recorded(folder)

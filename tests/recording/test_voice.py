@@ -10,7 +10,7 @@ import soundfile
 from audio.formats import AudioFormat
 from relay.recording.derive.ascii_timeline import render
 from relay.recording.derive.timeline_builder import build_timeline
-from relay.recording.format.lines import TtsAudioRecord
+from relay.recording.format.records import TtsAudioRecord
 from relay.recording.postprocess import finalize
 from relay.recording.redact.bundle import write_bundle
 from relay.recording.redact.rules import parse_redaction

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relay.recording.format.lines import JournalRecord
+from relay.recording.format.records import JournalRecord
 from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder

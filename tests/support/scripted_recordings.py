@@ -11,7 +11,7 @@ import pybase64
 
 from audio.formats import AudioFormat
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.format.lines import InputAudioRecord, JournalRecord, OutputAudioRecord, TtsAudioRecord
+from relay.recording.format.records import InputAudioRecord, JournalRecord, OutputAudioRecord, TtsAudioRecord
 from relay.recording.format.write import (
     end_line,
     event_line,

@@ -21,7 +21,7 @@ from relay.json_types import JsonObject
 from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
 from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
-from relay.recording.format.lines import InputAudioRecord
+from relay.recording.format.records import InputAudioRecord
 from relay.recording.replay.comparison import ComparedTurn, Comparison, recorded_turns
 from relay.recording.replay.live_run import TURN_TIMEOUT_S, LiveRun, WaitForTurn, recorded_tools
 from relay.recording.store.layout import RecordingError, write_private

@@ -1,4 +1,4 @@
-"""Two runs of one conversation side by side: what was understood, said, called, and how long it took."""
+"""Compare a recorded conversation with a live run: transcripts, tool calls and latencies."""
 
 import textwrap
 from bisect import bisect_right
@@ -20,7 +20,7 @@ _COLUMN = 52
 
 @dataclass(slots=True)
 class ComparedCall:
-    """A tool call; `arguments` is None where they are not shown to clients."""
+    """A tool call; `arguments` is None if the client is not shown them."""
 
     name: str
     arguments: Any = None
@@ -28,7 +28,7 @@ class ComparedCall:
 
 @dataclass(slots=True)
 class ComparedTurn:
-    """One turn of the user's and what came of it."""
+    """One turn of the user with its response."""
 
     user: str = ""
     assistant: str = ""
@@ -37,105 +37,111 @@ class ComparedTurn:
 
 
 def recorded_turns(timeline: Timeline) -> list[ComparedTurn]:
-    """The recorded conversation, turn by turn."""
-    turns = sorted(timeline.speech, key=lambda one: one.start_ms)
-    exchanges = [ComparedTurn(user=turn.text) for turn in turns] or [ComparedTurn()]
+    """The turns of the recorded conversation."""
+    speech = sorted(timeline.speech, key=lambda turn: turn.start_ms)
+    turns = [ComparedTurn(user=turn.text) for turn in speech] or [ComparedTurn()]
 
-    starts_ms = [turn.start_ms for turn in turns]
-    answers = {answer.response_id: answer for answer in timeline.answers}
+    starts_ms = [turn.start_ms for turn in speech]
+    responses = {response.response_id: response for response in timeline.answers}
 
     def at(ms: float) -> ComparedTurn:
-        return exchanges[max(bisect_right(starts_ms, ms) - 1, 0)]
+        return turns[max(bisect_right(starts_ms, ms) - 1, 0)]
 
     for item in timeline.heard:
-        answer = answers.get(item.response_id)
-        exchange = at(item.start_ms if answer is None else answer.start_ms)
-        exchange.assistant = f"{exchange.assistant} {item.text}".strip()
+        response = responses.get(item.response_id)
+        turn = at(item.start_ms if response is None else response.start_ms)
+        turn.assistant = f"{turn.assistant} {item.text}".strip()
     for run in timeline.tools:
         at(run.start_ms).calls.append(ComparedCall(run.name, _parsed(run.arguments)))
     for latency in timeline.latencies:
         at(latency.at_ms).latency_ms = latency.total_ms
-    return exchanges
+    return turns
 
 
 def parse_equal_fields(text: str) -> tuple[str, ...]:
-    """The aspects that must be equal. Raises RecordingError."""
-    asked = tuple(part.strip() for part in text.split(",") if part.strip())
-    for aspect in asked:
-        if aspect not in COMPARED_FIELDS:
-            raise RecordingError(f"--equal {aspect!r:.40} is none of {', '.join(COMPARED_FIELDS)}")
-    return asked
+    """Parse `--equal`, the fields that must be equal. Raises RecordingError."""
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        if name not in COMPARED_FIELDS:
+            raise RecordingError(f"--equal {name!r:.40} is not one of {', '.join(COMPARED_FIELDS)}")
+    return names
 
 
 @dataclass(slots=True)
 class Comparison:
-    """What was recorded and what happened now."""
+    """The turns of both conversations."""
 
     recorded: Sequence[ComparedTurn]
     live: Sequence[ComparedTurn]
     notes: list[str] = field(default_factory=list)
 
     def differences(self, fields: Iterable[str]) -> list[str]:
-        """Which of the aspects differ, with the turn in which they first do."""
-        found = []
-        for aspect in fields:
-            for number, (one, other) in enumerate(self._pairs(), 1):
-                if _aspect(one, aspect) != _aspect(other, aspect):
-                    found.append(f"{aspect} of turn {number}")
+        """The fields that differ, each with the first turn in which it does."""
+        differences = []
+        for name in fields:
+            for number, (recorded, live) in enumerate(self._pairs(), 1):
+                if _field(recorded, name) != _field(live, name):
+                    differences.append(f"{name} of turn {number}")
                     break
-        return found
+        return differences
 
     def render(self) -> Iterator[str]:
-        """The lines for the terminal: recorded on the left, now on the right."""
+        """Render the lines for the terminal: recorded on the left, live on the right."""
         yield f"{'':<12}{'recorded':<{_COLUMN}}  now"
-        for number, (one, other) in enumerate(self._pairs(), 1):
+        for number, (recorded, live) in enumerate(self._pairs(), 1):
             yield f"turn {number}"
-            yield from _row("user", one.user, other.user, _aspect(one, "user") == _aspect(other, "user"))
-            for then, now in zip_longest(one.calls, other.calls):
-                yield from _row("tool", _call(then), _call(now), then == now)
-            same = _aspect(one, "assistant") == _aspect(other, "assistant")
-            yield from _row("assistant", one.assistant, other.assistant, same)
-            yield from _row("latency", _ms(one.latency_ms), _ms(other.latency_ms), True)
-        for name, side in (("recorded", self.recorded), ("now", self.live)):
-            known = [turn.latency_ms for turn in side if turn.latency_ms is not None]
-            if known:
-                yield f"latency {name}: {p50_and_p95(known)}"
+            yield from _row("user", recorded.user, live.user, _field(recorded, "user") == _field(live, "user"))
+            for recorded_call, live_call in zip_longest(recorded.calls, live.calls):
+                yield from _row("tool", _call(recorded_call), _call(live_call), recorded_call == live_call)
+            is_same = _field(recorded, "assistant") == _field(live, "assistant")
+            yield from _row("assistant", recorded.assistant, live.assistant, is_same)
+            yield from _row("latency", _ms(recorded.latency_ms), _ms(live.latency_ms), True)
+        for name, turns in (("recorded", self.recorded), ("now", self.live)):
+            latencies = [turn.latency_ms for turn in turns if turn.latency_ms is not None]
+            if latencies:
+                yield f"latency {name}: {p50_and_p95(latencies)}"
         yield from (f"note: {escape_controls(note)}" for note in self.notes)
 
     def to_json(self) -> bytes:
-        """Both sides as JSON."""
-        sides = {"recorded": [asdict(turn) for turn in self.recorded], "now": [asdict(turn) for turn in self.live]}
-        raw = orjson.dumps(sides | {"notes": self.notes}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        """Encode both conversations."""
+        conversations = {
+            "recorded": [asdict(turn) for turn in self.recorded],
+            "now": [asdict(turn) for turn in self.live],
+        }
+        raw = orjson.dumps(
+            conversations | {"notes": self.notes}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        )
         return escape_json(raw.decode()).encode()
 
     def _pairs(self) -> list[tuple[ComparedTurn, ComparedTurn]]:
         return [
-            (one or ComparedTurn(), other or ComparedTurn()) for one, other in zip_longest(self.recorded, self.live)
+            (recorded or ComparedTurn(), live or ComparedTurn())
+            for recorded, live in zip_longest(self.recorded, self.live)
         ]
 
 
-def _aspect(exchange: ComparedTurn, aspect: str) -> Any:
-    match aspect:
+def _field(turn: ComparedTurn, name: str) -> Any:
+    match name:
         case "user" | "assistant":
-            return _plain(getattr(exchange, aspect))
+            return _words(getattr(turn, name))
         case "tools":
-            return sorted(call.name for call in exchange.calls)
+            return sorted(call.name for call in turn.calls)
         case _:
-            return sorted(
-                (call.name, orjson.dumps(call.arguments, option=orjson.OPT_SORT_KEYS)) for call in exchange.calls
-            )
+            return sorted((call.name, orjson.dumps(call.arguments, option=orjson.OPT_SORT_KEYS)) for call in turn.calls)
 
 
-def _plain(text: str) -> list[str]:
-    """The words alone: models differ in capitals and full stops from one day to the next."""
+def _words(text: str) -> list[str]:
+    """The words alone: capitals and punctuation differ between two runs of the same model."""
     return "".join(char.lower() if char.isalnum() else " " for char in text).split()
 
 
-def _row(label: str, then: str, now: str, same: bool) -> Iterator[str]:
-    left, right = (textwrap.wrap(escape_controls(" ".join(text.split())), _COLUMN - 2) or ["–"] for text in (then, now))
-    for index, (one, other) in enumerate(zip_longest(left, right)):
-        sign = " " if same or index else "≠"
-        yield f"  {label if not index else '':<10}{one or '':<{_COLUMN}}{sign} {other or ''}".rstrip()
+def _row(label: str, recorded: str, live: str, is_same: bool) -> Iterator[str]:
+    left, right = (
+        textwrap.wrap(escape_controls(" ".join(text.split())), _COLUMN - 2) or ["–"] for text in (recorded, live)
+    )
+    for index, (left_line, right_line) in enumerate(zip_longest(left, right)):
+        sign = " " if is_same or index else "≠"
+        yield f"  {label if not index else '':<10}{left_line or '':<{_COLUMN}}{sign} {right_line or ''}".rstrip()
 
 
 def _call(call: ComparedCall | None) -> str:

@@ -2,7 +2,7 @@
 
 from audio.formats import AudioFormat
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.format.lines import JournalRecord, OutputAudioRecord, TtsAudioRecord
+from relay.recording.format.records import JournalRecord, OutputAudioRecord, TtsAudioRecord
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from tests.support.scripted_recordings import tone

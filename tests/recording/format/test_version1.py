@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from audio.formats import AudioFormat
-from relay.recording.format.lines import (
+from relay.recording.format.records import (
     AudioEnvelope,
     EventRecord,
     InputAudioRecord,
@@ -134,12 +134,12 @@ def test_a_line_of_format_1_is_read_in_the_terms_of_format_2(line: dict[str, Any
         ({"event": {"t": "Playback", "item_id": "i", "played_ms": "x"}}, "Playback: 'x' is not of type int"),
         ({"event": {"t": "AudioDropped", "parts": []}}, "AudioDropped has no field 'parts'"),
         ({"event": 7}, "a JSON object"),
-        ({"event": {"t": "Forwarded", "kind": "output_audio"}}, "item_id, response_id must be texts"),
+        ({"event": {"t": "Forwarded", "kind": "output_audio"}}, "item_id, response_id must be strings"),
         ({"event": {"t": "Tick"}, "do": [{"t": "Nope"}]}, "unknown event or command 'Nope'"),
         ({"event": {"t": "Tick"}, "do": 7}, "do must be a list"),
         ({"in": -1}, "in must be a whole number"),
-        ({"out": 1}, "item, response must be texts"),
-        ({"voice": 1}, "context must be a text"),
+        ({"out": 1}, "item, response must be strings"),
+        ({"voice": 1}, "context must be a string"),
         ({}, "none of event, in, out, voice"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.recording.format.lines import (
+from relay.recording.format.realtime import join_audio
+from relay.recording.format.records import (
     AudioEnvelope,
     EndRecord,
     EventRecord,
@@ -20,7 +21,6 @@ from relay.recording.format.lines import (
     SentAudioRecord,
     TtsAudioRecord,
 )
-from relay.recording.format.realtime import join_audio
 from relay.recording.format.serialize import from_json, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS
 from relay.recording.format.write import (
@@ -237,7 +237,7 @@ def test_no_credential_gets_into_a_line() -> None:
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        (b"{", "not JSON"),
+        (b"{", "not valid JSON"),
         (b"[]", "a JSON object"),
         (b"{}", "now must be a time"),
         (b'{"now":"x"}', "now must be a time"),
@@ -245,19 +245,19 @@ def test_no_credential_gets_into_a_line() -> None:
         (b'{"now":1}', "none of event, said, up, down, in, out, voice"),
         (b'{"now":1,"in":-1}', "in must be a whole number"),
         (b'{"now":1,"in":1.5}', "in must be a whole number"),
-        (b'{"now":1,"out":1}', "item, response must be texts"),
+        (b'{"now":1,"out":1}', "item, response must be strings"),
         (b'{"now":1,"sent":1}', "crc must be"),
         (b'{"now":1,"voice":-1,"context":"c"}', "voice must be a whole number"),
-        (b'{"now":1,"voice":1}', "context must be a text"),
+        (b'{"now":1,"voice":1}', "context must be a string"),
         (b'{"now":1,"voice":1,"context":"c","chars":"x"}', "alignment: 'x' is not a list"),
         (b'{"now":1,"voice":1,"context":"c","chars":["x"]}', "alignment: None is not a list"),
         (b'{"gap":7}', "records must be"),
-        (b'{"now":1,"words":7}', "must be texts"),
+        (b'{"now":1,"words":7}', "must be strings"),
         (b'{"now":1,"event":{"t":"nope"}}', "unknown event or command"),
         (b'{"now":1,"event":{"t":"deadline_reached"},"do":7}', "do must be a list"),
         (b'{"now":1,"event":{"t":"deadline_reached"},"do":[7]}', "do must be a list"),
         (b'{"now":1e300,"end":""}', "now must be a time"),
-        (b"\xff", "not JSON"),
+        (b"\xff", "not valid JSON"),
     ],
 )
 def test_what_is_no_line_is_refused_by_name(raw: bytes, words: str) -> None:

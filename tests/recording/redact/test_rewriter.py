@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.recording.format.lines import (
+from relay.recording.format.records import (
     AudioEnvelope,
     EndRecord,
     EventRecord,

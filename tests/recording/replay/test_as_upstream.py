@@ -62,7 +62,7 @@ async def test_another_output_is_a_departure_with_its_time(tmp_path: Path) -> No
         await client.speak(tone(1200, 16_000))
         await client.expect("interrupted")
         (departure,) = upstream.connections[0].divergences
-    assert "departs at 1.65 s: the client's output of call_1 is" in departure
+    assert "divergence at 1.65 s: the output of call_1 is" in departure
     assert "never in Rome" in departure
     assert "noon" in departure
 

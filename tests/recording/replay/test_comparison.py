@@ -48,5 +48,5 @@ def test_foreign_text_commands_no_terminal() -> None:
 def test_aspects_are_named() -> None:
     assert parse_equal_fields("user, tools") == ("user", "tools")
     assert parse_equal_fields("") == ()
-    with pytest.raises(RecordingError, match="--equal 'mood' is none of user"):
+    with pytest.raises(RecordingError, match="--equal 'mood' is not one of user"):
         parse_equal_fields("user,mood")

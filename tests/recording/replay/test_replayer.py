@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from relay.protocols.openai.proxy import ProxyCodec
-from relay.recording.format.lines import (
+from relay.recording.format.records import (
     AudioEnvelope,
     EventRecord,
     InputAudioRecord,
@@ -142,11 +142,11 @@ def test_audio_that_was_discarded_and_is_not_today_is_a_difference() -> None:
     found = first_difference(BEGINNING, entries)
     assert found is not None
     assert (found.number, found.description) == (number, "audio of item_a, 48000 bytes")
-    assert (found.recorded, found.replayed) == (["the audio is discarded"], ["the audio goes on"])
+    assert (found.recorded, found.replayed) == (["the audio is discarded"], ["the audio is accepted"])
     entries, number = with_discarded(journal(tts_conversation(), VOICED), TtsAudioRecord)
     found = first_difference(VOICED, entries)
     assert found is not None
-    assert (found.number, found.description) == (number, "audio of the voice's relay_3, 64000 bytes")
+    assert (found.number, found.description) == (number, "TTS audio of relay_3, 64000 bytes")
 
 
 def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.Monke
     monkeypatch.setattr(DeviceSession, "started_parts", {("item_a", 0)})
     found = first_difference(BEGINNING, entries)
     assert found is not None
-    assert (found.recorded, found.replayed) == (["the audio is discarded"], ["the audio goes on"])
+    assert (found.recorded, found.replayed) == (["the audio is discarded"], ["the audio is accepted"])
 
 
 def test_audio_that_waited_too_long_is_dropped_again() -> None:

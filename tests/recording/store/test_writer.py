@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.format.lines import GapRecord
+from relay.recording.format.records import GapRecord
 from relay.recording.format.write import end_line, gap_line
 from relay.recording.store.layout import is_being_recorded
 from relay.recording.store.writer import RecordingFiles, RecordingWriter, WriteBatch
@@ -133,7 +133,7 @@ def test_a_file_that_somebody_took_away_is_a_gap_and_no_empty_file(
     assert not (tmp_path / "r" / "client.pcm").exists()
     assert len(read(tmp_path / "r", "sent.pcm")) == KB
     assert read(tmp_path / "r", "journal.jsonl").count(b"\n") == 1
-    assert "has a gap: No such file" in caplog.text
+    assert "recording gap: recording=r error=No such file" in caplog.text
 
 
 def test_a_file_that_somebody_cut_off_is_a_gap_and_is_not_filled_up(
@@ -145,7 +145,7 @@ def test_a_file_that_somebody_cut_off_is_a_gap_and_is_not_filled_up(
     files.write_batch(batch(3))
     files.close()
     assert read(tmp_path / "r") == b"a" * 10
-    assert "client.pcm was cut off by another program" in caplog.text
+    assert "client.pcm was truncated by another program" in caplog.text
 
 
 # -- shares -----------------------------------------------------------------------------------------------------------
