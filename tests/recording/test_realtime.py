@@ -17,11 +17,11 @@ from relay import load_tools, tool
 from relay.recording.derive.ascii_timeline import render
 from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
+from relay.recording.live_replay.replay_client import replay_against
+from relay.recording.live_replay.replay_server import ReplayServer
 from relay.recording.postprocess import finalize
 from relay.recording.redact.bundle import write_bundle
 from relay.recording.redact.rules import parse_redaction
-from relay.recording.replay.against import replay_against
-from relay.recording.replay.as_upstream import ReplayServer
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.store.layout import list_recordings

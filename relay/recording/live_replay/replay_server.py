@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from relay.recording.replay.recorded_model import ReplayConnection, Report, replay_steps
+from relay.recording.live_replay.replay_connection import ReplayConnection, Report, replay_steps
 from relay.recording.store.layout import RecordingError
 from relay.recording.store.reader import Recording
 

@@ -7,7 +7,7 @@ import pybase64
 import pytest
 from openai import AsyncOpenAI
 
-from relay.recording.replay.as_upstream import ReplayServer, parse_speed
+from relay.recording.live_replay.replay_server import ReplayServer, parse_speed
 from relay.recording.store.layout import RecordingError
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, running_relay

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from relay.client import ConnectError
-from relay.recording.replay.against import replay_against
-from relay.recording.replay.as_upstream import ReplayServer
-from relay.recording.replay.comparison import Comparison
+from relay.recording.live_replay.comparison import Comparison
+from relay.recording.live_replay.replay_client import replay_against
+from relay.recording.live_replay.replay_server import ReplayServer
 from relay.recording.store.layout import RecordingError
 from relay.session.common.model import Item
 from relay.session.device import events as ev
@@ -57,5 +57,5 @@ async def test_a_relay_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     folder = make_recording(tmp_path)
     with pytest.raises(ConnectError, match="nothing listens there"):
         await replay_against(folder, "ws://127.0.0.1:9/", 1.0, None)
-    with pytest.raises(RecordingError, match="there is no such folder"):
+    with pytest.raises(RecordingError, match="no such folder"):
         await replay_against(folder, "ws://127.0.0.1:9/", 1.0, tmp_path / "nowhere")

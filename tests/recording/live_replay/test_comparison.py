@@ -6,7 +6,13 @@ import orjson
 import pytest
 
 from relay.recording.derive.timeline_builder import build_timeline
-from relay.recording.replay.comparison import ComparedCall, ComparedTurn, Comparison, parse_equal_fields, recorded_turns
+from relay.recording.live_replay.comparison import (
+    ComparedCall,
+    ComparedTurn,
+    Comparison,
+    parse_equal_fields,
+    recorded_turns,
+)
 from relay.recording.store.layout import RecordingError
 from relay.recording.store.reader import Recording
 from tests.support.scripted_recordings import make_recording
