@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from relay.private_files import O_BINARY
 from relay.recording.derive.tracks import write_derived_files
@@ -36,8 +37,8 @@ class RepairReport:
     """The changes to one recording."""
 
     name: str
-    cut_bytes: int = 0
-    cut_lines: int = 0
+    torn_bytes: int = 0
+    torn_lines: int = 0
     end_added: bool = False
     derived_written: bool = False
 
@@ -45,8 +46,8 @@ class RepairReport:
     def summary(self) -> str:
         """The changes in words."""
         changes = []
-        if self.cut_lines or self.cut_bytes:
-            changes.append(f"journal truncated by {self.cut_bytes} bytes with {self.cut_lines} complete lines")
+        if self.torn_lines or self.torn_bytes:
+            changes.append(f"journal truncated by {self.torn_bytes} bytes with {self.torn_lines} complete lines")
         if self.end_added:
             changes.append("end added")
         if self.derived_written:
@@ -97,14 +98,38 @@ def _locked_journal(folder: Path) -> Iterator[None]:
             ) from None
 
 
+class _IntactPart(NamedTuple):
+    """The start of a journal, up to the last complete line whose audio exists."""
+
+    n_bytes: int
+    torn_bytes: int
+    torn_lines: int
+    last_s: float
+    has_end: bool
+
+
 def _truncate_torn_tail(folder: Path) -> RepairReport:
-    """Truncate the journal after the last complete line whose audio exists, and add the end."""
-    sizes = {name: _file_size(folder, name) for name in AUDIO_FILES}
+    """Truncate the journal after its intact part, and add the end."""
+    intact = _intact_part(folder)
+    if intact.has_end and not intact.torn_bytes:
+        return RepairReport(folder.name)
+    descriptor = os.open(folder / JOURNAL_FILE, os.O_WRONLY | O_BINARY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        os.ftruncate(descriptor, intact.n_bytes)
+        if not intact.has_end:
+            os.lseek(descriptor, 0, os.SEEK_END)
+            os.write(descriptor, end_line(intact.last_s, "interrupted"))
+    finally:
+        os.close(descriptor)
+    return RepairReport(folder.name, intact.torn_bytes, intact.torn_lines, not intact.has_end)
+
+
+def _intact_part(folder: Path) -> _IntactPart:
+    unread = {name: _file_size(folder, name) for name in AUDIO_FILES}
     path = folder / JOURNAL_FILE
     header = read_header(folder)
-    good = number = 0
-    last, ended = header.setup.started_at, False
-    cut_lines = 0
+    n_bytes = number = torn_lines = 0
+    last_s, has_end = header.setup.started_at, False
     with open_file(folder, JOURNAL_FILE) as file:
         while raw := file.readline(MAX_LINE_BYTES + 2):
             if not raw.endswith(b"\n"):
@@ -113,28 +138,17 @@ def _truncate_torn_tail(folder: Path) -> RepairReport:
                 break
             number += 1
             try:
-                lines = decode_line(raw, header.format)
+                records = decode_line(raw, header.format)
             except ValueError as error:
                 raise RecordingError(f"{path} line {number}: {error}; the file is unchanged") from None
-            if not all(_consume_audio(line, sizes) for line in lines):
-                cut_lines = 1 + sum(1 for _ in file)
+            if not all(_consume_audio(record, unread) for record in records):
+                torn_lines = 1 + sum(1 for _ in file)
                 break
-            good += len(raw)
-            last = max(line.end_s if isinstance(line, GapRecord) else line.time_s for line in lines)
-            ended = isinstance(lines[-1], EndRecord)
+            n_bytes += len(raw)
+            last_s = max(record.end_s if isinstance(record, GapRecord) else record.time_s for record in records)
+            has_end = isinstance(records[-1], EndRecord)
         file.seek(0, os.SEEK_END)
-        cut_bytes = file.tell() - good
-    if ended and not cut_bytes:
-        return RepairReport(folder.name)
-    descriptor = os.open(path, os.O_WRONLY | O_BINARY | getattr(os, "O_NOFOLLOW", 0))
-    try:
-        os.ftruncate(descriptor, good)
-        if not ended:
-            os.lseek(descriptor, 0, os.SEEK_END)
-            os.write(descriptor, end_line(last, "interrupted"))
-    finally:
-        os.close(descriptor)
-    return RepairReport(folder.name, cut_bytes, cut_lines, not ended)
+        return _IntactPart(n_bytes, file.tell() - n_bytes, torn_lines, last_s, has_end)
 
 
 def _redact_deferred_lines(folder: Path) -> None:

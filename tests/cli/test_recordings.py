@@ -48,7 +48,7 @@ def test_export_of_what_was_heard_and_of_all_that_was_generated(root: Path, tmp_
     assert (tmp_path / f"{NAME}.pcm").read_bytes() == (root / NAME / "upstream.pcm").read_bytes()
     result = CliRunner().invoke(app, ["recordings", "export", "rs_scripted", "--to", str(tmp_path), "--dir", str(root)])
     assert isinstance(result.exception, RelayError)
-    assert "already exists" in str(result.exception)
+    assert "exists already" in str(result.exception)
 
 
 def test_delete_by_name_and_by_identity(root: Path) -> None:

@@ -161,7 +161,7 @@ async def test_consent_can_be_taken_back_after_the_recorder_failed(
     session = RecordedSession(service)
     session.feed(ev.UpstreamOpened())
     session.recorder.flush()
-    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
+    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
     session.feed(ev.SessionCreated())
     session.recorder.flush()
     await wait_until_written(service)

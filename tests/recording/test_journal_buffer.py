@@ -73,14 +73,14 @@ def test_what_is_handed_over_at_once_stands_in_the_order_in_which_it_came(
     buffer.record_output(DELTA, b"\3\4", 10.08, discarded=True)
     buffer.record_input(frames[4], 10.1)
     batch = stage.hand_over()
-    kept = ',"kept":true' if keeps_sent else ""
+    kept_member = ',"kept":true' if keeps_sent else ""
     ids = '"item":"item_a","response":"resp_1","part":0'
     assert batch.journal.decode().splitlines() == [
         f'{{"now":10.0,"in":{len(frames[0])}}}',
         f'{{"now":10.02,"in":{len(frames[1])}}}',
         f'{{"now":10.04,"in":{len(frames[2])}}}',
         f'{{"now":10.05,"out":4,{ids}}}',
-        f'{{"now":10.05,"sent":2,"crc":{crc32(sent)}{kept}}}',
+        f'{{"now":10.05,"sent":2,"crc":{crc32(sent)}{kept_member}}}',
         f'{{"now":10.06,"in":{len(frames[3])}}}',
         '{"now":10.07,"words":"one ","item":"item_a","response":"resp_1","part":0,"spoken":true}',
         '{"now":10.08,"voice":2,"context":"context_1","discarded":true}',
@@ -244,9 +244,9 @@ async def test_at_full_speed_one_recording_has_gaps_and_the_others_have_none(
         for _ in range(100):  # and what is left of the room, in small pieces
             greedy.feed(microphone_audio(20))
             greedy.recorder.flush()
-        for other in others:
-            other.feed(microphone_audio(20))
-            other.recorder.flush()
+        for recorder in others:
+            recorder.feed(microphone_audio(20))
+            recorder.recorder.flush()
     disk_works.set()
     for session in (greedy, *others):
         service.close(session.session_id)

@@ -165,7 +165,7 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
     session.feed(microphone_audio(20))
-    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
+    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
     session.feed(ev.SessionCreated(), ev.SessionUpdated(), microphone_audio(20))
     session.recorder.flush()
     session.feed(microphone_audio(20))
@@ -185,7 +185,7 @@ async def test_what_cannot_be_written_down_at_the_end_leaves_the_rest_whole(
     def broken(*_: object) -> bytes:
         raise ValueError("a fault of the recorder's")
 
-    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
+    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
     session.feed(microphone_audio(20), ev.SessionCreated())

@@ -78,7 +78,7 @@ def test_show_says_who_spoke_what_was_heard_and_whose_delay_it_was(folder: Path)
     assert " · elevenlabs:voice-1" in text
     assert "One two ✂ after 1.0 s; unheard: three four. Call 030 1234567." in text
     assert "first text from the model +300 ms, first audio from the voice +100 ms" in text
-    assert "of it the model: p50 300 ms, p95 300 ms; the voice: p50 100 ms, p95 100 ms" in text
+    assert "(the model: p50 300 ms, p95 300 ms; the voice: p50 100 ms, p95 100 ms" in text
 
 
 def test_the_heard_track_holds_the_voice_as_far_as_it_was_heard(folder: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_voice_that_is_not_whole_on_the_disk_is_cut_off(folder: Path) -> None:
     with (folder / "voice.pcm").open("r+b") as file:
         file.truncate(len(FIRST.samples) + 10)
     repaired = finalize(folder)
-    assert repaired.cut_lines > 1
+    assert repaired.torn_lines > 1
     assert verify(Recording(folder)).difference is None
     assert spoken(folder) == [FIRST]
 

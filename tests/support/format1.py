@@ -16,10 +16,12 @@ def make_format_1(folder: Path) -> Path:
     """Turn a device's recording of format 2 into one of format 1."""
     header = orjson.loads((folder / HEADER_FILE).read_bytes())
     (folder / HEADER_FILE).write_bytes(orjson.dumps(header | {"format": 1}))
-    told, started = [], None
+    lines, started = [], None
     for line in map(orjson.loads, (folder / JOURNAL_FILE).read_bytes().splitlines()):
         if "do" in line:
-            line["do"] = [_renamed(one) for one in line["do"] if one["t"] not in ("set_input_gate", "release_input")]
+            line["do"] = [
+                _renamed(command) for command in line["do"] if command["t"] not in ("set_input_gate", "release_input")
+            ]
         if line.get("event", {}).get("t") == "output_started":
             started = line.get("do", [])
             continue
@@ -32,8 +34,8 @@ def make_format_1(folder: Path) -> Path:
         elif "out" in line and started:
             line["do"] = [*started, "="]
         started = None
-        told.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-    (folder / JOURNAL_FILE).write_bytes(b"".join(told))
+        lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    (folder / JOURNAL_FILE).write_bytes(b"".join(lines))
     return folder
 
 
@@ -42,5 +44,5 @@ def _renamed(obj: dict[str, Any]) -> dict[str, Any]:
     renamed = {names.get(name, name): member for name, member in obj.items()} | {"t": CLASSES[obj["t"]]}
     if "clips" in renamed:
         clips = FIELDS["sent_part"]
-        renamed["clips"] = [{clips.get(name, name): one for name, one in clip.items()} for clip in renamed["clips"]]
+        renamed["clips"] = [{clips.get(name, name): value for name, value in clip.items()} for clip in renamed["clips"]]
     return renamed

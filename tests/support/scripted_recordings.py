@@ -101,14 +101,14 @@ def conversation() -> list[TimedInput]:
         (3.7, ev.UserTranscript("item_v", "stop", True)),
         (4.0, ev.ClientClosed(1000)),
     ]
-    return sorted([*greeting, *spoken, *turn], key=lambda one: one[0])
+    return sorted([*greeting, *spoken, *turn], key=lambda timed: timed[0])
 
 
 def tts_audio(text: str, ms: int, context: str = "relay_3", rate_hz: int = 16_000) -> TtsAudioDelta:
     """An external voice says a text at an even pace."""
     step = ms // len(text)
-    told = Alignment(tuple(text), tuple(n * step for n in range(len(text))), (step,) * len(text))
-    return TtsAudioDelta(context, tone(ms, rate_hz, 330.0), told)
+    alignment = Alignment(tuple(text), tuple(n * step for n in range(len(text))), (step,) * len(text))
+    return TtsAudioDelta(context, tone(ms, rate_hz, 330.0), alignment)
 
 
 def tts_conversation() -> list[TimedInput]:
@@ -143,7 +143,7 @@ def tts_conversation() -> list[TimedInput]:
         (3.7, ev.UserTranscript("item_v", "stop", True)),
         (4.0, ev.ClientClosed(1000)),
     ]
-    return sorted([*turn, *spoken], key=lambda one: one[0])
+    return sorted([*turn, *spoken], key=lambda timed: timed[0])
 
 
 class ScriptedRecording:
@@ -195,21 +195,23 @@ class ScriptedRecording:
         self._playout.apply(line, samples, ())
 
     def _speech(self, delta: TtsAudioDelta, now: float) -> None:
-        context_id, samples, told = delta
+        context_id, samples, alignment = delta
         discarded = self.session.discards_tts_audio(context_id)
-        commands = () if discarded else self.session.accept_tts_audio(context_id, len(samples), told, now)
-        line: JournalRecord = TtsAudioRecord(now, len(samples), context_id, told, discarded)
-        self._write(tts_audio_line(now, len(samples), context_id, told, commands, discarded), TTS_AUDIO_FILE, samples)
+        commands = () if discarded else self.session.accept_tts_audio(context_id, len(samples), alignment, now)
+        line: JournalRecord = TtsAudioRecord(now, len(samples), context_id, alignment, discarded)
+        self._write(
+            tts_audio_line(now, len(samples), context_id, alignment, commands, discarded), TTS_AUDIO_FILE, samples
+        )
         self._playout.apply(line, samples, commands)
 
     def _sent(self, now: float) -> None:
         samples = b"".join(piece.samples for piece in self._playout.read(1 << 30))
         if samples:
             options = self._playout.options
-            kept = options.output != options.upstream_output
+            is_stored = options.output != options.upstream_output
             self._write(
-                sent_audio_line(now, len(samples), crc32(samples), is_stored=kept),
-                SENT_AUDIO_FILE if kept else "",
+                sent_audio_line(now, len(samples), crc32(samples), is_stored=is_stored),
+                SENT_AUDIO_FILE if is_stored else "",
                 samples,
             )
 

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
 from audio.formats import AudioFormat
-from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts, NormalizedEntry, normalized_entries
+from relay.recording.derive.item_texts import MAX_TEXT_CHARS, ItemTexts
+from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.derive.timeline import (
     BargeIn,

@@ -97,7 +97,7 @@ def test_fields_with_a_default_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("obj", "words"),
+    ("obj", "message"),
     [
         ({}, "unknown event or command None"),
         ({"t": None}, "unknown event or command None"),
@@ -130,10 +130,10 @@ def test_fields_with_a_default_may_be_left_out() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_event_is_refused_by_name(obj: Any, words: str) -> None:
+def test_what_is_no_event_is_refused_by_name(obj: Any, message: str) -> None:
     with pytest.raises(ValueError) as raised:
         from_json(obj)
-    assert words in str(raised.value)
+    assert message in str(raised.value)
     assert len(str(raised.value)) < 300
 
 

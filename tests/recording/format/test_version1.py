@@ -120,14 +120,14 @@ TRANSLATED: list[tuple[dict[str, Any], list[JournalRecord]]] = [
 
 
 @pytest.mark.parametrize(
-    ("line", "lines"), TRANSLATED, ids=lambda one: json.dumps(one) if isinstance(one, dict) else ""
+    ("line", "lines"), TRANSLATED, ids=lambda line: json.dumps(line) if isinstance(line, dict) else ""
 )
 def test_a_line_of_format_1_is_read_in_the_terms_of_format_2(line: dict[str, Any], lines: list[JournalRecord]) -> None:
     assert read(line) == lines
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [
         ({"event": {"t": "Levitated"}}, "unknown event or command 'Levitated'"),
         ({"event": {"t": "speech_started", "item_id": "i"}}, "unknown event or command 'speech_started'"),
@@ -143,8 +143,8 @@ def test_a_line_of_format_1_is_read_in_the_terms_of_format_2(line: dict[str, Any
         ({}, "none of event, in, out, voice"),
     ],
 )
-def test_what_is_no_line_is_refused_by_name(line: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_what_is_no_line_is_refused_by_name(line: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read(line)
 
 

@@ -33,7 +33,7 @@ def story(end: ev.Event) -> list[TimedInput]:
             (1.9, ev.UserTranscript("item_u", "tell a story", True)),
             (3.0, ev.SpeechStarted("item_v", 2600)), (3.3, end), (4.4, ev.ClientClosed(1000)),
         ],
-        key=lambda one: one[0],
+        key=lambda message: message[0],
     )  # fmt: skip
 
 

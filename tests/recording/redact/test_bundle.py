@@ -48,9 +48,9 @@ def test_a_silenced_span_takes_sound_and_words_of_what_was_said_in_it(tmp_path: 
     assert not any((copy / "upstream.pcm").read_bytes())
     assert not any((copy / "sent.pcm").read_bytes())
     assert b"noon in Rome" not in (copy / "journal.jsonl").read_bytes()
-    told = build_timeline(Recording(copy)).timeline
-    assert [speech.text for speech in told.speech][1] == "stop"
-    assert told.heard[0].text == "[…]"
+    timeline = build_timeline(Recording(copy)).timeline
+    assert [speech.text for speech in timeline.speech][1] == "stop"
+    assert timeline.heard[0].text == "[…]"
 
 
 def test_a_recording_that_differs_keeps_its_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,10 +95,10 @@ def test_what_comes_in_pieces_is_found_as_well(tmp_path: Path) -> None:
 
 
 def test_pieces_and_matches_that_overlap() -> None:
-    wanted = parse_redaction([], ["b[^b]*d", "cde", "x*"], [])
-    assert wanted.redact_split_text(["ab", "c", "", "defg", "bd"]) == ["a[…]", "", "", "fg", "[…]"]
-    assert wanted.removed_counts["pattern 1"] == 2
-    assert wanted.redact_split_text([]) == []
+    redaction = parse_redaction([], ["b[^b]*d", "cde", "x*"], [])
+    assert redaction.redact_split_text(["ab", "c", "", "defg", "bd"]) == ["a[…]", "", "", "fg", "[…]"]
+    assert redaction.removed_counts["pattern 1"] == 2
+    assert redaction.redact_split_text([]) == []
 
 
 @pytest.mark.parametrize("voice_id", [None, "voice-1"])
@@ -107,9 +107,9 @@ def test_a_recording_of_format_1_is_shown_and_bundled_as_one_of_format_2(voice_i
     ours = make_recording(tmp_path / "recordings", events, voice_id=voice_id)
     former = make_format_1(make_recording(tmp_path / "former", events, voice_id=voice_id))
     assert build_timeline(Recording(former)).timeline == build_timeline(Recording(ours)).timeline
-    wanted = ["instructions"], ["(?i)noon"], ["2.2-2.5"]
-    report = write_bundle(former, tmp_path / "f.zip", parse_redaction(*wanted))
-    assert report == write_bundle(ours, tmp_path / "b.zip", parse_redaction(*wanted))
+    options = ["instructions"], ["(?i)noon"], ["2.2-2.5"]
+    report = write_bundle(former, tmp_path / "f.zip", parse_redaction(*options))
+    assert report == write_bundle(ours, tmp_path / "b.zip", parse_redaction(*options))
     copy, copy_of_former = unpacked(tmp_path / "b.zip", tmp_path / "b"), unpacked(tmp_path / "f.zip", tmp_path / "f")
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == {
         path.name: path.read_bytes() for path in copy_of_former.iterdir()

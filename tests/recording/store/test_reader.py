@@ -91,11 +91,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_wrong_is_named(name: str, tmp_path: Path) -> None:
-    damage, words = BAD[name]
+    damage, message = BAD[name]
     folder = make_recording(tmp_path)
     damage(folder)
     before = contents(folder)
-    with pytest.raises(RecordingError, match=words):
+    with pytest.raises(RecordingError, match=message):
         verify(Recording(folder))
     assert contents(folder) == before
 
@@ -110,19 +110,19 @@ def test_repair_leaves_alone_what_it_does_not_understand(name: str, tmp_path: Pa
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("asked", ["../etc", "a/b", "/etc/passwd", "..", "", "a b", "\x00", "x" * 200])
-def test_names_that_lead_elsewhere_are_refused(asked: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["../etc", "a/b", "/etc/passwd", "..", "", "a b", "\x00", "x" * 200])
+def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="is not a valid recording name"):
-        find_recording(tmp_path, asked)
+        find_recording(tmp_path, name)
 
 
 def test_a_part_of_the_name_is_enough_if_it_is_the_only_one(tmp_path: Path) -> None:
-    one, other = make_recording(tmp_path, session_id="rs_one"), make_recording(tmp_path, session_id="rs_other")
-    (tmp_path / "link-rs_one").symlink_to(one)
+    first, second = make_recording(tmp_path, session_id="rs_one"), make_recording(tmp_path, session_id="rs_other")
+    (tmp_path / "link-rs_one").symlink_to(first)
     (tmp_path / "samples").mkdir()
-    assert list_recordings(tmp_path) == [one, other]
-    assert find_recording(tmp_path, "rs_one") == one
-    assert find_recording(tmp_path, other.name) == other
+    assert list_recordings(tmp_path) == [first, second]
+    assert find_recording(tmp_path, "rs_one") == first
+    assert find_recording(tmp_path, second.name) == second
     with pytest.raises(RecordingError, match="'rs_o' matches 2 recordings"):
         find_recording(tmp_path, "rs_o")
     with pytest.raises(RecordingError, match="no recording 'rs_x'"):

@@ -20,8 +20,8 @@ KB = 1000
 
 def batch(n_kb: int, letter: str = "a") -> WriteBatch:
     """Audio of the client, of the model and as it was sent, and a line."""
-    sound = letter.encode() * (n_kb * KB // 3)
-    return WriteBatch((sound, sound, b"", sound), b'{"now":1.0}\n', 1, 1.0, 1.0)
+    samples = letter.encode() * (n_kb * KB // 3)
+    return WriteBatch((samples, samples, b"", samples), b'{"now":1.0}\n', 1, 1.0, 1.0)
 
 
 @contextmanager
@@ -32,15 +32,15 @@ def running(writer: RecordingWriter) -> Iterator[RecordingWriter]:
 
 
 def open_below(root: Path) -> list[str]:
-    found = []
+    names = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
             path = descriptor.readlink()
         except OSError:  # the one that lists them
             continue
         if path.is_relative_to(root):
-            found.append(path.name)
-    return found
+            names.append(path.name)
+    return names
 
 
 def read(folder: Path, name: str = "client.pcm") -> bytes:
@@ -154,8 +154,8 @@ def test_a_file_that_somebody_cut_off_is_a_gap_and_is_not_filled_up(
 def test_a_recording_may_have_as_much_waiting_as_it_leaves_free(tmp_path: Path) -> None:
     writer = RecordingWriter(max_queued_bytes=100 * KB)
     greedy, modest = RecordingFiles(tmp_path / "greedy", b"{}"), RecordingFiles(tmp_path / "modest", b"{}")
-    taken = sum(writer.submit(greedy, batch(9)) for _ in range(50))
-    assert taken == 4
+    n_accepted = sum(writer.submit(greedy, batch(9)) for _ in range(50))
+    assert n_accepted == 4
     assert all(writer.submit(modest, batch(9)) for _ in range(2))
     assert not writer.submit(greedy, batch(9))
     with running(writer):
