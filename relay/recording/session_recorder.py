@@ -89,7 +89,6 @@ def _consent_of(event: Any) -> bool | None:
 
 
 def _is_handshake(event: Any) -> bool:
-    """Whether an event belongs to the upstream handshake."""
     if type(event) is RealtimeServerEvent:
         return event.body.get("type") in _REALTIME_HANDSHAKE_TYPES
     return isinstance(event, _HANDSHAKE_EVENTS)

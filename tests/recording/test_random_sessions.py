@@ -105,12 +105,12 @@ class SilentVoice:
 class RecordedEnds(SocketPair):
     """A session between two sockets, with the real recorder."""
 
-    def __init__(self, root: Path, beginning: SessionSetup, mode: str) -> None:
+    def __init__(self, root: Path, setup: SessionSetup, mode: str) -> None:
         super().__init__()
         self.writer = RecordingWriter()
         self.writer.start()
-        kind = SessionRecorder if beginning.realtime is None else RealtimeSessionRecorder
-        header = RecordingHeader(beginning, datetime(2026, 12, 1, tzinfo=UTC), "scripted", "scripted", mode)
+        kind = SessionRecorder if setup.realtime is None else RealtimeSessionRecorder
+        header = RecordingHeader(setup, datetime(2026, 12, 1, tzinfo=UTC), "scripted", "scripted", mode)
         self.folder = root / "20261201T000000Z-rs_random"
         self.clock = asyncio.get_running_loop().time
         self.recorder = kind(header, self.folder, self.writer, self.clock, lambda: None)
@@ -277,9 +277,9 @@ class DeviceEnds(RecordedEnds):
         options = replace(options, has_external_voice=has_voice)
         policy = Policy()
         now = asyncio.get_running_loop().time()
-        beginning = SessionSetup("rs_random", config, options, Principal("key-1", policy), now, speech)
-        super().__init__(root, beginning, mode)
-        self.core = beginning.device_session()
+        setup = SessionSetup("rs_random", config, options, Principal("key-1", policy), now, speech)
+        super().__init__(root, setup, mode)
+        self.core = setup.device_session()
         self.options = options
         self.writes = has_voice
         self.voice: SilentVoice | None = None
@@ -565,9 +565,9 @@ class RealtimeEnds(RecordedEnds):
     def __init__(self, root: Path, mode: str, *, has_tools: bool, is_beta: bool, is_upstream_beta: bool) -> None:
         now = asyncio.get_running_loop().time()
         start = RealtimeSetup("gpt-realtime", {"instructions": "Be brief."} if has_tools else None)
-        beginning = SessionSetup.for_realtime("rs_random", TOOLS if has_tools else (), start, Principal("key-1"), now)
-        super().__init__(root, beginning, mode)
-        self.core = beginning.realtime_session()
+        setup = SessionSetup.for_realtime("rs_random", TOOLS if has_tools else (), start, Principal("key-1"), now)
+        super().__init__(root, setup, mode)
+        self.core = setup.realtime_session()
         codec = ProxyCodec(
             BetaClientDialect() if is_beta else None, BetaUpstreamDialect() if is_upstream_beta else None
         )

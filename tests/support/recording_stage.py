@@ -61,9 +61,9 @@ class RecordedSession:
     def __init__(self, service: RecordingService, session_id: str = "rs_1", principal: Principal | None = None) -> None:
         self.now = 100.0
         self.session_id = session_id
-        beginning = SessionSetup(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), self.now)
-        self.rules = ReplayedSession(beginning)
-        recorder = service.open(beginning, lambda: 1e6)
+        setup = SessionSetup(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), self.now)
+        self.rules = ReplayedSession(setup)
+        recorder = service.open(setup, lambda: 1e6)
         assert recorder is not None
         self.recorder: SessionRecorder = recorder
 
@@ -79,8 +79,8 @@ class RecordedSession:
 
 
 def realtime_recorder(service: RecordingService) -> RealtimeSessionRecorder:
-    beginning = SessionSetup.for_realtime("rs_1", (), RealtimeSetup(), Principal(), 9.0)
-    recorder = service.open(beginning, lambda: 11.0)
+    setup = SessionSetup.for_realtime("rs_1", (), RealtimeSetup(), Principal(), 9.0)
+    recorder = service.open(setup, lambda: 11.0)
     assert isinstance(recorder, RealtimeSessionRecorder)
     return recorder
 

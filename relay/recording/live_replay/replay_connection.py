@@ -68,8 +68,8 @@ def replay_steps(recording: Recording) -> Iterator[EmitEvent | ExpectMessage]:
     input_bytes = 0
     options = recording.header.setup.options
     for entry, event, commands in normalized_entries(recording):
-        line, input_ms = entry.record, input_bytes // options.input.bytes_per_ms
-        match line:
+        record, input_ms = entry.record, input_bytes // options.input.bytes_per_ms
+        match record:
             case InputAudioRecord(n_bytes=n_bytes):
                 input_bytes += n_bytes
             case OutputAudioRecord(now, _, response_id, item_id, content_index):
@@ -77,13 +77,13 @@ def replay_steps(recording: Recording) -> Iterator[EmitEvent | ExpectMessage]:
                 yield EmitEvent(now, AudioDelta(response_id, item_id, content_index, audio), input_ms)
             case EventRecord(now) if type(event) in ev.UPSTREAM_EVENTS:
                 yield EmitEvent(now, event, input_ms)
-        if not isinstance(line, EventRecord) or isinstance(event, ev.TextDelta):
+        if not isinstance(record, EventRecord) or isinstance(event, ev.TextDelta):
             continue  # frequent, and never followed by a message of the client
         for command in commands:
             if isinstance(command, cmd.ApplyOptions):
                 options = command.options
             if type(command) in _EXPECTED_TYPES:
-                yield ExpectMessage(line.time_s, command)
+                yield ExpectMessage(record.time_s, command)
         if cmd.CloseUpstream() in commands:
             return  # later events of the upstream have no receiver
 
@@ -99,10 +99,10 @@ class ReplayConnection:
     divergences: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        beginning = self.recording.header.setup
+        setup = self.recording.header.setup
         self._encoder = ServerEventEncoder({"model": self.recording.header.model})
-        self._started_at = beginning.started_at
-        self._input_bytes_per_ms = beginning.options.upstream_input.bytes_per_ms
+        self._started_at = setup.started_at
+        self._input_bytes_per_ms = setup.options.upstream_input.bytes_per_ms
         self._input_bytes = 0
         self._pending_messages: deque[JsonObject] = deque()
         self._changed = asyncio.Condition()
@@ -110,7 +110,7 @@ class ReplayConnection:
         self._metadata: JsonObject | None = None
         self._response_id: str | None = None
         self._cancelled_ids: set[str] = set()
-        self._time_s = beginning.started_at
+        self._time_s = setup.started_at
         self._is_configured = False
 
     # -- the client ---------------------------------------------------------------------------------------------------
@@ -267,10 +267,10 @@ class ReplayConnection:
 
     def _diverge(self, description: str, time_s: float | None = None) -> None:
         offset_s = (self._time_s if time_s is None else time_s) - self._started_at
-        line = f"divergence at {offset_s:.2f} s: {description}"
+        message = f"divergence at {offset_s:.2f} s: {description}"
         if len(self.divergences) < MAX_PENDING_MESSAGES:
-            self.divergences.append(line)
-        self.report(line)
+            self.divergences.append(message)
+        self.report(message)
 
 
 def _configures(step: EmitEvent | ExpectMessage) -> bool:

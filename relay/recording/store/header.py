@@ -135,13 +135,13 @@ class RecordingHeader:
 
     def to_json(self) -> bytes:
         """Encode the file."""
-        beginning = self.setup
+        setup = self.setup
         obj: dict[str, Any] = {
             "format": FORMAT,
-            "kind": beginning.kind,
-            "session_id": beginning.session_id,
+            "kind": setup.kind,
+            "session_id": setup.session_id,
             "started": self.started.astimezone(UTC).isoformat(timespec="milliseconds"),
-            "started_at": beginning.started_at,
+            "started_at": setup.started_at,
             "relay": self.relay_version,
             "made_on": self.recorded_platform,
             "upstream": self.upstream,
@@ -150,18 +150,18 @@ class RecordingHeader:
             "from_start": self.from_start,
             "redacted": self.is_redacted,
             **({"converted": True} if self.has_format_1_commands else {}),
-            "identity": beginning.principal.identity,
-            "scopes": sorted(beginning.principal.scopes),
-            "policy": encode_value(beginning.principal.policy),
-            "options": encode_value(beginning.options),
-            "speech": encode_value(beginning.tts_options),
-            "limits": encode_value(beginning.limits),
-            "config": redact_value(encode_value(beginning.config)),
+            "identity": setup.principal.identity,
+            "scopes": sorted(setup.principal.scopes),
+            "policy": encode_value(setup.principal.policy),
+            "options": encode_value(setup.options),
+            "speech": encode_value(setup.tts_options),
+            "limits": encode_value(setup.limits),
+            "config": redact_value(encode_value(setup.config)),
         }
-        if beginning.realtime is not None:
+        if setup.realtime is not None:
             obj["realtime"] = {
-                "model": beginning.realtime.model,
-                "initial": redact_value(beginning.realtime.initial_session),
+                "model": setup.realtime.model,
+                "initial": redact_value(setup.realtime.initial_session),
             }
         raw = orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         return escape_json(raw.decode()).encode()

@@ -82,14 +82,14 @@ class JournalEntry:
 
 def decode_commands(recording: "Recording", entry: JournalEntry) -> list[Any]:
     """Decode the recorded commands of an event or of TTS audio. Raises RecordingError."""
-    line = entry.record
-    if not isinstance(line, EventRecord | TtsAudioRecord):
+    record = entry.record
+    if not isinstance(record, EventRecord | TtsAudioRecord):
         return []
-    event = line.event if isinstance(line, EventRecord) else None
+    event = record.event if isinstance(record, EventRecord) else None
     try:
         return [
             _forward_command(event) if command == FORWARDED else from_json(command)
-            for command in line.stored_commands or ()
+            for command in record.stored_commands or ()
         ]
     except ValueError as error:
         raise recording.error_at(entry.number, str(error)) from None
@@ -143,25 +143,25 @@ class Recording:
 
     def entries(self) -> Iterator[JournalEntry]:
         """Iterate over the journal, each record with its audio. Raises RecordingError."""
-        ended, is_realtime = False, self.header.setup.realtime is not None
+        has_end, is_realtime = False, self.header.setup.realtime is not None
         with ExitStack() as stack:
             audio = {name: AudioFile(self.folder, name) for name in AUDIO_FILES}
             for file in audio.values():
                 stack.callback(file.close)
-            last = float("-inf")
+            last_s = float("-inf")
             for number, raw in self._raw_lines(stack):
                 try:
-                    for line in decode_line(raw, self.header.format):
-                        now = last if isinstance(line, GapRecord) else line.time_s
-                        if now < last:
-                            raise ValueError(f"the time goes backwards, from {last} to {now}")
-                        if ended:
+                    for record in decode_line(raw, self.header.format):
+                        now = last_s if isinstance(record, GapRecord) else record.time_s
+                        if now < last_s:
+                            raise ValueError(f"the time goes backwards, from {last_s} to {now}")
+                        if has_end:
                             raise ValueError("a line after the end")
-                        last, ended = now, isinstance(line, EndRecord)
-                        yield _entry(number, line, audio, is_realtime)
+                        last_s, has_end = now, isinstance(record, EndRecord)
+                        yield _entry(number, record, audio, is_realtime)
                 except ValueError as error:
                     raise self.error_at(number, str(error)) from None
-            self.has_end = ended
+            self.has_end = has_end
 
     def error_at(self, number: int, problem: str) -> RecordingError:
         """The error for a line of the journal."""
@@ -179,25 +179,25 @@ class Recording:
             yield number, raw
 
 
-def _entry(number: int, line: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
+def _entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
     """Add the audio to a record. Raises ValueError for a record that this kind of session cannot have."""
-    if not _fits(line, is_realtime):
+    if not _fits(record, is_realtime):
         raise ValueError(f"the session of a {'Realtime client' if is_realtime else 'device'} has no such line")
-    name, n_bytes = audio_location(line)
+    name, n_bytes = audio_location(record)
     samples = audio[name].read(n_bytes) if name else b""
-    match line:
-        case InputAudioRecord(envelope=frame) if is_realtime:
-            frame = frame or AudioEnvelope()
-            return JournalEntry(number, replace(line, envelope=frame), samples, join_audio(frame, samples))
-        case OutputAudioRecord(envelope=AudioEnvelope() as frame):
-            return JournalEntry(number, line, samples, join_audio(frame, samples))
+    match record:
+        case InputAudioRecord(envelope=envelope) if is_realtime:
+            envelope = envelope or AudioEnvelope()
+            return JournalEntry(number, replace(record, envelope=envelope), samples, join_audio(envelope, samples))
+        case OutputAudioRecord(envelope=AudioEnvelope() as envelope):
+            return JournalEntry(number, record, samples, join_audio(envelope, samples))
         case EventRecord() if samples:
-            return JournalEntry(number, replace(line, event=with_audio(line.event, samples)), samples)
-    return JournalEntry(number, line, samples)
+            return JournalEntry(number, replace(record, event=with_audio(record.event, samples)), samples)
+    return JournalEntry(number, record, samples)
 
 
-def _fits(line: JournalRecord, is_realtime: bool) -> bool:
-    match line:
+def _fits(record: JournalRecord, is_realtime: bool) -> bool:
+    match record:
         case (
             EventRecord(event=RealtimeClientEvent() | RealtimeServerEvent())
             | OutputAudioRecord(envelope=AudioEnvelope())
@@ -209,9 +209,9 @@ def _fits(line: JournalRecord, is_realtime: bool) -> bool:
     return True
 
 
-def audio_location(line: JournalRecord) -> tuple[str, int]:
+def audio_location(record: JournalRecord) -> tuple[str, int]:
     """The file that contains the audio of a record, and its length there; no name if there is none."""
-    match line:
+    match record:
         case InputAudioRecord(n_bytes=n_bytes) | EventRecord(n_audio_bytes=n_bytes) if n_bytes:
             return CLIENT_AUDIO_FILE, n_bytes
         case OutputAudioRecord(n_bytes=n_bytes):

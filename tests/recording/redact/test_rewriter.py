@@ -74,10 +74,10 @@ def test_a_clients_audio_stands_in_its_file_alone() -> None:
 
 
 def test_a_silenced_span_takes_audio_that_stands_in_its_event(tmp_path: Path) -> None:
-    beginning = SessionSetup("rs_1", SessionConfig(), DeviceOptions(), Principal("key"), 1.0, realtime=RealtimeSetup())
+    setup = SessionSetup("rs_1", SessionConfig(), DeviceOptions(), Principal("key"), 1.0, realtime=RealtimeSetup())
     folder = tmp_path / "recording"
     folder.mkdir()
-    (folder / HEADER_FILE).write_bytes(RecordingHeader(beginning, datetime(2026, 12, 1, tzinfo=UTC)).to_json())
+    (folder / HEADER_FILE).write_bytes(RecordingHeader(setup, datetime(2026, 12, 1, tzinfo=UTC)).to_json())
     append = RealtimeClientEvent(
         {"type": "input_audio_buffer.append", "audio": "AAAA AAAA"}
     )  # no base64 that is cut out

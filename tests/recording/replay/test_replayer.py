@@ -47,8 +47,8 @@ VOICED = SessionSetup(
 )
 
 
-def journal(events: list[TimedInput], beginning: SessionSetup = BEGINNING) -> list[JournalEntry]:
-    recording = ScriptedRecording(beginning)
+def journal(events: list[TimedInput], setup: SessionSetup = BEGINNING) -> list[JournalEntry]:
+    recording = ScriptedRecording(setup)
     for after_s, happening in events:
         recording.add(happening, STARTED_AT_S + after_s)
     lines = [line for raw in bytes(recording.journal).splitlines() for line in decode_line(raw, 2)]
@@ -58,8 +58,8 @@ def journal(events: list[TimedInput], beginning: SessionSetup = BEGINNING) -> li
     ]
 
 
-def first_difference(beginning: SessionSetup, entries: list[JournalEntry]) -> Difference | None:
-    replayer = Replayer(beginning)
+def first_difference(setup: SessionSetup, entries: list[JournalEntry]) -> Difference | None:
+    replayer = Replayer(setup)
     return next(filter(None, map(replayer.step, entries)), None)
 
 
