@@ -1,4 +1,4 @@
-"""Consent: what is kept before it is given, and what is deleted when it is taken back."""
+"""Consent: what is buffered before it, and what is deleted when it is revoked."""
 
 from pathlib import Path
 
@@ -152,7 +152,7 @@ async def test_consent_can_be_taken_back_after_the_bound_was_reached(
 async def test_consent_can_be_taken_back_after_the_recorder_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until then nobody finishes or prunes the recording."""
+    """Until then the recording is neither finalized nor pruned."""
 
     def broken(*_: object) -> bytes:
         raise ValueError("a fault of the recorder's")

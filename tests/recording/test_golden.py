@@ -1,6 +1,6 @@
-"""Every golden recording does today what it did then: the same commands, and the same sound, bit for bit.
+"""Every golden recording replays identically: the same commands, and the same audio, bit for bit.
 
-Where a rule was changed on purpose: scripts/regold, and review the diff.
+After an intended change of a rule: scripts/regold, and review the diff.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""What a session has recorded and not yet handed over: its order, its bound, and the gaps of a disk that is slow."""
+"""The records of a session before they are submitted: order, limit, and the gaps of a slow disk."""
 
 import errno
 import os

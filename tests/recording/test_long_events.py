@@ -72,7 +72,7 @@ def test_a_short_line_is_cleaned_at_once() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A conversation of long events, as it lies there before anything has finished it."""
+    """A recording of long events that is not finalized."""
     root = tmp_path_factory.mktemp("long")
 
     async def record() -> None:

@@ -65,7 +65,7 @@ def samples_of(n_bytes: int, number: int) -> bytes:
 
 
 class SlowTools:
-    """Tools that return after a while, and say something meanwhile."""
+    """Tools that report progress and return after a while."""
 
     def __init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}
@@ -88,7 +88,7 @@ class SlowTools:
 
 
 class SilentVoice:
-    """An external voice that speaks when the test says so; `contexts` are those that it was asked for."""
+    """An external TTS voice under control of the test; `contexts` are the requested ones."""
 
     def __init__(self, take: Callable[[TtsOutput], None]) -> None:
         self.take = take
@@ -124,7 +124,7 @@ class RecordedEnds(SocketPair):
         """Whether the model writes, and something else speaks."""
 
     async def step(self, action: str, value: int) -> None:
-        """Let one thing happen."""
+        """Perform one action."""
         self.number += 1
         if action == "time":
             await advance_time((0.001, 0.02, 0.1, 0.3, 0.7, 1.5, 4.0, 11.0)[value % 8])
@@ -146,7 +146,7 @@ class RecordedEnds(SocketPair):
 
     @property
     def hung_up(self) -> bool:
-        """Whether one of the connections was closed by the relay: what comes after that is not all read."""
+        """Whether the relay closed a connection: later data may not be read."""
         return any(kind.endswith((" close", " cut")) for kind, _ in self.sent)
 
     def assert_audio_is_recorded(self) -> None:

@@ -67,7 +67,7 @@ async def test_audio_stands_in_order_with_all_else(mode: str, tmp_path: Path) ->
 
 
 async def test_what_is_recorded_with_an_event_that_was_searched_is_searched_as_well(tmp_path: Path) -> None:
-    """The upstream's events are searched when they are read. With one of them goes what the client said before."""
+    """Parsed upstream events are redacted already, but their commands may repeat text of the client."""
     service = RecordingService(tmp_path, "on", secrets=KnownSecrets(["pw/0123-abcdef-4567"]))
     recorder = realtime_recorder(service)
     event = RealtimeServerEvent(b'{"type":"session.updated"}', {"type": "session.updated"})
@@ -127,7 +127,7 @@ async def test_a_recording_that_reaches_its_bound_ends_and_its_session_goes_on(t
 
 
 async def test_a_recording_at_its_bound_is_locked_until_its_session_ends(tmp_path: Path) -> None:
-    """So nobody finishes or prunes it, while the client may still take back its consent."""
+    """So it is neither finalized nor pruned while the client may still revoke its consent."""
     service = RecordingService(tmp_path, "on", recording_max_mb=0.1)
     session = RecordedSession(service)
     session.feed(*[microphone_audio(1000)] * 9)

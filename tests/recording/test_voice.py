@@ -1,4 +1,4 @@
-"""Recordings of an external voice: its sound, its words and its times are kept, run again, heard and taken out."""
+"""Recordings of an external TTS voice: audio, text and alignment are stored, replayed, exported and redacted."""
 
 import zipfile
 from pathlib import Path

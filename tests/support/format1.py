@@ -1,4 +1,4 @@
-"""Recordings as format 1 had them: audio as an event that is passed on, classes and fields of Python as names."""
+"""Recordings of format 1: audio is a forwarded event, and names are those of Python classes and fields."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from relay.recording.format.version1 import CLASSES, FIELDS
 from relay.recording.store.layout import HEADER_FILE, JOURNAL_FILE
 
 SENT_AUDIO_FIELDS = {"item_id": "item_a", "n_bytes": 0, "response_id": "resp_1", "content_index": 0, "crc": 0}
-"""The command that passed audio of an external voice on, whose members nobody reads."""
+"""The command that forwarded TTS audio; its members are not read."""
 
 
 def make_format_1(folder: Path) -> Path:

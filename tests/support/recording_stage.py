@@ -68,7 +68,7 @@ class RecordedSession:
         self.recorder: SessionRecorder = recorder
 
     def feed(self, *inputs: ev.Event | bytes) -> None:
-        """Let events happen, and audio of the client's come, 20 ms apart."""
+        """Feed events and audio from the client, 20 ms apart."""
         for happening in inputs:
             self.now += 0.02
             if isinstance(happening, bytes):
@@ -86,7 +86,7 @@ def realtime_recorder(service: RecordingService) -> RealtimeSessionRecorder:
 
 
 async def wait_until_written(service: RecordingService) -> None:
-    """Wait until what was handed over of one recording is on the disk."""
+    """Wait until the submitted batches of a recording are on the disk."""
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
     service.writer.submit_job(lambda: [loop.call_soon_threadsafe(done.set)][:0])  # type: ignore[arg-type, return-value]
@@ -94,6 +94,6 @@ async def wait_until_written(service: RecordingService) -> None:
 
 
 def read_records(root: Path) -> list[JournalRecord]:
-    """The lines of the only recording."""
+    """The records of the only recording."""
     (folder,) = list_recordings(root)
     return [entry.record for entry in Recording(folder).entries()]

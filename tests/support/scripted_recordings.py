@@ -1,4 +1,4 @@
-"""Recordings made without a socket or a clock: a scripted session, its lines written as the recorder writes them."""
+"""Recordings of scripted sessions, without sockets or clocks, in the recorder's format."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -105,7 +105,7 @@ def conversation() -> list[TimedInput]:
 
 
 def tts_audio(text: str, ms: int, context: str = "relay_3", rate_hz: int = 16_000) -> TtsAudioDelta:
-    """An external voice says a text at an even pace."""
+    """An external TTS voice speaks a text at an even pace."""
     step = ms // len(text)
     alignment = Alignment(tuple(text), tuple(n * step for n in range(len(text))), (step,) * len(text))
     return TtsAudioDelta(context, tone(ms, rate_hz, 330.0), alignment)
@@ -147,7 +147,7 @@ def tts_conversation() -> list[TimedInput]:
 
 
 class ScriptedRecording:
-    """A session and what is written of it; what goes to the client goes at once."""
+    """A session and its recording; audio is sent to the client at once."""
 
     def __init__(self, beginning: SessionSetup) -> None:
         self.journal = bytearray()
@@ -156,7 +156,7 @@ class ScriptedRecording:
         self._playout = ReconstructedPlayout(beginning.options)
 
     def add(self, happening: ev.Event | AudioDelta | TtsAudioDelta | bytes, now: float) -> None:
-        """Let an event happen, or audio come."""
+        """Add an event or audio."""
         match happening:
             case bytes(samples):
                 self.session.receive_input(len(samples))

@@ -1,4 +1,4 @@
-"""What a client was sent, made again from commands and audio."""
+"""The audio to a client, reconstructed from commands and audio."""
 
 from audio.formats import AudioFormat
 from relay.recording.derive.playout_model import ReconstructedPlayout

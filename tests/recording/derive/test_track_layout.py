@@ -1,4 +1,4 @@
-"""Where sound lies in time: bursts are laid where they were spoken, pauses are pauses, cuts end what was heard."""
+"""The layout of tracks: bursts are moved to when they were spoken, pauses stay, interruptions end playback."""
 
 from audio.formats import AudioFormat
 from relay.recording.derive.track_layout import PlayedClip, layout_input, layout_playback

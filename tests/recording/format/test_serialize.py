@@ -1,4 +1,4 @@
-"""Events and commands as JSON by their stored names: the round trip is exact, and what is none is refused by name."""
+"""Events and commands as JSON, by their stored names: the round trip is exact, and invalid ones are refused by name."""
 
 import json
 import types

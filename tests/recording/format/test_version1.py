@@ -149,7 +149,7 @@ def test_what_is_no_line_is_refused_by_name(line: dict[str, Any], message: str) 
 
 
 def refusal(kind: str, fields: list[str]) -> str:
-    """What is said of an event, command or value whose fields are all null."""
+    """The error for an event, command or value whose fields are all null."""
     obj = dict.fromkeys(fields)
     try:
         if kind in VALUE_CLASSES:

@@ -1,4 +1,4 @@
-"""The journal's lines: every event and command comes back from its line, and what is no line is refused by name."""
+"""Journal lines: every event and command is read back, and an invalid line is refused by name."""
 
 import contextlib
 import json

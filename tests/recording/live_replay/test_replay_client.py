@@ -1,4 +1,4 @@
-"""The recorded user before a live relay: what goes wrong there is part of the comparison, not the end of it."""
+"""A recording against a live relay: a failure there is part of the comparison."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ async def against_itself(folder: Path, tmp_path: Path, speed: float = 8.0) -> Co
 
 
 def story(end: ev.Event) -> list[TimedInput]:
-    """A turn that is answered; its words come late. A second one, in the middle of which `end` happens."""
+    """A turn with a response and a late transcript, then a second one in which `end` happens."""
     return sorted(
         [
             (0.0, ev.UpstreamOpened()), (0.1, ev.SessionCreated()), (0.2, ev.SessionUpdated(500)),

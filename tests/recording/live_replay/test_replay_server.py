@@ -1,4 +1,4 @@
-"""A recording as the model: what it said comes again when the client has done its part; departures are told."""
+"""A recording as upstream: it is replayed as the client proceeds, and divergences are reported."""
 
 from pathlib import Path
 from typing import Any

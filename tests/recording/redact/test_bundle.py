@@ -1,4 +1,4 @@
-"""The bundle for a bug report: nothing of what was to go is in any of its bytes, and it still runs identically."""
+"""Bundles for bug reports: redacted content is in none of the bytes, and the bundle replays identically."""
 
 import zipfile
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is taken out of texts, whole and in pieces, and how long that takes."""
+"""Redaction of texts, complete and in deltas, and its running time."""
 
 import re
 

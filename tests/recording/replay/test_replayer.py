@@ -134,7 +134,7 @@ def test_a_failure_of_ours_is_expected_again(monkeypatch: pytest.MonkeyPatch) ->
 def with_discarded(
     entries: list[JournalEntry], kind: type[OutputAudioRecord | TtsAudioRecord]
 ) -> tuple[list[JournalEntry], int]:
-    """The same journal, but for one piece of audio that went no further, and its number."""
+    """The same journal with one discarded audio record, and its number."""
     at = next(place for place, entry in enumerate(entries) if isinstance(entry.record, kind))
     line = entries[at].record
     assert isinstance(line, OutputAudioRecord | TtsAudioRecord)

@@ -1,4 +1,4 @@
-"""Bad recordings: each gets a sentence that names the file and the line, and nothing is written over."""
+"""Invalid recordings: each error names file and line, and nothing is overwritten."""
 
 from collections.abc import Callable
 from pathlib import Path

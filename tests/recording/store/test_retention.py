@@ -1,4 +1,4 @@
-"""What goes: by age, by size, by owner; and what never does."""
+"""Retention by age, by size and by owner, and what is never deleted."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

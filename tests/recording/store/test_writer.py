@@ -1,4 +1,4 @@
-"""The thread that writes: how many files it has open, who gets how much of the disk, and what a bad disk leaves."""
+"""The writer thread: its open files, the shares of recordings, and failing disks."""
 
 import errno
 import os
@@ -68,7 +68,7 @@ def test_a_recording_has_two_files_open_at_most_and_one_between_batches(tmp_path
 
 
 def test_a_recording_is_locked_before_it_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever prunes or repairs goes by the header, and must not take a recording that begins for one that ended."""
+    """Pruning and repair look for the header, and must not mistake a new recording for a complete one."""
     seen = []
     replace = Path.replace
 
@@ -205,7 +205,7 @@ def test_each_recording_is_written_in_turn_and_closed_behind_its_own_batches(tmp
 
 
 def test_a_recording_at_full_speed_on_a_disk_that_waits_costs_the_others_nothing(tmp_path: Path) -> None:
-    """One is fed all that there is room for, three as much as a conversation takes, and the disk takes nothing yet."""
+    """One recording fills the queue, three write as much as a conversation, and the disk hangs."""
     disk_works = threading.Event()
 
     def wait_and_write(descriptor: int, data: bytes | bytearray) -> int:
