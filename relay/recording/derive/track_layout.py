@@ -1,8 +1,9 @@
 """Lay out recorded audio on one clock: input that arrived in bursts, and playback that was interrupted."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from audio.formats import AudioFormat
 from relay.session.device.playback import JITTER_BUFFER_MS
@@ -50,31 +51,35 @@ class Track:
 def layout_input(chunks: Sequence[tuple[float, int]], audio_format: AudioFormat) -> Track:
     """Lay out the chunks of a client (arrival in s, bytes): delayed ones are moved to when they were spoken.
 
-    The lag of a chunk is its arrival minus the duration of the audio up to it. Lag over the minimum of the next
-    `CATCH_UP_S` was network delay; lag that is never made up was a pause.
+    The lag of a chunk is its arrival minus the duration of the audio up to it. Lag above the minimum of the
+    next `CATCH_UP_S` was network delay; the rest was a pause.
     """
-    per_s = audio_format.bytes_per_ms * 1000
-    lags: list[float] = []
-    total = 0
-    for arrival_s, n_bytes in chunks:
-        total += n_bytes
-        lags.append(arrival_s - total / per_s)
+    bytes_per_s = audio_format.bytes_per_ms * 1000
+    arrivals_s = [arrival_s for arrival_s, _ in chunks]
+    total_bytes = accumulate(n_bytes for _, n_bytes in chunks)
+    lags_s = [arrival_s - n_bytes / bytes_per_s for arrival_s, n_bytes in zip(arrivals_s, total_bytes, strict=True)]
     track = Track(audio_format)
-    ahead: deque[int] = deque()  # monotonic queue: indices of the window's minimum lags
-    window_end = offset = 0
-    for index, (arrival_s, n_bytes) in enumerate(chunks):
-        while window_end < len(chunks) and chunks[window_end][0] <= arrival_s + CATCH_UP_S:
-            while ahead and lags[ahead[-1]] >= lags[window_end]:
-                ahead.pop()
-            ahead.append(window_end)
-            window_end += 1
-        while ahead and ahead[0] < index:
-            ahead.popleft()
-        min_lag_s = lags[ahead[0]] if ahead else lags[index]
-        delay_s = min(lags[index] - min_lag_s, CATCH_UP_S)
-        track.add(max(0.0, arrival_s - n_bytes / per_s - delay_s), offset, n_bytes)
+    offset = 0
+    for (arrival_s, n_bytes), lag_s, min_lag_s in zip(chunks, lags_s, _min_lags(arrivals_s, lags_s), strict=True):
+        delay_s = min(lag_s - min_lag_s, CATCH_UP_S)
+        track.add(max(0.0, arrival_s - n_bytes / bytes_per_s - delay_s), offset, n_bytes)
         offset += n_bytes
     return track
+
+
+def _min_lags(arrivals_s: Sequence[float], lags_s: Sequence[float]) -> Iterator[float]:
+    """For each chunk, the minimum lag of the chunks that arrive within the next `CATCH_UP_S`."""
+    candidates: deque[int] = deque()  # indices with increasing lags: the first has the minimum
+    window_end = 0
+    for index, arrival_s in enumerate(arrivals_s):
+        while window_end < len(arrivals_s) and arrivals_s[window_end] <= arrival_s + CATCH_UP_S:
+            while candidates and lags_s[candidates[-1]] >= lags_s[window_end]:
+                candidates.pop()
+            candidates.append(window_end)
+            window_end += 1
+        while candidates and candidates[0] < index:
+            candidates.popleft()
+        yield lags_s[candidates[0]] if candidates else lags_s[index]
 
 
 @dataclass(slots=True)
@@ -110,9 +115,8 @@ def layout_playback(
         playback_start_s = first_s + JITTER_BUFFER_MS / 1000 if clip.started_s is None else max(clip.started_s, first_s)
         start_s = at_s = max(playback_start_s, track.end_s)
         for sent_s, offset, n_bytes in clip.chunks:
-            n_bytes = (
-                int(min(n_bytes, remaining_bytes)) // audio_format.bytes_per_sample * audio_format.bytes_per_sample
-            )
+            n_bytes = int(min(n_bytes, remaining_bytes))
+            n_bytes -= n_bytes % audio_format.bytes_per_sample
             if n_bytes <= 0:
                 break
             remaining_bytes -= n_bytes
