@@ -1,4 +1,4 @@
-"""Audio files: any format libsndfile reads (WAV, FLAC, Ogg, MP3 …) to PCM16 mono, and PCM16 mono to WAV."""
+"""Read any audio file that libsndfile knows (WAV, FLAC, Ogg, MP3 …) as PCM16 mono, and write PCM16 mono as WAV."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ _BLOCK_FRAMES = 65536
 
 
 class AudioFileError(ValueError):
-    """A file cannot be read or written as audio; `str(error)` is a sentence that names the file and the reason."""
+    """An audio file cannot be read or written. The message names the file and the reason."""
 
 
 def read_audio(path: str | Path, rate_hz: int, max_ms: int = MAX_FILE_MS) -> bytes:
-    """The whole file as PCM16 mono at `rate_hz` (8000, 16000, 24000 or 48000); channels are averaged.
+    """Read a file as PCM16 mono at `rate_hz` (8000, 16000, 24000 or 48000); channels are averaged.
 
-    AudioFileError when it is missing, is no audio, holds no sound, or is longer than `max_ms` (30 minutes unless
-    told otherwise: it is held in memory).
+    Raises AudioFileError if the file is missing, is not audio, has no samples, or is longer than `max_ms`: the audio is
+    held in memory.
     """
     path = Path(path)
     try:
-        # An open handle rather than a name: the system's own errors stay theirs, and contents decide, not suffixes.
+        # A handle, not a path: the operating system's errors stay OSErrors, and the content decides, not the suffix.
         with path.open("rb") as handle, soundfile.SoundFile(handle) as file:
             source_hz = int(file.samplerate)
             samples = _read_mono(file, path, max_ms)
@@ -33,17 +33,17 @@ def read_audio(path: str | Path, rate_hz: int, max_ms: int = MAX_FILE_MS) -> byt
     except soundfile.SoundFileError as error:
         raise AudioFileError(f"{path} is not an audio file that can be read (WAV, FLAC, Ogg, MP3)") from error
     if not samples.size:
-        raise AudioFileError(f"{path} holds no sound")
+        raise AudioFileError(f"{path} contains no audio")
     try:
         return resample(samples.tobytes(), source_hz, rate_hz)
     except ValueError as error:
-        raise AudioFileError(f"{path} is sampled at {source_hz} Hz: {error}") from error
+        raise AudioFileError(f"{path} has a sample rate of {source_hz} Hz: {error}") from error
 
 
 def write_wav(path: str | Path, pcm: bytes, rate_hz: int) -> None:
-    """Write PCM16 mono as a WAV file, over what was there; AudioFileError when that cannot be done.
+    """Write PCM16 mono as a WAV file, replacing an existing one. Raises AudioFileError.
 
-    A new file gets mode 0600: it may hold a voice.
+    A new file gets mode 0600: it may contain a voice.
     """
     path = Path(path)
     if len(pcm) % 2:
@@ -63,16 +63,16 @@ def write_wav(path: str | Path, pcm: bytes, rate_hz: int) -> None:
 
 
 def _read_mono(file: "soundfile.SoundFile", path: Path, max_ms: int) -> NDArray[np.int16]:
-    """All samples, block by block, so that many channels never stand in memory together."""
+    """Read and average the channels block by block, so that a file with many channels stays small in memory."""
     max_frames = file.samplerate * max_ms // 1000
     blocks: list[NDArray[np.int16]] = []
     n_frames = 0
     while len(block := file.read(_BLOCK_FRAMES, dtype="float64", always_2d=True)):
         n_frames += len(block)
-        # Counted as it is read: the length in a header is only a claim.
+        # Counted while reading: the length in the header may be wrong.
         if n_frames > max_frames:
             raise AudioFileError(f"{path} is longer than {max_ms / 60_000:g} minutes")
-        scaled = np.rint(np.nan_to_num(block.mean(axis=1)) * 32768)  # a file of floats may hold NaN
+        scaled = np.rint(np.nan_to_num(block.mean(axis=1)) * 32768)  # a float file may contain NaN
         blocks.append(np.clip(scaled, -32768, 32767).astype("<i2"))
     return np.concatenate(blocks) if blocks else np.zeros(0, "<i2")
 

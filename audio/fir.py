@@ -1,14 +1,13 @@
-"""Polyphase FIR filters: their design, and the filter bank that runs them over PCM16.
+"""Polyphase FIR filters: design, and the filter bank that applies them to PCM16.
 
-A change of rate by L/M is, on paper: put L - 1 zeros between the samples, filter at that common rate, keep every
-M-th sample. The bank does the same without ever touching a zero: the filter's phases stand in one banded matrix that
-maps a row of samples (history, then 2 ms of input) to the 2 ms of output, and a chunk is one small matrix product.
+Resampling by L/M inserts L - 1 zeros between the samples, filters at that common rate, and keeps every M-th sample. The
+bank gives the same result without processing the zeros: the phases of the filter are one banded matrix. It maps a row
+of samples (history, then 2 ms of input) to 2 ms of output, so that a chunk is one small matrix product.
 
-**Exactness.** A float sum depends on its order, and the order on the BLAS kernel, which differs with the processor
-and with the number of rows: with plain float32 or float64 weights one sample in a few thousand would change by one
-when a stream is cut differently. Here the weights stand on a grid of 2**-32. Products with 16-bit samples and their
-sums then need at most 52 bits, float64 holds them exactly, and no order of addition can change a sample: any
-chunking, on any machine, gives the same bytes.
+**Exactness.** A float sum depends on the order of addition, which depends on the BLAS kernel, the processor and the
+number of rows. With plain float32 or float64 weights, one sample in a few thousand would differ by one between two
+chunkings of a stream. Here the weights are multiples of 2**-32. Products with 16-bit samples and their sums then need
+at most 52 bits, which float64 represents exactly: any chunking, on any machine, gives the same bytes.
 """
 
 import threading
@@ -23,23 +22,23 @@ from audio.framing import BytesLike
 
 FloatArray = NDArray[np.float64]
 FilterStep = Callable[[bytes, BytesLike], tuple[bytes, bytes]]
-"""The history before a chunk, and the chunk; its output, and the history before the next one."""
+"""Takes the history before a chunk and the chunk; returns its output and the history before the next one."""
 
 ROW_MS = 2
-# A longer chunk is cut. 100 ms of audio is one product, and the scratch stays within a second-level cache.
+# A longer chunk is split. 100 ms of audio are one product, and the scratch buffers fit into the L2 cache.
 MAX_ROWS = 64
-# Callers use a handful of chunk lengths. A client that sends every length in turn evicts the oldest step: it
-# pays some microseconds per chunk, and memory stays where it is.
+# Callers use few chunk lengths. A client that sends many evicts the oldest step: this costs some microseconds per
+# chunk, and the memory stays bounded.
 MAX_CACHED_STEPS = 64
 _WEIGHT_GRID = 2.0**32
 
 current_thread_id = threading.get_ident
-"""Whose scratch a step works on: it may be kept for this thread only."""
+"""A step uses scratch buffers of its thread, so it may be cached for that thread only."""
 
 
 @dataclass(frozen=True, slots=True)
 class LowPassDesign:
-    """A Kaiser-windowed low-pass at the common rate of two rates; `cutoff_hz` is its -6 dB point."""
+    """A Kaiser-windowed low-pass filter at the common multiple of two rates; `cutoff_hz` is its -6 dB point."""
 
     common_hz: int
     taps: int
@@ -47,16 +46,16 @@ class LowPassDesign:
     beta: float
 
     def coefficients(self, gain: float) -> FloatArray:
-        """The taps in order, scaled so that they sum to `gain`."""
+        """The taps, scaled to the sum `gain`."""
         n = np.arange(self.taps) - (self.taps - 1) / 2
         lowpass = np.sinc(2 * self.cutoff_hz / self.common_hz * n) * np.kaiser(self.taps, self.beta)
         return np.asarray(lowpass * (gain / lowpass.sum()), dtype=np.float64)
 
 
 class FilterBank:
-    """One direction of one pair of rates: immutable weights, and scratch space that all streams of a thread share.
+    """Resamples in one direction between two rates. Weights are immutable; a thread's streams share scratch buffers.
 
-    Input is taken in groups of `group_in` samples, the fewest that give a whole number (`group_out`) of outputs.
+    Input is processed in groups of `group_in` samples, the fewest that give a whole number (`group_out`) of outputs.
     """
 
     def __init__(self, design: LowPassDesign, source_hz: int, target_hz: int) -> None:
@@ -64,14 +63,14 @@ class FilterBank:
         self.group_in, self.group_out = down, up
         self.row_groups = source_hz * ROW_MS // 1000 // self.group_in
         self.history_samples = (design.taps - 1) // up
-        # Silence that must follow the last sample until it has come out: the delay, in whole samples.
+        # The delay in whole samples: so much silence after the last sample drains the filter.
         self.drain_samples = -(-(design.taps - 1) // (2 * up))
         self._weights = self._banded(design.coefficients(gain=up), up, down)
-        # BLAS and the ufuncs let go of the interpreter lock, so scratch must not be shared between threads.
+        # BLAS and the ufuncs release the GIL, so threads must not share scratch buffers.
         self._local = threading.local()
 
     def _banded(self, taps: FloatArray, up: int, down: int) -> FloatArray:
-        """Weights as (history + row of input) x (row of output); row k of it is the input sample k - history."""
+        """The weights as (history + row of input) x (row of output); row k is input sample k - history."""
         n_in, n_out = self.row_groups * self.group_in, self.row_groups * self.group_out
         at_input = (np.arange(self.history_samples + n_in) - self.history_samples)[:, None] * up
         at_output = np.arange(n_out)[None, :] * down
@@ -81,13 +80,13 @@ class FilterBank:
         return np.ascontiguousarray(np.round(weights * _WEIGHT_GRID) / _WEIGHT_GRID)
 
     def run(self, buffer: bytes, groups: int) -> bytes:
-        """Outputs for the first `groups` groups in `buffer` (PCM16: the history, then the groups, then anything)."""
+        """Filter the first `groups` groups in `buffer` (PCM16: the history, then the groups)."""
         history_bytes = 2 * self.history_samples
         end = history_bytes + 2 * self.group_in * groups
         return self.step(groups)(buffer[:history_bytes], buffer[history_bytes:end])[0]
 
     def step(self, groups: int) -> "FilterStep":
-        """The work for chunks of `groups` groups, on scratch that belongs to this thread."""
+        """The step for chunks of `groups` groups, on the scratch buffers of this thread."""
         try:
             steps: dict[int, FilterStep] = self._local.steps
         except AttributeError:
@@ -102,12 +101,12 @@ class FilterBank:
             return step
 
     def _step(self, groups: int, scratch: "tuple[NDArray[Any], ...]") -> "FilterStep":
-        """All that depends on the chunk's length alone is made here: each object that a chunk touches costs it time."""
+        """Create everything that depends only on the chunk length, so that a chunk creates few objects."""
         rows = -(-groups // self.row_groups)
         width = self._weights.shape[0]
         row_in = self.row_groups * self.group_in
         history_bytes, chunk_bytes = 2 * self.history_samples, 2 * groups * self.group_in
-        # Zeros behind the chunk complete the last row; what comes out of them is not returned.
+        # Zeros after the chunk complete the last row; their output is dropped.
         staged = memoryview(bytearray(2 * ((rows - 1) * row_in + width)))
         head, body = staged[:history_bytes], staged[history_bytes : history_bytes + chunk_bytes]
         last = staged[chunk_bytes : chunk_bytes + history_bytes]
@@ -123,7 +122,7 @@ class FilterBank:
             source[...] = samples
             dot(weights, sums)
             rint(sums, out=sums)  # half to even
-            # np.clip's wrapper costs several times these two, and full-size limits cost half of scalar ones.
+            # np.clip costs several times as much as these two, and array limits cost half of scalar ones.
             maximum(sums, low, out=sums)
             minimum(sums, high, out=sums)
             result[...] = sums
@@ -133,9 +132,9 @@ class FilterBank:
 
 
 def _scratch(width: int, n_out: int) -> tuple[NDArray[Any], ...]:
-    """Source, sums, low and high limits, result for the longest chunk.
+    """Source, sums, low and high limits, and result, for the longest chunk.
 
-    Steps for shorter ones see the front of them, which keeps it in the cache.
+    Steps for shorter chunks use the front, which stays in the cache.
     """
     outputs = (MAX_ROWS, n_out)
     limits = np.full(outputs, -32768.0), np.full(outputs, 32767.0)

@@ -1,13 +1,13 @@
-"""From chunks cut anywhere to chunks of whole samples."""
+"""Align chunks of audio to whole samples."""
 
 BytesLike = bytes | bytearray | memoryview
 
 
 class SampleAligner:
-    """Gives back what it is fed, cut at whole samples: the bytes of a split sample wait for the next chunk.
+    """Returns chunks of whole samples: the bytes of a split sample are carried over to the next chunk.
 
-    It holds at most one byte less than a sample, and what it was told to `hold`. A chunk that needs no repair comes
-    back as the very same object.
+    It carries less than a sample, besides chunks from `hold`. A chunk that is already aligned is returned as the same
+    object.
     """
 
     __slots__ = ("carry", "sample_bytes")
@@ -17,7 +17,7 @@ class SampleAligner:
         self.carry = b""
 
     def feed(self, chunk: BytesLike) -> BytesLike:
-        """Whole samples from the carried bytes and `chunk` (a view must be of bytes); maybe empty."""
+        """Return the whole samples of the carried bytes and `chunk`, maybe none. A memoryview must have format B."""
         if self.carry:
             chunk = self.carry + chunk
             self.carry = b""
@@ -28,12 +28,12 @@ class SampleAligner:
         return chunk
 
     def hold(self, chunk: BytesLike, max_bytes: int) -> bool:
-        """Keep a chunk for the next one, if that makes fewer than `max_bytes` in all; returns whether it does."""
+        """Carry a chunk over to the next one, unless `max_bytes` are reached. Returns whether it was carried."""
         if len(self.carry) + len(chunk) >= max_bytes:
             return False
         self.carry += chunk
         return True
 
     def reset(self) -> None:
-        """Forget the carried bytes: the next chunk starts a stream of its own."""
+        """Drop the carried bytes: the next chunk starts a new stream."""
         self.carry = b""

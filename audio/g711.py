@@ -66,7 +66,7 @@ def _ulaw_decode_table() -> NDArray[np.int16]:
 
 def _alaw_encode_table() -> NDArray[np.uint8]:
     sample = _samples() >> 3  # the law is defined on 13 bits
-    # A-law has no zero: -1 is the smallest negative magnitude and stands beside +0.
+    # A-law has no zero: -1 is the smallest negative magnitude, next to +0.
     magnitude = np.where(sample < 0, -sample - 1, sample)
     segment = _segments(magnitude, first_end=31)
     step = (magnitude >> np.maximum(segment, 1)) & 0x0F

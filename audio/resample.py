@@ -1,6 +1,6 @@
-"""Changes of sample rate: `Resampler` for live streams, `resample` for whole clips. PCM16 mono in and out.
+"""Resampling of PCM16 mono: `Resampler` for live streams, `resample` for complete clips.
 
-Measured figures of the live filters (tests/audio/test_resample.py holds them):
+Measured properties of the live filters, held by tests/audio/test_resample.py:
 
 | pair | filter | delay | ripple | rejection |
 |---|---|---|---|---|
@@ -8,8 +8,8 @@ Measured figures of the live filters (tests/audio/test_resample.py holds them):
 | 8 ↔ 24 kHz | 96 taps at 24 kHz | 1.98 ms | 0.023 dB to 3.4 kHz | 55 dB from 4.3 kHz, 65 from 4.6 |
 | 24 ↔ 48 kHz | 96 taps at 48 kHz | 0.99 ms | 0.010 dB to 10 kHz, 0.023 to 10.5 | 55 dB from 12.3 kHz, 61 from 12.5 |
 
-Ripple is peak to peak. Between the edge of the pass band and the rejection lies the price of the short delay: a tone
-just over half the lower rate is only 15 to 26 dB down, and folds to just under it.
+Ripple is peak to peak. The short delay costs a wide transition band: a tone just above half the lower rate is only
+15 to 26 dB down, and aliases to just below it.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from audio.fir import MAX_ROWS, FilterBank, FilterStep, FloatArray, LowPassDesig
 from audio.framing import BytesLike, SampleAligner
 
 LIVE_RATES_HZ = (8000, 16000, 24000, 48000)
-CLIP_SOURCE_RANGE_HZ = (4000, 192000)  # whole clips may come at any rate between these
+CLIP_SOURCE_RANGE_HZ = (4000, 192000)  # the range of rates of complete clips
 
 # By the rate at the other end of 24 kHz; both directions share a design.
 _DESIGNS = {
@@ -33,11 +33,11 @@ _DESIGNS = {
 
 
 class Resampler:
-    """One stream from `source_hz` to `target_hz`, each of `LIVE_RATES_HZ`; ValueError names a rate that is not.
+    """Resamples one stream between two of `LIVE_RATES_HZ`. Raises ValueError for any other rate.
 
-    Any chunking, down to single bytes, gives exactly the same samples. Pairs without 24 kHz pass through it. Equal
-    rates pass chunks on as they are. What is kept between chunks is under 0.2 KiB per stage; a stream belongs to one
-    thread at a time.
+    Any chunking, down to single bytes, gives exactly the same samples. Pairs without 24 kHz are resampled through it.
+    Equal rates return chunks unchanged. The state is less than 0.2 KiB per stage. A stream must not be used by two
+    threads at a time.
     """
 
     __slots__ = ("_aligner", "_stages")
@@ -47,7 +47,7 @@ class Resampler:
         self._stages = tuple(_Stage(bank) for bank in _banks(source_hz, target_hz))
 
     def feed(self, chunk: BytesLike) -> bytes:
-        """The samples that `chunk` completes, maybe none. Bytes of even length at equal rates are not copied."""
+        """Return the samples that `chunk` completes, maybe none. Whole samples at equal rates are not copied."""
         if not self._stages:
             whole = self._aligner.feed(chunk)
             return whole if isinstance(whole, bytes) else bytes(whole)
@@ -58,11 +58,11 @@ class Resampler:
 
     @property
     def direct_feed(self) -> Callable[[BytesLike], bytes]:
-        """`feed`, or what it comes to for this pair of rates."""
+        """`feed` without dispatch, for callers with many chunks."""
         return self._stages[0].feed if len(self._stages) == 1 else self.feed
 
     def flush(self) -> bytes:
-        """What is still inside (one delay's worth), then `reset`. A lone half of a sample is dropped."""
+        """Return the delayed rest of the stream, then `reset`. An incomplete sample is dropped."""
         drained = b""
         for stage in self._stages:
             drained = stage.feed(drained) + stage.flush()
@@ -70,14 +70,14 @@ class Resampler:
         return drained
 
     def reset(self) -> None:
-        """Forget the stream: the next chunk starts a new one, after silence."""
+        """Start a new stream, after silence."""
         self._aligner.reset()
         for stage in self._stages:
             stage.reset()
 
 
 class _Stage:
-    """One filter bank at work on one stream. The tail is its whole state: history, and what makes no group yet."""
+    """A filter bank on one stream. Its state is the tail: the history, and the samples of an incomplete group."""
 
     __slots__ = (
         "_chunk_bytes", "_fed", "_group_bytes", "_history_bytes", "_max_groups", "_step", "_tail", "_thread", "bank",
@@ -103,7 +103,7 @@ class _Stage:
             and len(self._tail) == self._history_bytes
             and current_thread_id() == self._thread
         ):
-            pcm, self._tail = self._step(self._tail, chunk)  # as the last one
+            pcm, self._tail = self._step(self._tail, chunk)  # same length as the last chunk
             return pcm
         if not chunk:
             return b""
@@ -118,7 +118,7 @@ class _Stage:
         return b"".join(self._in_blocks(buffer, groups))
 
     def _in_blocks(self, buffer: bytes, groups: int) -> Iterator[bytes]:
-        """A chunk longer than the scratch, block by block, each with the history before it."""
+        """Filter a chunk that is longer than the scratch buffers, block by block with history."""
         for start in range(0, groups, self._max_groups):
             count = min(self._max_groups, groups - start)
             begin = start * self._group_bytes
@@ -137,12 +137,12 @@ class _Stage:
 
 
 def _no_step(history: bytes, chunk: BytesLike) -> tuple[bytes, bytes]:
-    raise AssertionError("no chunk is shorter than none")
+    raise AssertionError("unreachable: no chunk has a negative length")
 
 
 @lru_cache(maxsize=16)
 def _banks(source_hz: int, target_hz: int) -> tuple[FilterBank, ...]:
-    """The filter banks between two live rates, in order; shared by all streams."""
+    """The filter banks between two live rates, in order, shared by all streams."""
     for rate_hz in (source_hz, target_hz):
         if rate_hz not in LIVE_RATES_HZ:
             allowed = ", ".join(map(str, LIVE_RATES_HZ))
@@ -157,21 +157,21 @@ def _banks(source_hz: int, target_hz: int) -> tuple[FilterBank, ...]:
 
 # --- whole clips -------------------------------------------------------------------------------------------------
 
-# The clip filter looks at 32 zero crossings on each side; its -6 dB point leaves room for an 80 dB transition band
-# below the lower Nyquist frequency, so nothing folds.
+# The clip filter spans 32 zero crossings on each side. Its -6 dB point leaves room for a transition band to -80 dB
+# below the lower Nyquist frequency, so nothing aliases.
 _CLIP_CROSSINGS = 32
 _CLIP_CUTOFF = 0.461
 _CLIP_BETA = 7.86
-_CLIP_BLOCK = 4096  # outputs at a time: bounds the working memory, whatever the length of the clip
-_CLIP_TABLE_MAX = 1 << 23  # 64 MiB; only rates with hardly a common divisor come near it
+_CLIP_BLOCK = 4096  # outputs at a time: bounds the working memory
+_CLIP_TABLE_MAX = 1 << 23  # 64 MiB; only rates with a small common divisor come near it
 
 
 def resample(pcm: BytesLike, source_hz: int, target_hz: int) -> bytes:
-    """A whole clip at another rate: no delay, ceil(samples * target / source) samples; half a sample is dropped.
+    """Resample a complete clip without delay, to ceil(samples * target / source) samples.
 
-    `source_hz` may be any rate within `CLIP_SOURCE_RANGE_HZ` (22050 and 44100 among them), `target_hz` one of
-    `LIVE_RATES_HZ`; others raise ValueError. Sharper than `Resampler` (flat to 0.42 of the lower rate, -80 dB from
-    half of it), which has to trade that for delay.
+    `source_hz` is any rate within `CLIP_SOURCE_RANGE_HZ` (such as 22050 or 44100), `target_hz` one of `LIVE_RATES_HZ`;
+    others raise ValueError. An incomplete sample is dropped. The filter is steeper than that of `Resampler`, which
+    trades this for delay: flat to 0.42 of the lower rate, -80 dB from half of it.
     """
     lowest_hz, highest_hz = CLIP_SOURCE_RANGE_HZ
     if target_hz not in LIVE_RATES_HZ or not lowest_hz <= source_hz <= highest_hz:
@@ -196,10 +196,10 @@ def resample(pcm: BytesLike, source_hz: int, target_hz: int) -> bytes:
 
 
 def _clip_table(up: int, down: int) -> FloatArray:
-    """Weights as phases x window: row p is for an output p/up of a sample after the middle of its window."""
+    """The weights as phases x window: row p is for an output p/up of a sample after the middle of its window."""
     width = 2 * ceil(_CLIP_CROSSINGS * max(1.0, down / up)) + 1
     if up * width > _CLIP_TABLE_MAX:
-        raise ValueError(f"the two rates have too little in common to resample a clip by {up}/{down}")
+        raise ValueError(f"cannot resample a clip by {up}/{down}: the common divisor of the rates is too small")
     return _cached_clip_table(up, down, width) if up * width <= 1 << 17 else _new_clip_table(up, down, width)
 
 

@@ -1,4 +1,4 @@
-"""From one audio format to another, chunk by chunk: G.711 laws and sample rates."""
+"""Transcode audio between formats, chunk by chunk: G.711 laws and sample rates."""
 
 from collections.abc import Callable
 
@@ -12,19 +12,19 @@ _ENCODERS = {"pcmu": ulaw_encode, "pcma": alaw_encode}
 
 
 def encode(pcm: bytes, audio_format: AudioFormat) -> bytes:
-    """PCM16 at the format's rate in the format's encoding."""
+    """Encode PCM16 of the format's rate."""
     encoder = _ENCODERS.get(audio_format.encoding)
     return encoder(pcm) if encoder else pcm
 
 
 def decode(encoded: bytes, audio_format: AudioFormat) -> bytes:
-    """What came in the format's encoding as PCM16; a last half of a sample is dropped."""
+    """Decode to PCM16 of the format's rate; an incomplete last sample is dropped."""
     decoder = _DECODERS.get(audio_format.encoding)
     return decoder(encoded) if decoder else encoded[: len(encoded) // 2 * 2]
 
 
 class Transcoder:
-    """One stream from `source` to `target`; chunks pass untouched where the formats agree."""
+    """Transcodes one stream from `source` to `target`; equal formats return chunks unchanged."""
 
     __slots__ = ("_decode", "_encode", "_resampler")
 
@@ -36,11 +36,11 @@ class Transcoder:
 
     @property
     def is_identity(self) -> bool:
-        """Whether chunks pass untouched."""
+        """Whether chunks are returned unchanged."""
         return self._decode is None and self._encode is None and self._resampler is None
 
     def feed(self, chunk: BytesLike) -> BytesLike:
-        """The next whole samples of the stream in the target format; a filter may hold back up to its delay."""
+        """Return the next whole samples in the target format; a resampler holds back samples up to its delay."""
         if self._decode is not None:
             chunk = self._decode(chunk)
         if self._resampler is not None:
@@ -49,17 +49,17 @@ class Transcoder:
 
     @property
     def direct_feed(self) -> Callable[[BytesLike], BytesLike]:
-        """`feed`, or what it comes to for these formats."""
+        """`feed` without dispatch, for callers with many chunks."""
         if self._resampler is not None and self._decode is None and self._encode is None:
             return self._resampler.direct_feed
         return self.feed
 
     def flush(self) -> bytes:
-        """What the filter still holds; the next chunk starts a new stream."""
+        """Return the delayed rest; the next chunk starts a new stream."""
         rest = b"" if self._resampler is None else self._resampler.flush()
         return rest if self._encode is None or not rest else self._encode(rest)
 
     def reset(self) -> None:
-        """Forget what the filter holds: the next chunk starts a new stream."""
+        """Drop the delayed rest: the next chunk starts a new stream."""
         if self._resampler is not None:
             self._resampler.reset()

@@ -81,20 +81,14 @@ LAYERS: dict[str, set[str]] = {
         "relay.session",
         "relay.session.device.turn_metrics",
     },
-    "relay.recording.replay.replayer": {
+    "relay.recording.replay": {
         "audio",
         "relay.protocols",
+        "relay.recording.derive",
         "relay.recording.format",
         "relay.recording.store",
         "relay.session",
         "relay.session.device.turn_metrics",
-    },
-    "relay.recording.replay.verify": {
-        "relay.recording.derive",
-        "relay.recording.format",
-        "relay.recording.replay.replayer",
-        "relay.recording.store",
-        "relay.session",
     },
     "relay.recording.redact": {
         "audio",
@@ -102,8 +96,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.private_files",
         "relay.recording.derive",
         "relay.recording.format",
-        "relay.recording.replay.replayer",
-        "relay.recording.replay.verify",
+        "relay.recording.replay",
         "relay.recording.store",
         "relay.session",
     },
@@ -197,7 +190,7 @@ LAYERS: dict[str, set[str]] = {
         "relay.session.device.turn_metrics",
         "relay.transport.no_redirects",
     },
-    "relay.recording.replay": {
+    "relay.recording.live_replay": {
         "audio",
         "relay.app.server",
         "relay.client",
@@ -228,10 +221,9 @@ LAYERS: dict[str, set[str]] = {
         "relay.private_files",
         "relay.recording",
         "relay.recording.derive",
+        "relay.recording.live_replay",
         "relay.recording.redact",
         "relay.recording.replay",
-        "relay.recording.replay.replayer",
-        "relay.recording.replay.verify",
         "relay.recording.store",
         "relay.session",
         "relay.session.device.turn_metrics",

@@ -17,7 +17,7 @@ from relay.cli.upstream_checks import check_upstreams
 from relay.client import ConnectError, connect
 from relay.config.navai_options import NavaiOptions
 from relay.errors import UpstreamError
-from relay.recording.replay import against
+from relay.recording.live_replay import replay_client
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.toolkit.mcp.client import McpServer
@@ -195,7 +195,7 @@ async def test_a_recording_that_is_spoken_again(
     monkeypatch.setenv("RELAY_UPSTREAM_KEY", KEY)
     recording = next(folder for folder in sorted(GOLDEN.iterdir()) if (folder / "journal.jsonl").exists())
     with pytest.raises(ConnectError) as error:
-        await against.replay_against(recording, redirector.url("ws") + path, None, None)
+        await replay_client.replay_against(recording, redirector.url("ws") + path, None, None)
     assert is_told(str(error.value))
     assert KEY in redirector.asked[0]
 

@@ -60,7 +60,7 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
     import asyncio
 
     from relay.errors import RelayError
-    from relay.recording.replay.as_upstream import parse_speed, serve
+    from relay.recording.live_replay.replay_server import parse_speed, serve
 
     try:
         asyncio.run(serve(path, port, parse_speed(speed), lambda line: say(line, err=True)))
@@ -71,9 +71,9 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
 def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) -> None:
     import asyncio
 
-    from relay.recording.replay.against import replay_against
-    from relay.recording.replay.as_upstream import parse_speed
-    from relay.recording.replay.comparison import parse_equal_fields
+    from relay.recording.live_replay.comparison import parse_equal_fields
+    from relay.recording.live_replay.replay_client import replay_against
+    from relay.recording.live_replay.replay_server import parse_speed
 
     comparison = asyncio.run(replay_against(path, url, parse_speed(speed), save))
     for line in comparison.render():

@@ -1,7 +1,7 @@
-"""One session's recording as it happens: consent, what is recorded, and its end.
+"""The recorder of one session: consent, records, and the end of the recording.
 
-A recorder opens, writes and waits for nothing, never calls its session, and never raises into it. The service flushes
-it regularly.
+A recorder does no I/O itself, never blocks, never calls its session and never raises into it. The service flushes it
+regularly.
 """
 
 import contextlib
@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from relay.recording.journal_buffer import BatchBuilder, JournalBuffer, RealtimeBatchBuilder, realtime_event_line
+from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder, realtime_event_line
+from relay.recording.journal_buffer import JournalBuffer
 from relay.recording.store.header import RecordingHeader
 from relay.recording.store.writer import RecordingFiles, RecordingWriter
 from relay.session.common.known_secrets import NO_SECRETS, KnownSecrets
@@ -24,7 +25,7 @@ from relay.session.realtime.events import CONSENT_EVENT_TYPE, RealtimeClientEven
 _log = logging.getLogger("relay.recordings")
 
 MAX_PRE_CONSENT_EVENTS: Final = 64
-"""Events of the upstream's greeting that may wait for consent; they hold no text or audio of the conversation."""
+"""Upstream handshake events that may be buffered before consent; they contain no text or audio."""
 
 _HANDSHAKE_EVENTS = (
     ev.UpstreamOpened, ev.SessionCreated, ev.SessionUpdated, ev.IgnoredUpstreamEvent, ev.DeadlineReached,
@@ -33,54 +34,52 @@ _HANDSHAKE_EVENTS = (
 _REALTIME_HANDSHAKE_TYPES = ("session.created", "session.updated")
 
 RecordedEvent = tuple[Any, float, Sequence[Any]]
-"""An event, when it happened, and its commands."""
+"""An event, its time and its commands."""
 
 
 class ConsentGate:
-    """Lets a session's events through from its client's consent on.
+    """Holds back the events of a session until its client consents to recording.
 
-    Until the client agrees, nothing that a user or the model said is kept, not even in memory. The upstream's greeting
-    may be: where consent comes right after it, the recording begins with its session, and can be replayed.
+    Before consent nothing of the conversation is stored, not even in memory. Only the upstream handshake is buffered:
+    if consent follows directly, the recording contains the whole session and can be replayed.
     """
 
     def __init__(self, *, is_open: bool) -> None:
-        """`is_open`: nobody has to be asked."""
+        """`is_open`: no consent is needed."""
         self.is_open = is_open
-        self._pre_consent_events: list[RecordedEvent] | None = []  # None: something was left out
+        self._pre_consent_events: list[RecordedEvent] | None = []  # None: an event was dropped
 
     @property
     def from_start(self) -> bool:
-        """Whether all that has happened so far may be recorded."""
+        """Whether the recording can start with the session: no event was dropped."""
         return self._pre_consent_events is not None
 
     def opens_with(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
-        """Whether the recording begins with this event; one of the greeting is kept for `take_pre_consent_events`
-        meanwhile.
-        """
+        """Whether recording starts with this event; a handshake event is buffered meanwhile."""
         if _consent_of(event):
             self.is_open = True
             return True
-        prelude = self._pre_consent_events
-        if prelude is None:
+        buffered = self._pre_consent_events
+        if buffered is None:
             return False
-        if commands is not None and _is_handshake(event) and len(prelude) < MAX_PRE_CONSENT_EVENTS:
-            prelude.append((event, now, commands))
+        if commands is not None and _is_handshake(event) and len(buffered) < MAX_PRE_CONSENT_EVENTS:
+            buffered.append((event, now, commands))
         else:
             self._pre_consent_events = None
         return False
 
     def take_pre_consent_events(self) -> list[RecordedEvent]:
-        """What happened before consent and may be recorded."""
-        prelude, self._pre_consent_events = self._pre_consent_events or [], []
-        return prelude
+        """Return and clear the buffered events."""
+        buffered, self._pre_consent_events = self._pre_consent_events or [], []
+        return buffered
 
     def is_revoked_by(self, event: Any) -> bool:
-        """Whether the client takes its consent back with this event."""
+        """Whether the client revokes its consent with this event."""
         return _consent_of(event) is False
 
 
 def _consent_of(event: Any) -> bool | None:
-    """Whether an event grants consent or takes it back; None: neither."""
+    """Whether an event grants or revokes consent; None: neither."""
     if isinstance(event, ev.Hello | ev.Consent):
         return event.consent
     if type(event) is not RealtimeClientEvent or event.body.get("type") != CONSENT_EVENT_TYPE:
@@ -90,16 +89,13 @@ def _consent_of(event: Any) -> bool | None:
 
 
 def _is_handshake(event: Any) -> bool:
-    """Whether an event belongs to the upstream's greeting."""
     if type(event) is RealtimeServerEvent:
         return event.body.get("type") in _REALTIME_HANDSHAKE_TYPES
     return isinstance(event, _HANDSHAKE_EVENTS)
 
 
 class SessionRecorder:
-    """Records a device's session. `record_input`, `record_output`, `record_raw_delta` and `record_sent_audio` are
-    those of its `JournalBuffer`.
-    """
+    """Records the session of a device."""
 
     _batch_builder = BatchBuilder
 
@@ -113,7 +109,7 @@ class SessionRecorder:
         secrets: KnownSecrets = NO_SECRETS,
         max_bytes: float | None = None,
     ) -> None:
-        """`max_bytes`: the recording ends with the batch that reaches it."""
+        """`max_bytes`: the limit; the recording ends with the batch that reaches it."""
         self.folder = folder
         self._header = header
         self._writer = writer
@@ -128,19 +124,19 @@ class SessionRecorder:
         self._buffer = buffer
         self._files: RecordingFiles | None = None
         self._pending_tts_audio = b""
-        self._holds_files = False  # it ended before its session; until that ends its files stay locked
+        self._holds_files = False  # the recording ended early: its files stay locked until the session ends
         self._is_closed = False
-        # Audio comes so often that it goes without another call in between.
+        # Audio is frequent: these are the bound methods of the buffer, without another call in between.
         self.record_input, self.record_output, self.record_raw_delta, self.record_sent_audio = (
             buffer.record_input, buffer.record_output, buffer.record_raw_delta, buffer.record_sent_audio
         )  # fmt: skip
         if self._gate.is_open:
             self._open_files()
 
-    # -- what the session calls ---------------------------------------------------------------------------------------
+    # -- the session's interface --------------------------------------------------------------------------------------
 
     def record_event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        """Something happened, and these commands followed; None if our own code failed at it."""
+        """Record an event and its commands; None if the relay's own code failed."""
         try:
             if not self._gate.is_open:
                 if not self._is_closed and self._gate.opens_with(event, now, commands):
@@ -156,14 +152,14 @@ class SessionRecorder:
             self._abandon()
 
     def record_tts_audio(self, context_id: str, samples: bytes, now: float, *, discarded: bool) -> None:
-        """An external voice sent audio; if it is not `discarded`, the `TtsAudio` that follows counts it."""
+        """Record TTS audio; unless it is `discarded`, its `TtsAudio` event follows."""
         if discarded:
             self._buffer.record_discarded_tts_audio(context_id, samples, now)
         else:
             self._pending_tts_audio = samples
 
     def flush(self) -> None:
-        """Hand over what there is."""
+        """Submit the buffered records to the writer."""
         if not self._buffer.is_open or self._files is None:
             return
         try:
@@ -174,28 +170,28 @@ class SessionRecorder:
             self._abandon()
 
     def close(self, reason: str = "closed") -> None:
-        """The session is over: write what is left and let go of the files."""
+        """End the recording with its session, and release the files."""
         if self._is_closed:
             return
         self._is_closed = True
         try:
             self._end(reason)
         except Exception:
-            _log.exception("recording %s ends early", self.folder.name)
-        if self._files is not None and self._buffer.has_begun:  # a dial that was refused leaves nothing
+            _log.exception("recording failed: recording=%s", self.folder.name)
+        if self._files is not None and self._buffer.has_begun:  # a refused connection leaves no recording
             self._writer.submit_job(self._files.close, self._files)
             self._writer.submit_job(self._on_closed, self._files)
 
-    # -- its life -----------------------------------------------------------------------------------------------------
+    # -- lifecycle ----------------------------------------------------------------------------------------------------
 
     def _start_after_consent(self) -> None:
         from_start = self._gate.from_start and not self._buffer.has_skipped_audio
         self._header = replace(self._header, from_start=from_start)
-        if not from_start:  # nobody reads the hello that chose them
+        if not from_start:  # a reader does not see the hello that set them
             self._header = replace(self._header, setup=replace(self._header.setup, options=self._options))
         self._open_files()
-        prelude = self._gate.take_pre_consent_events()
-        for event, now, commands in prelude if from_start else ():
+        buffered = self._gate.take_pre_consent_events()
+        for event, now, commands in buffered if from_start else ():
             self._record(event, now, commands)
 
     def _open_files(self) -> None:
@@ -203,7 +199,7 @@ class SessionRecorder:
         self._buffer.is_open = True
 
     def _end(self, reason: str) -> None:
-        """Write the last line; the files stay as they are."""
+        """Write the end line; the files stay open."""
         if not self._buffer.is_open:
             return
         self._buffer.is_open = False
@@ -213,14 +209,14 @@ class SessionRecorder:
     def _end_full(self) -> None:
         max_mb = (self._max_bytes or 0) / 1e6
         _log.warning(
-            "recording %s ends: it has reached %g MB (RELAY_RECORDING_MAX_MB); its session goes on",
+            "recording ended: recording=%s reason=limit of %g MB reached (RELAY_RECORDING_MAX_MB)",
             self.folder.name, max_mb,
         )  # fmt: skip
         self._holds_files = True
         self._end(f"the recording has reached {max_mb:g} MB (RELAY_RECORDING_MAX_MB)")
 
     def _on_consent_revoked(self) -> None:
-        """The client takes its consent back: what was recorded of this session goes."""
+        """Delete the recording of this session."""
         if not self._buffer.is_open and not self._holds_files:
             return
         files, self._files = self._files, None
@@ -231,11 +227,11 @@ class SessionRecorder:
 
             self._writer.submit_job(files.close, files)
             self._writer.submit_job(lambda: remove_recording(files.folder), files)
-            _log.info("recording %s is deleted: consent was withdrawn", files.folder.name)
+            _log.info("recording deleted: recording=%s reason=consent revoked", files.folder.name)
 
     def _abandon(self) -> None:
-        # A fault of ours costs the recording, never the session; the client may still take its consent back.
-        _log.exception("recording %s ends early", self.folder.name)
+        # Our own failure costs the recording, never the session; the client may still revoke its consent.
+        _log.exception("recording failed: recording=%s", self.folder.name)
         self._holds_files = True
         with contextlib.suppress(Exception):
             self._end("the recorder failed")
@@ -255,7 +251,7 @@ class SessionRecorder:
 
 
 class RealtimeSessionRecorder(SessionRecorder):
-    """Records the session of a Realtime client, whose audio is inside of its events."""
+    """Records the session of a Realtime client, whose audio is inside of events."""
 
     _batch_builder = RealtimeBatchBuilder
 
@@ -266,7 +262,7 @@ class RealtimeSessionRecorder(SessionRecorder):
 
 
 def _converts_output(options: DeviceOptions) -> bool:
-    """Whether what the client is sent is not what the upstream sent."""
+    """Whether the client gets another format than the upstream sends."""
     return options.output != options.upstream_output
 
 

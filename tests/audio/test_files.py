@@ -70,9 +70,9 @@ def write_odd_rate(path: Path) -> None:
         (write_nothing, "cannot open {}: no such file or directory"),
         (write_folder, "cannot open {}: is a directory"),
         (write_words, "{} is not an audio file that can be read (WAV, FLAC, Ogg, MP3)"),
-        (write_header_only, "{} holds no sound"),
+        (write_header_only, "{} contains no audio"),
         (write_long, "{} is longer than 0.01 minutes"),
-        (write_odd_rate, "{} is sampled at 191999 Hz: the two rates have too little in common"),
+        (write_odd_rate, "{} has a sample rate of 191999 Hz: cannot resample a clip by 24000/191999"),
     ],
 )
 def test_an_error_is_a_sentence_that_names_the_file(tmp_path: Path, make: Callable[[Path], None], says: str) -> None:

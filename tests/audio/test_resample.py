@@ -55,7 +55,7 @@ def through(pair: tuple[int, int], pcm: bytes) -> bytes:
 
 @pytest.mark.parametrize("pair", DIRECT)
 def test_delay(pair: tuple[int, int]) -> None:
-    """A slow bell comes out where it went in, later by the delay that is claimed."""
+    """A slow pulse keeps its place but for the documented delay."""
     source_hz, target_hz = pair
     seconds = np.arange(source_hz // 5) / source_hz
     bell = np.rint(20000 * np.exp(-(((seconds - 0.1) / 0.004) ** 2))).astype("<i2").tobytes()

@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_list_repair_show(root: Path) -> None:
     assert "not finished: repair" in run("recordings", "list", "--dir", root)
-    assert "tracks, outline and transcript made" in run("recordings", "repair", "--dir", root)
+    assert "tracks, waveform and transcript written" in run("recordings", "repair", "--dir", root)
     told = run("recordings", "list", "--dir", root)
     assert NAME in told
     assert "not finished" not in told
@@ -92,5 +92,5 @@ def test_a_bad_recording_is_one_sentence_and_code_2(root: Path) -> None:
     )
     assert process.returncode == 2
     assert process.stderr.startswith("relay: ")
-    assert "the line is cut off" in process.stderr
+    assert "the line is truncated" in process.stderr
     assert process.stderr.count("\n") == 1

@@ -1,11 +1,11 @@
-"""Consent: what is kept before it is given, and what is deleted when it is taken back."""
+"""Consent: what is buffered before it, and what is deleted when it is revoked."""
 
 from pathlib import Path
 
 import pytest
 
 from audio.formats import PCMU
-from relay.recording.format.lines import EndRecord, EventRecord
+from relay.recording.format.records import EndRecord, EventRecord
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import MAX_PRE_CONSENT_EVENTS, ConsentGate
@@ -142,7 +142,7 @@ async def test_consent_can_be_taken_back_after_the_bound_was_reached(
     service = RecordingService(tmp_path, "on", recording_max_mb=0.1)
     session = RecordedSession(service)
     session.feed(*[microphone_audio(1000)] * 20)
-    assert "has reached 0.1 MB" in caplog.text
+    assert "reason=limit of 0.1 MB reached" in caplog.text
     session.feed(ev.Consent(False))
     service.close(session.session_id)
     await service.stop()
@@ -152,7 +152,7 @@ async def test_consent_can_be_taken_back_after_the_bound_was_reached(
 async def test_consent_can_be_taken_back_after_the_recorder_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until then nobody finishes or prunes the recording."""
+    """Until then the recording is neither finalized nor pruned."""
 
     def broken(*_: object) -> bytes:
         raise ValueError("a fault of the recorder's")
@@ -161,7 +161,7 @@ async def test_consent_can_be_taken_back_after_the_recorder_failed(
     session = RecordedSession(service)
     session.feed(ev.UpstreamOpened())
     session.recorder.flush()
-    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
+    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
     session.feed(ev.SessionCreated())
     session.recorder.flush()
     await wait_until_written(service)

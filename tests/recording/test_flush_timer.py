@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from relay.recording.service import FLUSH_INTERVAL_S, N_FLUSH_GROUPS, FlushTimer
+from relay.recording.flush_timer import FLUSH_INTERVAL_S, N_FLUSH_GROUPS, FlushTimer
 from tests.support.virtual_time import advance_time, in_virtual_time
 
 

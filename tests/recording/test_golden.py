@@ -1,6 +1,6 @@
-"""Every golden recording does today what it did then: the same commands, and the same sound, bit for bit.
+"""Every golden recording replays identically: the same commands, and the same audio, bit for bit.
 
-Where a rule was changed on purpose: scripts/regold, and review the diff.
+After an intended change of a rule: scripts/regold, and review the diff.
 """
 
 import shutil
@@ -42,8 +42,8 @@ def test_one_changed_rule_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     difference = verify(Recording(of("manual-turn"))).difference
     assert isinstance(difference, Difference)
     assert difference.description == "commit()"
-    assert [one["t"] for one in difference.recorded] == ["commit_input"]
-    assert [one["t"] for one in difference.replayed] == ["send_error"]
+    assert [command["t"] for command in difference.recorded] == ["commit_input"]
+    assert [command["t"] for command in difference.replayed] == ["send_error"]
 
 
 def test_one_changed_byte_of_what_was_sent_is_found(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_one_changed_byte_of_what_was_sent_is_found(tmp_path: Path) -> None:
         file.write(b"\x55\x55")
     difference = verify(Recording(folder)).difference
     assert isinstance(difference, Difference)
-    assert "bytes in sent.pcm are not those that went to the client" in difference.description
+    assert "bytes in sent.pcm are not those that were sent to the client" in difference.description
 
 
 def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_one_changed_sample_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     difference = verify(Recording(of("plain-turn"))).difference
     assert isinstance(difference, Difference)
     assert difference.recorded is None
-    assert "other ones today" in difference.description
+    assert "differ in the replay" in difference.description
 
 
 def regold_of(root: Path, name: str, recording: Path) -> tuple[Path, Callable[[], str]]:
@@ -95,17 +95,17 @@ def test_regold_makes_the_same_of_the_same_and_mends_what_differs(tmp_path: Path
     assert regold() == "manual: unchanged\n"
     (golden / "journal.jsonl").write_bytes(before.replace(b'"commit_input"', b'"clear_input"'))
     assert verify(Recording(golden)).difference is not None
-    told = regold()
-    assert "manual: journal.jsonl changed" in told
-    assert ", commit(): -clear_input +commit_input" in told
+    report = regold()
+    assert "manual: journal.jsonl changed" in report
+    assert ", commit(): -clear_input +commit_input" in report
     assert (golden / "journal.jsonl").read_bytes() == before
 
 
 def test_regold_makes_format_2_of_format_1(tmp_path: Path) -> None:
     golden, regold = regold_of(tmp_path, "former", of("format-1"))
-    told = regold()
-    assert "format 1 becomes format 2" in told
-    assert ", bye(): +set_input_gate" in told  # which format 1 did not have
+    report = regold()
+    assert "format 1 becomes format 2" in report
+    assert ", bye(): +set_input_gate" in report  # which format 1 did not have
     assert Recording(golden).header.format == 2
     assert verify(Recording(golden)).is_identical
     assert (golden / "journal.jsonl").read_bytes() == (of("two-tools") / "journal.jsonl").read_bytes()

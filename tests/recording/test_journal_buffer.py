@@ -1,4 +1,4 @@
-"""What a session has recorded and not yet handed over: its order, its bound, and the gaps of a disk that is slow."""
+"""The records of a session before they are submitted: order, limit, and the gaps of a slow disk."""
 
 import errno
 import os
@@ -9,14 +9,9 @@ from zlib import crc32
 
 import pytest
 
-from relay.recording.format.lines import EndRecord, EventRecord, GapRecord, InputAudioRecord
-from relay.recording.journal_buffer import (
-    FLUSH_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    BatchBuilder,
-    JournalBuffer,
-    RealtimeBatchBuilder,
-)
+from relay.recording.batch_builder import BatchBuilder, RealtimeBatchBuilder
+from relay.recording.format.records import EndRecord, EventRecord, GapRecord, InputAudioRecord
+from relay.recording.journal_buffer import FLUSH_BYTES, RECORD_OVERHEAD_BYTES, JournalBuffer
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
 from relay.recording.store import writer as writing
@@ -78,14 +73,14 @@ def test_what_is_handed_over_at_once_stands_in_the_order_in_which_it_came(
     buffer.record_output(DELTA, b"\3\4", 10.08, discarded=True)
     buffer.record_input(frames[4], 10.1)
     batch = stage.hand_over()
-    kept = ',"kept":true' if keeps_sent else ""
+    kept_member = ',"kept":true' if keeps_sent else ""
     ids = '"item":"item_a","response":"resp_1","part":0'
     assert batch.journal.decode().splitlines() == [
         f'{{"now":10.0,"in":{len(frames[0])}}}',
         f'{{"now":10.02,"in":{len(frames[1])}}}',
         f'{{"now":10.04,"in":{len(frames[2])}}}',
         f'{{"now":10.05,"out":4,{ids}}}',
-        f'{{"now":10.05,"sent":2,"crc":{crc32(sent)}{kept}}}',
+        f'{{"now":10.05,"sent":2,"crc":{crc32(sent)}{kept_member}}}',
         f'{{"now":10.06,"in":{len(frames[3])}}}',
         '{"now":10.07,"words":"one ","item":"item_a","response":"resp_1","part":0,"spoken":true}',
         '{"now":10.08,"voice":2,"context":"context_1","discarded":true}',
@@ -203,7 +198,7 @@ async def test_a_full_disk_marks_a_gap_and_the_recording_goes_on(
     result = verify(Recording(folder))
     assert result.is_identical
     assert "gap of 2 records" in result.notes[-1]
-    assert caplog.text.count("has a gap") == 1
+    assert caplog.text.count("recording gap: ") == 1
 
 
 async def test_a_disk_that_hangs_costs_a_bounded_queue_and_a_gap(
@@ -217,7 +212,7 @@ async def test_a_disk_that_hangs_costs_a_bounded_queue_and_a_gap(
     for _ in range(20):
         session.feed(*[microphone_audio(100)] * 3)
         session.recorder.flush()
-    assert "the disk is too slow" in caplog.text
+    assert "error=disk too slow" in caplog.text
     hung.set()
     service.close(session.session_id)
     await service.stop()
@@ -249,9 +244,9 @@ async def test_at_full_speed_one_recording_has_gaps_and_the_others_have_none(
         for _ in range(100):  # and what is left of the room, in small pieces
             greedy.feed(microphone_audio(20))
             greedy.recorder.flush()
-        for other in others:
-            other.feed(microphone_audio(20))
-            other.recorder.flush()
+        for recorder in others:
+            recorder.feed(microphone_audio(20))
+            recorder.recorder.flush()
     disk_works.set()
     for session in (greedy, *others):
         service.close(session.session_id)

@@ -49,13 +49,13 @@ DONE = {"type": "response.done", "response": {"output": [{"content": [{"text": L
     ids=["said", "said, and changed", "audio", "told", "told to nobody", "kept back", "no JSON"],
 )
 def test_a_long_line_that_is_redacted_later_is_the_one_that_is_cleaned_at_once(event: Any, commands: Any) -> None:
-    told, samples = event_object(event, 1.5, commands, "ValueError: x")
-    quick, wanted = live_line(told), redacted_line(told)
-    assert is_unredacted(quick)
-    assert redact_deferred(quick) == wanted
-    assert samples == (tone(400) if b"audio_buffer" in wanted else b"")
-    assert decode_line(quick, 2) == decode_line(wanted, 2)
-    assert CREDENTIAL.encode() not in wanted
+    line, samples = event_object(event, 1.5, commands, "ValueError: x")
+    deferred, redacted = live_line(line), redacted_line(line)
+    assert is_unredacted(deferred)
+    assert redact_deferred(deferred) == redacted
+    assert samples == (tone(400) if b"audio_buffer" in redacted else b"")
+    assert decode_line(deferred, 2) == decode_line(redacted, 2)
+    assert CREDENTIAL.encode() not in redacted
 
 
 def test_a_long_line_of_a_devices_session_too() -> None:
@@ -72,7 +72,7 @@ def test_a_short_line_is_cleaned_at_once() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A conversation of long events, as it lies there before anything has finished it."""
+    """A recording of long events that is not finalized."""
     root = tmp_path_factory.mktemp("long")
 
     async def record() -> None:
@@ -90,8 +90,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             await client.expect("conversation.item.retrieved")
 
     asyncio.run(record())
-    (found,) = list_recordings(root)
-    return found
+    (folder,) = list_recordings(root)
+    return folder
 
 
 def test_before_it_is_finished_a_recording_can_be_read_and_shows_no_credential(folder: Path) -> None:

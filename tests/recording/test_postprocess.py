@@ -45,13 +45,13 @@ def test_the_tracks_are_on_one_clock_and_hold_what_was_heard(tmp_path: Path) -> 
     folder = make_recording(tmp_path)
     finalize(folder)
     user, user_hz = soundfile.read(folder / "user.flac", dtype="int16")
-    heard, heard_hz = soundfile.read(folder / "assistant.flac", dtype="int16")
+    assistant, heard_hz = soundfile.read(folder / "assistant.flac", dtype="int16")
     assert (user_hz, heard_hz) == (16_000, 16_000)
-    assert len(user) == len(heard) == 4 * 16_000
+    assert len(user) == len(assistant) == 4 * 16_000
     spoken = np.flatnonzero(np.abs(user) > 100) / 16_000
     assert spoken[0] == pytest.approx(0.2, abs=0.02)  # it arrived at 0.3 s and lasts 0.1
     assert spoken[-1] == pytest.approx(1.4, abs=0.02)
-    played = np.flatnonzero(np.abs(heard) > 100) / 16_000
+    played = np.flatnonzero(np.abs(assistant) > 100) / 16_000
     assert played[0] == pytest.approx(2.1, abs=0.02)  # by the acknowledgements: 300 ms were played at 2.4 s
     timeline = orjson.loads((folder / "timeline.json").read_bytes())
     (item,) = timeline["heard"]
@@ -75,14 +75,14 @@ def test_an_append_without_audio_needs_no_file(tmp_path: Path) -> None:
 
 def test_no_tracks_are_made_of_more_than_a_week(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, change=lambda raw: raw.replace(b'{"now":5004.0,"end"', b'{"now":9e11,"end"'))
-    with pytest.raises(RecordingError, match=r"journal.jsonl: it lasts 899999995000 s; tracks are made of at most"):
+    with pytest.raises(RecordingError, match=r"journal.jsonl: the recording lasts 899999995000 s; a track has at most"):
         finalize(folder)
 
 
 def test_a_half_written_line_goes_and_the_end_comes(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, ended=False, change=lambda raw: raw[:-20])
     done = finalize(folder)
-    assert (done.cut_bytes > 0, done.cut_lines, done.end_added) == (True, 0, True)
+    assert (done.torn_bytes > 0, done.torn_lines, done.end_added) == (True, 0, True)
     outcome = verify(Recording(folder))
     assert outcome.is_identical
     assert outcome.notes == []
@@ -93,7 +93,7 @@ def test_lines_whose_sound_is_not_there_go(tmp_path: Path) -> None:
     with (folder / "upstream.pcm").open("r+b") as file:
         file.truncate(60_000)  # the second of two seconds is missing
     done = finalize(folder)
-    assert done.cut_lines > 3
+    assert done.torn_lines > 3
     assert verify(Recording(folder)).is_identical
 
 
@@ -130,7 +130,7 @@ def test_a_journal_that_another_repair_has_replaced_is_left_alone(
         flock(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", meanwhile)
-    with pytest.raises(RecordingError, match="is being repaired by somebody else"):
+    with pytest.raises(RecordingError, match="is being finalized by another process"):
         finalize(folder)
     assert (folder / "journal.jsonl").read_bytes() == cleaned
 
@@ -171,10 +171,10 @@ def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
         process.wait()
         process.stdout.close()
     assert process.returncode == -signal.SIGKILL  # it recorded until then
-    told = [float(line) for line in lines if line.endswith("\n")]
+    times = [float(line) for line in lines if line.endswith("\n")]
     folders = list(root.iterdir()) if root.exists() else []
     if not folders:  # killed before the first write: all of it is lost
-        fed_s = told[-1] - told[0] if told else 0.0
+        fed_s = times[-1] - times[0] if times else 0.0
         return fed_s, fed_s
     (folder,) = folders
     finalize(folder)
@@ -182,7 +182,7 @@ def kill_in_the_middle(root: Path, after_s: float) -> tuple[float, float]:
     assert verify(recording).is_identical
     started_at = recording.header.setup.started_at
     last = max(entry.record.time_s for entry in recording.entries() if hasattr(entry.record, "time_s"))
-    fed = told[-1] if told else started_at
+    fed = times[-1] if times else started_at
     return fed - started_at, max(fed - last, 0.0)
 
 

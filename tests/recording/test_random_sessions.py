@@ -23,7 +23,7 @@ from relay.protocols.openai.beta import BetaClientDialect, BetaUpstreamDialect
 from relay.protocols.openai.proxy import AUDIO_DELTA_TYPE, ProxyCodec
 from relay.protocols.openai.upstream_codec import OpenAIUpstreamCodec
 from relay.recording.derive.tracks import write_derived_files
-from relay.recording.format.lines import (
+from relay.recording.format.records import (
     EventRecord,
     InputAudioRecord,
     OutputAudioRecord,
@@ -65,7 +65,7 @@ def samples_of(n_bytes: int, number: int) -> bytes:
 
 
 class SlowTools:
-    """Tools that return after a while, and say something meanwhile."""
+    """Tools that report progress and return after a while."""
 
     def __init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}
@@ -88,7 +88,7 @@ class SlowTools:
 
 
 class SilentVoice:
-    """An external voice that speaks when the test says so; `contexts` are those that it was asked for."""
+    """An external TTS voice under control of the test; `contexts` are the requested ones."""
 
     def __init__(self, take: Callable[[TtsOutput], None]) -> None:
         self.take = take
@@ -105,12 +105,12 @@ class SilentVoice:
 class RecordedEnds(SocketPair):
     """A session between two sockets, with the real recorder."""
 
-    def __init__(self, root: Path, beginning: SessionSetup, mode: str) -> None:
+    def __init__(self, root: Path, setup: SessionSetup, mode: str) -> None:
         super().__init__()
         self.writer = RecordingWriter()
         self.writer.start()
-        kind = SessionRecorder if beginning.realtime is None else RealtimeSessionRecorder
-        header = RecordingHeader(beginning, datetime(2026, 12, 1, tzinfo=UTC), "scripted", "scripted", mode)
+        kind = SessionRecorder if setup.realtime is None else RealtimeSessionRecorder
+        header = RecordingHeader(setup, datetime(2026, 12, 1, tzinfo=UTC), "scripted", "scripted", mode)
         self.folder = root / "20261201T000000Z-rs_random"
         self.clock = asyncio.get_running_loop().time
         self.recorder = kind(header, self.folder, self.writer, self.clock, lambda: None)
@@ -123,30 +123,30 @@ class RecordedEnds(SocketPair):
         self.writes = False
         """Whether the model writes, and something else speaks."""
 
-    async def step(self, what: str, value: int) -> None:
-        """Let one thing happen."""
+    async def step(self, action: str, value: int) -> None:
+        """Perform one action."""
         self.number += 1
-        if what == "time":
+        if action == "time":
             await advance_time((0.001, 0.02, 0.1, 0.3, 0.7, 1.5, 4.0, 11.0)[value % 8])
-        elif what == "flush":
+        elif action == "flush":
             self.recorder.flush()
-        elif what == "client full":
+        elif action == "client full":
             self._becomes(self.client, is_writable=value % 3 != 0)
-        elif what == "upstream full":
+        elif action == "upstream full":
             self._becomes(self.upstream, is_writable=value % 3 != 0)
         else:
-            self.happen(what, value)
+            self.happen(action, value)
 
     def _becomes(self, socket: Any, *, is_writable: bool) -> None:
         if socket.is_writable != is_writable:
             (socket.resume_writing if is_writable else socket.pause_writing)()
 
-    def happen(self, what: str, value: int) -> None:
+    def happen(self, action: str, value: int) -> None:
         raise NotImplementedError
 
     @property
     def hung_up(self) -> bool:
-        """Whether one of the connections was closed by the relay: what comes after that is not all read."""
+        """Whether the relay closed a connection: later data may not be read."""
         return any(kind.endswith((" close", " cut")) for kind, _ in self.sent)
 
     def assert_audio_is_recorded(self) -> None:
@@ -155,9 +155,9 @@ class RecordedEnds(SocketPair):
         Deltas that came before a Realtime session was ready, or after its end, stand in events.
         """
         spoken = b"".join(map(_spoken, Recording(self.folder).entries()))
-        for kept, came in ((files_of(self.folder)[CLIENT_AUDIO_FILE], self.said), (spoken, self.spoken)):
-            assert kept == came[: len(kept)]
-            assert self.hung_up or len(kept) == len(came)
+        for recorded, received in ((files_of(self.folder)[CLIENT_AUDIO_FILE], self.said), (spoken, self.spoken)):
+            assert recorded == received[: len(recorded)]
+            assert self.hung_up or len(recorded) == len(received)
 
     def close(self) -> None:
         """The session is over, and all of it is on the disk."""
@@ -166,20 +166,20 @@ class RecordedEnds(SocketPair):
 
     # -- the model ----------------------------------------------------------------------------------------------------
 
-    def model(self, what: str, value: int) -> None:
-        """The model does what it does in the course of a response."""
-        if what == "answer":
+    def model(self, action: str, value: int) -> None:
+        """The upstream acts in the course of a response."""
+        if action == "answer":
             for next_ in ("created", "item", "words", "words", "delta", "delta"):
                 self.model(next_, value)
             return
         response, item = f"resp_{self.response}", f"item_{self.item}"
         part = {"response_id": response, "item_id": item, "output_index": 0, "content_index": int(value % 11 == 10)}
         event: dict[str, Any]
-        match what:
+        match action:
             case "created":
                 self.response += 1
-                asked = [one for one in self.upstream_requests() if one.get("type") == "response.create"]
-                ours = {"metadata": asked[-1].get("response", {}).get("metadata")} if asked and value % 2 else {}
+                requests = [request for request in self.upstream_requests() if request.get("type") == "response.create"]
+                ours = {"metadata": requests[-1].get("response", {}).get("metadata")} if requests and value % 2 else {}
                 event = {"type": "response.created", "response": {"id": f"resp_{self.response}", **ours}}
             case "item":
                 self.item += 1
@@ -200,8 +200,8 @@ class RecordedEnds(SocketPair):
                     if value % 3 == 2 or self.writes
                     else "response.output_audio_transcript.delta"
                 )
-                words = ("It is. ", 'Noon!\n"', "or é \x00 ", "mail ann@example.com ")
-                event = {"type": kind, "event_id": f"e{self.number}", **part, "delta": words[value % len(words)]}
+                texts = ("It is. ", 'Noon!\n"', "or é \x00 ", "mail ann@example.com ")
+                event = {"type": kind, "event_id": f"e{self.number}", **part, "delta": texts[value % len(texts)]}
             case "said":
                 event = {"type": "response.output_audio_transcript.done", **part, "transcript": "It is noon."}
             case "audio done":
@@ -231,7 +231,7 @@ class RecordedEnds(SocketPair):
             case "odd":
                 event = ODD_EVENTS[value % len(ODD_EVENTS)]
             case _:
-                raise AssertionError(what)
+                raise AssertionError(action)
         self.send_from_upstream(
             json.dumps(event, separators=((", ", ": ") if value % 13 == 12 else (",", ":"))).encode()
         )
@@ -277,9 +277,9 @@ class DeviceEnds(RecordedEnds):
         options = replace(options, has_external_voice=has_voice)
         policy = Policy()
         now = asyncio.get_running_loop().time()
-        beginning = SessionSetup("rs_random", config, options, Principal("key-1", policy), now, speech)
-        super().__init__(root, beginning, mode)
-        self.core = beginning.device_session()
+        setup = SessionSetup("rs_random", config, options, Principal("key-1", policy), now, speech)
+        super().__init__(root, setup, mode)
+        self.core = setup.device_session()
         self.options = options
         self.writes = has_voice
         self.voice: SilentVoice | None = None
@@ -292,16 +292,16 @@ class DeviceEnds(RecordedEnds):
         self.voice = SilentVoice(take)
         return self.voice
 
-    def happen(self, what: str, value: int) -> None:
-        if what == "input":
+    def happen(self, action: str, value: int) -> None:
+        if action == "input":
             samples = samples_of((640, 960, 641, 1, 3, 4800, 19_200)[value % 7], self.number)
             self.said += samples
             self._take_binary(samples)
-        elif what == "client":
+        elif action == "client":
             self.send_from_client(self._message(value))
-        elif what == "voice":
+        elif action == "voice":
             self._speak(value)
-        elif what == "end":
+        elif action == "end":
             ends = (
                 ev.ServerDraining("maintenance"),
                 ev.KeyRevoked(),
@@ -309,10 +309,10 @@ class DeviceEnds(RecordedEnds):
                 ev.DeadlineReached(),
             )
             self.runtime.dispatch(ends[value % len(ends)])
-        elif what == "hello":
+        elif action == "hello":
             self.send_from_client(self._hello(value))
         else:
-            self.model(what, value)
+            self.model(action, value)
 
     def _take_binary(self, samples: bytes) -> None:
         from picows import WSMsgType
@@ -321,7 +321,7 @@ class DeviceEnds(RecordedEnds):
 
     def _message(self, value: int) -> dict[str, Any] | str:
         played = {"type": "playback", "itemId": f"item_{self.item}", "playedMs": value * 13}
-        calls = [one["callId"] for one in self.messages() if one.get("type") == "toolCall"] or ["call_x"]
+        calls = [message["callId"] for message in self.messages() if message.get("type") == "toolCall"] or ["call_x"]
         messages: tuple[dict[str, Any] | str, ...] = (
             played, {"type": "text", "text": f"Typed {value}, my key is sk-abcdefghijklmnopqrstuvwx"},
             played, {"type": "commit"}, {"type": "clear"}, played, {"type": "interrupt"},
@@ -354,8 +354,8 @@ class DeviceEnds(RecordedEnds):
         kind = value % 8
         if kind < 5:
             n_bytes = (3200, 32_000, 2, 0, 1600)[kind]
-            told = Alignment(tuple("It is "), (0, 10, 20, 30, 40, 50), (10,) * 6) if value % 2 else None
-            voice.take(TtsAudioDelta(context_id, samples_of(n_bytes, self.number), told))
+            alignment = Alignment(tuple("It is "), (0, 10, 20, 30, 40, 50), (10,) * 6) if value % 2 else None
+            voice.take(TtsAudioDelta(context_id, samples_of(n_bytes, self.number), alignment))
         elif kind == 5:
             voice.take(ev.TtsContextDone(context_id))
         elif kind == 6:
@@ -412,17 +412,17 @@ def replayed_ledger(recording: Recording) -> MediaLedger:
 
 
 def assert_heard_is_recorded(ends: DeviceEnds, recording: Recording) -> None:
-    heard = b"".join(raw for kind, raw in ends.sent if kind == "client binary")
+    client_audio = b"".join(raw for kind, raw in ends.sent if kind == "client binary")
     at = 0
     for entry in recording.entries():
         line = entry.record
         if isinstance(line, SentAudioRecord):
-            piece = heard[at : at + line.n_bytes]
+            piece = client_audio[at : at + line.n_bytes]
             assert len(piece) == line.n_bytes
             assert crc32(piece) == line.crc
             assert not line.is_stored or bytes(entry.samples) == piece
             at += line.n_bytes
-    assert at == len(heard)
+    assert at == len(client_audio)
 
 
 def appended(ends: SocketPair) -> bytes:
@@ -499,18 +499,19 @@ async def _device_session(
 ) -> None:
     ends = DeviceEnds(root, options, "on", has_voice=has_voice)
     async with run_harness(ends):
-        for number, (what, value) in enumerate(steps):
+        for number, (action, value) in enumerate(steps):
             if number == early:
                 ends.send_from_upstream({"type": "session.created", "session": {}})
             elif number == early + 4:
                 ends.send_from_upstream({"type": "session.updated", "session": {}})
-            await ends.step(what, value)
+            await ends.step(action, value)
     ends.close()
     recording = assert_runs_identically(ends.folder)
     assert sums_of(replayed_ledger(recording)) == sums_of(ends.core.ledger)
     assert_heard_is_recorded(ends, recording)
     assert_appended_is_recorded(ends, recording)
-    if not any(what in ("hello", "voice") for what, _ in steps):  # a format that changes leaves parts of samples behind
+    # A format that changes leaves parts of samples behind.
+    if not any(action in ("hello", "voice") for action, _ in steps):
         ends.said = ends.said[: len(files_of(ends.folder)[CLIENT_AUDIO_FILE])]  # too short for an append of its own
         ends.assert_audio_is_recorded()
     write_derived_files(ends.folder)
@@ -531,7 +532,7 @@ async def _consenting_session(root: Path, steps: list[Step], at: int, withdrawn_
     ends = DeviceEnds(root, DeviceOptions(PCM16_16K, PCMU), "consent", has_voice=False)
     said_before, withdrawn_at = b"", None if withdrawn_after is None else at + withdrawn_after
     async with run_harness(ends):
-        for number, (what, value) in enumerate(steps):
+        for number, (action, value) in enumerate(steps):
             if number == 2:
                 ends.send_from_upstream(
                     {"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}}
@@ -541,14 +542,14 @@ async def _consenting_session(root: Path, steps: list[Step], at: int, withdrawn_
                 ends.send_from_client({"type": "consent", "granted": True})
             if number == withdrawn_at:
                 ends.send_from_client({"type": "consent", "granted": False})
-            await ends.step(what, value)
+            await ends.step(action, value)
         was_withdrawn = withdrawn_at is not None and withdrawn_at < len(steps) and not ends.hung_up
     ends.close()
     if was_withdrawn or at >= len(steps):
         assert not ends.folder.exists()
     elif ends.folder.exists():
         said_after = bytes(ends.said[max(len(said_before) - 1, 0) :])  # half a sample waits for its other half
-        has_hello = any(what == "hello" for what, _ in steps)  # which may leave half a sample behind
+        has_hello = any(action == "hello" for action, _ in steps)  # which may leave half a sample behind
         assert has_hello or files_of(ends.folder)[CLIENT_AUDIO_FILE] in said_after
         if Recording(ends.folder).header.from_start:
             assert_runs_identically(ends.folder)
@@ -564,24 +565,24 @@ class RealtimeEnds(RecordedEnds):
     def __init__(self, root: Path, mode: str, *, has_tools: bool, is_beta: bool, is_upstream_beta: bool) -> None:
         now = asyncio.get_running_loop().time()
         start = RealtimeSetup("gpt-realtime", {"instructions": "Be brief."} if has_tools else None)
-        beginning = SessionSetup.for_realtime("rs_random", TOOLS if has_tools else (), start, Principal("key-1"), now)
-        super().__init__(root, beginning, mode)
-        self.core = beginning.realtime_session()
+        setup = SessionSetup.for_realtime("rs_random", TOOLS if has_tools else (), start, Principal("key-1"), now)
+        super().__init__(root, setup, mode)
+        self.core = setup.realtime_session()
         codec = ProxyCodec(
             BetaClientDialect() if is_beta else None, BetaUpstreamDialect() if is_upstream_beta else None
         )
         self.runtime = RealtimeRuntime(self.core, self.client, codec, self._dial, SlowTools(), recorder=self.recorder)
 
-    def happen(self, what: str, value: int) -> None:
-        if what == "input":
+    def happen(self, action: str, value: int) -> None:
+        if action == "input":
             self.send_from_client(self._append(value))
-        elif what == "client":
+        elif action == "client":
             self.send_from_client(self._message(value))
-        elif what == "end":
+        elif action == "end":
             ends = (ev.ServerDraining("maintenance"), ev.KeyRevoked(), ev.DeadlineReached(), ev.ClientMessageStalled())
             self.runtime.dispatch(ends[value % len(ends)])
         else:
-            self.model(what, value)
+            self.model(action, value)
 
     def _append(self, value: int) -> bytes:
         samples = samples_of((640, 961, 3, 0, 48_000, 90_000, 1)[value % 7], self.number)
@@ -642,12 +643,12 @@ def test_a_realtime_clients_session_is_recorded_as_it_was(
 async def _realtime_session(root: Path, steps: list[Step], early: int, **kinds: bool) -> None:
     ends = RealtimeEnds(root, "on", **kinds)
     async with run_harness(ends):
-        for number, (what, value) in enumerate(steps):
+        for number, (action, value) in enumerate(steps):
             if number == early:
                 ends.send_from_upstream({"type": "session.created", "session": {"type": "realtime"}})
             elif number == early + 4:
                 ends.send_from_upstream({"type": "session.updated", "session": {"type": "realtime"}})
-            await ends.step(what, value)
+            await ends.step(action, value)
     ends.close()
     recording = assert_runs_identically(ends.folder)
     assert sums_of(replayed_ledger(recording)) == sums_of(ends.core.ledger)

@@ -17,11 +17,11 @@ from relay import load_tools, tool
 from relay.recording.derive.ascii_timeline import render
 from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
+from relay.recording.live_replay.replay_client import replay_against
+from relay.recording.live_replay.replay_server import ReplayServer
 from relay.recording.postprocess import finalize
 from relay.recording.redact.bundle import write_bundle
 from relay.recording.redact.rules import parse_redaction
-from relay.recording.replay.against import replay_against
-from relay.recording.replay.as_upstream import ReplayServer
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.store.layout import list_recordings
@@ -64,11 +64,11 @@ async def a_conversation(client: RealtimeClient, session: ScriptedSession) -> No
     await client.send(type="session.update", session={"type": "realtime", "tools": [LAMP], "instructions": "Be kind."})
     await session.expect("session.update")
     await session.emit({"type": "session.updated", "session": {"type": "realtime"}})
-    sound = tone(400)
-    await client.send(**append(sound[:9600]))  # as most clients write it
-    await client.connection.send(json.dumps({"event_id": "e1", **append(sound[9600:14400])}))
-    await client.connection.send(json.dumps({"audio": append(sound[14400:])["audio"], "type": append(b"")["type"]}))
-    await session.expect_audio(len(sound))
+    samples = tone(400)
+    await client.send(**append(samples[:9600]))  # as most clients write it
+    await client.connection.send(json.dumps({"event_id": "e1", **append(samples[9600:14400])}))
+    await client.connection.send(json.dumps({"audio": append(samples[14400:])["audio"], "type": append(b"")["type"]}))
+    await session.expect_audio(len(samples))
     await session.emit(
         {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0},
         {"type": "input_audio_buffer.speech_stopped", "item_id": "item_u", "audio_end_ms": 300},
@@ -110,8 +110,8 @@ def folder(root: Path) -> Path:
             await a_conversation(client, session)
 
     asyncio.run(record())
-    (found,) = list_recordings(root)
-    return found
+    (folder,) = list_recordings(root)
+    return folder
 
 
 def timeline_of(folder: Path) -> Timeline:
@@ -168,14 +168,14 @@ def test_a_bundle_runs_identically_too(folder: Path, tmp_path: Path) -> None:
 
 
 async def test_as_the_model_and_as_the_client(folder: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+    reports: list[str] = []
     async with (
-        ReplayServer(folder, 0, None, said.append) as upstream,
+        ReplayServer(folder, 0, None, reports.append) as upstream,
         running_relay(upstream.url, tool_registry(clock)) as relay,
     ):
         comparison = await replay_against(folder, relay.ws(), 8.0, tmp_path)
     assert comparison.differences(["user", "assistant", "tools"]) == []
-    assert not any("departs" in line for line in said), said
+    assert not any(": divergence at " in line for line in reports), reports
 
 
 async def test_with_consent_nothing_is_written_before_it(tmp_path: Path) -> None:

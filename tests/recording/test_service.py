@@ -33,16 +33,16 @@ async def test_a_session_is_recorded_finished_and_runs_identically(
     async with recording_relay(tmp_path, "on") as (relay, upstream):
         async with device_session(relay, upstream) as (client, session):
             await complete_turn(client, session)
-            heard = bytes(client.audio)
+            sent_audio = bytes(client.audio)
         await asyncio.wait_for(finished.wait(), 20)
     (folder,) = list_recordings(tmp_path)
     assert is_finalized(folder)
     assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
     assert (folder / "client.pcm").read_bytes() == tone(200, 16_000)
-    assert (folder / "sent.pcm").read_bytes() == heard
+    assert (folder / "sent.pcm").read_bytes() == sent_audio
     recording = Recording(folder)
     result = verify(recording)
-    assert (result.difference, result.notes, result.sent_bytes) == (None, [], len(heard))
+    assert (result.difference, result.notes, result.sent_bytes) == (None, [], len(sent_audio))
     assert recording.header.setup.session_id in folder.name
     assert recording.has_end
 
@@ -72,9 +72,9 @@ async def test_what_the_retention_lets_go_is_one_line_each(tmp_path: Path, caplo
     service = RecordingService(tmp_path, "on", max_mb=0.0001)
     service.start()
     async with asyncio.timeout(10):
-        while "is deleted" not in caplog.text:  # noqa: ASYNC110  # a process of its own does it
+        while "recording deleted: " not in caplog.text:  # noqa: ASYNC110  # a process of its own does it
             await asyncio.sleep(0.01)
     await service.stop()
-    assert f"recording {old.name} is deleted: all together are over 0.0001 MB" in caplog.text
+    assert f"recording deleted: recording={old.name} reason=total over 0.0001 MB" in caplog.text
     assert not old.exists()
     assert new.exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.format.lines import EndRecord, EventRecord, InputAudioRecord
+from relay.recording.format.records import EndRecord, EventRecord, InputAudioRecord
 from relay.recording.replay.replayer import Difference
 from relay.recording.replay.verify import verify
 from relay.recording.service import RecordingService
@@ -67,7 +67,7 @@ async def test_audio_stands_in_order_with_all_else(mode: str, tmp_path: Path) ->
 
 
 async def test_what_is_recorded_with_an_event_that_was_searched_is_searched_as_well(tmp_path: Path) -> None:
-    """The upstream's events are searched when they are read. With one of them goes what the client said before."""
+    """Parsed upstream events are redacted already, but their commands may repeat text of the client."""
     service = RecordingService(tmp_path, "on", secrets=KnownSecrets(["pw/0123-abcdef-4567"]))
     recorder = realtime_recorder(service)
     event = RealtimeServerEvent(b'{"type":"session.updated"}', {"type": "session.updated"})
@@ -116,7 +116,7 @@ async def test_a_recording_that_reaches_its_bound_ends_and_its_session_goes_on(t
     finally:
         log.removeHandler(warned)
     assert len(warned.texts) == 1
-    assert "has reached 0.3 MB (RELAY_RECORDING_MAX_MB); its session goes on" in warned.texts[0]
+    assert "reason=limit of 0.3 MB reached (RELAY_RECORDING_MAX_MB)" in warned.texts[0]
     end = read_records(tmp_path)[-1]
     assert isinstance(end, EndRecord)
     assert end.reason == "the recording has reached 0.3 MB (RELAY_RECORDING_MAX_MB)"
@@ -127,7 +127,7 @@ async def test_a_recording_that_reaches_its_bound_ends_and_its_session_goes_on(t
 
 
 async def test_a_recording_at_its_bound_is_locked_until_its_session_ends(tmp_path: Path) -> None:
-    """So nobody finishes or prunes it, while the client may still take back its consent."""
+    """So it is neither finalized nor pruned while the client may still revoke its consent."""
     service = RecordingService(tmp_path, "on", recording_max_mb=0.1)
     session = RecordedSession(service)
     session.feed(*[microphone_audio(1000)] * 9)
@@ -165,13 +165,13 @@ async def test_a_recorder_that_fails_ends_its_recording_and_not_the_session(
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
     session.feed(microphone_audio(20))
-    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
+    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
     session.feed(ev.SessionCreated(), ev.SessionUpdated(), microphone_audio(20))
     session.recorder.flush()
     session.feed(microphone_audio(20))
     service.close(session.session_id)
     await service.stop()
-    assert caplog.text.count("ends early") == 1
+    assert caplog.text.count("recording failed: ") == 1
     (folder,) = list_recordings(tmp_path)
     recording = Recording(folder)
     assert [type(entry.record) for entry in recording.entries()] == [InputAudioRecord, EndRecord]
@@ -185,13 +185,13 @@ async def test_what_cannot_be_written_down_at_the_end_leaves_the_rest_whole(
     def broken(*_: object) -> bytes:
         raise ValueError("a fault of the recorder's")
 
-    monkeypatch.setattr("relay.recording.journal_buffer.live_line", broken)
+    monkeypatch.setattr("relay.recording.batch_builder.live_line", broken)
     service = RecordingService(tmp_path, "on")
     session = RecordedSession(service)
     session.feed(microphone_audio(20), ev.SessionCreated())
     service.close(session.session_id)
     await service.stop()
-    assert caplog.text.count("ends early") == 1
+    assert caplog.text.count("recording failed: ") == 1
     assert [type(line) for line in read_records(tmp_path)] == [InputAudioRecord, EndRecord]
     (folder,) = list_recordings(tmp_path)
     assert not is_being_recorded(folder)

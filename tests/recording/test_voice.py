@@ -1,4 +1,4 @@
-"""Recordings of an external voice: its sound, its words and its times are kept, run again, heard and taken out."""
+"""Recordings of an external TTS voice: audio, text and alignment are stored, replayed, exported and redacted."""
 
 import zipfile
 from pathlib import Path
@@ -10,7 +10,7 @@ import soundfile
 from audio.formats import AudioFormat
 from relay.recording.derive.ascii_timeline import render
 from relay.recording.derive.timeline_builder import build_timeline
-from relay.recording.format.lines import TtsAudioRecord
+from relay.recording.format.records import TtsAudioRecord
 from relay.recording.postprocess import finalize
 from relay.recording.redact.bundle import write_bundle
 from relay.recording.redact.rules import parse_redaction
@@ -78,7 +78,7 @@ def test_show_says_who_spoke_what_was_heard_and_whose_delay_it_was(folder: Path)
     assert " · elevenlabs:voice-1" in text
     assert "One two ✂ after 1.0 s; unheard: three four. Call 030 1234567." in text
     assert "first text from the model +300 ms, first audio from the voice +100 ms" in text
-    assert "of it the model: p50 300 ms, p95 300 ms; the voice: p50 100 ms, p95 100 ms" in text
+    assert "(the model: p50 300 ms, p95 300 ms; the voice: p50 100 ms, p95 100 ms" in text
 
 
 def test_the_heard_track_holds_the_voice_as_far_as_it_was_heard(folder: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_voice_that_is_not_whole_on_the_disk_is_cut_off(folder: Path) -> None:
     with (folder / "voice.pcm").open("r+b") as file:
         file.truncate(len(FIRST.samples) + 10)
     repaired = finalize(folder)
-    assert repaired.cut_lines > 1
+    assert repaired.torn_lines > 1
     assert verify(Recording(folder)).difference is None
     assert spoken(folder) == [FIRST]
 

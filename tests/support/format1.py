@@ -1,4 +1,4 @@
-"""Recordings as format 1 had them: audio as an event that is passed on, classes and fields of Python as names."""
+"""Recordings of format 1: audio is a forwarded event, and names are those of Python classes and fields."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,19 @@ from relay.recording.format.version1 import CLASSES, FIELDS
 from relay.recording.store.layout import HEADER_FILE, JOURNAL_FILE
 
 SENT_AUDIO_FIELDS = {"item_id": "item_a", "n_bytes": 0, "response_id": "resp_1", "content_index": 0, "crc": 0}
-"""The command that passed audio of an external voice on, whose members nobody reads."""
+"""The command that forwarded TTS audio; its members are not read."""
 
 
 def make_format_1(folder: Path) -> Path:
     """Turn a device's recording of format 2 into one of format 1."""
     header = orjson.loads((folder / HEADER_FILE).read_bytes())
     (folder / HEADER_FILE).write_bytes(orjson.dumps(header | {"format": 1}))
-    told, started = [], None
+    lines, started = [], None
     for line in map(orjson.loads, (folder / JOURNAL_FILE).read_bytes().splitlines()):
         if "do" in line:
-            line["do"] = [_renamed(one) for one in line["do"] if one["t"] not in ("set_input_gate", "release_input")]
+            line["do"] = [
+                _renamed(command) for command in line["do"] if command["t"] not in ("set_input_gate", "release_input")
+            ]
         if line.get("event", {}).get("t") == "output_started":
             started = line.get("do", [])
             continue
@@ -32,8 +34,8 @@ def make_format_1(folder: Path) -> Path:
         elif "out" in line and started:
             line["do"] = [*started, "="]
         started = None
-        told.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
-    (folder / JOURNAL_FILE).write_bytes(b"".join(told))
+        lines.append(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+    (folder / JOURNAL_FILE).write_bytes(b"".join(lines))
     return folder
 
 
@@ -42,5 +44,5 @@ def _renamed(obj: dict[str, Any]) -> dict[str, Any]:
     renamed = {names.get(name, name): member for name, member in obj.items()} | {"t": CLASSES[obj["t"]]}
     if "clips" in renamed:
         clips = FIELDS["sent_part"]
-        renamed["clips"] = [{clips.get(name, name): one for name, one in clip.items()} for clip in renamed["clips"]]
+        renamed["clips"] = [{clips.get(name, name): value for name, value in clip.items()} for clip in renamed["clips"]]
     return renamed

@@ -16,7 +16,7 @@ from relay.session.realtime.session import RealtimeSession
 
 
 class InputAudio(NamedTuple):
-    """Audio of the client's; `raw` as the upstream gets it where it went on."""
+    """Audio from the client; `raw` is what the upstream gets if it is forwarded."""
 
     raw: BytesLike
 
@@ -53,7 +53,7 @@ def decode_deltas_and_events(
 
 
 class MediaPath:
-    """Both lines of one session. Audio that goes on stands among the commands, in its place."""
+    """Uplink and downlink of one session. Forwarded audio is in its place among the commands."""
 
     def __init__(self, session: DeviceSession | RealtimeSession) -> None:
         self.session: Any = session
@@ -61,7 +61,7 @@ class MediaPath:
         self._held = HeldInput()
 
     def handle(self, event: Any, now: float) -> list[Any]:
-        """Let an event happen, or audio come: the commands that follow, and the audio that goes on, in order."""
+        """Handle an event or audio. Returns the commands and the forwarded audio, in order."""
         match event:
             case InputAudio():
                 return self._input(event, now)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from relay.recording.format.lines import JournalRecord
+from relay.recording.format.records import JournalRecord
 from relay.recording.replay.replayer import ReplayedSession
 from relay.recording.service import RecordingService
 from relay.recording.session_recorder import RealtimeSessionRecorder, SessionRecorder
@@ -61,14 +61,14 @@ class RecordedSession:
     def __init__(self, service: RecordingService, session_id: str = "rs_1", principal: Principal | None = None) -> None:
         self.now = 100.0
         self.session_id = session_id
-        beginning = SessionSetup(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), self.now)
-        self.rules = ReplayedSession(beginning)
-        recorder = service.open(beginning, lambda: 1e6)
+        setup = SessionSetup(session_id, SessionConfig(), DeviceOptions(), principal or Principal(), self.now)
+        self.rules = ReplayedSession(setup)
+        recorder = service.open(setup, lambda: 1e6)
         assert recorder is not None
         self.recorder: SessionRecorder = recorder
 
     def feed(self, *inputs: ev.Event | bytes) -> None:
-        """Let events happen, and audio of the client's come, 20 ms apart."""
+        """Feed events and audio from the client, 20 ms apart."""
         for happening in inputs:
             self.now += 0.02
             if isinstance(happening, bytes):
@@ -79,14 +79,14 @@ class RecordedSession:
 
 
 def realtime_recorder(service: RecordingService) -> RealtimeSessionRecorder:
-    beginning = SessionSetup.for_realtime("rs_1", (), RealtimeSetup(), Principal(), 9.0)
-    recorder = service.open(beginning, lambda: 11.0)
+    setup = SessionSetup.for_realtime("rs_1", (), RealtimeSetup(), Principal(), 9.0)
+    recorder = service.open(setup, lambda: 11.0)
     assert isinstance(recorder, RealtimeSessionRecorder)
     return recorder
 
 
 async def wait_until_written(service: RecordingService) -> None:
-    """Wait until what was handed over of one recording is on the disk."""
+    """Wait until the submitted batches of a recording are on the disk."""
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
     service.writer.submit_job(lambda: [loop.call_soon_threadsafe(done.set)][:0])  # type: ignore[arg-type, return-value]
@@ -94,6 +94,6 @@ async def wait_until_written(service: RecordingService) -> None:
 
 
 def read_records(root: Path) -> list[JournalRecord]:
-    """The lines of the only recording."""
+    """The records of the only recording."""
     (folder,) = list_recordings(root)
     return [entry.record for entry in Recording(folder).entries()]

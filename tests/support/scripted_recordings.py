@@ -1,4 +1,4 @@
-"""Recordings made without a socket or a clock: a scripted session, its lines written as the recorder writes them."""
+"""Recordings of scripted sessions, without sockets or clocks, in the recorder's format."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -11,7 +11,7 @@ import pybase64
 
 from audio.formats import AudioFormat
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.format.lines import InputAudioRecord, JournalRecord, OutputAudioRecord, TtsAudioRecord
+from relay.recording.format.records import InputAudioRecord, JournalRecord, OutputAudioRecord, TtsAudioRecord
 from relay.recording.format.write import (
     end_line,
     event_line,
@@ -101,14 +101,14 @@ def conversation() -> list[TimedInput]:
         (3.7, ev.UserTranscript("item_v", "stop", True)),
         (4.0, ev.ClientClosed(1000)),
     ]
-    return sorted([*greeting, *spoken, *turn], key=lambda one: one[0])
+    return sorted([*greeting, *spoken, *turn], key=lambda timed: timed[0])
 
 
 def tts_audio(text: str, ms: int, context: str = "relay_3", rate_hz: int = 16_000) -> TtsAudioDelta:
-    """An external voice says a text at an even pace."""
+    """An external TTS voice speaks a text at an even pace."""
     step = ms // len(text)
-    told = Alignment(tuple(text), tuple(n * step for n in range(len(text))), (step,) * len(text))
-    return TtsAudioDelta(context, tone(ms, rate_hz, 330.0), told)
+    alignment = Alignment(tuple(text), tuple(n * step for n in range(len(text))), (step,) * len(text))
+    return TtsAudioDelta(context, tone(ms, rate_hz, 330.0), alignment)
 
 
 def tts_conversation() -> list[TimedInput]:
@@ -143,11 +143,11 @@ def tts_conversation() -> list[TimedInput]:
         (3.7, ev.UserTranscript("item_v", "stop", True)),
         (4.0, ev.ClientClosed(1000)),
     ]
-    return sorted([*turn, *spoken], key=lambda one: one[0])
+    return sorted([*turn, *spoken], key=lambda timed: timed[0])
 
 
 class ScriptedRecording:
-    """A session and what is written of it; what goes to the client goes at once."""
+    """A session and its recording; audio is sent to the client at once."""
 
     def __init__(self, beginning: SessionSetup) -> None:
         self.journal = bytearray()
@@ -156,7 +156,7 @@ class ScriptedRecording:
         self._playout = ReconstructedPlayout(beginning.options)
 
     def add(self, happening: ev.Event | AudioDelta | TtsAudioDelta | bytes, now: float) -> None:
-        """Let an event happen, or audio come."""
+        """Add an event or audio."""
         match happening:
             case bytes(samples):
                 self.session.receive_input(len(samples))
@@ -195,21 +195,23 @@ class ScriptedRecording:
         self._playout.apply(line, samples, ())
 
     def _speech(self, delta: TtsAudioDelta, now: float) -> None:
-        context_id, samples, told = delta
+        context_id, samples, alignment = delta
         discarded = self.session.discards_tts_audio(context_id)
-        commands = () if discarded else self.session.accept_tts_audio(context_id, len(samples), told, now)
-        line: JournalRecord = TtsAudioRecord(now, len(samples), context_id, told, discarded)
-        self._write(tts_audio_line(now, len(samples), context_id, told, commands, discarded), TTS_AUDIO_FILE, samples)
+        commands = () if discarded else self.session.accept_tts_audio(context_id, len(samples), alignment, now)
+        line: JournalRecord = TtsAudioRecord(now, len(samples), context_id, alignment, discarded)
+        self._write(
+            tts_audio_line(now, len(samples), context_id, alignment, commands, discarded), TTS_AUDIO_FILE, samples
+        )
         self._playout.apply(line, samples, commands)
 
     def _sent(self, now: float) -> None:
         samples = b"".join(piece.samples for piece in self._playout.read(1 << 30))
         if samples:
             options = self._playout.options
-            kept = options.output != options.upstream_output
+            is_stored = options.output != options.upstream_output
             self._write(
-                sent_audio_line(now, len(samples), crc32(samples), is_stored=kept),
-                SENT_AUDIO_FILE if kept else "",
+                sent_audio_line(now, len(samples), crc32(samples), is_stored=is_stored),
+                SENT_AUDIO_FILE if is_stored else "",
                 samples,
             )
 

@@ -1,1 +1,1 @@
-"""What is made from a recording: the conversation, its timeline, and the audio that was heard."""
+"""Derived data of a recording: normalized events, timeline, tracks, transcript."""

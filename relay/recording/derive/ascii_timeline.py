@@ -1,4 +1,4 @@
-"""A conversation drawn for the terminal: who spoke when, tools, barge-ins, and how long each answer took."""
+"""Render a timeline for the terminal: speech, tools, barge-ins and latencies."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ MAX_CHARS = 120
 
 
 def external_voices(timeline: Timeline) -> list[str]:
-    """The external voices that spoke in it."""
+    """The external TTS voices of a conversation."""
     return sorted({item.voice for item in timeline.heard if item.voice})
 
 
 def render(timeline: Timeline, width: int = 100) -> Iterator[str]:
-    """The lines, `width` columns wide, with nothing in them that a terminal would interpret."""
+    """Render the lines, `width` columns wide, without control characters."""
     return map(escape_controls, _lines(timeline, width))
 
 
@@ -77,30 +77,32 @@ def _fill(row: list[str], start_ms: float, end_ms: float, step_s: float, sign: s
         row[cell] = sign
 
 
-# -- the words --------------------------------------------------------------------------------------------------------
+# -- the transcript ---------------------------------------------------------------------------------------------------
 
 
 def _script(timeline: Timeline) -> Iterator[str]:
-    said = [
+    rows = [
         (speech.start_ms, "typed" if speech.typed else "you", speech.text or "(no transcript)")
         for speech in timeline.speech
     ]
     for item in timeline.heard:
         text = item.text or "(no text)"
         if item.cut_ms is not None:
-            heard = item.heard_text or ""
-            unheard = _short(item.text.removeprefix(heard).strip() if item.text.startswith(heard) else item.text)
-            text = f"{heard} ✂ after {item.cut_ms / 1000:.1f} s; unheard: {unheard}"
-        said.append((item.start_ms, "relay", text))
+            heard_text = item.heard_text or ""
+            unheard = _short(
+                item.text.removeprefix(heard_text).strip() if item.text.startswith(heard_text) else item.text
+            )
+            text = f"{heard_text} ✂ after {item.cut_ms / 1000:.1f} s; unheard: {unheard}"
+        rows.append((item.start_ms, "relay", text))
     for run in timeline.tools:
-        took = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
-        said.append((run.start_ms, "tool", f"{run.name} {run.arguments} {took} → {_short(run.output)}"))
-    said += [
+        duration = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
+        rows.append((run.start_ms, "tool", f"{run.name} {run.arguments} {duration} → {_short(run.output)}"))
+    rows += [
         (turn.at_ms, "latency", f"{turn.total_ms} ms ({format_latency(turn.to_wire())})") for turn in timeline.latencies
     ]
-    said += [(mark.at_ms, mark.kind, mark.text) for mark in timeline.marks]
-    for at_ms, who, text in sorted(said, key=lambda one: one[0]):
-        yield f"{_clock(at_ms):>9}  {who:<8} {' '.join(text.split())}"
+    rows += [(note.at_ms, note.kind, note.text) for note in timeline.marks]
+    for at_ms, label, text in sorted(rows, key=lambda row: row[0]):
+        yield f"{_clock(at_ms):>9}  {label:<8} {' '.join(text.split())}"
 
 
 def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
@@ -109,13 +111,12 @@ def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
         yield "latency   no turn was measured"
         return
     shares: dict[str, list[int]] = {}
-    for figure, ms in (step for turn in latencies for step in latency_steps(turn.to_wire())):
-        if figure.party:
-            shares.setdefault(figure.party, []).append(ms)
-    parts = "; ".join(f"{whose}: {p50_and_p95(ms)}" for whose, ms in shares.items())
+    for metric, ms in (step for turn in latencies for step in latency_steps(turn.to_wire())):
+        if metric.party:
+            shares.setdefault(metric.party, []).append(ms)
+    parts = "; ".join(f"{party}: {p50_and_p95(ms)}" for party, ms in shares.items())
     yield (
-        f"latency   {p50_and_p95(totals)} from the end of speech to the first sound, over {len(totals)} turns"
-        f" (of it {parts})"
+        f"latency   {p50_and_p95(totals)} from the end of speech to the first audio, over {len(totals)} turns ({parts})"
     )
 
 

@@ -1,8 +1,8 @@
-"""A recorded conversation in one language, whoever the client was: events and commands as device sessions have them.
+"""Normalize a recording of any client to the events and commands of a device session.
 
-A Realtime client's session is translated: the upstream's events as the codec reads them, the client's as what a device
-would have done, its truncation as a barge-in. What only the protocol has is left out. Audio that was handed to a
-Realtime client is told by a `SentAudioRecord` of its own.
+In the session of a Realtime client, upstream events are decoded by the codec, client events become those of a device,
+and a truncation becomes a barge-in. Events without a counterpart are left out. Audio that was forwarded to a Realtime
+client gets a `SentAudioRecord` of its own.
 """
 
 from bisect import bisect_left
@@ -14,8 +14,9 @@ from audio.formats import REALTIME_FORMATS
 from audio.framing import BytesLike
 from relay.json_types import JsonObject
 from relay.protocols.openai.server_events import decode_event
-from relay.recording.format.lines import EventRecord, InputAudioRecord, OutputAudioRecord, SentAudioRecord
+from relay.recording.derive.item_texts import ItemTexts
 from relay.recording.format.realtime import parse_event
+from relay.recording.format.records import EventRecord, InputAudioRecord, OutputAudioRecord, SentAudioRecord
 from relay.recording.store.reader import JournalEntry, Recording, decode_commands
 from relay.session.common.model import Item, SentAudio, SessionConfig, ToolSpec
 from relay.session.device import commands as cmd
@@ -23,40 +24,9 @@ from relay.session.device import events as ev
 from relay.session.device.turn_metrics import TurnTimer
 from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent, SendToClient, SendToUpstream
 
-MAX_TEXT_CHARS = 65_536
-"""What is beyond is not kept."""
-
-
-class ItemTexts:
-    """Texts by item. A piece costs as much as it is long, however long the text is already."""
-
-    def __init__(self) -> None:
-        self._pieces: dict[str, list[str]] = {}
-        self._n_chars: dict[str, int] = {}
-
-    def add(self, item_id: str, text: str) -> None:
-        """More of an item's text."""
-        n_chars = self._n_chars.get(item_id, 0)
-        kept = text[: MAX_TEXT_CHARS - n_chars]
-        if kept or item_id not in self._pieces:
-            self._pieces.setdefault(item_id, []).append(kept)
-            self._n_chars[item_id] = n_chars + len(kept)
-
-    def replace(self, item_id: str, text: str) -> None:
-        """The whole text of an item, in place of what came before."""
-        self._pieces[item_id], self._n_chars[item_id] = [text], len(text)
-
-    def get(self, item_id: str) -> str:
-        """The text of an item so far; empty where there is none."""
-        pieces = self._pieces.get(item_id)
-        if pieces is None:
-            return ""
-        pieces[:] = ["".join(pieces)]
-        return pieces[0]
-
 
 class NormalizedEntry(NamedTuple):
-    """A line with its audio; `event` where it tells one, and the commands that followed."""
+    """A journal entry, the event in it, if any, and the commands that followed."""
 
     entry: JournalEntry
     event: Any = None
@@ -64,7 +34,7 @@ class NormalizedEntry(NamedTuple):
 
 
 def normalized_entries(recording: Recording) -> Iterator[NormalizedEntry]:
-    """A recording from its first line to its last. Raises RecordingError."""
+    """Iterate over a recording. Raises RecordingError."""
     if recording.header.setup.realtime is not None:
         normalizer = RealtimeNormalizer(recording)
         for entry in recording.entries():
@@ -75,19 +45,19 @@ def normalized_entries(recording: Recording) -> Iterator[NormalizedEntry]:
         yield NormalizedEntry(entry, event, decode_commands(recording, entry))
 
 
-def with_item_ids(line: OutputAudioRecord) -> OutputAudioRecord:
-    """Audio with the ids that the event around it tells; discarded where no client could have read them."""
-    if line.envelope is None:
-        return line
-    body = parse_event_or_empty((line.envelope.prefix + line.envelope.suffix).encode())
+def with_item_ids(record: OutputAudioRecord) -> OutputAudioRecord:
+    """Add the ids from the audio's envelope; `discarded` if they are missing or invalid."""
+    if record.envelope is None:
+        return record
+    body = parse_event_or_empty((record.envelope.prefix + record.envelope.suffix).encode())
     response_id, item_id, index = (body.get(name) for name in ("response_id", "item_id", "content_index"))
     if not (isinstance(response_id, str) and isinstance(item_id, str)):
-        return replace(line, discarded=True)
-    return replace(line, response_id=response_id, item_id=item_id, content_index=index if type(index) is int else 0)
+        return replace(record, discarded=True)
+    return replace(record, response_id=response_id, item_id=item_id, content_index=index if type(index) is int else 0)
 
 
 def parse_event_or_empty(raw: BytesLike) -> Mapping[str, Any]:
-    """An event of the upstream's; empty if it is none."""
+    """Parse an upstream event; empty if it is invalid."""
     try:
         return parse_event(bytes(raw))
     except ValueError:
@@ -95,47 +65,52 @@ def parse_event_or_empty(raw: BytesLike) -> Mapping[str, Any]:
 
 
 class RealtimeNormalizer:
-    """Translates one Realtime client's session, line by line."""
+    """Normalizes the session of a Realtime client, entry by entry."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._options = recording.header.setup.options
         self._texts = ItemTexts()
         self._item_bytes: dict[str, int] = {}
-        self._input_ends: list[int] = []  # bytes that had arrived …
-        self._input_times: list[float] = []  # … by then
+        self._input_ends: list[int] = []  # total bytes …
+        self._input_times: list[float] = []  # … and when they had arrived
         self._silence_ms = 0
         self._timer = TurnTimer()
 
     def normalize(self, entry: JournalEntry) -> Iterator[NormalizedEntry]:
-        """What a line says, as a device's session would."""
+        """Normalize one entry."""
         match entry.record:
-            case EventRecord() as line:
-                yield self._happened(entry, line)
+            case EventRecord() as record:
+                yield self._event(entry, record)
             case InputAudioRecord(now, n_bytes):
                 yield self._input(entry, now, n_bytes)
-            case OutputAudioRecord() as line:
-                yield from self._output(entry, line)
+            case OutputAudioRecord() as record:
+                yield from self._output(entry, record)
             case _:
                 yield NormalizedEntry(entry)
 
-    def _happened(self, entry: JournalEntry, line: EventRecord) -> NormalizedEntry:
-        if line.n_audio_bytes:
-            return self._input(entry, line.time_s, line.n_audio_bytes)
+    def _event(self, entry: JournalEntry, record: EventRecord) -> NormalizedEntry:
+        if record.n_audio_bytes:
+            return self._input(entry, record.time_s, record.n_audio_bytes)
         commands = decode_commands(self._recording, entry)
-        event = line.event
-        follows = [
-            one for command in commands if isinstance(command, SendToUpstream) for one in _to_model(command.body)
+        event = record.event
+        normalized: list[Any] = []
+        for command in commands:
+            if isinstance(command, SendToUpstream):
+                normalized += _upstream_commands(command.body)
+        normalized += [
+            command for command in commands if isinstance(command, cmd.RunTool | cmd.CloseUpstream | cmd.CloseClient)
         ]
-        follows += [one for one in commands if isinstance(one, cmd.RunTool | cmd.CloseUpstream | cmd.CloseClient)]
-        follows += [one for command in commands if isinstance(command, SendToClient) for one in _errors(command.body)]
+        for command in commands:
+            if isinstance(command, SendToClient):
+                normalized += _errors(command.body)
         if isinstance(event, RealtimeClientEvent):
-            event, own = self._client(event.body, line.time_s)
-            follows = [*own, *follows]
+            event, event_commands = self._client_event(event.body, record.time_s)
+            normalized = [*event_commands, *normalized]
         elif isinstance(event, RealtimeServerEvent):
-            event, own = self._model(event, line.time_s, follows)
-            follows = [*own, *follows]
-        return NormalizedEntry(entry, event, follows)
+            event, event_commands = self._upstream_event(event, record.time_s, normalized)
+            normalized = [*event_commands, *normalized]
+        return NormalizedEntry(entry, event, normalized)
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
@@ -144,22 +119,22 @@ class RealtimeNormalizer:
         self._input_times.append(now)
         return NormalizedEntry(JournalEntry(entry.number, InputAudioRecord(now, n_bytes), entry.samples))
 
-    def _output(self, entry: JournalEntry, line: OutputAudioRecord) -> Iterator[NormalizedEntry]:
-        line = with_item_ids(line)
-        audio = JournalEntry(entry.number, line, entry.samples)
-        if line.discarded:
+    def _output(self, entry: JournalEntry, record: OutputAudioRecord) -> Iterator[NormalizedEntry]:
+        record = with_item_ids(record)
+        audio = JournalEntry(entry.number, record, entry.samples)
+        if record.discarded:
             yield NormalizedEntry(audio)
             return
-        self._item_bytes[line.item_id] = self._item_bytes.get(line.item_id, 0) + line.n_bytes
-        self._timer.audio_received(line.item_id, line.time_s)
-        self._timer.audio_sent(line.item_id, line.time_s)  # what was passed on at once
+        self._item_bytes[record.item_id] = self._item_bytes.get(record.item_id, 0) + record.n_bytes
+        self._timer.audio_received(record.item_id, record.time_s)
+        self._timer.audio_sent(record.item_id, record.time_s)  # forwarded at once
         metrics = self._timer.report()
         yield NormalizedEntry(audio, None, [] if metrics is None else [metrics])
-        yield NormalizedEntry(JournalEntry(entry.number, SentAudioRecord(line.time_s, line.n_bytes, 0)))
+        yield NormalizedEntry(JournalEntry(entry.number, SentAudioRecord(record.time_s, record.n_bytes, 0)))
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
-    def _client(self, body: Mapping[str, Any], now: float) -> tuple[Any, list[Any]]:
+    def _client_event(self, body: Mapping[str, Any], now: float) -> tuple[Any, list[Any]]:
         item = body.get("item") if isinstance(body.get("item"), Mapping) else {}
         match body.get("type"):
             case "session.update":
@@ -179,50 +154,56 @@ class RealtimeNormalizer:
                 item_id = str(item.get("id") or f"typed at {now}")
                 return ev.UserText(text), [cmd.SendTranscript("user", item_id, 0, text, True)]
             case "conversation.item.truncate":
-                return self._cut(str(body.get("item_id")), body.get("audio_end_ms"))
+                return self._truncation(str(body.get("item_id")), body.get("audio_end_ms"))
             case _:
                 return None, []
 
-    def _cut(self, item_id: str, played_ms: Any) -> tuple[Any, list[Any]]:
+    def _truncation(self, item_id: str, played_ms: Any) -> tuple[Any, list[Any]]:
         total_ms = self._item_bytes.get(item_id, 0) // self._options.output.bytes_per_ms
         if type(played_ms) is not int or not 0 <= played_ms < total_ms:
             return None, []
         text = self._texts.get(item_id)
-        heard = text[: len(text) * played_ms // total_ms]
-        dropped = ev.PlayoutCleared((SentAudio(item_id, 0, total_ms, played_ms),))
-        return dropped, [cmd.SendInterrupted(item_id, played_ms, heard, estimated=False)]
+        heard_text = text[: len(text) * played_ms // total_ms]
+        event = ev.PlayoutCleared((SentAudio(item_id, 0, total_ms, played_ms),))
+        return event, [cmd.SendInterrupted(item_id, played_ms, heard_text, estimated=False)]
 
-    # -- the model ----------------------------------------------------------------------------------------------------
+    # -- the upstream -------------------------------------------------------------------------------------------------
 
-    def _model(self, said: RealtimeServerEvent, now: float, follows: Sequence[Any]) -> tuple[Any, list[Any]]:
-        event: Any = decode_event(dict(parse_event_or_empty(said.raw)))
-        own: list[Any] = []
+    def _upstream_event(
+        self, server_event: RealtimeServerEvent, now: float, commands: Sequence[Any]
+    ) -> tuple[Any, list[Any]]:
+        event: Any = decode_event(dict(parse_event_or_empty(server_event.raw)))
+        event_commands: list[Any] = []
         match event:
             case ev.SessionCreated() | ev.SessionUpdated():
                 self._silence_ms = getattr(event, "silence_ms", None) or 0
-                own = self._formats(_member(said.body, "session"))
+                event_commands = self._formats(_member(server_event.body, "session"))
             case ev.SpeechStopped(_, audio_end_ms):
-                self._timer.turn_ended(min(self._arrival(audio_end_ms - self._silence_ms, now), now), now)
+                self._timer.turn_ended(min(self._arrival_time(audio_end_ms - self._silence_ms, now), now), now)
             case ev.UserTranscript(item_id, text, True):
-                own = [cmd.SendTranscript("user", item_id, 0, text, True)]
+                event_commands = [cmd.SendTranscript("user", item_id, 0, text, True)]
             case ev.TextDelta(_, item_id, _, text):
                 self._texts.add(item_id, text)
             case ev.ResponseDone():
-                own = [cmd.SendUsage(event.usage), *self._clients_calls(event, follows)]
+                event_commands = [cmd.SendUsage(event.usage), *self._client_calls(event, commands)]
             case ev.UpstreamErrorEvent(code, message):
-                own = [cmd.SendError(code or "error", message)]  # type: ignore[arg-type]  # the model's
-        return event, own
+                event_commands = [cmd.SendError(code or "error", message)]  # type: ignore[arg-type]  # the upstream's
+        return event, event_commands
 
-    def _clients_calls(self, event: ev.ResponseDone, follows: Sequence[Any]) -> list[Any]:
-        ours = {one.call_id for one in follows if isinstance(one, cmd.RunTool)}
-        calls = [one for one in event.output if one.kind == "function_call" and one.call_id not in ours]
-        done = event.status == "completed"
-        return [cmd.SendToolCall(one.call_id or "", one.name or "", one.arguments or "", 0) for one in calls if done]
+    def _client_calls(self, event: ev.ResponseDone, commands: Sequence[Any]) -> list[Any]:
+        if event.status != "completed":
+            return []
+        server_calls = {command.call_id for command in commands if isinstance(command, cmd.RunTool)}
+        return [
+            cmd.SendToolCall(item.call_id or "", item.name or "", item.arguments or "", 0)
+            for item in event.output
+            if item.kind == "function_call" and item.call_id not in server_calls
+        ]
 
-    def _arrival(self, audio_ms: int, otherwise: float) -> float:
-        """When so much of the client's audio had arrived."""
+    def _arrival_time(self, audio_ms: int, default: float) -> float:
+        """When the first `audio_ms` of input had arrived."""
         index = bisect_left(self._input_ends, audio_ms * self._options.input.bytes_per_ms)
-        return self._input_times[index] if index < len(self._input_times) else otherwise
+        return self._input_times[index] if index < len(self._input_times) else default
 
     def _formats(self, session: Mapping[str, Any]) -> list[Any]:
         audio = _member(session, "audio")
@@ -236,30 +217,30 @@ class RealtimeNormalizer:
 
 
 def _hello(session: Mapping[str, Any]) -> ev.Hello:
-    """A client's configuration as a device would say it."""
+    """A client's `session.update` as the hello of a device."""
     audio = _member(session, "audio")
-    wishes: JsonObject = {}
+    fields: JsonObject = {}
     voice, instructions = _member(audio, "output").get("voice"), session.get("instructions")
     if isinstance(voice, str):
-        wishes["voice"] = voice
+        fields["voice"] = voice
     if isinstance(instructions, str):
-        wishes["instructions"] = instructions
+        fields["instructions"] = instructions
     if "turn_detection" in _member(audio, "input"):
         detection = _member(audio, "input")["turn_detection"]
         kind = detection.get("type") if isinstance(detection, Mapping) else "manual"
-        wishes["turn"] = kind if kind in ("server_vad", "semantic_vad", "manual") else "server_vad"
+        fields["turn"] = kind if kind in ("server_vad", "semantic_vad", "manual") else "server_vad"
     tools = session.get("tools")
     if isinstance(tools, list):
-        wishes["tools"] = tuple(
+        fields["tools"] = tuple(
             ToolSpec(tool["name"], str(tool.get("description") or ""), _member(tool, "parameters"), runs_on_client=True)
             for tool in tools
             if isinstance(tool, Mapping) and tool.get("type") == "function" and isinstance(tool.get("name"), str)
         )
-    return ev.Hello(tuple(wishes), **wishes)
+    return ev.Hello(tuple(fields), **fields)
 
 
-def _to_model(body: Mapping[str, Any]) -> list[Any]:
-    """What the model was sent, as far as devices' sessions send it too."""
+def _upstream_commands(body: Mapping[str, Any]) -> list[Any]:
+    """A client event as the commands of a device session; empty if it has no counterpart."""
     event_id = str(body.get("event_id") or "")
     match body.get("type"):
         case "session.update":
@@ -277,13 +258,13 @@ def _to_model(body: Mapping[str, Any]) -> list[Any]:
 
 
 def _errors(body: Mapping[str, Any]) -> list[Any]:
-    """The relay's own errors to the client."""
+    """An error of the relay to the client, if it is one."""
     error = _member(body, "error")
     return [cmd.SendError(error.get("code") or "error", str(error.get("message")))] if error else []  # type: ignore[arg-type]
 
 
 def parse_item(item: Mapping[str, Any]) -> Item:
-    """An item that the model was sent."""
+    """Parse an item of the Realtime protocol."""
     parts = item.get("content") if isinstance(item.get("content"), list) else []
     texts = [part.get("text") for part in parts or () if isinstance(part, Mapping)] + [item.get("output")]
     return Item(
@@ -295,6 +276,6 @@ def parse_item(item: Mapping[str, Any]) -> Item:
 
 
 def _member(obj: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A member that is an object; an empty one where it is not."""
+    """A member that is an object; an empty one if it is not."""
     value = obj.get(name) if isinstance(obj, Mapping) else None
     return value if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""A recorded conversation on one clock: who spoke when, what was called, cut and told. Times are ms from the start."""
+"""The timeline of a conversation. Times are in ms from the start. The field names are those of `timeline.json`."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from relay.session.device.turn_metrics import TurnMetrics
 
 @dataclass(slots=True)
 class UserSpeech:
-    """A turn of the user's; `typed` ones have no length."""
+    """A turn of the user; a `typed` one has no duration."""
 
     item_id: str
     start_ms: float
@@ -29,10 +29,10 @@ class TimelineResponse:
 
 @dataclass(slots=True)
 class PlayedItem:
-    """An item of the assistant's as it was heard; `cut_ms` of it where it was interrupted.
+    """An item of the assistant as it was played; if it was interrupted, only `cut_ms` of it.
 
-    `voice` is the external voice that spoke it, empty for the model's own; one clip of such a voice holds the words of
-    `others` too, where a response wrote several items.
+    `voice`: the external TTS voice, empty for the model's own. Its audio contains the text of `others` too, if a
+    response has several items.
     """
 
     item_id: str
@@ -48,7 +48,7 @@ class PlayedItem:
 
 @dataclass(slots=True)
 class ToolRun:
-    """A tool call of the model, from the command to its return."""
+    """A tool call, from the command to its result."""
 
     call_id: str
     name: str
@@ -61,7 +61,7 @@ class ToolRun:
 
 @dataclass(slots=True)
 class BargeIn:
-    """The user, or the client, cut the assistant short."""
+    """An interruption of the assistant by the user or the client."""
 
     at_ms: float
     item_id: str
@@ -71,14 +71,14 @@ class BargeIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnLatency(TurnMetrics):
-    """The figures of one turn, and when they were reported."""
+    """The metrics of one turn, and when they were reported."""
 
     at_ms: float
 
 
 @dataclass(slots=True)
 class TimelineNote:
-    """An error, a gap or a failure of ours."""
+    """An error, a gap or an internal failure."""
 
     at_ms: float
     kind: str

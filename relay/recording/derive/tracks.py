@@ -1,4 +1,4 @@
-"""What is made of a recording: both sides as FLAC on one clock, their outline for the viewer, and a transcript."""
+"""Write the derived files: both tracks as FLAC, their waveform for the viewer, timeline and transcript."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from audio.formats import AudioFormat
 from audio.transcode import decode
-from relay.escaping import escape_controls, escape_json
+from relay.escaping import escape_json
 from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.derive.track_layout import Track
+from relay.recording.derive.webvtt import webvtt
 from relay.recording.store.layout import (
     ASSISTANT_TRACK_FILE,
     CLIENT_AUDIO_FILE,
@@ -35,55 +36,55 @@ from relay.recording.store.reader import Recording
 
 PEAKS_PER_S = 50
 MAX_TRACK_S = 7 * 86_400
-"""A longer silence would fill the disk: times in a journal that was damaged may be anything."""
+"""The limit of a track: the times in a damaged journal could otherwise fill the disk with silence."""
 _BLOCK_SAMPLES = 1 << 16
 
 Samples = NDArray[np.int16]
 
 
 def write_derived_files(folder: Path) -> Timeline:
-    """Make all derived files of a recording. Raises RecordingError, or OSError where they can't be written."""
-    with tempfile.TemporaryFile(dir=folder) as heard, ExitStack() as stack:
-        found = build_timeline(Recording(folder), heard)
-        heard.flush()
-        seconds = found.timeline.duration_ms / 1000
+    """Write all derived files of a recording. Raises RecordingError, OSError."""
+    with tempfile.TemporaryFile(dir=folder) as playout_file, ExitStack() as stack:
+        result = build_timeline(Recording(folder), playout_file)
+        playout_file.flush()
+        seconds = result.timeline.duration_ms / 1000
         if seconds > MAX_TRACK_S:
             raise RecordingError(
-                f"{folder / JOURNAL_FILE}: it lasts {seconds:.0f} s; tracks are made of at most {MAX_TRACK_S}"
+                f"{folder / JOURNAL_FILE}: the recording lasts {seconds:.0f} s; a track has at most {MAX_TRACK_S} s"
             )
-        client = stack.enter_context(open_file(folder, CLIENT_AUDIO_FILE)) if found.user.segments else None
-        user = _write_track(folder / USER_TRACK_FILE, found.user, client, seconds)
-        assistant = _write_track(folder / ASSISTANT_TRACK_FILE, found.assistant, heard, seconds)
+        client = stack.enter_context(open_file(folder, CLIENT_AUDIO_FILE)) if result.user.segments else None
+        user = _write_track(folder / USER_TRACK_FILE, result.user, client, seconds)
+        assistant = _write_track(folder / ASSISTANT_TRACK_FILE, result.assistant, playout_file, seconds)
         write_private(folder / PEAKS_FILE, user + assistant)
-        write_private(folder / TRANSCRIPT_FILE, transcript(found.timeline).encode(errors="replace"))
-        outline = {"per_second": PEAKS_PER_S, "user": len(user) // 2, "assistant": len(assistant) // 2}
-        told = asdict(found.timeline) | {"format": 1, "peaks": outline}
-        outline_json = escape_json(orjson.dumps(told, default=str).decode())
-        write_private(folder / TIMELINE_FILE, outline_json.encode())  # last: where it is, the others are
-    return found.timeline
+        write_private(folder / TRANSCRIPT_FILE, webvtt(result.timeline).encode(errors="replace"))
+        peaks = {"per_second": PEAKS_PER_S, "user": len(user) // 2, "assistant": len(assistant) // 2}
+        timeline = asdict(result.timeline) | {"format": 1, "peaks": peaks}
+        timeline_json = escape_json(orjson.dumps(timeline, default=str).decode())
+        write_private(folder / TIMELINE_FILE, timeline_json.encode())  # last: if it exists, so do the others
+    return result.timeline
 
 
-def _write_track(path: Path, runs: Track, source: BinaryIO | None, seconds: float) -> bytes:
-    """Write one side as FLAC; returns its outline: for every fiftieth of a second the least and the greatest sample."""
-    outline = _Outline(runs.audio_format.rate_hz // PEAKS_PER_S)
+def _write_track(path: Path, track: Track, source: BinaryIO | None, seconds: float) -> bytes:
+    """Write a track as FLAC. Returns its peaks: minimum and maximum of each fiftieth of a second."""
+    peaks = _Peaks(track.audio_format.rate_hz // PEAKS_PER_S)
     with (
         atomic_private_file(path) as handle,
-        soundfile.SoundFile(handle, "w", runs.audio_format.rate_hz, 1, "PCM_16", format="FLAC") as file,
+        soundfile.SoundFile(handle, "w", track.audio_format.rate_hz, 1, "PCM_16", format="FLAC") as file,
     ):
-        for samples in _samples(runs, source, round(seconds * runs.audio_format.rate_hz)):
+        for samples in _samples(track, source, round(seconds * track.audio_format.rate_hz)):
             file.write(samples)
-            outline.add(samples)
-    return outline.finish()
+            peaks.add(samples)
+    return peaks.finish()
 
 
-def _samples(runs: Track, source: BinaryIO | None, total: int) -> Iterator[Samples]:
-    """The whole side in blocks: its runs where they belong, silence elsewhere."""
-    sound, at = runs.audio_format, 0
-    for run in runs.segments:
-        start = max(round(run.start_s * sound.rate_hz), at)
+def _samples(track: Track, source: BinaryIO | None, total: int) -> Iterator[Samples]:
+    """The samples of a track in blocks: its segments, and silence between them."""
+    audio_format, at = track.audio_format, 0
+    for segment in track.segments:
+        start = max(round(segment.start_s * audio_format.rate_hz), at)
         yield from _silence(start - at)
         at = start
-        for block in _read(sound, source, run.offset, run.n_bytes):
+        for block in _read(audio_format, source, segment.offset, segment.n_bytes):
             at += len(block)
             yield block
     yield from _silence(total - at)
@@ -94,19 +95,19 @@ def _silence(n_samples: int) -> Iterator[Samples]:
         yield np.zeros(min(_BLOCK_SAMPLES, n_samples - start), np.int16)
 
 
-def _read(sound: AudioFormat, source: BinaryIO | None, offset: int, n_bytes: int) -> Iterator[Samples]:
+def _read(audio_format: AudioFormat, source: BinaryIO | None, offset: int, n_bytes: int) -> Iterator[Samples]:
     if source is None:
         return
     source.seek(offset)
     while n_bytes > 0:
-        raw = source.read(min(n_bytes, _BLOCK_SAMPLES * sound.bytes_per_sample))
+        raw = source.read(min(n_bytes, _BLOCK_SAMPLES * audio_format.bytes_per_sample))
         if not raw:
             return
         n_bytes -= len(raw)
-        yield np.frombuffer(decode(raw, sound), "<i2")
+        yield np.frombuffer(decode(raw, audio_format), "<i2")
 
 
-class _Outline:
+class _Peaks:
     def __init__(self, step: int) -> None:
         self._step = step
         self._rest: Samples = np.zeros(0, np.int16)
@@ -118,7 +119,7 @@ class _Outline:
         self._rest = samples[whole:]
         if whole:
             rows = samples[:whole].reshape(-1, self._step)
-            # Eight bits are more than a screen shows; rounding away from zero keeps quiet sound visible.
+            # Eight bits are enough for a screen; rounding away from zero keeps quiet audio visible.
             both = np.stack((rows.min(axis=1) // 256, -(-rows.max(axis=1).astype(np.int32) // 256)), axis=1)
             self._parts.append(np.clip(both, -128, 127).astype(np.int8).tobytes())
 
@@ -126,39 +127,3 @@ class _Outline:
         if len(self._rest):
             self.add(np.zeros(self._step - len(self._rest), np.int16))
         return b"".join(self._parts)
-
-
-MIN_CUE_MS = 500.0
-
-
-def transcript(timeline: Timeline) -> str:
-    """The conversation as WebVTT (https://www.w3.org/TR/webvtt1/): one cue for each turn."""
-    cues = sorted(_cues(timeline), key=lambda cue: cue[0])
-    parts = ["WEBVTT", f"NOTE\nSession {_text(timeline.session_id)}, {timeline.started}"]
-    parts += [
-        f"{number}\n{_time(start)} --> {_time(max(end, start + MIN_CUE_MS))}\n<v {who}>{_text(text)}"
-        for number, (start, end, who, text) in enumerate(cues, 1)
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _cues(timeline: Timeline) -> Iterator[tuple[float, float, str, str]]:
-    for speech in timeline.speech:
-        if speech.text.strip():
-            end_ms = speech.start_ms if speech.end_ms is None else speech.end_ms
-            yield speech.start_ms, end_ms, "User", speech.text
-    for item in timeline.heard:
-        text = item.text if item.heard_text is None else item.heard_text
-        if text.strip():
-            yield item.start_ms, item.end_ms, "Assistant", text + ("" if item.heard_text is None else " —")
-
-
-def _time(ms: float) -> str:
-    whole = round(ms)
-    return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}.{whole % 1000:03}"
-
-
-def _text(text: str) -> str:
-    # A blank line or an arrow would end the cue; a control character would reach whoever reads the file in a terminal.
-    text = escape_controls(" ".join(text.split()))
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""Events, commands and settings as JSON and back, by the stored names of `relay.recording.format.tags`.
+"""Encode events, commands and settings as JSON and decode them, by the stored names in `tags`.
 
 The round trip is exact. A field that is None, and is None by default, is not stored. The bytes of a Realtime event are
 stored as text.
@@ -22,27 +22,27 @@ class _Field(NamedTuple):
     stored: str
     hint: Any
     is_required: bool
-    is_left_out: bool
-    """Where it is None."""
+    is_omitted: bool
+    """If it is None."""
 
 
 class Schema:
-    """The stored names of one format, and the classes and fields that they name."""
+    """The stored names of one format, with their Python classes and fields."""
 
     def __init__(self, tagged: Iterable[StoredType], values: Iterable[StoredType]) -> None:
-        """`tagged`: events and commands. `values`: what they are made of, known by their place."""
+        """`tagged`: events and commands, stored with their tag. `values`: their members, which need none."""
         self._tagged = {row.tag: row for row in tagged}
         self._rows = {row.python_type: row for row in (*self._tagged.values(), *values)}
         self._fields = {kind: _fields(row) for kind, row in self._rows.items()}
 
     def to_json(self, value: Any) -> dict[str, Any]:
-        """One event or command as a JSON object."""
+        """Encode an event or a command."""
         return {"t": self._rows[type(value)].tag, **self._members(value)}
 
     def from_json(self, obj: Any) -> Any:
-        """The event or command of a JSON object. Raises ValueError naming what is wrong."""
+        """Decode an event or a command. Raises ValueError that names the wrong member."""
         if not isinstance(obj, Mapping):
-            raise ValueError(f"an event or command is a JSON object, not {obj!r:.80}")
+            raise ValueError(f"an event or command must be a JSON object, not {obj!r:.80}")
         tag = obj.get("t")
         row = self._tagged.get(tag) if isinstance(tag, str) else None
         if row is None:
@@ -50,7 +50,7 @@ class Schema:
         return self.decode_value(row.python_type, {name: member for name, member in obj.items() if name != "t"})
 
     def encode_value(self, value: Any) -> Any:
-        """Any value of the table, or of JSON, as JSON."""
+        """Encode any value of the table; JSON values stay as they are."""
         if type(value) in _SCALARS:
             return value
         if type(value) in self._rows:
@@ -66,9 +66,9 @@ class Schema:
         return value
 
     def decode_value(self, kind: type[ValueT], obj: Any) -> ValueT:
-        """The value of class `kind` of a JSON object made by `encode_value`. Raises ValueError naming what is wrong."""
+        """Decode a value of class `kind`, encoded by `encode_value`. Raises ValueError that names the wrong member."""
         try:
-            return self._build(kind, obj)  # type: ignore[no-any-return]
+            return self._decode_members(kind, obj)  # type: ignore[no-any-return]
         except (TypeError, ValueError) as error:
             raise ValueError(f"{self._rows[kind].tag}: {error}") from error
 
@@ -76,11 +76,11 @@ class Schema:
         members = {}
         for field in self._fields[type(value)]:
             member = getattr(value, field.name)
-            if member is not None or not field.is_left_out:
+            if member is not None or not field.is_omitted:
                 members[field.stored] = self.encode_value(member)
         return members
 
-    def _build(self, kind: Any, obj: Any) -> Any:
+    def _decode_members(self, kind: Any, obj: Any) -> Any:
         _expect(Mapping, "an object", obj)
         known = self._fields[kind]
         unknown = obj.keys() - {field.stored for field in known}
@@ -89,14 +89,14 @@ class Schema:
         members: dict[str, Any] = {}
         for field in known:
             if field.stored in obj:
-                members[field.name] = self._typed(field.hint, obj[field.stored])
+                members[field.name] = self._decode_typed(field.hint, obj[field.stored])
             elif field.is_required:
                 raise ValueError(f"{field.stored} is missing")
         return kind(**members)
 
-    def _typed(self, hint: Any, value: Any) -> Any:
+    def _decode_typed(self, hint: Any, value: Any) -> Any:
         if hint in self._rows:
-            return self._build(hint, value)
+            return self._decode_members(hint, value)
         if hint == BytesLike:
             _expect(str, "a text", value)
             return value.encode()
@@ -104,13 +104,13 @@ class Schema:
         if origin in (Union, types.UnionType):
             if value is None and type(None) in arguments:
                 return None
-            return self._typed(next(choice for choice in arguments if choice is not type(None)), value)
+            return self._decode_typed(next(choice for choice in arguments if choice is not type(None)), value)
         if origin in (tuple, frozenset):
             _expect(list, "a list", value)
-            return origin(self._typed(arguments[0], member) for member in value)
+            return origin(self._decode_typed(arguments[0], member) for member in value)
         if origin is Literal:
             if value not in arguments:
-                raise ValueError(f"{value!r:.80} is none of {', '.join(map(repr, arguments))}")
+                raise ValueError(f"{value!r:.80} is not one of {', '.join(map(repr, arguments))}")
             return value
         if hint is float and type(value) is int:
             return value
@@ -130,7 +130,7 @@ def _fields(row: StoredType) -> tuple[_Field, ...]:
 
 
 def _defaults(kind: Any) -> dict[str, Any]:
-    """The fields that need not be given."""
+    """The optional fields of a class, with their defaults."""
     if not is_dataclass(kind):
         return dict(kind._field_defaults)
     return {

@@ -1,8 +1,8 @@
-"""Reads journals of format 1 into the lines of format 2.
+"""Decode journals of format 1 into the records of format 2.
 
-In format 1 audio was an event, `Forwarded`, that the rules passed on as a command. Here it is a line of its own. All
-else that the rules did at it becomes the commands of an `OutputAudioStarted` before it. Names are those of format 1's
-classes and fields, frozen in `format1_names.json`: that table does not follow the code.
+In format 1 audio was an event, `Forwarded`, which the rules returned as a command. In format 2 it is a record of its
+own. The other commands of that event become those of an `OutputAudioStarted` before it. The names of format 1 are
+frozen in `format1_names.json`: that table does not follow the code.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,13 @@ import orjson
 
 from relay.json_types import JsonObject
 from relay.recording.format import version2
-from relay.recording.format.lines import EventRecord, InputAudioRecord, JournalRecord, OutputAudioRecord, TtsAudioRecord
+from relay.recording.format.records import (
+    EventRecord,
+    InputAudioRecord,
+    JournalRecord,
+    OutputAudioRecord,
+    TtsAudioRecord,
+)
 from relay.recording.format.serialize import Schema, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, StoredType
 from relay.recording.format.version2 import event_record, int_member, stored_commands, text_members
@@ -23,18 +29,18 @@ from relay.session.device import events as ev
 
 _NAMES: Final[dict[str, Any]] = orjson.loads(files(__package__).joinpath("format1_names.json").read_bytes())
 CLASSES: Final[Mapping[str, str]] = _NAMES["classes"]
-"""The tags of format 2 and the names of format 1 for the same."""
+"""By the tag of format 2, the class name that format 1 stored."""
 FIELDS: Final[Mapping[str, Mapping[str, str]]] = _NAMES["fields"]
-"""The fields that had another name in format 1, by tag."""
+"""By tag, the fields that had another name in format 1."""
 _AUDIO: Final = "Forwarded"
 _AS_IN_FORMAT_2: Final = frozenset({"in", "out", "voice", "words", "up", "down"})
 _DELTA: Final = "response.output_audio.delta"
 
 
 def format_1_type(row: StoredType) -> StoredType:
-    """A row of the table with the names that format 1 had."""
-    former = FIELDS.get(row.tag, {})
-    fields = {name: former.get(stored, stored) for name, stored in row.fields.items()}
+    """A row of the table under its names in format 1."""
+    old_names = FIELDS.get(row.tag, {})
+    fields = {name: old_names.get(stored, stored) for name, stored in row.fields.items()}
     return StoredType(row.python_type, CLASSES.get(row.tag, row.tag), fields)
 
 
@@ -44,80 +50,81 @@ FORMAT_1: Final = Schema(
 
 
 def decode_record(line: JsonObject, now: float) -> list[JournalRecord]:
-    """An event or audio, as one line or two of format 2. Raises ValueError naming what is wrong with it."""
+    """Decode an event or audio as one or two records. Raises ValueError that names the wrong member."""
     if "event" in line:
         return _event(line, now)
     if not line.keys() & _AS_IN_FORMAT_2:
-        raise ValueError("there is none of event, in, out, voice, words, sent, gap, end in it")
-    found = version2.decode_record(line, now)
-    match found:
+        raise ValueError("the line has none of event, in, out, voice, words, sent, gap, end")
+    record = version2.decode_record(line, now)
+    match record:
         case EventRecord() if "words" not in line:
-            return [_converted(found)]
+            return [_converted(record)]
         case InputAudioRecord():
-            return [*_besides(line, now, ev.DeadlineReached()), found]
+            return [*_other_commands(line, now, ev.DeadlineReached()), record]
         case OutputAudioRecord():
-            part = found.response_id, found.item_id, found.content_index
-            event = ev.OutputAudioStarted(*part) if found.envelope is None else ev.DeadlineReached()
-            return [*_besides(line, now, event), replace(found, discarded=stored_commands(line, (FORWARDED,)) == ())]
+            part = record.response_id, record.item_id, record.content_index
+            event = ev.OutputAudioStarted(*part) if record.envelope is None else ev.DeadlineReached()
+            return [
+                *_other_commands(line, now, event),
+                replace(record, discarded=stored_commands(line, (FORWARDED,)) == ()),
+            ]
         case TtsAudioRecord():
-            return _speech(found)
-    return [found]
+            return _tts_audio(record)
+    return [record]
 
 
-def _besides(line: JsonObject, now: float, event: ev.Event) -> list[JournalRecord]:
-    """What followed audio besides passing it on, as what followed `event`."""
+def _other_commands(line: JsonObject, now: float, event: ev.Event) -> list[JournalRecord]:
+    """The commands of an audio event other than forwarding it, as a record of `event`."""
     if line.get("raised") is not None:
         return [event_record(line, now, event)]
-    do = _commands(stored_commands(line, ()))
-    return [EventRecord(now, event, do)] if do else []
+    commands = _commands(stored_commands(line, ()))
+    return [EventRecord(now, event, commands)] if commands else []
 
 
-def _speech(audio: TtsAudioRecord) -> list[JournalRecord]:
-    do, is_heard = _commands(audio.stored_commands), any(map(_is_audio, audio.stored_commands))
-    if is_heard or not do:
-        return [replace(audio, discarded=not is_heard, stored_commands=do)]
-    event = ev.TtsAudio(audio.context_id, audio.n_bytes, audio.alignment)
-    return [replace(audio, discarded=True, stored_commands=()), EventRecord(audio.time_s, event, do)]
+def _tts_audio(record: TtsAudioRecord) -> list[JournalRecord]:
+    commands, is_accepted = _commands(record.stored_commands), any(map(_is_audio, record.stored_commands))
+    if is_accepted or not commands:
+        return [replace(record, discarded=not is_accepted, stored_commands=commands)]
+    event = ev.TtsAudio(record.context_id, record.n_bytes, record.alignment)
+    return [replace(record, discarded=True, stored_commands=()), EventRecord(record.time_s, event, commands)]
 
 
 def _event(line: JsonObject, now: float) -> list[JournalRecord]:
     obj = line["event"]
     name = obj.get("t") if isinstance(obj, Mapping) else None
-    if name == _AUDIO:  # its audio was no usual base64, or our own code failed at it
-        return _besides(line, now, _started(obj))
+    if name == _AUDIO:  # its audio was not canonical base64, or our own code failed
+        return _other_commands(line, now, _audio_event(obj))
     if name == CLASSES["voice_audio"]:
         obj = {member: value for member, value in obj.items() if member != "raw"}
     return [_converted(event_record(line, now, FORMAT_1.from_json(obj)))]
 
 
-def _started(obj: Mapping[str, Any]) -> ev.Event:
+def _audio_event(obj: Mapping[str, Any]) -> ev.Event:
     if obj.get("kind") != "output_audio":
         return ev.DeadlineReached()
     item_id, response_id = text_members(obj, "item_id", "response_id")
     return ev.OutputAudioStarted(response_id, item_id, int_member(obj, "content_index"))
 
 
-def _converted(line: EventRecord) -> EventRecord:
-    return (
-        line
-        if line.stored_commands is None
-        else replace(line, stored_commands=_commands(line.stored_commands, keep=True))
-    )
+def _converted(record: EventRecord) -> EventRecord:
+    if record.stored_commands is None:
+        return record
+    return replace(record, stored_commands=_commands(record.stored_commands, keep_forwarded=True))
 
 
-def _commands(do: tuple[Any, ...], *, keep: bool = False) -> tuple[Any, ...]:
-    """Commands as format 2 stores them, but for audio and events that were held back; `keep`: with "="."""
+def _commands(stored: tuple[Any, ...], *, keep_forwarded: bool = False) -> tuple[Any, ...]:
+    """Convert commands to format 2, without audio and delayed events; `keep_forwarded`: with "="."""
     commands: list[Any] = []
-    for command in do:
+    for command in stored:
         if command == FORWARDED:
-            commands += [command] if keep else []
+            commands += [command] if keep_forwarded else []
         elif not _is_audio(command) and command.get("t") != CLASSES["forward_to_client"]:
             commands.append(to_json(FORMAT_1.from_json(command)))
     return tuple(commands)
 
 
 def _is_audio(command: Any) -> bool:
-    """Whether a command passed audio on: as it came, or in an event with another number in it."""
+    """Whether a command forwarded audio, unchanged or in a rewritten event."""
     if command == FORWARDED:
         return True
     body = command.get("body")

@@ -1,10 +1,11 @@
-"""Reads the lines of a journal of format 2 that hold events and audio."""
+"""Decode the lines of format 2 that hold events and audio; `docs/recording-format.md` is their table."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.json_types import JsonObject
-from relay.recording.format.lines import (
+from relay.recording.format.realtime import parse_event
+from relay.recording.format.records import (
     AudioEnvelope,
     EventRecord,
     InputAudioRecord,
@@ -12,7 +13,6 @@ from relay.recording.format.lines import (
     OutputAudioRecord,
     TtsAudioRecord,
 )
-from relay.recording.format.realtime import parse_event
 from relay.recording.format.serialize import decode_value, from_json, to_json
 from relay.recording.format.write import FORWARDED
 from relay.session.common.model import Alignment
@@ -22,11 +22,11 @@ from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEve
 
 
 def decode_record(line: JsonObject, now: float) -> JournalRecord:
-    """An event or audio. Raises ValueError naming what is wrong with it."""
-    for name, read_as in _READERS.items():
+    """Decode an event or audio. Raises ValueError that names the wrong member."""
+    for name, decode in _DECODERS.items():
         if name in line:
-            return read_as(line, now)
-    raise ValueError(f"there is none of {', '.join(_READERS)}, sent, gap, end in it")
+            return decode(line, now)
+    raise ValueError(f"the line has none of {', '.join(_DECODERS)}, sent, gap, end")
 
 
 def _upstream_event(line: JsonObject, now: float) -> JournalRecord:
@@ -37,14 +37,14 @@ def _upstream_event(line: JsonObject, now: float) -> JournalRecord:
 
 
 def _output(line: JsonObject, now: float) -> JournalRecord:
-    frame, discarded = _frame(line), line.get("discarded") is True
-    if frame is not None:
-        return OutputAudioRecord(now, int_member(line, "out"), discarded=discarded, envelope=frame)
+    envelope, discarded = _envelope(line), line.get("discarded") is True
+    if envelope is not None:
+        return OutputAudioRecord(now, int_member(line, "out"), discarded=discarded, envelope=envelope)
     n_bytes, (item_id, response_id) = int_member(line, "out"), text_members(line, "item", "response")
     return OutputAudioRecord(now, n_bytes, response_id, item_id, int_member(line, "part"), discarded)
 
 
-def _speech(line: JsonObject, now: float) -> JournalRecord:
+def _tts_audio(line: JsonObject, now: float) -> JournalRecord:
     n_bytes, (context_id,) = int_member(line, "voice"), text_members(line, "context")
     return TtsAudioRecord(
         now, n_bytes, context_id, _alignment(line), line.get("discarded") is True, stored_commands(line, ())
@@ -52,23 +52,23 @@ def _speech(line: JsonObject, now: float) -> JournalRecord:
 
 
 def _text(line: JsonObject, now: float) -> JournalRecord:
-    """More of the assistant's text, and the message that sent it to the client."""
+    """Decode the short form of a text delta whose only command sent it to the client."""
     text, item_id, response_id = text_members(line, "words", "item", "response")
     event = TextDelta(response_id, item_id, int_member(line, "part"), text, line.get("spoken") is True)
     return EventRecord(now, event, (to_json(SendTextDelta(text)),))
 
 
-_READERS: Mapping[str, Callable[[JsonObject, float], JournalRecord]] = {
+_DECODERS: Mapping[str, Callable[[JsonObject, float], JournalRecord]] = {
     "event": lambda line, now: event_record(line, now, from_json(line["event"])),
-    # a client's event of which the audio was cut out
+    # a client's event without its audio
     "said": lambda line, now: event_record(
         line, now, RealtimeClientEvent(_object(line, "said")), (FORWARDED,), int_member(line, "in")
     ),
     "up": lambda line, now: event_record(line, now, RealtimeClientEvent(_object(line, "up")), (FORWARDED,)),
     "down": _upstream_event,
-    "in": lambda line, now: InputAudioRecord(now, int_member(line, "in"), _frame(line)),
+    "in": lambda line, now: InputAudioRecord(now, int_member(line, "in"), _envelope(line)),
     "out": _output,
-    "voice": _speech,
+    "voice": _tts_audio,
     "words": _text,
 }
 
@@ -78,7 +78,7 @@ _READERS: Mapping[str, Callable[[JsonObject, float], JournalRecord]] = {
 def event_record(
     line: JsonObject, now: float, event: Any, default_commands: tuple[Any, ...] = (), n_audio_bytes: int = 0
 ) -> EventRecord:
-    """An event and its commands; a line without `do` stands for `default_commands`."""
+    """The record of an event; a line without `do` has `default_commands`."""
     raised = line.get("raised")
     if raised is not None:
         return EventRecord(now, event, None, str(raised), n_audio_bytes)
@@ -86,31 +86,32 @@ def event_record(
 
 
 def stored_commands(line: JsonObject, default_commands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The commands of a line as stored."""
-    do = line.get("do", default_commands)
-    if not isinstance(do, list | tuple) or not all(command == FORWARDED or isinstance(command, dict) for command in do):
+    """The commands in `do`, as stored."""
+    commands = line.get("do", default_commands)
+    is_list = isinstance(commands, list | tuple)
+    if not is_list or not all(command == FORWARDED or isinstance(command, dict) for command in commands):
         raise ValueError('do must be a list of commands, or of "="')
-    return tuple(do)
+    return tuple(commands)
 
 
 def text_members(line: Mapping[str, Any], *names: str) -> list[str]:
-    """Members that are texts."""
+    """Members that must be strings."""
     values = [line.get(name) for name in names]
     if not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{', '.join(names)} must be {'texts' if len(names) > 1 else 'a text'}")
+        raise ValueError(f"{', '.join(names)} must be {'strings' if len(names) > 1 else 'a string'}")
     return values  # type: ignore[return-value]
 
 
 def int_member(line: Mapping[str, Any], name: str) -> int:
-    """A member that is a whole number, and not negative."""
+    """A member that must be a whole number from 0."""
     value = line.get(name)
     if type(value) is not int or value < 0:
-        raise ValueError(f"{name} must be a whole number, not {value!r:.40}")
+        raise ValueError(f"{name} must be a whole number from 0, not {value!r:.40}")
     return value
 
 
 def time_member(line: Mapping[str, Any], name: str) -> float:
-    """A member that is a time."""
+    """A member that must be a time in seconds."""
     value: Any = line.get(name)
     if type(value) not in (int, float) or not -1e12 < value < 1e12:
         raise ValueError(f"{name} must be a time in seconds, not {value!r:.40}")
@@ -124,7 +125,7 @@ def _object(line: JsonObject, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _frame(line: JsonObject) -> AudioEnvelope | None:
+def _envelope(line: JsonObject) -> AudioEnvelope | None:
     if "head" not in line:
         return None
     head, tail = text_members(line, "head", "tail")

@@ -1,1 +1,1 @@
-"""A recording without what must not go to somebody else."""
+"""Redaction of recordings before they are shared."""

@@ -1,7 +1,7 @@
-"""One file of a recording for a bug report, after a redaction pass, with a report of what was taken out.
+"""Bundle a recording for a bug report: one redacted zip file with a report of what was removed.
 
-Texts and audio are replaced in the events. Where the recording replayed identically before, its commands are made anew
-from them, so that the bundle replays identically too.
+Text and audio are redacted in the events. If the recording replays identically, its commands are regenerated from the
+redacted events, so that the bundle replays identically too.
 """
 
 import tempfile
@@ -26,46 +26,48 @@ _INPUT_GATE_TAGS = ("set_input_gate", "release_input")
 
 
 def write_bundle(folder: Path, target: Path, redaction: Redaction) -> list[str]:
-    """Write the bundle; returns the report. Raises RecordingError, OSError."""
+    """Write the bundle and return the report. Raises RecordingError, OSError."""
     if target.exists():
-        raise RecordingError(f"{target} exists already; name another file with --to")
+        raise RecordingError(f"{target} already exists: name another file with --to")
     recording = Recording(folder)
-    with tempfile.TemporaryDirectory() as made:
-        before = _why_not_replayable(recording)
+    with tempfile.TemporaryDirectory() as temporary_folder:
+        not_replayable = _why_not_replayable(recording)
         timeline = build_timeline(recording).timeline
         redaction.silenced_item_ids = items_in_spans(timeline, redaction.spans)
-        beginning = recording.header.setup
-        config = decode_value(SessionConfig, redaction.redact(encode_value(beginning.config)))
+        setup = recording.header.setup
+        config = decode_value(SessionConfig, redaction.redact(encode_value(setup.config)))
         header = replace(
             recording.header,
             is_redacted=True,
-            has_format_1_commands=recording.header.has_format_1_commands and before != "",
-            setup=replace(beginning, config=config, principal=replace(beginning.principal, identity="redacted")),
+            has_format_1_commands=recording.header.has_format_1_commands and not_replayable != "",
+            setup=replace(setup, config=config, principal=replace(setup.principal, identity="redacted")),
         )
-        RedactedCopy(recording, Path(made), redaction, Replayer(header.setup) if before == "" else None).write()
-        report = _report(recording, redaction, before)
-        write_private(Path(made) / HEADER_FILE, header.to_json())
-        write_private(Path(made) / REPORT_FILE, ("\n".join(report) + "\n").encode())
+        RedactedCopy(
+            recording, Path(temporary_folder), redaction, Replayer(header.setup) if not_replayable == "" else None
+        ).write()
+        report = _report(recording, redaction, not_replayable)
+        write_private(Path(temporary_folder) / HEADER_FILE, header.to_json())
+        write_private(Path(temporary_folder) / REPORT_FILE, ("\n".join(report) + "\n").encode())
         with create_file(target) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(Path(made).iterdir()):
+            for path in sorted(Path(temporary_folder).iterdir()):
                 archive.write(path, f"{folder.name}/{path.name}")
     return report
 
 
 def _why_not_replayable(recording: Recording) -> str:
-    """Why the commands can't be made anew; empty if they can."""
+    """Why the commands cannot be regenerated; empty if they can."""
     try:
         result = verify(recording)
     except RecordingError as error:
         return str(error)
     differs_at = _first_difference(recording) if result.difference is None else result.difference.number
     if differs_at is not None:
-        return f"it differs from today's rules at line {differs_at}"
-    return "" if recording.has_end else "it has a gap or no end"
+        return f"the current rules return other commands at line {differs_at}"
+    return "" if recording.has_end else "the recording has a gap or no end"
 
 
 def _first_difference(recording: Recording) -> int | None:
-    """Where today's rules do something else than a session of format 1 did, whose input had no gates."""
+    """The first line at which a recording of format 1, which had no input gates, differs from the current rules."""
     if not recording.header.has_format_1_commands:
         return None  # compared already
     replayer = Replayer(recording.header.setup)
@@ -73,23 +75,29 @@ def _first_difference(recording: Recording) -> int | None:
         difference = replayer.step(entry)
         if difference is None:
             continue
-        today = [one for one in difference.replayed if not (isinstance(one, dict) and one["t"] in _INPUT_GATE_TAGS)]
-        if list(difference.recorded or ()) != today:
+        replayed = [command for command in difference.replayed if not _is_gate(command)]
+        if list(difference.recorded or ()) != replayed:
             return entry.number
     return None
 
 
+def _is_gate(command: object) -> bool:
+    return isinstance(command, dict) and command["t"] in _INPUT_GATE_TAGS
+
+
 def _report(recording: Recording, redaction: Redaction, not_replayable: str) -> list[str]:
-    lines = [f"Taken out of {recording.folder.name}:", "  the identity of its owner"]
-    lines += [f"  {name}: {times}" for name, times in sorted(redaction.removed_counts.items())]
-    looked = [*(f"field {name}" for name in redaction.fields), *redaction.patterns]
-    lines += [f"  {name}: nothing was found" for name in looked if not redaction.removed_counts[name]]
+    lines = [f"Removed from {recording.folder.name}:", "  the identity of its owner"]
+    lines += [f"  {name}: {count}" for name, count in sorted(redaction.removed_counts.items())]
+    rules = [*(f"field {name}" for name in redaction.fields), *redaction.patterns]
+    lines += [f"  {name}: no match" for name in rules if not redaction.removed_counts[name]]
     for span in redaction.spans:
-        lines.append(f"  from {span.start_s:g} to {span.end_s:g} s: the items spoken or heard then, audio and text")
+        lines.append(f"  from {span.start_s:g} to {span.end_s:g} s: all items spoken or played then, audio and text")
     if redaction.spans:
-        lines.append("What tools were asked and answered is not part of a span: --field arguments --field output")
+        lines.append("Tool calls are not part of a span: remove them with --field arguments --field output")
     if not_replayable:
-        lines.append(f"Its commands are the recorded ones: {not_replayable}")
+        lines.append(f"The commands are the recorded ones: {not_replayable}")
     else:
-        lines.append("Its commands were made anew from what is left: `relay replay` finds it identical")
+        lines.append(
+            "The commands were regenerated from the redacted events: `relay replay` finds the bundle identical"
+        )
     return [escape_controls(line) for line in lines]

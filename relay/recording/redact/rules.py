@@ -1,4 +1,4 @@
-"""What is taken out of a recording before it goes to somebody else: fields, patterns, and whole stretches of time."""
+"""The redaction rules for a recording: fields, patterns, and spans of time."""
 
 import re
 from collections import Counter
@@ -14,56 +14,53 @@ CONTENT_FIELDS = frozenset(
     {"text", "final_text", "heard_text", "arguments", "output", "message", "reason", "instructions", "description",
      "examples", "what", "progress"}
 )  # fmt: skip
-"""Members of events, commands and settings that hold what people, tools or models said; ids and numbers are not."""
+"""Members that contain text of users, tools or models, as opposed to ids and numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class PatternMatcher:
-    """What to take out: the matches of a regular expression, or of them those that have the group `required_group`."""
+    """A regular expression to redact; with `required_group`, only the matches in which that group took part."""
 
     expression: "re.Pattern[str]"
     required_group: str | None = None
 
     def find_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where something is found, from the first to the last; nothing that is empty."""
-        found = self.expression.finditer(text)
-        return [
-            one.span()
-            for one in found
-            if one.end() > one.start() and (self.required_group is None or one[self.required_group])
-        ]
+        """The spans of all non-empty matches, in order."""
+        group = self.required_group
+        matches = self.expression.finditer(text)
+        return [match.span() for match in matches if match[0] and (group is None or match[group])]
 
 
-# The name is read at once, with or without a host behind it: no letter of it is the start of a search of its own.
+# Possessive, with an optional host: the search never restarts inside a long name.
 _E_MAIL = re.compile(r"[\w.+-]++(?P<host>@[\w-]+(?:\.[\w-]+)+)?")
 _LONG_NUMBER = re.compile(r"\+?\d(?:[ ./()-]?\d){6,}")
 DEFAULT_PATTERNS = {"e-mail addresses": PatternMatcher(_E_MAIL, "host"), "long numbers": PatternMatcher(_LONG_NUMBER)}
-"""What goes in any case."""
+"""The patterns that are always redacted."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSpan:
-    """A stretch of the conversation, in seconds from its start, of which nothing is to be heard or read."""
+    """A span of the conversation to silence, in seconds from its start."""
 
     start_s: float
     end_s: float
 
     def overlaps(self, start_ms: float, end_ms: float) -> bool:
-        """Whether something lies in it, even in part."""
+        """Whether an interval lies at least partly in the span."""
         return start_ms <= self.end_s * 1000 and end_ms >= self.start_s * 1000
 
 
 def parse_span(text: str) -> TimeSpan:
-    """`12.5-14`. Raises RecordingError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text.strip())
-    if found is None or float(found[1]) >= float(found[2]):
+    """Parse a span such as `12.5-14`. Raises RecordingError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", text.strip())
+    if match is None or float(match[1]) >= float(match[2]):
         raise RecordingError(f"--silence {text!r:.40}: give a span in seconds such as 12.5-14")
-    return TimeSpan(float(found[1]), float(found[2]))
+    return TimeSpan(float(match[1]), float(match[2]))
 
 
 @dataclass(slots=True)
 class Redaction:
-    """What is to go; `removed_counts` counts what went."""
+    """What to redact; `removed_counts` counts what was redacted."""
 
     fields: Sequence[str] = ()
     patterns: dict[str, PatternMatcher] = field(default_factory=dict)
@@ -79,9 +76,7 @@ class Redaction:
         is_silenced: bool = False,
         content_fields: frozenset[str] = CONTENT_FIELDS,
     ) -> Any:
-        """A JSON value without what is to go; `is_content`: its texts are words, as are members named in
-        `content_fields`.
-        """
+        """Redact a JSON value. Strings are redacted if `is_content`, or in a member named in `content_fields`."""
         if isinstance(value, str):
             return self._text(value, is_silenced) if is_content else value
         if isinstance(value, list | tuple):
@@ -104,76 +99,76 @@ class Redaction:
         if name in self.fields and member not in (None, "", [], {}):
             self.removed_counts[f"field {name}"] += 1
             return PLACEHOLDER if isinstance(member, str) else self.redact(member, is_content=True, is_silenced=True)
-        here = name in content_fields and (name != "output" or isinstance(member, str))  # a response's output is items
-        return self.redact(
-            member, is_content=is_content or here, is_silenced=is_silenced, content_fields=content_fields
-        )
+        # The output of a tool is a string, that of a response is a list of items.
+        is_content = is_content or (name in content_fields and (name != "output" or isinstance(member, str)))
+        return self.redact(member, is_content=is_content, is_silenced=is_silenced, content_fields=content_fields)
 
     def _text(self, text: str, is_silenced: bool) -> str:
         if is_silenced and text:
             self.removed_counts["texts of silenced spans"] += 1
             return PLACEHOLDER
         for name, pattern in self.patterns.items():
-            found = pattern.find_spans(text)
-            if found:
-                self.removed_counts[name] += len(found)
-                (text,) = _remove_spans([text], found)
+            spans = pattern.find_spans(text)
+            if spans:
+                self.removed_counts[name] += len(spans)
+                (text,) = _remove_spans([text], spans)
         return text
 
-    def redact_split_text(self, pieces: Sequence[str]) -> list[str]:
-        """The pieces of one text without what matches a pattern, though it may begin in one and end in another."""
-        whole = "".join(pieces)
-        cuts: list[tuple[int, int]] = []
+    def redact_split_text(self, deltas: Sequence[str]) -> list[str]:
+        """Redact the deltas of one text; a match may begin in one and end in another."""
+        text = "".join(deltas)
+        spans: list[tuple[int, int]] = []
         for name, pattern in self.patterns.items():
-            found = pattern.find_spans(whole)
-            cuts += found
-            self.removed_counts[name] += len(found)
-        return _remove_spans(pieces, _merge_spans(cuts))
+            matches = pattern.find_spans(text)
+            spans += matches
+            self.removed_counts[name] += len(matches)
+        return _remove_spans(deltas, _merge_spans(spans))
 
 
-def _merge_spans(cuts: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Spans in order, those that overlap as one."""
-    joined: list[tuple[int, int]] = []
-    for start, end in sorted(cuts):
-        if joined and start < joined[-1][1]:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+def _merge_spans(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sort spans, and merge those that overlap."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:
-            joined.append((start, end))
-    return joined
+            merged.append((start, end))
+    return merged
 
 
-def _remove_spans(pieces: Sequence[str], cuts: Sequence[tuple[int, int]]) -> list[str]:
-    """The pieces of a text without the cuts, which are in order; each cut is marked where it begins."""
-    left, start, number = [], 0, 0
-    for piece in pieces:
-        kept, at, end = [], start, start + len(piece)
-        while number < len(cuts) and cuts[number][0] < end:
-            cut_start, cut_end = cuts[number]
-            if cut_start >= start:
-                kept += [piece[at - start : cut_start - start], PLACEHOLDER]
-            at = min(cut_end, end)
-            if cut_end > end:
-                break  # the next piece begins within it
+def _remove_spans(deltas: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The deltas of a text without the spans, which are sorted; a placeholder marks the start of each."""
+    redacted, start, number = [], 0, 0
+    for delta in deltas:
+        parts, at, end = [], start, start + len(delta)
+        while number < len(spans) and spans[number][0] < end:
+            span_start, span_end = spans[number]
+            if span_start >= start:
+                parts += [delta[at - start : span_start - start], PLACEHOLDER]
+            at = min(span_end, end)
+            if span_end > end:
+                break  # the next delta begins within it
             number += 1
-        left.append("".join(kept) + piece[at - start :])
+        redacted.append("".join(parts) + delta[at - start :])
         start = end
-    return left
+    return redacted
 
 
 def parse_redaction(fields: Iterable[str], patterns: Iterable[str], spans: Iterable[str]) -> Redaction:
-    """What the command line asks for, with the patterns that always apply. Raises RecordingError."""
-    finders = dict(DEFAULT_PATTERNS)
+    """Parse the options of the command line; the default patterns are included. Raises RecordingError."""
+    matchers = dict(DEFAULT_PATTERNS)
     for number, pattern in enumerate(patterns, 1):
         try:
-            finders[f"pattern {number}"] = PatternMatcher(re.compile(pattern))
-            # By its number: the report goes along, and the pattern may spell what it takes out.
+            matchers[f"pattern {number}"] = PatternMatcher(re.compile(pattern))
+            # Named by its number: the report is in the bundle, and the pattern may contain the secret.
         except re.error as error:
-            raise RecordingError(f"--pattern {pattern!r:.60} is no regular expression: {error}") from None
-    return Redaction(tuple(fields), finders, tuple(map(parse_span, spans)))
+            raise RecordingError(f"--pattern {pattern!r:.60} is not a valid regular expression: {error}") from None
+    return Redaction(tuple(fields), matchers, tuple(map(parse_span, spans)))
 
 
 def items_in_spans(timeline: Timeline, spans: Sequence[TimeSpan]) -> frozenset[str]:
-    """The items of which anything was spoken or heard in a span: they go as a whole, and their words with them."""
-    said = [(one.item_id, one.start_ms, one.end_ms or one.start_ms) for one in timeline.speech]
-    said += [(item_id, one.start_ms, one.end_ms) for one in timeline.heard for item_id in (one.item_id, *one.others)]
-    return frozenset(item for item, start, end in said if any(span.overlaps(start, end) for span in spans))
+    """The items of which any part was spoken or played in a span: they are redacted completely."""
+    items = [(turn.item_id, turn.start_ms, turn.end_ms or turn.start_ms) for turn in timeline.speech]
+    for played in timeline.heard:
+        items += [(item_id, played.start_ms, played.end_ms) for item_id in (played.item_id, *played.others)]
+    return frozenset(item_id for item_id, start, end in items if any(span.overlaps(start, end) for span in spans))

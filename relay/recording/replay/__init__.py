@@ -1,1 +1,1 @@
-"""A recording through today's rules."""
+"""Replay of a recording through the current rules, offline."""

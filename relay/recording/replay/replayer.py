@@ -1,7 +1,7 @@
-"""A recorded journal through today's rules: the same events at the same times must lead to the same commands.
+"""Replay a journal through the current rules: the same events at the same times must return the same commands.
 
-What the rules decide about audio must be the same as well: which of it is discarded. Pure as the rules are: ids come
-from a counter that starts where the recorded one did, time from the journal.
+The rules must also discard the same audio. Replay is deterministic: ids come from a counter that starts as in the
+recorded session, the time from the journal.
 """
 
 from collections import deque
@@ -11,7 +11,13 @@ from typing import Any
 
 from audio.formats import PCM16_24K
 from relay.protocols.openai.proxy import counted_audio_bytes
-from relay.recording.format.lines import EventRecord, InputAudioRecord, JournalRecord, OutputAudioRecord, TtsAudioRecord
+from relay.recording.format.records import (
+    EventRecord,
+    InputAudioRecord,
+    JournalRecord,
+    OutputAudioRecord,
+    TtsAudioRecord,
+)
 from relay.recording.format.serialize import to_json
 from relay.recording.format.tags import LATENCY_TAG
 from relay.recording.format.write import FORWARDED, encode_commands
@@ -33,7 +39,7 @@ MAX_PRECEDING = 3
 
 @dataclass(frozen=True, slots=True)
 class RecordSummary:
-    """A line near a difference, in short."""
+    """A one-line summary of a record near a difference."""
 
     number: int
     time_s: float
@@ -42,9 +48,9 @@ class RecordSummary:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first line that is not the same today; `preceding` are the lines that led to it.
+    """The first record whose replay differs; `preceding` are the records before it.
 
-    `recorded` and `replayed` are what the rules did; None where the audio for the client is another one.
+    `recorded` and `replayed` are the commands; `recorded` is None if the audio for the client differs.
     """
 
     number: int
@@ -56,7 +62,7 @@ class Difference:
 
 
 class ReplayedSession:
-    """The rules of one session, and the gates and sums between them and the audio. Nothing is sent anywhere."""
+    """The rules of one session with input gate and media ledger, without any I/O."""
 
     def __init__(self, setup: SessionSetup) -> None:
         self.ledger = MediaLedger(setup.started_at)
@@ -66,7 +72,7 @@ class ReplayedSession:
         self._held = HeldInput()
 
     def handle(self, event: Any, now: float) -> Sequence[Any]:
-        """Let an event happen; the commands that follow, of which those for the audio lines are carried out."""
+        """Handle an event. Returns its commands; those for ledger and gate are executed."""
         commands: Sequence[Any] = self.rules.handle(event, now)
         for command in commands:
             match command:
@@ -81,32 +87,30 @@ class ReplayedSession:
         return commands
 
     def receive_input(self, n_bytes: int) -> None:
-        """Audio of the client's came."""
+        """Count audio from the client."""
         ledger = self.ledger
         ledger.input_bytes += n_bytes
         if self._gate == "held":
             ledger.drop_input(self._held.add(b"", n_bytes, ledger.input_bytes, self._input_bytes_per_ms))
 
     def discards_output(self, response_id: str, key: PartKey) -> bool:
-        """Whether a delta of the upstream's goes no further; its `OutputAudioStarted` has happened, if it was the
-        first.
-        """
+        """Whether audio from the upstream is discarded; the first of a part comes after its `OutputAudioStarted`."""
         return response_id in self.rules.discarded_responses or key not in self.rules.started_parts
 
     def accept_output(self, key: PartKey, n_bytes: int, now: float) -> None:
-        """A delta of the upstream's audio was accepted."""
+        """Count accepted audio from the upstream."""
         self.ledger.add_output(key, n_bytes, now)
 
     def forward_delta(self, n_bytes: int, now: float) -> None:
-        """A delta went to a Realtime client; one of text has no bytes."""
+        """Count a delta that was forwarded to a Realtime client; a text delta has no bytes."""
         self.ledger.add_unpaced_output(n_bytes, now, self.rules.delta_forwarding.output_bytes_per_ms)
 
     def discards_tts_audio(self, context_id: str) -> bool:
-        """Whether nobody waits for audio of a context."""
+        """Whether TTS audio of a context is discarded."""
         return self.rules.part_for_context(context_id) is None
 
     def accept_tts_audio(self, context_id: str, n_bytes: int, alignment: Alignment | None, now: float) -> Sequence[Any]:
-        """Audio of an external voice was accepted; the commands of its event."""
+        """Handle accepted TTS audio. Returns the commands of its event."""
         self.ledger.add_tts_output(self.rules.part_for_context(context_id), n_bytes)
         return self.handle(ev.TtsAudio(context_id, n_bytes, alignment), now)
 
@@ -117,118 +121,125 @@ class ReplayedSession:
 
 
 class Replayer:
-    """One session again. Feed it the journal's entries in order.
+    """Replays one session; `step` takes the journal's entries in order.
 
-    `commands` are those of the last entry; none followed where it was `discarded`, by today's rules.
+    `commands` and `discarded` are the results of the last entry.
     """
 
     def __init__(self, setup: SessionSetup) -> None:
         self.commands: Sequence[Any] = ()
         self.discarded = False
         self.session = ReplayedSession(setup)
-        self._before: deque[tuple[int, JournalRecord]] = deque(maxlen=MAX_PRECEDING)
+        self._recent: deque[tuple[int, JournalRecord]] = deque(maxlen=MAX_PRECEDING)
 
     @property
     def preceding(self) -> tuple[RecordSummary, ...]:
-        """The last lines that were the same."""
-        return tuple(RecordSummary(number, line.time_s, summarize(line)) for number, line in self._before)  # type: ignore[union-attr]
+        """Summaries of the last records without a difference."""
+        return tuple(RecordSummary(number, record.time_s, summarize(record)) for number, record in self._recent)  # type: ignore[union-attr]
 
     def step(self, entry: JournalEntry) -> Difference | None:
-        """Let what is in a line happen again; the difference, if there is one."""
-        line = entry.record
+        """Replay an entry. Returns the difference, if there is one."""
+        record = entry.record
         self.commands, self.discarded = (), False
-        match line:
+        match record:
             case EventRecord():
-                outcome = self._happened(line)
+                difference = self._event(record)
             case InputAudioRecord():
-                self.session.receive_input(line.n_bytes)
-                outcome = None
+                self.session.receive_input(record.n_bytes)
+                difference = None
             case OutputAudioRecord():
-                outcome = self._output(line)
+                difference = self._output(record)
             case TtsAudioRecord():
-                outcome = self._speech(line)
+                difference = self._tts_audio(record)
             case _:
                 return None
-        if outcome is not None:
-            recorded, today = outcome
-            return Difference(entry.number, line.time_s, summarize(line), recorded, today, self.preceding)
-        self._before.append((entry.number, line))
+        if difference is not None:
+            recorded, replayed = difference
+            return Difference(entry.number, record.time_s, summarize(record), recorded, replayed, self.preceding)
+        self._recent.append((entry.number, record))
         return None
 
-    def _happened(self, line: EventRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
-        if isinstance(line.event, RealtimeServerEvent) and not line.event.body and line.stored_commands == (FORWARDED,):
-            # A delta of text, or of audio that could not be cut out: the rules do not read it.
-            self.session.forward_delta(counted_audio_bytes(bytes(line.event.raw)), line.time_s)
-            self.commands = (ForwardToClient(line.event.raw),)
+    def _event(self, record: EventRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        if (
+            isinstance(record.event, RealtimeServerEvent)
+            and not record.event.body
+            and record.stored_commands == (FORWARDED,)
+        ):
+            # A text delta, or an audio delta with invalid base64: the rules do not read it.
+            self.session.forward_delta(counted_audio_bytes(bytes(record.event.raw)), record.time_s)
+            self.commands = (ForwardToClient(record.event.raw),)
             return None
-        recorded = [f"raised {line.raised}"] if line.raised is not None else list(line.stored_commands or ())
+        recorded = [f"raised {record.raised}"] if record.raised is not None else list(record.stored_commands or ())
         try:
-            self.commands = self.session.handle(line.event, line.time_s)
-        except Exception as error:  # what our rules raised then is compared like all else
-            is_same = line.raised is not None and line.raised.partition(":")[0] == type(error).__name__
+            self.commands = self.session.handle(record.event, record.time_s)
+        except Exception as error:  # a recorded exception is compared as well
+            is_same = record.raised is not None and record.raised.partition(":")[0] == type(error).__name__
             return None if is_same else (recorded, [f"raised {type(error).__name__}: {error}"])
-        today = encode_commands(line.event, self.commands)
-        is_same = line.stored_commands is not None and _is_same(today, line.stored_commands)
-        return None if is_same else (recorded, today)
+        replayed = encode_commands(record.event, self.commands)
+        is_same = record.stored_commands is not None and _is_same(replayed, record.stored_commands)
+        return None if is_same else (recorded, replayed)
 
-    def _output(self, line: OutputAudioRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
-        if line.envelope is not None:
-            self.session.forward_delta(line.n_bytes, line.time_s)
+    def _output(self, record: OutputAudioRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        if record.envelope is not None:
+            self.session.forward_delta(record.n_bytes, record.time_s)
             return None
-        key = line.item_id, line.content_index
-        self.discarded = self.session.discards_output(line.response_id, key)
+        key = record.item_id, record.content_index
+        self.discarded = self.session.discards_output(record.response_id, key)
         if not self.discarded:
-            self.session.accept_output(key, line.n_bytes, line.time_s)
-        return self._gates(line.discarded)
+            self.session.accept_output(key, record.n_bytes, record.time_s)
+        return self._compare_discarded(record.discarded)
 
-    def _speech(self, line: TtsAudioRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
-        self.discarded = self.session.discards_tts_audio(line.context_id)
-        if self.discarded or line.discarded:
-            return self._gates(line.discarded)
+    def _tts_audio(self, record: TtsAudioRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
+        self.discarded = self.session.discards_tts_audio(record.context_id)
+        if self.discarded or record.discarded:
+            return self._compare_discarded(record.discarded)
         try:
-            self.commands = self.session.accept_tts_audio(line.context_id, line.n_bytes, line.alignment, line.time_s)
+            self.commands = self.session.accept_tts_audio(
+                record.context_id, record.n_bytes, record.alignment, record.time_s
+            )
         except Exception as error:  # as for any other event
-            return line.stored_commands, [f"raised {type(error).__name__}: {error}"]
-        today = encode_commands(None, self.commands)
-        return None if _is_same(today, line.stored_commands) else (line.stored_commands, today)
+            return record.stored_commands, [f"raised {type(error).__name__}: {error}"]
+        replayed = encode_commands(None, self.commands)
+        return None if _is_same(replayed, record.stored_commands) else (record.stored_commands, replayed)
 
-    def _gates(self, was_discarded: bool) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    def _compare_discarded(self, was_discarded: bool) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if was_discarded == self.discarded:
             return None
-        discarded, accepted = ["the audio is discarded"], ["the audio goes on"]
+        discarded, accepted = ["the audio is discarded"], ["the audio is accepted"]
         return (discarded, accepted) if was_discarded else (accepted, discarded)
 
 
-def _is_same(today: Sequence[Any], recorded: Sequence[Any]) -> bool:
-    # What was redacted when it was written is redacted in today's as well; a journal that was redacted later
-    # may hold more of it.
+def _is_same(replayed: Sequence[Any], recorded: Sequence[Any]) -> bool:
+    # The replayed commands are redacted when they are encoded. Recorded ones may predate a redaction rule.
     recorded = [command if command == FORWARDED else redact_value(command) for command in recorded]
-    return len(today) == len(recorded) and all(map(_is_same_command, today, recorded))
+    return len(replayed) == len(recorded) and all(map(_is_same_command, replayed, recorded))
 
 
-def _is_same_command(today: Any, recorded: Any) -> bool:
-    if isinstance(today, dict) and today["t"] == LATENCY_TAG:
-        later = [one.name for one in METRICS if one.is_optional_in_recordings and one.name not in recorded]
-        today = {name: value for name, value in today.items() if name not in later}
-    return bool(today == recorded)
+def _is_same_command(replayed: Any, recorded: Any) -> bool:
+    if isinstance(replayed, dict) and replayed["t"] == LATENCY_TAG:
+        new_metrics = [
+            metric.name for metric in METRICS if metric.is_optional_in_recordings and metric.name not in recorded
+        ]
+        replayed = {name: value for name, value in replayed.items() if name not in new_metrics}
+    return bool(replayed == recorded)
 
 
 def summarize(record: JournalRecord) -> str:
-    """A line in short: its event's name and fields, or how much audio it is."""
+    """Summarize a record: the name and fields of its event, or the length of its audio."""
     match record:
         case InputAudioRecord(_, n_bytes) | EventRecord(n_audio_bytes=n_bytes) if n_bytes:
-            return f"the client's audio, {n_bytes} bytes"
+            return f"audio from the client, {n_bytes} bytes"
         case OutputAudioRecord(_, n_bytes, _, item_id):
-            return f"audio of {item_id or 'the model'}, {n_bytes} bytes"
+            return f"audio of {item_id or 'the upstream'}, {n_bytes} bytes"
         case TtsAudioRecord(_, n_bytes, context_id):
-            return f"audio of the voice's {context_id}, {n_bytes} bytes"
+            return f"TTS audio of {context_id}, {n_bytes} bytes"
         case EventRecord(event=RealtimeServerEvent(raw)):
-            return f"the model's {bytes(raw).decode(errors='replace'):.160}"
+            return f"from the upstream: {bytes(raw).decode(errors='replace'):.160}"
         case EventRecord(event=event):
-            return _shown_event(redact_value(to_json(event)))
+            return _summarize_event(redact_value(to_json(event)))
     return type(record).__name__
 
 
-def _shown_event(obj: dict[str, Any]) -> str:
+def _summarize_event(obj: dict[str, Any]) -> str:
     fields = ", ".join(f"{name}={value!r:.60}" for name, value in obj.items() if name != "t" and value is not None)
     return f"{obj['t']}({fields})"

@@ -1,4 +1,4 @@
-"""`relay replay`: a recording's journal through today's rules, and its audio through today's codec."""
+"""`relay replay`: replay a journal through the current rules, and its audio through the current codec."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ from zlib import crc32
 import numpy as np
 
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.format.lines import (
+from relay.recording.format.records import (
     EventRecord,
     GapRecord,
     InputAudioRecord,
@@ -22,14 +22,14 @@ from relay.recording.store.reader import JournalEntry, Recording, decode_command
 from relay.session.device.events import PlayoutOverflow
 
 SAMPLE_TOLERANCE = 1
-"""On another platform or with other library versions a converted sample may differ by this much (of 32768)."""
+"""The allowed difference of a converted sample (of 32768) on another platform or with other library versions."""
 
 
 @dataclass(slots=True)
 class VerifyResult:
-    """What a replay found; identical if there is no difference. `notes` limit what that means.
+    """The result of a replay: identical if there is no difference. `notes` are its limitations.
 
-    `n_records`: how many events and frames of audio were replayed.
+    `n_records`: the number of replayed events and audio frames.
     """
 
     n_records: int = 0
@@ -40,52 +40,51 @@ class VerifyResult:
 
     @property
     def is_identical(self) -> bool:
-        """Whether all that was compared is the same."""
+        """Whether no difference was found."""
         return self.difference is None
 
 
 def verify(recording: Recording) -> VerifyResult:
-    """Replay the journal to its end or its first difference. Raises RecordingError if it can't be read or replayed."""
-    result = _begun(recording)
+    """Replay a recording to its end or its first difference. Raises RecordingError."""
+    result = _new_result(recording)
     verifier = _Verifier(recording, result)
     for entry in recording.entries():
         if isinstance(entry.record, GapRecord):
             result.notes.append(
-                f"line {entry.number} is a gap of {entry.record.n_records} records, which the disk did not take: "
-                "what comes after it cannot be compared"
+                f"line {entry.number} is a gap of {entry.record.n_records} records that were not written: "
+                "the rest is not compared"
             )
             return result
         result.difference = verifier.step(entry)
         if result.difference is not None:
             return result
     if not recording.has_end:
-        result.notes.append("the recording has no end: it is being written, or `relay recordings repair` is due")
+        result.notes.append("the recording has no end: it is being written, or it needs `relay recordings repair`")
     return result
 
 
-def _begun(recording: Recording) -> VerifyResult:
-    header, here = recording.header, current_platform()
+def _new_result(recording: Recording) -> VerifyResult:
+    header, platform = recording.header, current_platform()
     if not header.from_start:
         raise RecordingError(
-            f"{recording.folder.name} begins in the middle of its session, when consent was given: what led to there "
-            "was not recorded, so it cannot be run again; --as-upstream and --against can be used"
+            f"{recording.folder.name} begins in the middle of its session, when consent was given, so it cannot be "
+            "replayed; use --as-upstream or --against"
         )
-    result = VerifyResult(is_exact=header.recorded_platform == here)
+    result = VerifyResult(is_exact=header.recorded_platform == platform)
     if not result.is_exact:
         result.notes.append(
-            f"recorded on {_listed(header.recorded_platform)}, run on {_listed(here)}: "
+            f"recorded on {_listed(header.recorded_platform)}, replayed on {_listed(platform)}: "
             f"converted samples may differ by {SAMPLE_TOLERANCE}"
         )
     if header.has_format_1_commands:
         result.notes.append(
-            "the recording is of format 1, of an earlier Relay: its commands are not compared, only the audio that the "
-            "client was sent"
+            "the recording has format 1: its commands are not compared, only the audio that was sent to the client"
         )
     return result
 
 
 class _Verifier:
-    """The rules and the playout, line by line; of format 1 the playout alone, by the commands that were recorded."""
+    """Compares rules and playout; for format 1 only the playout, which then follows the recorded commands."""
 
     def __init__(self, recording: Recording, result: VerifyResult) -> None:
         self._recording = recording
@@ -95,53 +94,53 @@ class _Verifier:
         self._playout: ReconstructedPlayout | None = ReconstructedPlayout(header.setup.options)
 
     def step(self, entry: JournalEntry) -> Difference | None:
-        """One line; the difference, if there is one."""
-        line, result = entry.record, self._result
-        if isinstance(line, SentAudioRecord):
+        """Replay an entry. Returns the difference, if there is one."""
+        record, result = entry.record, self._result
+        if isinstance(record, SentAudioRecord):
             if self._playout is None:
                 return None
-            result.sent_bytes += line.n_bytes
-            return self._sent(entry, line, self._playout)
-        if not isinstance(line, EventRecord | InputAudioRecord | OutputAudioRecord | TtsAudioRecord):
+            result.sent_bytes += record.n_bytes
+            return self._sent(entry, record, self._playout)
+        if not isinstance(record, EventRecord | InputAudioRecord | OutputAudioRecord | TtsAudioRecord):
             return None
         result.n_records += 1
         difference = self._replayer.step(entry) if self._replayer is not None else None
-        if isinstance(line, EventRecord) and isinstance(line.event, PlayoutOverflow) and self._playout is not None:
-            result.notes.append(f"from line {entry.number} on audio was dropped unplayed: it is not compared")
+        if isinstance(record, EventRecord) and isinstance(record.event, PlayoutOverflow) and self._playout is not None:
+            result.notes.append(f"audio was dropped at line {entry.number}: audio after it is not compared")
             self._playout = None
-        if isinstance(line, OutputAudioRecord) and line.envelope is not None:
-            result.sent_bytes += line.n_bytes  # to a Realtime client, who gets it as it came
+        if isinstance(record, OutputAudioRecord) and record.envelope is not None:
+            result.sent_bytes += record.n_bytes  # forwarded unchanged to a Realtime client
         elif self._playout is not None:
             commands = (
                 self._replayer.commands if self._replayer is not None else decode_commands(self._recording, entry)
             )
-            self._playout.apply(line, entry.samples, commands)
+            self._playout.apply(record, entry.samples, commands)
         return difference
 
-    def _sent(self, entry: JournalEntry, line: SentAudioRecord, playout: ReconstructedPlayout) -> Difference | None:
-        samples = b"".join(piece.samples for piece in playout.read(line.n_bytes))
-        if line.is_stored and crc32(entry.samples) != line.crc:
-            what = f"the {line.n_bytes} bytes in {SENT_AUDIO_FILE} are not those that went to the client"
-        elif len(samples) < line.n_bytes:
-            what = f"{line.n_bytes} bytes went to the client, today it would be {len(samples)}"
-        elif crc32(samples) == line.crc:
+    def _sent(self, entry: JournalEntry, record: SentAudioRecord, playout: ReconstructedPlayout) -> Difference | None:
+        samples = b"".join(chunk.samples for chunk in playout.read(record.n_bytes))
+        if record.is_stored and crc32(entry.samples) != record.crc:
+            description = f"the {record.n_bytes} bytes in {SENT_AUDIO_FILE} are not those that were sent to the client"
+        elif len(samples) < record.n_bytes:
+            description = f"{record.n_bytes} bytes were sent to the client, but only {len(samples)} in the replay"
+        elif crc32(samples) == record.crc:
             return None
         else:
-            what = f"the {line.n_bytes} bytes that went to the client are other ones today"
-            if line.is_stored:
+            description = f"the {record.n_bytes} bytes that were sent to the client differ in the replay"
+            if record.is_stored:
                 distance = _distance(entry.samples, samples, playout.options.output.encoding)
                 if not self._result.is_exact and distance <= SAMPLE_TOLERANCE:
                     return None
-                what += f" (by at most {distance} of 32768)"
-        before = self._replayer.preceding if self._replayer is not None else ()
-        return Difference(entry.number, line.time_s, what, preceding=before)
+                description += f" (by at most {distance} of 32768)"
+        preceding = self._replayer.preceding if self._replayer is not None else ()
+        return Difference(entry.number, record.time_s, description, preceding=preceding)
 
 
-def _distance(then: Any, now: bytes, encoding: str) -> int:
-    """How far the samples of two stretches of audio are apart, at most."""
-    kind = "<i2" if encoding == "pcm16" else "u1"
-    recorded, today = (np.frombuffer(samples, kind).astype(np.int64) for samples in (then, now))
-    return int(np.abs(recorded - today).max(initial=0))
+def _distance(recorded: Any, replayed: bytes, encoding: str) -> int:
+    """The largest difference of two samples."""
+    dtype = "<i2" if encoding == "pcm16" else "u1"
+    left, right = (np.frombuffer(samples, dtype).astype(np.int64) for samples in (recorded, replayed))
+    return int(np.abs(left - right).max(initial=0))
 
 
 def _listed(platform: dict[str, str]) -> str:

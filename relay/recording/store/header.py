@@ -1,4 +1,4 @@
-"""`session.json`: everything a session was made of, so that it can be made again."""
+"""`session.json`: the setup of a recorded session, from which it can be created again."""
 
 import itertools
 import platform
@@ -26,12 +26,12 @@ from relay.session.device.session import DeviceSession
 from relay.session.realtime.session import RealtimeSession
 
 FORMAT: Final = 2
-"""What is written; format 1 is read as well."""
+"""The format that is written; format 1 can still be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class RealtimeSetup:
-    """What a Realtime client's session begins with besides: the model of its URL, the session of its client secret."""
+    """The setup of a Realtime client's session: the model of its URL and the session of its client secret."""
 
     model: str = ""
     initial_session: Mapping[str, Any] | None = None
@@ -39,7 +39,7 @@ class RealtimeSetup:
 
 @dataclass(frozen=True, slots=True)
 class SessionSetup:
-    """All that a session was made of, besides what happened to it."""
+    """Everything that a session was created from."""
 
     session_id: str
     config: SessionConfig
@@ -60,17 +60,17 @@ class SessionSetup:
         started_at: float,
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
     ) -> Self:
-        """That of a Realtime client's session, to which the relay brings `tools`."""
+        """The setup of a Realtime client's session; `tools` are the relay's."""
         config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
         return cls(session_id, config, options, principal, started_at, limits=limits, realtime=start)
 
     @property
     def kind(self) -> str:
-        """Whose session it was: "device", or "realtime"."""
+        """The kind of client: "device" or "realtime"."""
         return "device" if self.realtime is None else "realtime"
 
     def device_session(self, ledger: MediaLedger | None = None) -> DeviceSession:
-        """A device's session as it is before anything has happened; its ids are counted."""
+        """Create the session of a device. Its ids come from a counter."""
         numbers = itertools.count(1)
         return DeviceSession(
             self.session_id,
@@ -85,7 +85,7 @@ class SessionSetup:
         )
 
     def realtime_session(self, ledger: MediaLedger | None = None) -> RealtimeSession:
-        """A Realtime client's session as it is before anything has happened; its ids are counted."""
+        """Create the session of a Realtime client. Its ids come from a counter."""
         numbers, start = itertools.count(1), self.realtime or RealtimeSetup()
         return RealtimeSession(
             self.session_id,
@@ -101,7 +101,7 @@ class SessionSetup:
 
 
 def current_platform() -> dict[str, str]:
-    """What the samples of converted sound can depend on."""
+    """The versions that the samples of converted audio can depend on."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -112,7 +112,7 @@ def current_platform() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class RecordingHeader:
-    """One recording's header; `from_start` is False where consent came after somebody had spoken."""
+    """The header of a recording; `from_start` is False if consent came after the conversation had begun."""
 
     setup: SessionSetup
     started: datetime
@@ -124,24 +124,24 @@ class RecordingHeader:
     recorded_platform: dict[str, str] = field(default_factory=current_platform)
     is_redacted: bool = False
     format: int = FORMAT
-    """What it was read from; what is written is always of `FORMAT`."""
+    """The format that it was read from; it is always written in `FORMAT`."""
     has_format_1_commands: bool = False
-    """Whether the commands are those of a session that was recorded in format 1: today's rules have others besides."""
+    """Whether the session was recorded in format 1: the current rules return other commands."""
 
     @property
     def timestamp(self) -> str:
-        """The start as folders are named by it."""
+        """The start time, as it is used in folder names."""
         return self.started.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
     def to_json(self) -> bytes:
-        """The file's content."""
-        beginning = self.setup
+        """Encode the file."""
+        setup = self.setup
         obj: dict[str, Any] = {
             "format": FORMAT,
-            "kind": beginning.kind,
-            "session_id": beginning.session_id,
+            "kind": setup.kind,
+            "session_id": setup.session_id,
             "started": self.started.astimezone(UTC).isoformat(timespec="milliseconds"),
-            "started_at": beginning.started_at,
+            "started_at": setup.started_at,
             "relay": self.relay_version,
             "made_on": self.recorded_platform,
             "upstream": self.upstream,
@@ -150,32 +150,30 @@ class RecordingHeader:
             "from_start": self.from_start,
             "redacted": self.is_redacted,
             **({"converted": True} if self.has_format_1_commands else {}),
-            "identity": beginning.principal.identity,
-            "scopes": sorted(beginning.principal.scopes),
-            "policy": encode_value(beginning.principal.policy),
-            "options": encode_value(beginning.options),
-            "speech": encode_value(beginning.tts_options),
-            "limits": encode_value(beginning.limits),
-            "config": redact_value(encode_value(beginning.config)),
+            "identity": setup.principal.identity,
+            "scopes": sorted(setup.principal.scopes),
+            "policy": encode_value(setup.principal.policy),
+            "options": encode_value(setup.options),
+            "speech": encode_value(setup.tts_options),
+            "limits": encode_value(setup.limits),
+            "config": redact_value(encode_value(setup.config)),
         }
-        if beginning.realtime is not None:
+        if setup.realtime is not None:
             obj["realtime"] = {
-                "model": beginning.realtime.model,
-                "initial": redact_value(beginning.realtime.initial_session),
+                "model": setup.realtime.model,
+                "initial": redact_value(setup.realtime.initial_session),
             }
         raw = orjson.dumps(obj, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         return escape_json(raw.decode()).encode()
 
 
 def read_header(folder: Path) -> RecordingHeader:
-    """The header of a recording. Raises RecordingError naming the file and what is wrong in it."""
+    """Read the header of a recording. Raises RecordingError that names the file and the member."""
     obj = read_json(folder, HEADER_FILE)
-    format_ = _format(obj, folder / HEADER_FILE)
-    build = (FORMAT_1 if format_ == 1 else FORMAT_2).decode_value
+    format_number = _format(obj, folder / HEADER_FILE)
+    build = (FORMAT_1 if format_number == 1 else FORMAT_2).decode_value
     if obj.get("kind") not in ("device", "realtime"):
-        raise RecordingError(
-            f"{folder / HEADER_FILE}: sessions of kind {obj.get('kind')!r:.20} are not known to this relay"
-        )
+        raise RecordingError(f"{folder / HEADER_FILE}: kind must be device or realtime, not {obj.get('kind')!r:.20}")
     try:
         started_at = obj["started_at"]
         if type(started_at) not in (int, float):
@@ -200,8 +198,8 @@ def read_header(folder: Path) -> RecordingHeader:
             relay_version=_text(obj, "relay"),
             recorded_platform={str(key): str(value) for key, value in dict(obj["made_on"]).items()},
             is_redacted=obj.get("redacted") is True,
-            format=format_,
-            has_format_1_commands=format_ == 1 or obj.get("converted") is True,
+            format=format_number,
+            has_format_1_commands=format_number == 1 or obj.get("converted") is True,
         )
     except KeyError as error:
         raise RecordingError(f"{folder / HEADER_FILE}: {error.args[0]} is missing") from None
@@ -210,16 +208,16 @@ def read_header(folder: Path) -> RecordingHeader:
 
 
 def _format(obj: dict[str, Any], path: Path) -> int:
-    """The number of the format. Raises RecordingError for one that this relay does not read."""
-    found = obj.get("format")
-    if type(found) is int and 1 <= found <= FORMAT:
-        return found
-    if type(found) is int and found > FORMAT:
+    """The number of the format. Raises RecordingError if this relay cannot read it."""
+    number = obj.get("format")
+    if type(number) is int and 1 <= number <= FORMAT:
+        return number
+    if type(number) is int and number > FORMAT:
         raise RecordingError(
-            f"{path}: the recording has format {found} and was made by Relay {obj.get('relay')!s:.40}. "
+            f"{path}: the recording has format {number} and was made by Relay {obj.get('relay')!s:.40}. "
             f"This is Relay {__version__}, which reads formats 1 to {FORMAT}: update it to that version or a later one"
         )
-    raise RecordingError(f"{path}: the format must be a whole number from 1 to {FORMAT}, not {found!r:.20}")
+    raise RecordingError(f"{path}: the format must be a whole number from 1 to {FORMAT}, not {number!r:.20}")
 
 
 def _realtime_start(obj: Any) -> RealtimeSetup:
@@ -234,5 +232,5 @@ def _realtime_start(obj: Any) -> RealtimeSetup:
 def _text(obj: dict[str, Any], name: str) -> str:
     value = obj[name]
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be a text")
+        raise ValueError(f"{name} must be a string")
     return value

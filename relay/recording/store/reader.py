@@ -1,4 +1,4 @@
-"""Reading a recording: its header, its journal line by line, its audio. Nothing in it is trusted to be as written."""
+"""Read a recording: header, journal and audio. Its content is untrusted: every member is checked."""
 
 import mmap
 import os
@@ -11,7 +11,8 @@ from typing import Any
 from audio.framing import BytesLike
 from relay.json_types import JsonObject
 from relay.recording.format import version1, version2
-from relay.recording.format.lines import (
+from relay.recording.format.realtime import join_audio, with_audio
+from relay.recording.format.records import (
     AudioEnvelope,
     EndRecord,
     EventRecord,
@@ -22,7 +23,6 @@ from relay.recording.format.lines import (
     SentAudioRecord,
     TtsAudioRecord,
 )
-from relay.recording.format.realtime import join_audio, with_audio
 from relay.recording.format.serialize import from_json
 from relay.recording.format.version2 import int_member, time_member
 from relay.recording.format.write import FORWARDED, MAX_LINE_BYTES, is_unredacted, parse_json, redact_deferred
@@ -41,7 +41,7 @@ from relay.session.realtime.events import ForwardToClient, RealtimeClientEvent, 
 
 
 def decode_line(raw: bytes, format: int) -> list[JournalRecord]:
-    """One line of the file; of format 1 it can be two. Raises ValueError naming what is wrong with it."""
+    """Decode one line; a line of format 1 can be two records. Raises ValueError that names the wrong member."""
     line = parse_line(raw)
     if "gap" in line:
         gap = line["gap"] if isinstance(line["gap"], dict) else {}
@@ -55,23 +55,23 @@ def decode_line(raw: bytes, format: int) -> list[JournalRecord]:
 
 
 def parse_line(raw: bytes) -> JsonObject:
-    """The JSON object of a line, redacted. Raises ValueError."""
+    """Parse the JSON object of a line, redacted. Raises ValueError."""
     if len(raw) > MAX_LINE_BYTES:
-        raise ValueError(f"the line has {len(raw)} bytes; {MAX_LINE_BYTES} are the most a journal's line may have")
+        raise ValueError(f"the line has {len(raw)} bytes, more than the maximum of {MAX_LINE_BYTES}")
     try:
         line = parse_json(redact_deferred(raw) if is_unredacted(raw) else raw)
     except ValueError as error:
-        raise ValueError(f"that is not JSON: {error}") from None
+        raise ValueError(f"not valid JSON: {error}") from None
     if not isinstance(line, dict):
-        raise ValueError("a line is a JSON object")
+        raise ValueError("a line must be a JSON object")
     return line
 
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """One line with its number in the file.
+    """A record with its line number and its audio, `samples`, in the recorded format.
 
-    `samples` are its audio, in its own format. `raw` is the whole Realtime event where the line holds audio in one.
+    `raw` is the whole Realtime event if the audio was in one.
     """
 
     number: int
@@ -81,31 +81,32 @@ class JournalEntry:
 
 
 def decode_commands(recording: "Recording", entry: JournalEntry) -> list[Any]:
-    """The commands that followed an event, or an external voice's audio, as they were recorded."""
-    line = entry.record
-    if not isinstance(line, EventRecord | TtsAudioRecord):
+    """Decode the recorded commands of an event or of TTS audio. Raises RecordingError."""
+    record = entry.record
+    if not isinstance(record, EventRecord | TtsAudioRecord):
         return []
-    event = line.event if isinstance(line, EventRecord) else None
+    event = record.event if isinstance(record, EventRecord) else None
     try:
         return [
-            _passed_on(event) if command == FORWARDED else from_json(command) for command in line.stored_commands or ()
+            _forward_command(event) if command == FORWARDED else from_json(command)
+            for command in record.stored_commands or ()
         ]
     except ValueError as error:
         raise recording.error_at(entry.number, str(error)) from None
 
 
-def _passed_on(event: Any) -> Any:
-    """The command that passes an event of one end on to the other. Raises ValueError."""
+def _forward_command(event: Any) -> Any:
+    """The command that forwards an event unchanged. Raises ValueError."""
     match event:
         case RealtimeServerEvent(raw):
             return ForwardToClient(raw)
         case RealtimeClientEvent(body):
             return SendToUpstream(body)
-    raise ValueError("only an event of the Realtime protocol can be passed on")
+    raise ValueError("only an event of the Realtime protocol can be forwarded")
 
 
 class AudioFile:
-    """One of a recording's audio files, read from its beginning to its end; one that is missing is empty."""
+    """An audio file of a recording, read sequentially; a missing file is empty."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / name
@@ -118,21 +119,21 @@ class AudioFile:
                 self._content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
     def read(self, n_bytes: int) -> bytes:
-        """The next bytes. Raises ValueError if there are not that many."""
+        """Read the next bytes. Raises ValueError if the file is too short."""
         end = self.position + n_bytes
         if end > len(self._content):
-            raise ValueError(f"it speaks of {self.path.name} up to byte {end}, which has only {len(self._content)}")
+            raise ValueError(f"it needs {end} bytes of {self.path.name}, which has only {len(self._content)}")
         start, self.position = self.position, end
         return self._content[start:end]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Unmap the file."""
         if isinstance(self._content, mmap.mmap):
             self._content.close()
 
 
 class Recording:
-    """One recording, to be read; nothing stays open between two passes. Its RecordingErrors name file and line."""
+    """A recording to read. No file stays open between two passes. Its RecordingErrors name file and line."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -141,26 +142,26 @@ class Recording:
         self.has_end = False
 
     def entries(self) -> Iterator[JournalEntry]:
-        """The journal from its first line to its last, each with its audio."""
-        ended, is_realtime = False, self.header.setup.realtime is not None
+        """Iterate over the journal, each record with its audio. Raises RecordingError."""
+        has_end, is_realtime = False, self.header.setup.realtime is not None
         with ExitStack() as stack:
             audio = {name: AudioFile(self.folder, name) for name in AUDIO_FILES}
             for file in audio.values():
                 stack.callback(file.close)
-            last = float("-inf")
+            last_s = float("-inf")
             for number, raw in self._raw_lines(stack):
                 try:
-                    for line in decode_line(raw, self.header.format):
-                        now = last if isinstance(line, GapRecord) else line.time_s
-                        if now < last:
-                            raise ValueError(f"time runs backwards, from {last} to {now}")
-                        if ended:
-                            raise ValueError("there is a line behind the end")
-                        last, ended = now, isinstance(line, EndRecord)
-                        yield _entry(number, line, audio, is_realtime)
+                    for record in decode_line(raw, self.header.format):
+                        now = last_s if isinstance(record, GapRecord) else record.time_s
+                        if now < last_s:
+                            raise ValueError(f"the time goes backwards, from {last_s} to {now}")
+                        if has_end:
+                            raise ValueError("a line after the end")
+                        last_s, has_end = now, isinstance(record, EndRecord)
+                        yield _entry(number, record, audio, is_realtime)
                 except ValueError as error:
                     raise self.error_at(number, str(error)) from None
-            self.has_end = ended
+            self.has_end = has_end
 
     def error_at(self, number: int, problem: str) -> RecordingError:
         """The error for a line of the journal."""
@@ -172,31 +173,31 @@ class Recording:
         while raw := file.readline(MAX_LINE_BYTES + 2):
             number += 1
             if len(raw) > MAX_LINE_BYTES:
-                raise self.error_at(number, "the line is longer than any that was recorded")
+                raise self.error_at(number, f"the line is longer than the maximum of {MAX_LINE_BYTES} bytes")
             if not raw.endswith(b"\n"):
-                raise self.error_at(number, "the line is cut off; `relay recordings repair` takes it away")
+                raise self.error_at(number, "the line is truncated: `relay recordings repair` removes it")
             yield number, raw
 
 
-def _entry(number: int, line: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
-    """The line with its audio. Raises ValueError for a line that no session of this kind has."""
-    if not _fits(line, is_realtime):
-        raise ValueError(f"a {'Realtime client' if is_realtime else 'device'}'s session has no such line")
-    name, n_bytes = audio_location(line)
+def _entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
+    """Add the audio to a record. Raises ValueError for a record that this kind of session cannot have."""
+    if not _fits(record, is_realtime):
+        raise ValueError(f"the session of a {'Realtime client' if is_realtime else 'device'} has no such line")
+    name, n_bytes = audio_location(record)
     samples = audio[name].read(n_bytes) if name else b""
-    match line:
-        case InputAudioRecord(envelope=frame) if is_realtime:
-            frame = frame or AudioEnvelope()
-            return JournalEntry(number, replace(line, envelope=frame), samples, join_audio(frame, samples))
-        case OutputAudioRecord(envelope=AudioEnvelope() as frame):
-            return JournalEntry(number, line, samples, join_audio(frame, samples))
+    match record:
+        case InputAudioRecord(envelope=envelope) if is_realtime:
+            envelope = envelope or AudioEnvelope()
+            return JournalEntry(number, replace(record, envelope=envelope), samples, join_audio(envelope, samples))
+        case OutputAudioRecord(envelope=AudioEnvelope() as envelope):
+            return JournalEntry(number, record, samples, join_audio(envelope, samples))
         case EventRecord() if samples:
-            return JournalEntry(number, replace(line, event=with_audio(line.event, samples)), samples)
-    return JournalEntry(number, line, samples)
+            return JournalEntry(number, replace(record, event=with_audio(record.event, samples)), samples)
+    return JournalEntry(number, record, samples)
 
 
-def _fits(line: JournalRecord, is_realtime: bool) -> bool:
-    match line:
+def _fits(record: JournalRecord, is_realtime: bool) -> bool:
+    match record:
         case (
             EventRecord(event=RealtimeClientEvent() | RealtimeServerEvent())
             | OutputAudioRecord(envelope=AudioEnvelope())
@@ -208,9 +209,9 @@ def _fits(line: JournalRecord, is_realtime: bool) -> bool:
     return True
 
 
-def audio_location(line: JournalRecord) -> tuple[str, int]:
-    """The file that holds the audio of a line, and how many bytes of it; no name if there is none."""
-    match line:
+def audio_location(record: JournalRecord) -> tuple[str, int]:
+    """The file that contains the audio of a record, and its length there; no name if there is none."""
+    match record:
         case InputAudioRecord(n_bytes=n_bytes) | EventRecord(n_audio_bytes=n_bytes) if n_bytes:
             return CLIENT_AUDIO_FILE, n_bytes
         case OutputAudioRecord(n_bytes=n_bytes):

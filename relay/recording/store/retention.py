@@ -1,9 +1,8 @@
-"""Deleting recordings: by name, by the identity they belong to, by age and by size.
+"""Delete recordings: by name, by identity, by age and by size.
 
-Where all together are too large, the identity with the most gives its oldest recording, again and again. What is being
-recorded never goes, and neither does the newest recording. An identity that has nothing else is left out of the count:
-what it has goes later, and nobody else's recordings pay for it. The address of a client is not stored, so all anonymous
-clients are one identity.
+If the total is too large, the oldest recording of the identity with the largest total is deleted, repeatedly. A running
+recording and the newest one are never deleted. An identity that has only such recordings is not counted, so that no
+other identity's recordings are deleted for them. All anonymous clients are one identity: no address is stored.
 """
 
 import shutil
@@ -23,7 +22,7 @@ from relay.recording.store.layout import (
 
 
 def remove_recording(folder: Path) -> None:
-    """Delete one recording's folder with all that is in it; one that is gone already is no error. Raises OSError."""
+    """Delete a recording's folder; a missing one is no error. Raises OSError."""
     if folder.is_symlink():
         folder.unlink()
     elif folder.exists():
@@ -38,22 +37,22 @@ def recordings_of_identity(root: Path, identity: str) -> list[Path]:
 def expired_recordings(
     root: Path, now: datetime, max_days: float | None, max_mb: float | None
 ) -> list[tuple[Path, str]]:
-    """What the retention lets go: first what is too old, then the oldest of who has most, until the rest fits."""
-    found: list[tuple[Path, str]] = []
-    kept: list[Path] = []
+    """The recordings to delete, with the reason: those that are too old, then the oldest of the largest identities."""
+    expired: list[tuple[Path, str]] = []
+    remaining: list[Path] = []
     for folder in _sessions(root):
         is_old = max_days is not None and _started(folder) < now - timedelta(days=max_days)
         if is_old and not is_being_recorded(folder):
-            found.append((folder, f"older than {max_days:g} days"))
+            expired.append((folder, f"older than {max_days:g} days"))
         else:
-            kept.append(folder)
+            remaining.append(folder)
     if max_mb is not None:
-        found += [(folder, f"all together are over {max_mb:g} MB") for folder in _too_much(kept, max_mb * 1e6)]
-    return found
+        expired += [(folder, f"total over {max_mb:g} MB") for folder in _over_limit(remaining, max_mb * 1e6)]
+    return expired
 
 
-def _too_much(folders: list[Path], max_bytes: float) -> Iterator[Path]:
-    """Which of these go, of whom, in which order; they are given from the oldest to the newest."""
+def _over_limit(folders: list[Path], max_bytes: float) -> Iterator[Path]:
+    """Choose recordings to delete; `folders` are sorted from the oldest to the newest."""
     sizes = {folder: folder_size_bytes(folder) for folder in folders}
     if sum(sizes.values()) <= max_bytes:
         return
@@ -65,7 +64,7 @@ def _too_much(folders: list[Path], max_bytes: float) -> Iterator[Path]:
         if folder != folders[-1] and not is_being_recorded(folder):
             finished[owner].append(folder)
     while totals.total() > max_bytes:
-        owner = min(totals, key=lambda one: (-totals[one], not finished[one], finished[one][:1]))
+        owner = min(totals, key=lambda name: (-totals[name], not finished[name], finished[name][:1]))
         if not finished[owner]:
             del totals[owner]
             continue
@@ -75,7 +74,7 @@ def _too_much(folders: list[Path], max_bytes: float) -> Iterator[Path]:
 
 
 def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[tuple[Path, str]]:
-    """Delete what is due; returns it. Raises OSError."""
+    """Delete expired recordings; returns them with the reason. Raises OSError."""
     pruned = expired_recordings(root, now, max_days, max_mb)
     for folder, _ in pruned:
         remove_recording(folder)
@@ -83,7 +82,7 @@ def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | Non
 
 
 def _sessions(root: Path) -> Iterable[Path]:
-    """Only folders named as sessions are: what else lies there (samples, golden ones) is not ours to delete."""
+    """Only folders with the name of a session: samples and golden recordings are never deleted."""
     return (folder for folder in list_recordings(root) if is_session_folder(folder))
 
 
@@ -92,13 +91,13 @@ def _started(folder: Path) -> datetime:
 
 
 def _owner(folder: Path) -> str:
-    """Whose quota a recording counts for: that of a client secret (`key-…/name`) for its key's."""
+    """The identity that a recording counts for; a client secret (`key-…/name`) counts for its key."""
     return (_identity(folder) or "").partition("/")[0]
 
 
 def _identity(folder: Path) -> str | None:
     try:
-        found = read_json(folder, "session.json").get("identity")
+        identity = read_json(folder, "session.json").get("identity")
     except RecordingError:
         return None
-    return found if isinstance(found, str) else None
+    return identity if isinstance(identity, str) else None

@@ -1,8 +1,8 @@
-"""The one thread that writes all recordings. What it can't write is counted, and marked as a gap where it would stand.
+"""The thread that writes all recordings. A batch that it cannot write becomes a gap in the journal.
 
-The recorders hand over batches that are ready to be written. The thread does hardly more than system calls, so that it
-never holds the interpreter for long. It takes one batch of each recording in turn, and each has a share of the room for
-what waits. One that is fed faster than the disk writes gets gaps, and the others get none.
+The recorders submit encoded batches. The thread makes little more than system calls, so that it never holds the GIL for
+long. It serves the recordings round-robin, and each may use a share of the queue. A recording that produces data faster
+than the disk writes gets gaps; the others get none.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from relay.private_files import O_BINARY, PRIVATE_FILE_MODE, create_folder
-from relay.recording.format.lines import GapRecord
+from relay.recording.format.records import GapRecord
 from relay.recording.format.write import gap_line
 from relay.recording.store.layout import AUDIO_FILES, HEADER_FILE, JOURNAL_FILE, lock_journal, write_private
 
 MAX_QUEUED_BYTES = 32 * 1024 * 1024
-"""What all sessions together may have waiting for the disk; further batches become gaps."""
+"""The limit of queued data of all sessions; further batches become gaps."""
 
 _log = logging.getLogger("relay.recordings")
 
@@ -31,7 +31,7 @@ _APPEND = os.O_WRONLY | os.O_APPEND | O_BINARY | getattr(os, "O_NOFOLLOW", 0)
 
 @dataclass(slots=True)
 class WriteBatch:
-    """What one session has to write: audio in the order of `AUDIO_FILES`, and the journal's lines about it."""
+    """Data of one session to write: audio in the order of `AUDIO_FILES`, and the journal lines about it."""
 
     audio: tuple[bytes, bytes, bytes, bytes]
     journal: bytes
@@ -41,39 +41,39 @@ class WriteBatch:
 
     @property
     def n_bytes(self) -> int:
-        """Its size."""
+        """The size of the batch."""
         return len(self.journal) + sum(map(len, self.audio))
 
 
 def extended_gap(gap: GapRecord | None, batch: WriteBatch) -> GapRecord:
-    """A gap with one more batch in it, which could not be written; None: there was no gap yet."""
+    """Extend a gap by a batch that could not be written; None: no gap yet."""
     records, first = (0, batch.start_s) if gap is None else (gap.n_records, gap.start_s)
     return GapRecord(records + batch.n_records, first, batch.end_s)
 
 
 @dataclass(slots=True, eq=False)
 class RecordingFiles:
-    """One recording's files; only the writer's thread touches them. `write` is `os.write` but in tests.
+    """The files of one recording, used only by the writer thread. `write` is `os.write` except in tests.
 
-    The journal stays open, for it holds the lock. A file of audio is open while its part of a batch is written.
+    The journal stays open, because it holds the lock. An audio file is open only while it is written.
     """
 
     folder: Path
     header: bytes
     write: Callable[[int, bytes], int] = os.write
     gap: GapRecord | None = None
-    """What could not be written since the last batch that was."""
+    """The batches that could not be written since the last one that was."""
     has_logged_gap: bool = False
     accepted_bytes: int = 0
-    """What the writer took for them; the loop's side adds to it."""
+    """The bytes submitted so far; only the event loop adds to it."""
     written_bytes: int = 0
-    """What of it is done with; the writer's thread adds to it."""
+    """The bytes processed so far; only the writer thread adds to it."""
     _journal: int | None = None
     _sizes: dict[str, int] = field(default_factory=dict)
-    """What each file holds of whole batches."""
+    """The length of each file up to the last complete batch."""
 
     def write_batch(self, batch: WriteBatch) -> None:
-        """Write a batch whole, or leave no trace of it but the count."""
+        """Write a batch completely, or count it as a gap."""
         appended = {}
         try:
             journal = self._open_journal()
@@ -84,27 +84,27 @@ class RecordingFiles:
                         appended[name] = self._append(descriptor, name, data)
                     finally:
                         os.close(descriptor)
-            # The journal comes last: it never speaks of audio that is not there.
+            # The journal comes last: it never refers to missing audio.
             appended[JOURNAL_FILE] = self._append(journal, JOURNAL_FILE, gap_line(self.gap) + batch.journal)
         except OSError as error:
             self._undo()
             self.gap = extended_gap(self.gap, batch)
             if not self.has_logged_gap:
                 self.has_logged_gap = True
-                _log.error("recording %s has a gap: %s", self.folder.name, error.strerror or error)
+                _log.error("recording gap: recording=%s error=%s", self.folder.name, error.strerror or error)
             return
         self.gap = None
         for name, n_bytes in appended.items():
             self._sizes[name] += n_bytes
 
     def close(self) -> None:
-        """Let go of the files, and of the lock that says that they are being written."""
+        """Flush the files to the disk and release the lock."""
         if self._journal is None:
             return
         journal, self._journal = self._journal, None
         for name in sorted(self._sizes, key=JOURNAL_FILE.__eq__):  # the journal last
             descriptor = journal
-            with contextlib.suppress(OSError):  # a disk that fails now was told of before, or is found by repair
+            with contextlib.suppress(OSError):  # a failing disk was reported before, or is found by repair
                 descriptor = journal if name == JOURNAL_FILE else self._open_audio(name)
                 os.fsync(descriptor)
             if descriptor != journal:
@@ -117,7 +117,7 @@ class RecordingFiles:
             descriptor = os.open(self.folder / JOURNAL_FILE, _APPEND | os.O_CREAT, PRIVATE_FILE_MODE)
             try:
                 lock_journal(descriptor)
-                write_private(self.folder / HEADER_FILE, self.header)  # a recording from here on, and locked
+                write_private(self.folder / HEADER_FILE, self.header)  # from here on it is a recording, and locked
                 self.header = b""
             except OSError:
                 os.close(descriptor)
@@ -127,38 +127,37 @@ class RecordingFiles:
         return self._journal
 
     def _open_audio(self, name: str) -> int:
-        """The descriptor of a file of audio; it is made once, so that one that somebody took away is no empty one."""
-        made = 0 if name in self._sizes else os.O_CREAT
-        descriptor = os.open(f"{self.folder}/{name}", _APPEND | made, PRIVATE_FILE_MODE)
+        """Open an audio file. It is created once: a file that was deleted meanwhile must not come back empty."""
+        create_flag = 0 if name in self._sizes else os.O_CREAT
+        descriptor = os.open(f"{self.folder}/{name}", _APPEND | create_flag, PRIVATE_FILE_MODE)
         self._sizes.setdefault(name, 0)
         return descriptor
 
     def _append(self, descriptor: int, name: str, data: bytes) -> int:
-        """Write behind what is whole, and say how much. Raises OSError, also for a file that is too short."""
-        found, whole, n_bytes = os.fstat(descriptor).st_size, self._sizes[name], len(data)
-        if found > whole:
-            os.ftruncate(descriptor, whole)
-        elif found < whole:
-            raise OSError(f"{name} was cut off by another program")
+        """Write after the last complete batch; returns the length. Raises OSError, also if the file is too short."""
+        size, complete, n_bytes = os.fstat(descriptor).st_size, self._sizes[name], len(data)
+        if size > complete:
+            os.ftruncate(descriptor, complete)
+        elif size < complete:
+            raise OSError(f"{name} was truncated by another program")
         while data:
             data = data[self.write(descriptor, data) :]
         return n_bytes
 
     def _undo(self) -> None:
-        """Cut off what was begun; what cannot be cut now is cut by the next batch, or by repair."""
-        for name, whole in self._sizes.items():
+        """Truncate an incomplete batch; if that fails, the next batch or repair does it."""
+        for name, complete in self._sizes.items():
             path = self.folder / name
             with contextlib.suppress(OSError):
-                if path.stat().st_size > whole:  # a shorter one would be filled with zeros
-                    os.truncate(path, whole)
+                if path.stat().st_size > complete:  # a shorter one would be filled with zeros
+                    os.truncate(path, complete)
 
 
 class RecordingWriter:
-    """The thread and its queues, one for each recording; `submit` and `submit_job` are called from the loop and never
-    wait.
+    """The thread and its queues, one for each recording. The event loop calls `submit`, which never blocks.
 
-    Jobs reach the thread by a queue, and the lanes are the thread's own. How much waits is counted without a lock:
-    each sum of bytes has one thread that adds to it.
+    Jobs reach the thread through one queue; the queue of each recording belongs to the thread. The size of the backlog
+    needs no lock: each counter of bytes has one thread that adds to it.
     """
 
     def __init__(self, max_queued_bytes: int = MAX_QUEUED_BYTES) -> None:
@@ -167,20 +166,18 @@ class RecordingWriter:
         self._jobs: SimpleQueue[tuple[RecordingFiles | None, Callable[[], None]] | None] = (
             SimpleQueue()
         )  # None: the end
-        self._lanes: dict[
-            RecordingFiles | None, deque[Callable[[], None]]
-        ] = {}  # with jobs, or with one that is being done
-        self._turns: deque[RecordingFiles | None] = deque()
+        self._queues: dict[RecordingFiles | None, deque[Callable[[], None]]] = {}  # those with queued or running jobs
+        self._round_robin: deque[RecordingFiles | None] = deque()
         self._is_stopping = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="relay-recorder", daemon=True)
         self._thread.start()
 
     def submit(self, files: RecordingFiles, batch: WriteBatch) -> bool:
-        """Write a batch soon. Returns False, and forgets it, when the disk is that far behind for this recording."""
+        """Queue a batch. Returns False, and drops it, if this recording has too much queued."""
         n_bytes = batch.n_bytes
         if not self._has_room(n_bytes, files.accepted_bytes - files.written_bytes):
             return False
@@ -190,11 +187,11 @@ class RecordingWriter:
         return True
 
     def submit_job(self, job: Callable[[], None], files: RecordingFiles | None = None) -> None:
-        """Run something else, after all that was put before it for the same files."""
+        """Queue another job, which runs after everything submitted before for the same files."""
         self._jobs.put((files, job))
 
     def stop(self, timeout_s: float) -> bool:
-        """Write what is left, then end the thread; False if the disk did not take it in time."""
+        """Write what is queued and end the thread; False if that takes longer than `timeout_s`."""
         if self._thread is None:
             return True
         self._jobs.put(None)
@@ -202,47 +199,47 @@ class RecordingWriter:
         return not self._thread.is_alive()
 
     def _has_room(self, n_bytes: int, own_bytes: int) -> bool:
-        """Whether a recording with `own_bytes` waiting may have `n_bytes` more.
+        """Whether a recording with `own_bytes` queued may queue `n_bytes` more.
 
-        It may have as much as it leaves free of three quarters of the room, so that no recording fills them alone. One
-        batch is taken in any case, if it fits in there. The last quarter is for recordings that have little waiting.
+        Its share is as much as it leaves free of three quarters of the limit, so that no recording fills them alone.
+        A single batch is accepted if it fits in there. The last quarter is for recordings that have little queued.
         """
-        own_bytes_then, all_bytes = own_bytes + n_bytes, self._accepted_bytes - self._written_bytes + n_bytes
-        if own_bytes_then <= self._max_queued_bytes // 64:
+        new_own_bytes, all_bytes = own_bytes + n_bytes, self._accepted_bytes - self._written_bytes + n_bytes
+        if new_own_bytes <= self._max_queued_bytes // 64:
             return all_bytes <= self._max_queued_bytes
         free_bytes = self._max_queued_bytes * 3 // 4 - all_bytes
-        return free_bytes >= (own_bytes_then if own_bytes else 0)
+        return free_bytes >= (new_own_bytes if own_bytes else 0)
 
     # -- the thread ---------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while self._collect():
-            files = self._turns.popleft()
-            lane = self._lanes[files]
+            files = self._round_robin.popleft()
+            queue = self._queues[files]
             try:
-                lane.popleft()()
+                queue.popleft()()
             except Exception:  # one session's files must not end the others' thread
-                _log.exception("a recording could not be written")
-            if lane:
-                self._turns.append(files)
+                _log.exception("recording write failed")
+            if queue:
+                self._round_robin.append(files)
             else:
-                del self._lanes[files]
+                del self._queues[files]
 
     def _collect(self) -> bool:
-        """Take over all that has been put; if there is nothing to do, wait for it. False: the end."""
+        """Move submitted jobs to their queues; wait if there are none. False: the thread ends."""
         jobs = self._jobs
-        while not jobs.empty() or not (self._turns or self._is_stopping):
-            queued = jobs.get()
-            if queued is None:
+        while not jobs.empty() or not (self._round_robin or self._is_stopping):
+            submitted = jobs.get()
+            if submitted is None:
                 self._is_stopping = True
                 continue
-            files, job = queued
-            lane = self._lanes.get(files)
-            if lane is None:
-                lane = self._lanes[files] = deque()
-                self._turns.append(files)
-            lane.append(job)
-        return bool(self._turns)
+            files, job = submitted
+            queue = self._queues.get(files)
+            if queue is None:
+                queue = self._queues[files] = deque()
+                self._round_robin.append(files)
+            queue.append(job)
+        return bool(self._round_robin)
 
     def _write(self, files: RecordingFiles, batch: WriteBatch, n_bytes: int) -> None:
         try:

@@ -1,8 +1,8 @@
-"""What a client was sent, made again from commands and audio."""
+"""The audio to a client, reconstructed from commands and audio."""
 
 from audio.formats import AudioFormat
 from relay.recording.derive.playout_model import ReconstructedPlayout
-from relay.recording.format.lines import JournalRecord, OutputAudioRecord, TtsAudioRecord
+from relay.recording.format.records import JournalRecord, OutputAudioRecord, TtsAudioRecord
 from relay.session.common.model import DeviceOptions
 from relay.session.device import commands as cmd
 from tests.support.scripted_recordings import tone

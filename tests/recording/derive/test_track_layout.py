@@ -1,4 +1,4 @@
-"""Where sound lies in time: bursts are laid where they were spoken, pauses are pauses, cuts end what was heard."""
+"""The layout of tracks: bursts are moved to when they were spoken, pauses stay, interruptions end playback."""
 
 from audio.formats import AudioFormat
 from relay.recording.derive.track_layout import PlayedClip, layout_input, layout_playback
@@ -36,10 +36,10 @@ def spans(*clips: PlayedClip) -> dict[str, tuple[float, float]]:
 
 
 def test_clips_follow_each_other_and_end_where_they_were_cut() -> None:
-    one = PlayedClip("a", chunks=[(1.0, 0, 16_000), (1.0, 16_000, 16_000)])
-    other = PlayedClip("b", chunks=[(1.5, 32_000, 16_000)], cut_ms=400)
+    first = PlayedClip("a", chunks=[(1.0, 0, 16_000), (1.0, 16_000, 16_000)])
+    second = PlayedClip("b", chunks=[(1.5, 32_000, 16_000)], cut_ms=400)
     unheard = PlayedClip("c", chunks=[(1.6, 48_000, 16_000)], cut_ms=0)
-    assert spans(one, other, unheard) == {"a": (1.1, 3.1), "b": (3.1, 3.5), "c": (3.5, 3.5)}
+    assert spans(first, second, unheard) == {"a": (1.1, 3.1), "b": (3.1, 3.5), "c": (3.5, 3.5)}
 
 
 def test_what_the_client_says_of_its_playback_wins_over_the_guess() -> None:

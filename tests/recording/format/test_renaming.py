@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from relay.recording.format import version1, version2
-from relay.recording.format.lines import EventRecord
+from relay.recording.format.records import EventRecord
 from relay.recording.format.serialize import Schema
 from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, StoredType
 from relay.recording.store import reader

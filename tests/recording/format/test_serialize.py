@@ -1,4 +1,4 @@
-"""Events and commands as JSON by their stored names: the round trip is exact, and what is none is refused by name."""
+"""Events and commands as JSON, by their stored names: the round trip is exact, and invalid ones are refused by name."""
 
 import json
 import types
@@ -97,7 +97,7 @@ def test_fields_with_a_default_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("obj", "words"),
+    ("obj", "message"),
     [
         ({}, "unknown event or command None"),
         ({"t": None}, "unknown event or command None"),
@@ -110,12 +110,12 @@ def test_fields_with_a_default_may_be_left_out() -> None:
         ({"t": "playback", "item_id": "i", "played_ms": "7"}, "'7' is not of type int"),
         ({"t": "playback", "item_id": "i", "played_ms": True}, "True is not of type int"),
         ({"t": "playback", "item_id": None, "played_ms": 7}, "None is not of type str"),
-        ({"t": "hello", "turn": "sometimes"}, "'sometimes' is none of"),
-        ({"t": "hello", "turn": ["manual"]}, "is none of"),
+        ({"t": "hello", "turn": "sometimes"}, "'sometimes' is not one of"),
+        ({"t": "hello", "turn": ["manual"]}, "is not one of"),
         ({"t": "hello", "fields": "voice"}, "'voice' is not a list"),
         ({"t": "hello", "fields": 7}, "7 is not a list"),
         ({"t": "hello", "fields": [7]}, "7 is not of type str"),
-        ({"t": "hello", "input": {"encoding": "opus", "rate_hz": 48000}}, "'opus' is none of 'pcm16'"),
+        ({"t": "hello", "input": {"encoding": "opus", "rate_hz": 48000}}, "'opus' is not one of 'pcm16'"),
         ({"t": "hello", "input": {"encoding": "pcmu", "rate_hz": 48000}}, "hello: rate of pcmu must be one of 8000"),
         ({"t": "hello", "input": [16000]}, "hello: [16000] is not an object"),
         ({"t": "playout_cleared", "parts": [{"item_id": "i"}]}, "playout_cleared: "),
@@ -130,10 +130,10 @@ def test_fields_with_a_default_may_be_left_out() -> None:
     ],
     ids=str,
 )
-def test_what_is_no_event_is_refused_by_name(obj: Any, words: str) -> None:
+def test_what_is_no_event_is_refused_by_name(obj: Any, message: str) -> None:
     with pytest.raises(ValueError) as raised:
         from_json(obj)
-    assert words in str(raised.value)
+    assert message in str(raised.value)
     assert len(str(raised.value)) < 300
 
 

@@ -26,7 +26,7 @@ TAGS = {row.python_type: row.tag for row in ROWS}
 def defaults_of(kind: Any) -> set[str]:
     if not is_dataclass(kind):
         return set(kind._field_defaults)
-    return {one.name for one in fields(kind) if (one.default, one.default_factory) != (MISSING, MISSING)}
+    return {field.name for field in fields(kind) if (field.default, field.default_factory) != (MISSING, MISSING)}
 
 
 def described(hint: Any) -> str:
@@ -39,8 +39,8 @@ def described(hint: Any) -> str:
     if origin is Literal:
         return " | ".join(arguments)
     if origin in (Union, types.UnionType):
-        (one,) = (argument for argument in arguments if argument is not type(None))
-        return f"{described(one)}, or null"
+        (inner,) = (argument for argument in arguments if argument is not type(None))
+        return f"{described(inner)}, or null"
     if origin in (tuple, frozenset):
         return f"list of {described(arguments[0])}"
     return "object" if origin is Mapping else SCALARS[hint]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from audio.formats import AudioFormat
-from relay.recording.format.lines import (
+from relay.recording.format.records import (
     AudioEnvelope,
     EventRecord,
     InputAudioRecord,
@@ -120,36 +120,36 @@ TRANSLATED: list[tuple[dict[str, Any], list[JournalRecord]]] = [
 
 
 @pytest.mark.parametrize(
-    ("line", "lines"), TRANSLATED, ids=lambda one: json.dumps(one) if isinstance(one, dict) else ""
+    ("line", "lines"), TRANSLATED, ids=lambda line: json.dumps(line) if isinstance(line, dict) else ""
 )
 def test_a_line_of_format_1_is_read_in_the_terms_of_format_2(line: dict[str, Any], lines: list[JournalRecord]) -> None:
     assert read(line) == lines
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [
         ({"event": {"t": "Levitated"}}, "unknown event or command 'Levitated'"),
         ({"event": {"t": "speech_started", "item_id": "i"}}, "unknown event or command 'speech_started'"),
         ({"event": {"t": "Playback", "item_id": "i", "played_ms": "x"}}, "Playback: 'x' is not of type int"),
         ({"event": {"t": "AudioDropped", "parts": []}}, "AudioDropped has no field 'parts'"),
         ({"event": 7}, "a JSON object"),
-        ({"event": {"t": "Forwarded", "kind": "output_audio"}}, "item_id, response_id must be texts"),
+        ({"event": {"t": "Forwarded", "kind": "output_audio"}}, "item_id, response_id must be strings"),
         ({"event": {"t": "Tick"}, "do": [{"t": "Nope"}]}, "unknown event or command 'Nope'"),
         ({"event": {"t": "Tick"}, "do": 7}, "do must be a list"),
         ({"in": -1}, "in must be a whole number"),
-        ({"out": 1}, "item, response must be texts"),
-        ({"voice": 1}, "context must be a text"),
+        ({"out": 1}, "item, response must be strings"),
+        ({"voice": 1}, "context must be a string"),
         ({}, "none of event, in, out, voice"),
     ],
 )
-def test_what_is_no_line_is_refused_by_name(line: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_what_is_no_line_is_refused_by_name(line: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read(line)
 
 
 def refusal(kind: str, fields: list[str]) -> str:
-    """What is said of an event, command or value whose fields are all null."""
+    """The error for an event, command or value whose fields are all null."""
     obj = dict.fromkeys(fields)
     try:
         if kind in VALUE_CLASSES:

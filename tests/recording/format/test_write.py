@@ -1,4 +1,4 @@
-"""The journal's lines: every event and command comes back from its line, and what is no line is refused by name."""
+"""Journal lines: every event and command is read back, and an invalid line is refused by name."""
 
 import contextlib
 import json
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.recording.format.lines import (
+from relay.recording.format.realtime import join_audio
+from relay.recording.format.records import (
     AudioEnvelope,
     EndRecord,
     EventRecord,
@@ -20,7 +21,6 @@ from relay.recording.format.lines import (
     SentAudioRecord,
     TtsAudioRecord,
 )
-from relay.recording.format.realtime import join_audio
 from relay.recording.format.serialize import from_json, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS
 from relay.recording.format.write import (
@@ -105,16 +105,16 @@ def test_audio_is_short() -> None:
 
 @given(any_of(Alignment) | st.none(), st.integers(0, 1 << 40), st.booleans(), st.booleans())
 def test_what_a_voice_spoke_comes_back_but_for_its_audio(
-    told: Alignment | None, n: int, is_last: bool, discarded: bool
+    alignment: Alignment | None, n: int, is_last: bool, discarded: bool
 ) -> None:
     commands = (cmd.SendAudioEnd("item_1", 0, 900),) if is_last and not discarded else ()
-    line = read(tts_audio_line(2.5, n, "ctx", told, commands, discarded))
-    assert line == TtsAudioRecord(2.5, n, "ctx", told, discarded, tuple(encode_commands(None, commands)))
+    line = read(tts_audio_line(2.5, n, "ctx", alignment, commands, discarded))
+    assert line == TtsAudioRecord(2.5, n, "ctx", alignment, discarded, tuple(encode_commands(None, commands)))
 
 
 def test_when_the_characters_of_a_secret_sound_is_not_written() -> None:
-    told = Alignment(tuple("key sk-abcdefgh"), tuple(range(15)), (1,) * 15)
-    assert b"chars" not in tts_audio_line(1.0, 2, "ctx", told)
+    alignment = Alignment(tuple("key sk-abcdefgh"), tuple(range(15)), (1,) * 15)
+    assert b"chars" not in tts_audio_line(1.0, 2, "ctx", alignment)
     assert b"chars" in tts_audio_line(1.0, 2, "ctx", Alignment(("h",), (0,), (1,)))
 
 
@@ -191,14 +191,14 @@ def test_a_delta_without_audio_in_base64_stands_in_its_line(delta: str, n_bytes:
 
 
 def test_an_event_passed_on_says_so_by_saying_nothing() -> None:
-    said = rt.RealtimeClientEvent({"type": "response.create"})
-    line, samples = event_object(said, 1.5, (rt.SendToUpstream(said.body),))
+    client_event = rt.RealtimeClientEvent({"type": "response.create"})
+    line, samples = event_object(client_event, 1.5, (rt.SendToUpstream(client_event.body),))
     assert (line, samples) == ({"now": 1.5, "up": {"type": "response.create"}}, b"")
-    assert read(redacted_line(line)) == EventRecord(1.5, said, ("=",))
-    heard = rt.RealtimeServerEvent(b'{"type":"x"}', {"type": "x"})
-    line, _ = event_object(heard, 1.5, ())
+    assert read(redacted_line(line)) == EventRecord(1.5, client_event, ("=",))
+    server_event = rt.RealtimeServerEvent(b'{"type":"x"}', {"type": "x"})
+    line, _ = event_object(server_event, 1.5, ())
     assert line == {"now": 1.5, "down": '{"type":"x"}', "read": True, "do": []}
-    assert read(redacted_line(line)) == EventRecord(1.5, heard, ())
+    assert read(redacted_line(line)) == EventRecord(1.5, server_event, ())
 
 
 def test_audio_in_an_event_that_was_read_stands_apart() -> None:
@@ -235,9 +235,9 @@ def test_no_credential_gets_into_a_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "words"),
+    ("raw", "message"),
     [
-        (b"{", "not JSON"),
+        (b"{", "not valid JSON"),
         (b"[]", "a JSON object"),
         (b"{}", "now must be a time"),
         (b'{"now":"x"}', "now must be a time"),
@@ -245,23 +245,23 @@ def test_no_credential_gets_into_a_line() -> None:
         (b'{"now":1}', "none of event, said, up, down, in, out, voice"),
         (b'{"now":1,"in":-1}', "in must be a whole number"),
         (b'{"now":1,"in":1.5}', "in must be a whole number"),
-        (b'{"now":1,"out":1}', "item, response must be texts"),
+        (b'{"now":1,"out":1}', "item, response must be strings"),
         (b'{"now":1,"sent":1}', "crc must be"),
         (b'{"now":1,"voice":-1,"context":"c"}', "voice must be a whole number"),
-        (b'{"now":1,"voice":1}', "context must be a text"),
+        (b'{"now":1,"voice":1}', "context must be a string"),
         (b'{"now":1,"voice":1,"context":"c","chars":"x"}', "alignment: 'x' is not a list"),
         (b'{"now":1,"voice":1,"context":"c","chars":["x"]}', "alignment: None is not a list"),
         (b'{"gap":7}', "records must be"),
-        (b'{"now":1,"words":7}', "must be texts"),
+        (b'{"now":1,"words":7}', "must be strings"),
         (b'{"now":1,"event":{"t":"nope"}}', "unknown event or command"),
         (b'{"now":1,"event":{"t":"deadline_reached"},"do":7}', "do must be a list"),
         (b'{"now":1,"event":{"t":"deadline_reached"},"do":[7]}', "do must be a list"),
         (b'{"now":1e300,"end":""}', "now must be a time"),
-        (b"\xff", "not JSON"),
+        (b"\xff", "not valid JSON"),
     ],
 )
-def test_what_is_no_line_is_refused_by_name(raw: bytes, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_what_is_no_line_is_refused_by_name(raw: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read(raw)
 
 

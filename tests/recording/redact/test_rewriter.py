@@ -6,7 +6,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.recording.format.lines import (
+from relay.recording.format.encode import encode_record
+from relay.recording.format.records import (
     AudioEnvelope,
     EndRecord,
     EventRecord,
@@ -19,7 +20,7 @@ from relay.recording.format.lines import (
 )
 from relay.recording.format.serialize import to_json
 from relay.recording.format.write import FORWARDED
-from relay.recording.redact.rewriter import RedactedCopy, encode_record
+from relay.recording.redact.rewriter import RedactedCopy
 from relay.recording.redact.rules import parse_redaction
 from relay.recording.store.header import RealtimeSetup, RecordingHeader, SessionSetup
 from relay.recording.store.layout import HEADER_FILE, JOURNAL_FILE
@@ -73,10 +74,10 @@ def test_a_clients_audio_stands_in_its_file_alone() -> None:
 
 
 def test_a_silenced_span_takes_audio_that_stands_in_its_event(tmp_path: Path) -> None:
-    beginning = SessionSetup("rs_1", SessionConfig(), DeviceOptions(), Principal("key"), 1.0, realtime=RealtimeSetup())
+    setup = SessionSetup("rs_1", SessionConfig(), DeviceOptions(), Principal("key"), 1.0, realtime=RealtimeSetup())
     folder = tmp_path / "recording"
     folder.mkdir()
-    (folder / HEADER_FILE).write_bytes(RecordingHeader(beginning, datetime(2026, 12, 1, tzinfo=UTC)).to_json())
+    (folder / HEADER_FILE).write_bytes(RecordingHeader(setup, datetime(2026, 12, 1, tzinfo=UTC)).to_json())
     append = RealtimeClientEvent(
         {"type": "input_audio_buffer.append", "audio": "AAAA AAAA"}
     )  # no base64 that is cut out
@@ -88,5 +89,5 @@ def test_a_silenced_span_takes_audio_that_stands_in_its_event(tmp_path: Path) ->
     (folder / JOURNAL_FILE).write_bytes(b"".join(map(encode_record, lines)))
     (tmp_path / "copy").mkdir()
     RedactedCopy(Recording(folder), tmp_path / "copy", parse_redaction((), (), ["0-1"]), None).write()
-    told = [orjson.loads(line) for line in (tmp_path / "copy" / JOURNAL_FILE).read_bytes().splitlines()]
-    assert [line["up"]["audio"] for line in told[:2]] == ["", "AAAA AAAA"]
+    lines = [orjson.loads(line) for line in (tmp_path / "copy" / JOURNAL_FILE).read_bytes().splitlines()]
+    assert [line["up"]["audio"] for line in lines[:2]] == ["", "AAAA AAAA"]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from relay.protocols.openai.proxy import ProxyCodec
-from relay.recording.format.lines import (
+from relay.recording.format.records import (
     AudioEnvelope,
     EventRecord,
     InputAudioRecord,
@@ -47,19 +47,19 @@ VOICED = SessionSetup(
 )
 
 
-def journal(events: list[TimedInput], beginning: SessionSetup = BEGINNING) -> list[JournalEntry]:
-    recording = ScriptedRecording(beginning)
+def journal(events: list[TimedInput], setup: SessionSetup = BEGINNING) -> list[JournalEntry]:
+    recording = ScriptedRecording(setup)
     for after_s, happening in events:
         recording.add(happening, STARTED_AT_S + after_s)
     lines = [line for raw in bytes(recording.journal).splitlines() for line in decode_line(raw, 2)]
     return [
         JournalEntry(number, line)
-        for number, line in enumerate((one for one in lines if not isinstance(one, SentAudioRecord)), 1)
+        for number, line in enumerate((record for record in lines if not isinstance(record, SentAudioRecord)), 1)
     ]
 
 
-def first_difference(beginning: SessionSetup, entries: list[JournalEntry]) -> Difference | None:
-    replayer = Replayer(beginning)
+def first_difference(setup: SessionSetup, entries: list[JournalEntry]) -> Difference | None:
+    replayer = Replayer(setup)
     return next(filter(None, map(replayer.step, entries)), None)
 
 
@@ -73,12 +73,16 @@ def test_another_rule_is_found_with_the_lines_before_it(monkeypatch: pytest.Monk
     # Then the deadline reports what the acknowledgement reported before.
     monkeypatch.setattr(turn_metrics, "ACK_WAIT_S", 0.1)
     monkeypatch.setattr(TurnController, "acknowledge_playback", lambda *_: "ok")
-    found = first_difference(BEGINNING, entries)
-    assert isinstance(found, Difference)
-    assert "playback" in found.description
-    assert any("send_latency" in str(one) for one in found.recorded)
-    assert not any("send_latency" in str(one) for one in found.replayed)
-    assert [near.number for near in found.preceding] == [found.number - 3, found.number - 2, found.number - 1]
+    difference = first_difference(BEGINNING, entries)
+    assert isinstance(difference, Difference)
+    assert "playback" in difference.description
+    assert any("send_latency" in str(command) for command in difference.recorded)
+    assert not any("send_latency" in str(command) for command in difference.replayed)
+    assert [near.number for near in difference.preceding] == [
+        difference.number - 3,
+        difference.number - 2,
+        difference.number - 1,
+    ]
 
 
 def test_a_recording_that_lacks_a_later_figure_is_the_same() -> None:
@@ -104,33 +108,33 @@ def test_a_recording_that_lacks_a_later_figure_is_the_same() -> None:
 
 
 def test_another_setting_is_a_difference_too() -> None:
-    other = replace(BEGINNING, config=SessionConfig(voice="cedar"))
-    found = first_difference(other, journal(conversation()))
-    assert found is not None
-    assert found.number == 2
-    assert "cedar" in str(found.replayed)
+    changed_setup = replace(BEGINNING, config=SessionConfig(voice="cedar"))
+    difference = first_difference(changed_setup, journal(conversation()))
+    assert difference is not None
+    assert difference.number == 2
+    assert "cedar" in str(difference.replayed)
 
 
 def test_a_failure_of_ours_is_expected_again(monkeypatch: pytest.MonkeyPatch) -> None:
     (failed,) = decode_line(event_line(ev.DeadlineReached(), STARTED_AT_S, None, "KeyError: 'x'"), 2)
-    found = Replayer(BEGINNING).step(JournalEntry(1, failed))
-    assert found is not None
-    assert "raised KeyError" in str(found.recorded[0])
+    difference = Replayer(BEGINNING).step(JournalEntry(1, failed))
+    assert difference is not None
+    assert "raised KeyError" in str(difference.recorded[0])
 
     def fail(*_: object) -> None:
         raise KeyError("y")
 
     monkeypatch.setattr(Lifecycle, "tick", fail)
     assert Replayer(BEGINNING).step(JournalEntry(1, failed)) is None
-    found = Replayer(BEGINNING).step(JournalEntry(1, EventRecord(STARTED_AT_S, ev.DeadlineReached())))
-    assert found is not None
-    assert "raised KeyError" in str(found.replayed[0])
+    difference = Replayer(BEGINNING).step(JournalEntry(1, EventRecord(STARTED_AT_S, ev.DeadlineReached())))
+    assert difference is not None
+    assert "raised KeyError" in str(difference.replayed[0])
 
 
 def with_discarded(
     entries: list[JournalEntry], kind: type[OutputAudioRecord | TtsAudioRecord]
 ) -> tuple[list[JournalEntry], int]:
-    """The same journal, but for one piece of audio that went no further, and its number."""
+    """The same journal with one discarded audio record, and its number."""
     at = next(place for place, entry in enumerate(entries) if isinstance(entry.record, kind))
     line = entries[at].record
     assert isinstance(line, OutputAudioRecord | TtsAudioRecord)
@@ -139,14 +143,14 @@ def with_discarded(
 
 def test_audio_that_was_discarded_and_is_not_today_is_a_difference() -> None:
     entries, number = with_discarded(journal(conversation()), OutputAudioRecord)
-    found = first_difference(BEGINNING, entries)
-    assert found is not None
-    assert (found.number, found.description) == (number, "audio of item_a, 48000 bytes")
-    assert (found.recorded, found.replayed) == (["the audio is discarded"], ["the audio goes on"])
+    difference = first_difference(BEGINNING, entries)
+    assert difference is not None
+    assert (difference.number, difference.description) == (number, "audio of item_a, 48000 bytes")
+    assert (difference.recorded, difference.replayed) == (["the audio is discarded"], ["the audio is accepted"])
     entries, number = with_discarded(journal(tts_conversation(), VOICED), TtsAudioRecord)
-    found = first_difference(VOICED, entries)
-    assert found is not None
-    assert (found.number, found.description) == (number, "audio of the voice's relay_3, 64000 bytes")
+    difference = first_difference(VOICED, entries)
+    assert difference is not None
+    assert (difference.number, difference.description) == (number, "TTS audio of relay_3, 64000 bytes")
 
 
 def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +164,9 @@ def test_a_rule_that_lets_given_up_audio_pass_is_found(monkeypatch: pytest.Monke
     assert first_difference(BEGINNING, entries) is None
     monkeypatch.setattr(DeviceSession, "discarded_responses", ())
     monkeypatch.setattr(DeviceSession, "started_parts", {("item_a", 0)})
-    found = first_difference(BEGINNING, entries)
-    assert found is not None
-    assert (found.recorded, found.replayed) == (["the audio is discarded"], ["the audio goes on"])
+    difference = first_difference(BEGINNING, entries)
+    assert difference is not None
+    assert (difference.recorded, difference.replayed) == (["the audio is discarded"], ["the audio is accepted"])
 
 
 def test_audio_that_waited_too_long_is_dropped_again() -> None:
@@ -210,7 +214,7 @@ def test_speech_at_which_our_rules_raise_is_a_difference() -> None:
     line = entries[index].record
     assert isinstance(line, TtsAudioRecord)
     entries[index] = replace(entries[index], record=replace(line, alignment=Alignment(("O",), (2**63,), (1,))))
-    found = first_difference(VOICED, entries)
-    assert found is not None
-    assert found.number == entries[index].number
-    assert "raised OverflowError" in found.replayed[0]
+    difference = first_difference(VOICED, entries)
+    assert difference is not None
+    assert difference.number == entries[index].number
+    assert "raised OverflowError" in difference.replayed[0]

@@ -1,4 +1,4 @@
-"""Bad recordings: each gets a sentence that names the file and the line, and nothing is written over."""
+"""Invalid recordings: each error names file and line, and nothing is overwritten."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,29 +44,30 @@ def swap_lines(raw: bytes) -> bytes:
 
 
 BAD: dict[str, tuple[Damage, str]] = {
-    "cut line": (journal(lambda raw: raw[:-9]), r"journal.jsonl line \d+: the line is cut off; .*repair"),
+    "cut line": (journal(lambda raw: raw[:-9]), r"journal.jsonl line \d+: the line is truncated: .*repair"),
     "endless line": (
-        journal(lambda raw: raw + b" " * (48 * 1024 * 1024 + 1)), r"line \d+: the line is longer than any"
+        journal(lambda raw: raw + b" " * (48 * 1024 * 1024 + 1)),
+        r"line \d+: the line is longer than the maximum of 50331648 bytes",
     ),
-    "no JSON": (journal(lambda raw: raw.replace(b'{"now":', b'{now:', 1)), r"journal.jsonl line 1: that is not JSON"),
-    "binary": (journal(lambda raw: b"\x00\xff\n" + raw), r"journal.jsonl line 1: that is not JSON"),
+    "no JSON": (journal(lambda raw: raw.replace(b'{"now":', b'{now:', 1)), r"journal.jsonl line 1: not valid JSON"),
+    "binary": (journal(lambda raw: b"\x00\xff\n" + raw), r"journal.jsonl line 1: not valid JSON"),
     "unknown event": (
         journal(lambda raw: raw.replace(b"speech_started", b"levitated")), r"line \d+: unknown event .*lev"
     ),
     "wrong type": (
         journal(lambda raw: raw.replace(b'"played_ms":300', b'"played_ms":"x"')), r"line \d+: playback: 'x'"
     ),
-    "wrong order": (journal(swap_lines), r"journal.jsonl line 6: time runs backwards"),
+    "wrong order": (journal(swap_lines), r"journal.jsonl line 6: the time goes backwards"),
     "behind the end": (
-        journal(lambda raw: raw + b'{"now":9e9,"end":""}\n'), r"line \d+: there is a line behind the end"
+        journal(lambda raw: raw + b'{"now":9e9,"end":""}\n'), r"line \d+: a line after the end"
     ),
     "nested too deeply": (
         journal(lambda raw: b'{"now": 5000.0,"event":%b}\n' % (b"[" * 900 + b"]" * 900) + raw),
         r"journal.jsonl line 1: .*nested too deeply"
     ),
     "missing journal": (lambda folder: (folder / "journal.jsonl").unlink(), r"journal.jsonl: the file is missing"),
-    "short audio": (cut_audio, r"journal.jsonl line \d+: it speaks of client.pcm up to byte 6400, which has only 5000"),
-    "a link": (link_audio, r"upstream.pcm: it is a link"),
+    "short audio": (cut_audio, r"journal.jsonl line \d+: it needs 6400 bytes of client.pcm, which has only 5000"),
+    "a link": (link_audio, r"upstream.pcm: symbolic links are not followed"),
     "foreign version": (
         header('"format": 2', '"format": 9'),
         r"session.json: the recording has format 9 .* Relay \d.* reads formats 1 to 2: update it"
@@ -74,8 +75,10 @@ BAD: dict[str, tuple[Damage, str]] = {
     "no version": (
         header('"format": 2,', ""), r"session.json: the format must be a whole number from 1 to 2, not None"
     ),
-    "foreign kind": (header('"kind": "device"', '"kind": "fax"'), r"session.json: sessions of kind 'fax'"),
-    "no JSON header": (header("{", "[", ), r"session.json line \d+: that is not JSON"),
+    "foreign kind": (
+        header('"kind": "device"', '"kind": "fax"'), r"session.json: kind must be device or realtime, not 'fax'"
+    ),
+    "no JSON header": (header("{", "[", ), r"session.json line \d+: not valid JSON"),
     "header without": (header('"config"', '"conf"'), r"session.json: config is missing"),
     "header rate": (header('"rate_hz": 16000', '"rate_hz": 7'), r"session.json: options: rate of pcm16"),
     "header date": (header("2026-11-20T", "yesterday T"), r"session.json: .*isoformat"),
@@ -88,11 +91,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("name", BAD)
 def test_what_is_wrong_is_named(name: str, tmp_path: Path) -> None:
-    damage, words = BAD[name]
+    damage, message = BAD[name]
     folder = make_recording(tmp_path)
     damage(folder)
     before = contents(folder)
-    with pytest.raises(RecordingError, match=words):
+    with pytest.raises(RecordingError, match=message):
         verify(Recording(folder))
     assert contents(folder) == before
 
@@ -107,20 +110,20 @@ def test_repair_leaves_alone_what_it_does_not_understand(name: str, tmp_path: Pa
     assert contents(folder) == before
 
 
-@pytest.mark.parametrize("asked", ["../etc", "a/b", "/etc/passwd", "..", "", "a b", "\x00", "x" * 200])
-def test_names_that_lead_elsewhere_are_refused(asked: str, tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="cannot be a recording"):
-        find_recording(tmp_path, asked)
+@pytest.mark.parametrize("name", ["../etc", "a/b", "/etc/passwd", "..", "", "a b", "\x00", "x" * 200])
+def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="is not a valid recording name"):
+        find_recording(tmp_path, name)
 
 
 def test_a_part_of_the_name_is_enough_if_it_is_the_only_one(tmp_path: Path) -> None:
-    one, other = make_recording(tmp_path, session_id="rs_one"), make_recording(tmp_path, session_id="rs_other")
-    (tmp_path / "link-rs_one").symlink_to(one)
+    first, second = make_recording(tmp_path, session_id="rs_one"), make_recording(tmp_path, session_id="rs_other")
+    (tmp_path / "link-rs_one").symlink_to(first)
     (tmp_path / "samples").mkdir()
-    assert list_recordings(tmp_path) == [one, other]
-    assert find_recording(tmp_path, "rs_one") == one
-    assert find_recording(tmp_path, other.name) == other
-    with pytest.raises(RecordingError, match="part of 2 names"):
+    assert list_recordings(tmp_path) == [first, second]
+    assert find_recording(tmp_path, "rs_one") == first
+    assert find_recording(tmp_path, second.name) == second
+    with pytest.raises(RecordingError, match="'rs_o' matches 2 recordings"):
         find_recording(tmp_path, "rs_o")
-    with pytest.raises(RecordingError, match="there is no recording 'rs_x'"):
+    with pytest.raises(RecordingError, match="no recording 'rs_x'"):
         find_recording(tmp_path, "rs_x")

@@ -1,4 +1,4 @@
-"""What goes: by age, by size, by owner; and what never does."""
+"""Retention by age, by size and by owner, and what is never deleted."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,11 +30,11 @@ def names(root: Path) -> list[str]:
 
 def test_the_old_go_first_then_the_oldest_of_the_rest(root: Path) -> None:
     now = STARTED + timedelta(days=4)
-    one = folder_size_bytes(next(root.glob("*rs_3"))) / 1e6
-    going = [(path.name[-4:], why) for path, why in expired_recordings(root, now, 3.5, 1.5 * one)]
-    assert [name for name, _ in going] == ["rs_0", "rs_1", "rs_2"]
-    assert "older than 3.5 days" in going[0][1]
-    assert "over" in going[2][1]
+    size_mb = folder_size_bytes(next(root.glob("*rs_3"))) / 1e6
+    expired = [(path.name[-4:], reason) for path, reason in expired_recordings(root, now, 3.5, 1.5 * size_mb)]
+    assert [name for name, _ in expired] == ["rs_0", "rs_1", "rs_2"]
+    assert "older than 3.5 days" in expired[0][1]
+    assert "over" in expired[2][1]
 
 
 def test_only_sessions_are_pruned_and_the_newest_stays(root: Path) -> None:

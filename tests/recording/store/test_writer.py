@@ -1,4 +1,4 @@
-"""The thread that writes: how many files it has open, who gets how much of the disk, and what a bad disk leaves."""
+"""The writer thread: its open files, the shares of recordings, and failing disks."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.recording.format.lines import GapRecord
+from relay.recording.format.records import GapRecord
 from relay.recording.format.write import end_line, gap_line
 from relay.recording.store.layout import is_being_recorded
 from relay.recording.store.writer import RecordingFiles, RecordingWriter, WriteBatch
@@ -20,8 +20,8 @@ KB = 1000
 
 def batch(n_kb: int, letter: str = "a") -> WriteBatch:
     """Audio of the client, of the model and as it was sent, and a line."""
-    sound = letter.encode() * (n_kb * KB // 3)
-    return WriteBatch((sound, sound, b"", sound), b'{"now":1.0}\n', 1, 1.0, 1.0)
+    samples = letter.encode() * (n_kb * KB // 3)
+    return WriteBatch((samples, samples, b"", samples), b'{"now":1.0}\n', 1, 1.0, 1.0)
 
 
 @contextmanager
@@ -32,15 +32,15 @@ def running(writer: RecordingWriter) -> Iterator[RecordingWriter]:
 
 
 def open_below(root: Path) -> list[str]:
-    found = []
+    names = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
             path = descriptor.readlink()
         except OSError:  # the one that lists them
             continue
         if path.is_relative_to(root):
-            found.append(path.name)
-    return found
+            names.append(path.name)
+    return names
 
 
 def read(folder: Path, name: str = "client.pcm") -> bytes:
@@ -68,7 +68,7 @@ def test_a_recording_has_two_files_open_at_most_and_one_between_batches(tmp_path
 
 
 def test_a_recording_is_locked_before_it_can_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever prunes or repairs goes by the header, and must not take a recording that begins for one that ended."""
+    """Pruning and repair look for the header, and must not mistake a new recording for a complete one."""
     seen = []
     replace = Path.replace
 
@@ -133,7 +133,7 @@ def test_a_file_that_somebody_took_away_is_a_gap_and_no_empty_file(
     assert not (tmp_path / "r" / "client.pcm").exists()
     assert len(read(tmp_path / "r", "sent.pcm")) == KB
     assert read(tmp_path / "r", "journal.jsonl").count(b"\n") == 1
-    assert "has a gap: No such file" in caplog.text
+    assert "recording gap: recording=r error=No such file" in caplog.text
 
 
 def test_a_file_that_somebody_cut_off_is_a_gap_and_is_not_filled_up(
@@ -145,7 +145,7 @@ def test_a_file_that_somebody_cut_off_is_a_gap_and_is_not_filled_up(
     files.write_batch(batch(3))
     files.close()
     assert read(tmp_path / "r") == b"a" * 10
-    assert "client.pcm was cut off by another program" in caplog.text
+    assert "client.pcm was truncated by another program" in caplog.text
 
 
 # -- shares -----------------------------------------------------------------------------------------------------------
@@ -154,8 +154,8 @@ def test_a_file_that_somebody_cut_off_is_a_gap_and_is_not_filled_up(
 def test_a_recording_may_have_as_much_waiting_as_it_leaves_free(tmp_path: Path) -> None:
     writer = RecordingWriter(max_queued_bytes=100 * KB)
     greedy, modest = RecordingFiles(tmp_path / "greedy", b"{}"), RecordingFiles(tmp_path / "modest", b"{}")
-    taken = sum(writer.submit(greedy, batch(9)) for _ in range(50))
-    assert taken == 4
+    n_accepted = sum(writer.submit(greedy, batch(9)) for _ in range(50))
+    assert n_accepted == 4
     assert all(writer.submit(modest, batch(9)) for _ in range(2))
     assert not writer.submit(greedy, batch(9))
     with running(writer):
@@ -205,7 +205,7 @@ def test_each_recording_is_written_in_turn_and_closed_behind_its_own_batches(tmp
 
 
 def test_a_recording_at_full_speed_on_a_disk_that_waits_costs_the_others_nothing(tmp_path: Path) -> None:
-    """One is fed all that there is room for, three as much as a conversation takes, and the disk takes nothing yet."""
+    """One recording fills the queue, three write as much as a conversation, and the disk hangs."""
     disk_works = threading.Event()
 
     def wait_and_write(descriptor: int, data: bytes | bytearray) -> int:

@@ -1,7 +1,7 @@
-"""`relay replay --as-upstream`: the recorded model, served to any client of the Realtime protocol.
+"""`relay replay --as-upstream`: serve a recorded upstream to any client of the Realtime protocol.
 
-It says what it said, when the client has done what the client did then: sent as much audio before it hears speech, the
-same call's output before it goes on. Where the client does something else, it says so, and goes on as recorded.
+Each recorded event is sent when the client has done what the recorded one did: sent as much audio before speech starts,
+or the output of the same tool call. A divergence of the client is reported, and the replay continues as recorded.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as serve_websocket
 from websockets.exceptions import ConnectionClosed
 
-from relay.recording.replay.recorded_model import ReplayConnection, Report, steps
+from relay.recording.live_replay.replay_connection import ReplayConnection, Report, replay_steps
 from relay.recording.store.layout import RecordingError
 from relay.recording.store.reader import Recording
 
@@ -22,7 +22,7 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
 def parse_speed(text: str) -> float | None:
-    """1, another factor, or max (None). Raises RecordingError."""
+    """Parse `--speed`: a factor, or max (None). Raises RecordingError."""
     if text == "max":
         return None
     try:
@@ -30,12 +30,12 @@ def parse_speed(text: str) -> float | None:
     except ValueError:
         speed = 0.0
     if not 0.01 <= speed <= 1000:
-        raise RecordingError(f"--speed {text!r:.20}: give a factor from 0.01 to 1000, or max")
+        raise RecordingError(f"--speed {text!r:.20} must be a factor from 0.01 to 1000, or max")
     return speed
 
 
 class ReplayServer:
-    """A Realtime endpoint on a loopback port; each connection gets the recording from its beginning."""
+    """A Realtime endpoint on a loopback port; each connection replays the recording from its beginning."""
 
     def __init__(self, folder: Path, port: int, speed: float | None, report: Report) -> None:
         self.connections: list[ReplayConnection] = []
@@ -48,7 +48,7 @@ class ReplayServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the endpoint."""
         assert self._server is not None, "enter the context first"
         return f"ws://127.0.0.1:{next(iter(self._server.sockets)).getsockname()[1]}/v1/realtime"
 
@@ -65,38 +65,38 @@ class ReplayServer:
 
     async def _serve(self, connection: ServerConnection) -> None:
         number = next(self._numbers)
-        self._report(f"client {number} is here")
-        performance = ReplayConnection(
-            self._recording, self._speed, lambda line: self._report(f"client {number} {line}"), connection.send
+        self._report(f"client {number}: connected")
+        replay = ReplayConnection(
+            self._recording, self._speed, lambda line: self._report(f"client {number}: {line}"), connection.send
         )
-        self.connections = [*self.connections[-15:], performance]
-        reading = asyncio.create_task(_read(connection, performance))
+        self.connections = [*self.connections[-15:], replay]
+        reader = asyncio.create_task(_read(connection, replay))
         try:
-            closed = await performance.run()
-            self._report(f"client {number}: the recording is over")
-            if closed is not None:
-                await connection.close(1011 if closed.code in (1005, 1006, 1015) else closed.code)
-            await reading
+            upstream_closed = await replay.run()
+            self._report(f"client {number}: end of the recording")
+            if upstream_closed is not None:
+                await connection.close(1011 if upstream_closed.code in (1005, 1006, 1015) else upstream_closed.code)
+            await reader
         except ConnectionClosed:
-            pass  # the client left in the middle
+            pass  # the client disconnected early
         except RecordingError as error:
             self._report(str(error))
         finally:
-            reading.cancel()
-            self._report(f"client {number} is gone; it departed {len(performance.divergences)} times")
+            reader.cancel()
+            self._report(f"client {number}: disconnected, divergences={len(replay.divergences)}")
 
 
-async def _read(connection: ServerConnection, performance: ReplayConnection) -> None:
+async def _read(connection: ServerConnection, replay: ReplayConnection) -> None:
     with suppress(ConnectionClosed):
         async for message in connection:
-            await performance.on_message(message)
-    await performance.on_disconnect()
+            await replay.on_message(message)
+    await replay.on_disconnect()
 
 
 async def serve(folder: Path, port: int, speed: float | None, report: Report) -> None:
     """Serve until interrupted. Raises RecordingError, OSError."""
-    for _ in steps(Recording(folder)):
-        pass  # what is wrong with it is better told now than to the first client
+    for _ in replay_steps(Recording(folder)):
+        pass  # report a defect now, not to the first client
     async with ReplayServer(folder, port, speed, report) as upstream:
-        report(f"ready: {folder.name} answers at {upstream.url}; RELAY_UPSTREAM={upstream.url} relay serve talks to it")
+        report(f"ready: {folder.name} at {upstream.url}; for a relay: RELAY_UPSTREAM={upstream.url} relay serve")
         await asyncio.Event().wait()

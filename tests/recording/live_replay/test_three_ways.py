@@ -5,8 +5,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from relay.recording.replay.against import replay_against
-from relay.recording.replay.as_upstream import ReplayServer
+from relay.recording.live_replay.replay_client import replay_against
+from relay.recording.live_replay.replay_server import ReplayServer
 from relay.recording.replay.verify import verify
 from relay.recording.store.reader import Recording
 from tests.support.conversations import CONVERSATIONS, ROOT, record_conversations

@@ -1,4 +1,4 @@
-"""One live run of a recorded conversation: what a relay answers to the recorded user."""
+"""One live run of a recorded conversation."""
 
 import asyncio
 from collections import deque
@@ -27,20 +27,20 @@ from relay.client import (
 )
 from relay.json_types import JsonObject
 from relay.recording.derive.timeline import Timeline
-from relay.recording.replay.comparison import ComparedCall, ComparedTurn
+from relay.recording.live_replay.comparison import ComparedCall, ComparedTurn
 from relay.session.common.model import ToolSpec
 
 FRAME_MS = 20
 MAX_SAVED_BYTES = 64 * 1024 * 1024
-"""Kept of the live answers' audio, about 23 minutes at 24 kHz."""
+"""The limit of the saved audio, about 23 minutes at 24 kHz."""
 TURN_TIMEOUT_S = 30.0
 SETTLE_S = 2.0
-"""How long what is told behind an answer may take, late transcripts and the latency, if the recorded turn had them."""
+"""How long to wait after a response for a late transcript and the latency, if the recorded turn had them."""
 NOT_CALLED_ERROR = "this tool was not called when the conversation was recorded"
 
 
 def recorded_tools(definitions: Iterable[ToolSpec], timeline: Timeline) -> list[FunctionTool]:
-    """The client's own tools, which return what they returned then; further calls get the last output again."""
+    """The client's tools, which return the recorded outputs in order; further calls return the last one again."""
     outputs: dict[str, deque[str]] = {}
     for run in timeline.tools:
         outputs.setdefault(run.name, deque()).append(run.output)
@@ -61,13 +61,13 @@ def _recorded_tool(outputs: deque[str] | None) -> Callable[..., Awaitable[str]]:
 
 @dataclass(frozen=True, slots=True)
 class WaitForTurn:
-    """Before a turn: wait for the end of the answer, or until that much of it has been heard."""
+    """Before a turn: wait for the end of the response, or until so much of it has been played."""
 
     into_response_ms: float | None
 
 
 class LiveRun:
-    """The conversation as it goes now."""
+    """The state of the live conversation."""
 
     def __init__(self, client: RelayClient, player: VirtualPlayer, speed: float) -> None:
         self.turns: list[ComparedTurn] = []
@@ -88,11 +88,11 @@ class LiveRun:
         self.close_reason = ""
 
     async def receive(self) -> None:
-        """Take what comes, until the connection ends."""
+        """Handle events until the connection ends."""
         try:
             async for event in self._client:
                 async with self._changed:
-                    self._take(event)
+                    self._on_event(event)
                     self._changed.notify_all()
         except ClientError as error:
             self.close_reason = str(error)
@@ -101,33 +101,33 @@ class LiveRun:
             async with self._changed:
                 self._changed.notify_all()
 
-    async def send(self, what: bytes | JsonObject) -> None:
-        """Say something."""
-        await (self._client.send_audio(what) if isinstance(what, bytes) else self._client.send(what))
+    async def send(self, message: bytes | JsonObject) -> None:
+        """Send audio or a message."""
+        await (self._client.send_audio(message) if isinstance(message, bytes) else self._client.send(message))
 
     def begin_turn(self, recorded: ComparedTurn) -> None:
-        """The next turn of the user's begins, of which `recorded` is what came of it when it was recorded."""
+        """Start the next turn of the user; `recorded` is the same turn in the recording."""
         self.turns.append(ComparedTurn())
         self._recorded_turn = recorded
         self._is_response_pending = bool(recorded.assistant or recorded.calls)
-        self._playback_started_at = None  # an answer that began before this turn says nothing about the next one
+        self._playback_started_at = None  # playback that began before this turn does not count for the next one
 
     async def wait_for_turn(self, step: WaitForTurn) -> None:
-        """Wait, saying nothing but silence, until the turn may begin."""
+        """Send silence until the next turn may start."""
         if not self.turns:
             return
         input_format = self._client.input_format
         silence = input_format.silence(input_format.frame_bytes(FRAME_MS))
-        until = self._loop.time() + TURN_TIMEOUT_S
-        settled_by: float | None = None
+        deadline = self._loop.time() + TURN_TIMEOUT_S
+        settle_deadline: float | None = None
         while not self.close_reason and not self._is_far_enough(step):
             now = self._loop.time()
-            if self.is_over:
-                settled_by = now + SETTLE_S if settled_by is None else settled_by
-                if now >= settled_by or self._is_complete:
+            if self.is_response_over:
+                settle_deadline = now + SETTLE_S if settle_deadline is None else settle_deadline
+                if now >= settle_deadline or self._is_complete:
                     return
-            if now > until:
-                self.notes.append(f"turn {len(self.turns)} was not over after {TURN_TIMEOUT_S:.0f} s")
+            if now > deadline:
+                self.notes.append(f"turn {len(self.turns)} did not end within {TURN_TIMEOUT_S:.0f} s")
                 return
             await self.send(silence)
             await asyncio.sleep(FRAME_MS / 1000 / self._speed)
@@ -139,24 +139,24 @@ class LiveRun:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the relay is there and ready."""
+        """Whether the relay is connected and ready."""
         return self.connected.is_set() and not self.close_reason
 
     @property
-    def is_over(self) -> bool:
-        """Whether the answer to the last turn has come to its end, sound and all."""
+    def is_response_over(self) -> bool:
+        """Whether the response to the last turn has ended and was played."""
         return not self._is_response_pending and not self._playing_item_ids and self._player.next_at() is None
 
     @property
     def _is_complete(self) -> bool:
-        """Whether all has been told of this turn that was told of the recorded one."""
-        turn, then = self._turn, self._recorded_turn
-        return bool(turn.user or not then.user) and (turn.latency_ms is not None or then.latency_ms is None)
+        """Whether this turn has a transcript and a latency if the recorded one had them."""
+        turn, recorded = self._turn, self._recorded_turn
+        return bool(turn.user or not recorded.user) and (turn.latency_ms is not None or recorded.latency_ms is None)
 
     def _now(self) -> float:
         return self._loop.time() * self._speed
 
-    def _take(self, event: RelayEvent) -> None:
+    def _on_event(self, event: RelayEvent) -> None:
         match event:
             case ConnectedEvent():
                 self.connected.set()
@@ -169,10 +169,10 @@ class LiveRun:
                 self._responding_turn = self._turn
                 self._is_response_pending = True
             case ResponseEndedEvent(more=more, final_text=text):
-                answered = self._responding_turn or self._turn
-                if answered is self._turn:  # the end of what a barge-in cut short answers no later turn
+                responding_turn = self._responding_turn or self._turn
+                if responding_turn is self._turn:  # the end of an interrupted response belongs to an earlier turn
                     self._is_response_pending = more
-                answered.assistant = f"{answered.assistant} {text}".strip()
+                responding_turn.assistant = f"{responding_turn.assistant} {text}".strip()
             case AudioStartEvent(item_id=item_id):
                 self._playing_item_ids.add(item_id)
                 self._is_playback_starting = True
@@ -181,7 +181,7 @@ class LiveRun:
             case InterruptedEvent():
                 self._playing_item_ids.clear()
             case TranscriptEvent(role="user", final=True, text=text):
-                if text != self._turn.user:  # what was typed may come back as a transcript
+                if text != self._turn.user:  # typed text may be repeated as a transcript
                     self._turn.user = f"{self._turn.user} {text}".strip()
             case ToolEvent(status="started", name=name, arguments=arguments):
                 self._turn.calls.append(ComparedCall(name, arguments))
@@ -197,6 +197,6 @@ class LiveRun:
         return self.turns[-1]
 
     def expect_response(self, message: JsonObject) -> None:
-        """A typed or committed turn wants an answer."""
+        """Expect a response to a typed or committed turn."""
         self._is_response_pending = True
         self._turn.user = message.get("text", self._turn.user)

@@ -1,4 +1,4 @@
-"""A recording as the model: what it said comes again when the client has done its part; departures are told."""
+"""A recording as upstream: it is replayed as the client proceeds, and divergences are reported."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pybase64
 import pytest
 from openai import AsyncOpenAI
 
-from relay.recording.replay.as_upstream import ReplayServer, parse_speed
+from relay.recording.live_replay.replay_server import ReplayServer, parse_speed
 from relay.recording.store.layout import RecordingError
 from relay.toolkit.registry import Tool, ToolRegistry, tool
 from tests.support.relay_server import DeviceClient, running_relay
@@ -20,30 +20,30 @@ def clock(city: str) -> dict[str, str]:
     return {"time": "noon" if city == "Rome" else "midnight"}
 
 
-def registry(one: Any = clock) -> ToolRegistry:
-    return ToolRegistry([Tool.from_function(one)])
+def registry(function: Any = clock) -> ToolRegistry:
+    return ToolRegistry([Tool.from_function(function)])
 
 
 async def test_a_relay_hears_what_was_recorded(tmp_path: Path) -> None:
-    said: list[str] = []
+    reports: list[str] = []
     folder = make_recording(tmp_path)
     async with (
-        ReplayServer(folder, 0, None, said.append) as upstream,
+        ReplayServer(folder, 0, None, reports.append) as upstream,
         running_relay(upstream.url, registry()) as relay,
         await DeviceClient.connect(relay.ws()) as client,
     ):
         await client.expect("AIConnected")
         await client.speak(tone(1200, 16_000))
-        tool_told = await client.expect("tool")
-        assert (tool_told["name"], tool_told["status"]) == ("clock", "started")
+        tool_message = await client.expect("tool")
+        assert (tool_message["name"], tool_message["status"]) == ("clock", "started")
         assert (await client.expect("transcript"))["text"].startswith("what time is it in Rome")
         assert (await client.expect("textDelta"))["text"] == "It is noon in Rome, and "
         await client.expect("audioStart")
         await client.expect_audio(500 * 32)
         await client.expect("interrupted")
         assert (await client.expect("AIResponseEnd"))["status"] == "cancelled"
-        departures = upstream.connections[0].divergences
-    assert [one for one in departures if "output of call_1" not in one] == []
+        divergences = upstream.connections[0].divergences
+    assert [divergence for divergence in divergences if "output of call_1" not in divergence] == []
 
 
 async def test_another_output_is_a_departure_with_its_time(tmp_path: Path) -> None:
@@ -61,10 +61,10 @@ async def test_another_output_is_a_departure_with_its_time(tmp_path: Path) -> No
         await client.expect("AIConnected")
         await client.speak(tone(1200, 16_000))
         await client.expect("interrupted")
-        (departure,) = upstream.connections[0].divergences
-    assert "departs at 1.65 s: the client's output of call_1 is" in departure
-    assert "never in Rome" in departure
-    assert "noon" in departure
+        (divergence,) = upstream.connections[0].divergences
+    assert "divergence at 1.65 s: the output of call_1 is" in divergence
+    assert "never in Rome" in divergence
+    assert "noon" in divergence
 
 
 async def test_the_official_client_reads_it_and_a_cancel_ends_a_response(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ async def test_the_official_client_reads_it_and_a_cancel_ends_a_response(tmp_pat
                     break
         assert seen[:3] == ["session.created", "session.updated", "input_audio_buffer.speech_started"]
         assert "response.function_call_arguments.done" in seen
-        assert any("cancelled resp_1" in one for one in upstream.connections[0].divergences)
+        assert any("cancelled resp_1" in divergence for divergence in upstream.connections[0].divergences)
         await sdk.close()
 
 

@@ -6,25 +6,31 @@ import orjson
 import pytest
 
 from relay.recording.derive.timeline_builder import build_timeline
-from relay.recording.replay.comparison import ComparedCall, ComparedTurn, Comparison, parse_equal_fields, recorded_turns
+from relay.recording.live_replay.comparison import (
+    ComparedCall,
+    ComparedTurn,
+    Comparison,
+    parse_equal_fields,
+    recorded_turns,
+)
 from relay.recording.store.layout import RecordingError
 from relay.recording.store.reader import Recording
 from tests.support.scripted_recordings import make_recording
 
 
 def test_the_recorded_side_is_cut_into_turns(tmp_path: Path) -> None:
-    one, other = recorded_turns(build_timeline(Recording(make_recording(tmp_path))).timeline)
-    assert one.user.startswith("what time is it in Rome?")
-    assert one.assistant == "It is noon in Rome, and"
-    assert one.calls == [ComparedCall("clock", {"city": "Rome"})]
-    assert one.latency_ms is not None
-    assert (other.user, other.assistant, other.calls) == ("stop", "", [])
+    first, second = recorded_turns(build_timeline(Recording(make_recording(tmp_path))).timeline)
+    assert first.user.startswith("what time is it in Rome?")
+    assert first.assistant == "It is noon in Rome, and"
+    assert first.calls == [ComparedCall("clock", {"city": "Rome"})]
+    assert first.latency_ms is not None
+    assert (second.user, second.assistant, second.calls) == ("stop", "", [])
 
 
 def test_what_was_asked_to_be_equal_decides(tmp_path: Path) -> None:
-    then = [ComparedTurn("Roll two dice.", "Here: 3.", [ComparedCall("roll", {"count": 2})], 600)]
+    recorded = [ComparedTurn("Roll two dice.", "Here: 3.", [ComparedCall("roll", {"count": 2})], 600)]
     now = [ComparedTurn("roll two dice", "Here: 4.", [ComparedCall("roll", {"count": 3})], 700), ComparedTurn("stop")]
-    comparison = Comparison(then, now, ["the relay closed"])
+    comparison = Comparison(recorded, now, ["the relay closed"])
     assert comparison.differences(["tools"]) == []
     assert comparison.differences(["user", "assistant", "arguments"]) == [
         "user of turn 2", "assistant of turn 1", "arguments of turn 1"
@@ -48,5 +54,5 @@ def test_foreign_text_commands_no_terminal() -> None:
 def test_aspects_are_named() -> None:
     assert parse_equal_fields("user, tools") == ("user", "tools")
     assert parse_equal_fields("") == ()
-    with pytest.raises(RecordingError, match="--equal 'mood' is none of user"):
+    with pytest.raises(RecordingError, match="--equal 'mood' is not one of user"):
         parse_equal_fields("user,mood")

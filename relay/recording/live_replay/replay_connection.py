@@ -1,4 +1,4 @@
-"""The recorded model's side of a conversation, played to one client of the Realtime protocol."""
+"""One connection of the replay server: the recorded upstream's events, replayed to one client."""
 
 import asyncio
 from collections import deque
@@ -14,14 +14,14 @@ import pybase64
 from relay.json_types import JsonObject
 from relay.protocols.openai.server_encoder import ServerEventEncoder, decode_append
 from relay.recording.derive.normalize import normalized_entries, parse_item
-from relay.recording.format.lines import EventRecord, InputAudioRecord, OutputAudioRecord
+from relay.recording.format.records import EventRecord, InputAudioRecord, OutputAudioRecord
 from relay.recording.store.reader import Recording
 from relay.session.common.media_types import AudioDelta
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
 CLIENT_TIMEOUT_S = 10.0
-"""How long the client is waited for where the recording has it do something."""
+"""How long the replay waits for an expected message of the client."""
 INPUT_TOLERANCE_MS = 60
 MAX_PENDING_MESSAGES = 1000
 
@@ -35,7 +35,7 @@ _EXPECTED_TYPES = {
     cmd.CreateResponse: "response.create",
 }
 _OPTIONAL_TYPES = frozenset({"conversation.item.truncate", "conversation.item.delete", "conversation.item.retrieve"})
-"""What depends on playback, to the millisecond: neither waited for nor missed."""
+"""Messages that depend on the exact playback position: neither expected nor reported."""
 _AUDIO_TRIGGERED = (ev.SpeechStarted, ev.SpeechStopped, ev.InputCommitted)
 _WITHOUT_MESSAGE = (
     ev.UpstreamOpened,
@@ -48,7 +48,7 @@ _WITHOUT_MESSAGE = (
 
 @dataclass(frozen=True, slots=True)
 class EmitEvent:
-    """The model said this, `time_s` that time, after `input_ms` of the user's audio."""
+    """An event to send, recorded at `time_s` after `input_ms` of the client's audio."""
 
     time_s: float
     event: ev.UpstreamEvent | AudioDelta
@@ -57,19 +57,19 @@ class EmitEvent:
 
 @dataclass(frozen=True, slots=True)
 class ExpectMessage:
-    """The client sent this."""
+    """A message that the recorded client sent."""
 
     time_s: float
     command: cmd.UpstreamCommand
 
 
-def steps(recording: Recording) -> Iterator[EmitEvent | ExpectMessage]:
-    """The model's side of a recording, in order. Raises RecordingError."""
+def replay_steps(recording: Recording) -> Iterator[EmitEvent | ExpectMessage]:
+    """The upstream's side of a recording, in order. Raises RecordingError."""
     input_bytes = 0
     options = recording.header.setup.options
     for entry, event, commands in normalized_entries(recording):
-        line, input_ms = entry.record, input_bytes // options.input.bytes_per_ms
-        match line:
+        record, input_ms = entry.record, input_bytes // options.input.bytes_per_ms
+        match record:
             case InputAudioRecord(n_bytes=n_bytes):
                 input_bytes += n_bytes
             case OutputAudioRecord(now, _, response_id, item_id, content_index):
@@ -77,20 +77,20 @@ def steps(recording: Recording) -> Iterator[EmitEvent | ExpectMessage]:
                 yield EmitEvent(now, AudioDelta(response_id, item_id, content_index, audio), input_ms)
             case EventRecord(now) if type(event) in ev.UPSTREAM_EVENTS:
                 yield EmitEvent(now, event, input_ms)
-        if not isinstance(line, EventRecord) or isinstance(event, ev.TextDelta):
-            continue  # so frequent, and nothing that the client does follows
+        if not isinstance(record, EventRecord) or isinstance(event, ev.TextDelta):
+            continue  # frequent, and never followed by a message of the client
         for command in commands:
             if isinstance(command, cmd.ApplyOptions):
                 options = command.options
             if type(command) in _EXPECTED_TYPES:
-                yield ExpectMessage(line.time_s, command)
+                yield ExpectMessage(record.time_s, command)
         if cmd.CloseUpstream() in commands:
-            return  # what the model said when the client had left, that it hangs up too, answers nobody
+            return  # later events of the upstream have no receiver
 
 
 @dataclass
 class ReplayConnection:
-    """The recording, played to one client. `divergences` says where the client did something else."""
+    """Replays the recording to one client; `divergences` are where the client acted differently."""
 
     recording: Recording
     speed: float | None
@@ -99,10 +99,10 @@ class ReplayConnection:
     divergences: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        beginning = self.recording.header.setup
+        setup = self.recording.header.setup
         self._encoder = ServerEventEncoder({"model": self.recording.header.model})
-        self._started_at = beginning.started_at
-        self._input_bytes_per_ms = beginning.options.upstream_input.bytes_per_ms
+        self._started_at = setup.started_at
+        self._input_bytes_per_ms = setup.options.upstream_input.bytes_per_ms
         self._input_bytes = 0
         self._pending_messages: deque[JsonObject] = deque()
         self._changed = asyncio.Condition()
@@ -110,20 +110,20 @@ class ReplayConnection:
         self._metadata: JsonObject | None = None
         self._response_id: str | None = None
         self._cancelled_ids: set[str] = set()
-        self._time_s = beginning.started_at
+        self._time_s = setup.started_at
         self._is_configured = False
 
-    # -- what the client does -----------------------------------------------------------------------------------------
+    # -- the client ---------------------------------------------------------------------------------------------------
 
     async def on_message(self, raw: str | bytes) -> None:
-        """A message of the client's."""
+        """Handle a message from the client."""
         try:
             message = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            self._diverge("the client sent what is not JSON")
+            self._diverge("the client sent invalid JSON")
             return
         if not isinstance(message, dict):
-            self._diverge("the client sent what is no event")
+            self._diverge("the client sent a message that is not an event")
             return
         async with self._changed:
             audio = decode_append(message)
@@ -134,19 +134,19 @@ class ReplayConnection:
             elif message.get("type") not in _OPTIONAL_TYPES:
                 if message.get("type") == "session.update" and isinstance(message.get("session"), dict):
                     self._configured(message["session"])
-                    if self._is_configured:  # how often a client configures is its own business: answered at once
+                    if self._is_configured:  # a client may reconfigure at any time
                         await self._send_event(ev.SessionUpdated())
                         return
                 self._pending_messages.append(message)
                 if len(self._pending_messages) > MAX_PENDING_MESSAGES:
                     self._diverge(
-                        f"more than {MAX_PENDING_MESSAGES} messages ahead of the recording; the oldest is forgotten"
+                        f"more than {MAX_PENDING_MESSAGES} messages ahead of the recording; the oldest is dropped"
                     )
                     self._pending_messages.popleft()
             self._changed.notify_all()
 
     async def on_disconnect(self) -> None:
-        """The client is gone."""
+        """Handle the end of the connection."""
         async with self._changed:
             self._is_disconnected = True
             self._changed.notify_all()
@@ -170,11 +170,11 @@ class ReplayConnection:
         for obj in self._encoder.encode(event, self._metadata):
             await self.send(orjson.dumps(obj).decode())
 
-    # -- what was recorded --------------------------------------------------------------------------------------------
+    # -- the recording ------------------------------------------------------------------------------------------------
 
     async def run(self) -> ev.UpstreamClosed | None:
-        """Play to the end; returns how the recorded model hung up, if it did."""
-        for step in steps(self.recording):
+        """Replay to the end. Returns the recorded close of the upstream, if there is one."""
+        for step in replay_steps(self.recording):
             if self._is_disconnected:
                 return None
             if self._is_configured and _configures(step):
@@ -188,7 +188,7 @@ class ReplayConnection:
                 self._is_configured = self._is_configured or isinstance(step.event, ev.SessionUpdated)
             self._time_s = step.time_s
         for message in self._pending_messages:
-            self._diverge(f"the client sent {str(message.get('type'))[:80]}, which the recording does not have")
+            self._diverge(f"the client sent {str(message.get('type'))[:80]}, which was not recorded")
         return None
 
     async def _emit(self, step: EmitEvent) -> None:
@@ -208,46 +208,46 @@ class ReplayConnection:
             self._response_id = self._metadata = None
 
     async def _await_input(self, step: EmitEvent) -> None:
-        """Wait until the client has sent as much audio as there was then."""
-        wanted_ms = step.input_ms - INPUT_TOLERANCE_MS
+        """Wait until the client has sent as much audio as the recorded one."""
+        expected_ms = step.input_ms - INPUT_TOLERANCE_MS
         async with self._changed:
-            while not self._is_disconnected and self._input_bytes // self._input_bytes_per_ms < wanted_ms:
-                heard = self._input_bytes
+            while not self._is_disconnected and self._input_bytes // self._input_bytes_per_ms < expected_ms:
+                n_bytes = self._input_bytes
                 try:
                     async with asyncio.timeout(CLIENT_TIMEOUT_S):
-                        await self._changed.wait_for(partial(self._more_than, heard))
+                        await self._changed.wait_for(partial(self._has_more_than, n_bytes))
                 except TimeoutError:
                     self._diverge(
-                        f"the client sends no more audio: {heard // self._input_bytes_per_ms} ms came, after "
-                        f"{step.input_ms} ms there was {type(step.event).__name__}",
+                        f"the client stopped sending audio after {n_bytes // self._input_bytes_per_ms} ms, but "
+                        f"{type(step.event).__name__} was recorded after {step.input_ms} ms",
                         step.time_s,
                     )
                     return
 
-    def _more_than(self, n_bytes: int) -> bool:
+    def _has_more_than(self, n_bytes: int) -> bool:
         return self._is_disconnected or self._input_bytes > n_bytes
 
     async def _expect(self, step: ExpectMessage) -> None:
-        kind = _EXPECTED_TYPES[type(step.command)]
+        expected_type = _EXPECTED_TYPES[type(step.command)]
         async with self._changed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLIENT_TIMEOUT_S):
                     await self._changed.wait_for(lambda: self._is_disconnected or self._find(step.command) is not None)
-            found = self._find(step.command)
-            if found is None:
+            message = self._find(step.command)
+            if message is None:
                 if not self._is_disconnected:
-                    self._diverge(f"the client has not sent {kind}, which comes here in the recording", step.time_s)
+                    self._diverge(f"the client has not sent the recorded {expected_type}", step.time_s)
                 return
-            self._pending_messages.remove(found)
-        self._compare(step, found)
-        if kind == "response.create":
-            metadata = (found.get("response") or {}).get("metadata")
+            self._pending_messages.remove(message)
+        self._compare(step, message)
+        if expected_type == "response.create":
+            metadata = (message.get("response") or {}).get("metadata")
             self._metadata = metadata if isinstance(metadata, dict) else {}
 
     def _find(self, command: cmd.UpstreamCommand) -> JsonObject | None:
-        kind = _EXPECTED_TYPES[type(command)]
+        expected_type = _EXPECTED_TYPES[type(command)]
         for message in self._pending_messages:
-            if message.get("type") != kind:
+            if message.get("type") != expected_type:
                 continue
             if isinstance(command, cmd.CreateItem) and command.item.kind == "function_call_output":
                 if (message.get("item") or {}).get("call_id") == command.item.call_id:
@@ -262,15 +262,15 @@ class ReplayConnection:
             return
         text = parse_item(message.get("item") or {}).text
         if text != command.item.text:
-            what = f"output of {command.item.call_id}" if command.item.call_id else "text"
-            self._diverge(f"the client's {what} is {text!r:.120}, it was {command.item.text!r:.120}", step.time_s)
+            subject = f"output of {command.item.call_id}" if command.item.call_id else "text"
+            self._diverge(f"the {subject} is {text!r:.120}, but {command.item.text!r:.120} was recorded", step.time_s)
 
-    def _diverge(self, what: str, at: float | None = None) -> None:
-        when = (self._time_s if at is None else at) - self._started_at
-        line = f"departs at {when:.2f} s: {what}"
+    def _diverge(self, description: str, time_s: float | None = None) -> None:
+        offset_s = (self._time_s if time_s is None else time_s) - self._started_at
+        message = f"divergence at {offset_s:.2f} s: {description}"
         if len(self.divergences) < MAX_PENDING_MESSAGES:
-            self.divergences.append(line)
-        self.report(line)
+            self.divergences.append(message)
+        self.report(message)
 
 
 def _configures(step: EmitEvent | ExpectMessage) -> bool:

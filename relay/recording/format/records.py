@@ -1,4 +1,7 @@
-"""The lines of a journal as values; see `relay.recording.format.write` and `version2` for how they are stored."""
+"""The records of a journal, one a line. `write` encodes them as JSON, `version2` and `version1` decode them.
+
+Times (`time_s`, `start_s`, `end_s`) are those of the session's clock, in seconds.
+"""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +13,7 @@ APPEND_SUFFIX = '"}'
 
 
 class AudioEnvelope(NamedTuple):
-    """What is around the audio of a Realtime event: the text before and after it."""
+    """The text of a Realtime event before and after its base64 audio."""
 
     prefix: str = APPEND_PREFIX
     suffix: str = APPEND_SUFFIX
@@ -18,9 +21,9 @@ class AudioEnvelope(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """An event with its time; `stored_commands` are its commands as stored, None if our code `raised`.
+    """An event and the commands that followed, as stored; `stored_commands` is None if the relay's own code `raised`.
 
-    `n_audio_bytes`: how much audio is in a Realtime client's event that was parsed, the next of `client.pcm`.
+    `n_audio_bytes`: the length of the audio in a parsed event of a Realtime client; it is next in `client.pcm`.
     """
 
     time_s: float
@@ -32,7 +35,7 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class InputAudioRecord:
-    """The client's audio: the next `n_bytes` of `client.pcm`, in `envelope` if it came in a Realtime event."""
+    """Audio from the client: the next `n_bytes` of `client.pcm`. `envelope`: the Realtime event that held it."""
 
     time_s: float
     n_bytes: int
@@ -41,9 +44,9 @@ class InputAudioRecord:
 
 @dataclass(frozen=True, slots=True)
 class OutputAudioRecord:
-    """Audio of the upstream's, the next `n_bytes` of `upstream.pcm`; `envelope` as it went to a Realtime client.
+    """Audio from the upstream: the next `n_bytes` of `upstream.pcm`. `discarded`: it was not sent on to the client.
 
-    A Realtime client's session stores no ids besides those in `envelope`.
+    `envelope`: the event that a Realtime client got. Such a session stores no ids besides those in it.
     """
 
     time_s: float
@@ -57,9 +60,9 @@ class OutputAudioRecord:
 
 @dataclass(frozen=True, slots=True)
 class TtsAudioRecord:
-    """Audio of an external voice, the next `n_bytes` of `voice.pcm`; without `discarded`, `TtsAudio` followed it.
+    """Audio of an external TTS voice: the next `n_bytes` of `voice.pcm`. `discarded`: no session waited for it.
 
-    `stored_commands` are the commands of that event.
+    `stored_commands` are those of the `TtsAudio` event that followed; discarded audio has none.
     """
 
     time_s: float
@@ -72,7 +75,7 @@ class TtsAudioRecord:
 
 @dataclass(frozen=True, slots=True)
 class SentAudioRecord:
-    """Audio that went to the client's socket; `is_stored`: its bytes are in `sent.pcm`."""
+    """Audio that was sent to the client, with its CRC-32. `is_stored`: its bytes are in `sent.pcm`."""
 
     time_s: float
     n_bytes: int
@@ -82,7 +85,7 @@ class SentAudioRecord:
 
 @dataclass(frozen=True, slots=True)
 class GapRecord:
-    """`n_records` lines, from one time to another, that could not be written."""
+    """The place of `n_records` records that could not be written."""
 
     n_records: int
     start_s: float
@@ -91,7 +94,7 @@ class GapRecord:
 
 @dataclass(frozen=True, slots=True)
 class EndRecord:
-    """The last line."""
+    """The last record, and why the recording ended."""
 
     time_s: float
     reason: str

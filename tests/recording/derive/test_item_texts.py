@@ -1,8 +1,8 @@
-"""Texts in pieces."""
+"""Texts of items, from deltas."""
 
 import pytest
 
-from relay.recording.derive.normalize import MAX_TEXT_CHARS, ItemTexts
+from relay.recording.derive.item_texts import MAX_TEXT_CHARS, ItemTexts
 from tests.support.linear_time import assert_linear
 
 

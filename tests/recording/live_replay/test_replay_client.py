@@ -1,13 +1,13 @@
-"""The recorded user before a live relay: what goes wrong there is part of the comparison, not the end of it."""
+"""A recording against a live relay: a failure there is part of the comparison."""
 
 from pathlib import Path
 
 import pytest
 
 from relay.client import ConnectError
-from relay.recording.replay.against import replay_against
-from relay.recording.replay.as_upstream import ReplayServer
-from relay.recording.replay.comparison import Comparison
+from relay.recording.live_replay.comparison import Comparison
+from relay.recording.live_replay.replay_client import replay_against
+from relay.recording.live_replay.replay_server import ReplayServer
 from relay.recording.store.layout import RecordingError
 from relay.session.common.model import Item
 from relay.session.device import events as ev
@@ -20,7 +20,7 @@ async def against_itself(folder: Path, tmp_path: Path, speed: float = 8.0) -> Co
 
 
 def story(end: ev.Event) -> list[TimedInput]:
-    """A turn that is answered; its words come late. A second one, in the middle of which `end` happens."""
+    """A turn with a response and a late transcript, then a second one in which `end` happens."""
     return sorted(
         [
             (0.0, ev.UpstreamOpened()), (0.1, ev.SessionCreated()), (0.2, ev.SessionUpdated(500)),
@@ -33,7 +33,7 @@ def story(end: ev.Event) -> list[TimedInput]:
             (1.9, ev.UserTranscript("item_u", "tell a story", True)),
             (3.0, ev.SpeechStarted("item_v", 2600)), (3.3, end), (4.4, ev.ClientClosed(1000)),
         ],
-        key=lambda one: one[0],
+        key=lambda message: message[0],
     )  # fmt: skip
 
 
@@ -57,5 +57,5 @@ async def test_a_relay_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     folder = make_recording(tmp_path)
     with pytest.raises(ConnectError, match="nothing listens there"):
         await replay_against(folder, "ws://127.0.0.1:9/", 1.0, None)
-    with pytest.raises(RecordingError, match="there is no such folder"):
+    with pytest.raises(RecordingError, match="no such folder"):
         await replay_against(folder, "ws://127.0.0.1:9/", 1.0, tmp_path / "nowhere")

@@ -1,7 +1,7 @@
-"""`relay replay --against`: the recorded user speaks to a live relay or model, and both conversations are compared.
+"""`relay replay --against`: send the recorded user audio to a live relay or upstream, and compare the conversations.
 
-The user waits as the recorded one did: a turn that came after an answer begins after the live answer, and one that cut
-an answer short begins as far into the live one.
+Turns keep their place: one that followed a response starts after the live response, and one that interrupted a response
+starts as far into the live one.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from relay.json_types import JsonObject
 from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
 from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
-from relay.recording.format.lines import InputAudioRecord
-from relay.recording.replay.comparison import ComparedTurn, Comparison, recorded_turns
-from relay.recording.replay.live_run import TURN_TIMEOUT_S, LiveRun, WaitForTurn, recorded_tools
+from relay.recording.format.records import InputAudioRecord
+from relay.recording.live_replay.comparison import ComparedTurn, Comparison, recorded_turns
+from relay.recording.live_replay.live_run import TURN_TIMEOUT_S, LiveRun, WaitForTurn, recorded_tools
 from relay.recording.store.layout import RecordingError, write_private
 from relay.recording.store.reader import Recording
 from relay.session.common.model import ToolSpec
@@ -31,30 +31,30 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 
 TURN_LEAD_MS = 500.0
-"""A turn is held this long before its first word, so that its beginning is never cut."""
+"""The replay waits this long before the start of a turn, so that its first word is never truncated."""
 MAX_SPEED = 20.0
-"""What `max` means to a live relay, which leaves out audio that its model does not take in time."""
+"""The speed `max`: a live relay drops audio that its upstream does not accept in time."""
 
 
 def client_script(recording: Recording, timeline: Timeline) -> Iterator[tuple[float, bytes | JsonObject | WaitForTurn]]:
-    """What the recorded client sent, each with its time (s), with the holds before each turn."""
+    """The recorded messages of the client, each with its time (s), and a wait before each turn."""
     started_at = recording.header.setup.started_at
-    turns = sorted(timeline.speech, key=lambda one: one.start_ms)
-    holds = deque(
+    turns = sorted(timeline.speech, key=lambda turn: turn.start_ms)
+    waits = deque(
         (turn.start_ms - TURN_LEAD_MS, WaitForTurn(_ms_into_response(timeline, turn.start_ms))) for turn in turns
     )
-    if holds:
-        holds[0] = (holds[0][0], WaitForTurn(None))
+    if waits:
+        waits[0] = (waits[0][0], WaitForTurn(None))
     for normalized in normalized_entries(recording):
-        what, now = _client_message(normalized), getattr(normalized.entry.record, "time_s", 0.0)
-        if what is None:
+        message, time_s = _client_message(normalized), getattr(normalized.entry.record, "time_s", 0.0)
+        if message is None:
             continue
-        at_ms = (now - started_at) * 1000
-        while holds and (at_ms >= holds[0][0] or isinstance(what, dict)):
-            if at_ms < holds[0][0] and turns[len(turns) - len(holds)].start_ms > at_ms + TURN_LEAD_MS:
+        at_ms = (time_s - started_at) * 1000
+        while waits and (at_ms >= waits[0][0] or isinstance(message, dict)):
+            if at_ms < waits[0][0] and turns[len(turns) - len(waits)].start_ms > at_ms + TURN_LEAD_MS:
                 break
-            yield now, holds.popleft()[1]
-        yield now, what
+            yield time_s, waits.popleft()[1]
+        yield time_s, message
 
 
 def _client_message(normalized: NormalizedEntry) -> bytes | JsonObject | None:
@@ -74,16 +74,16 @@ def _client_message(normalized: NormalizedEntry) -> bytes | JsonObject | None:
 
 
 def _ms_into_response(timeline: Timeline, at_ms: float) -> float | None:
-    """How far into an answer the user began to speak; None if nothing was to be heard then."""
+    """The position in the response at which the user began to speak; None if nothing was playing."""
     playing = [item for item in timeline.heard if item.start_ms < at_ms <= item.end_ms + 100]
     return at_ms - playing[-1].start_ms if playing else None
 
 
 async def replay_against(folder: Path, url: str, speed: float | None, save: Path | None) -> Comparison:
-    """Have the conversation again and compare. Raises RecordingError or ClientError with a sentence."""
+    """Repeat the conversation and compare. Raises RecordingError, ClientError."""
     speed = speed or MAX_SPEED
     if save is not None and not await asyncio.to_thread(save.is_dir):
-        raise RecordingError(f"--save {save}: there is no such folder")
+        raise RecordingError(f"--save {save}: no such folder")
     recording = Recording(folder)
     timeline = build_timeline(recording).timeline
     try:
@@ -111,7 +111,7 @@ async def _run_conversation(
         url, tools=tools, playback=player, open_timeout_s=TURN_TIMEOUT_S, ready_timeout_s=None, **options
     ) as client:
         live = LiveRun(client, player, speed)
-        listening = asyncio.create_task(live.receive())
+        receiver = asyncio.create_task(live.receive())
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TURN_TIMEOUT_S):
@@ -121,38 +121,38 @@ async def _run_conversation(
             try:
                 await _run_script(recording, timeline, live, speed)
             except ClosedError:
-                await listening  # it knows why
+                await receiver  # sets the close reason
             if live.close_reason:
                 live.notes.append(f"{live.close_reason}, in turn {len(live.turns)} of {len(recorded_turns(timeline))}")
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            receiver.cancel()
+            await asyncio.gather(receiver, return_exceptions=True)
         return live, client.output_format
 
 
 async def _run_script(recording: Recording, timeline: Timeline, run: LiveRun, speed: float) -> None:
-    last: float | None = None
-    then = recorded_turns(timeline)
-    for at, what in client_script(recording, timeline):
+    last_s: float | None = None
+    recorded = recorded_turns(timeline)
+    for time_s, step in client_script(recording, timeline):
         if run.close_reason:
             return
-        if isinstance(what, WaitForTurn):
-            await run.wait_for_turn(what)
-            run.begin_turn(then[len(run.turns)] if len(run.turns) < len(then) else ComparedTurn())
-            last = at
+        if isinstance(step, WaitForTurn):
+            await run.wait_for_turn(step)
+            run.begin_turn(recorded[len(run.turns)] if len(run.turns) < len(recorded) else ComparedTurn())
+            last_s = time_s
             continue
-        if last is not None:
-            await asyncio.sleep(max(0.0, at - last) / speed)
-        last = at
-        if isinstance(what, dict) and what["type"] in ("text", "commit"):
-            run.expect_response(what)
-        await run.send(what)
+        if last_s is not None:
+            await asyncio.sleep(max(0.0, time_s - last_s) / speed)
+        last_s = time_s
+        if isinstance(step, dict) and step["type"] in ("text", "commit"):
+            run.expect_response(step)
+        await run.send(step)
     run.turns = run.turns or [ComparedTurn()]
     await run.wait_for_turn(WaitForTurn(None))
 
 
 def _recorded_hello(recording: Recording) -> tuple[SessionOptions, Sequence[ToolSpec]]:
-    """What the recorded client asked for in its last hello, and its tools."""
+    """The options of the recorded client's last hello, and its tools."""
     options = recording.header.setup.options
     hello: JsonObject = {"turn": recording.header.setup.config.turn.kind}
     tools: Sequence[ToolSpec] = ()
@@ -172,7 +172,7 @@ def _recorded_hello(recording: Recording) -> tuple[SessionOptions, Sequence[Tool
 
 @asynccontextmanager
 async def _device_address(url: str) -> AsyncIterator[str]:
-    """Where to speak the device protocol: the URL itself, or a relay of our own in front of a Realtime endpoint."""
+    """The URL for the device protocol; for a Realtime endpoint, a temporary relay in front of it."""
     if "/realtime" not in urlsplit(url).path:
         yield url
         return
