@@ -64,36 +64,27 @@ def print_table(measurements: Sequence[Measurement], console: Console) -> None:
             f"{key[0]}",
             f"{key[1]}",
             key[2],
-            _format_number(_median(measurement.cpu_ms for measurement in rounds), 2),
+            _format_number(_median(m.cpu_ms for m in rounds), 2),
             _format_number(haproxy_ratio(measurements, key), 2),
-            _format_pair(
-                (measurement.up.p50 for measurement in rounds), (measurement.up.p99 for measurement in rounds), 2
-            ),
-            _format_pair(
-                (measurement.down.p50 for measurement in rounds), (measurement.down.p99 for measurement in rounds), 2
-            ),
-            _format_pair(
-                (measurement.idle_kib for measurement in rounds), (measurement.active_kib for measurement in rounds), 0
-            ),
+            _format_pair(((m.up.p50, m.up.p99) for m in rounds), 2),
+            _format_pair(((m.down.p50, m.down.p99) for m in rounds), 2),
+            _format_pair(((m.idle_kib, m.active_kib) for m in rounds), 0),
         )
     console.print(table)
     console.print(
         "CPU: user and system time per session and second. Latency: added latency, including both fake peers. "
         "Memory: user space per session. All values are medians of the rounds."
     )
-    _print_recording_costs(measurements, console)
-    _print_doubts(measurements, console)
+    _print_notes(measurements, console)
 
 
-def _print_recording_costs(measurements: Sequence[Measurement], console: Console) -> None:
+def _print_notes(measurements: Sequence[Measurement], console: Console) -> None:
+    """Print the cost of recording, and all doubts."""
     for rate_hz, sessions, subject in group_by_setup(measurements):
         if subject == "recording":
             ratios = recording_ratios(measurements, rate_hz, sessions)
             costs = ", ".join(f"{name.replace('_', ' ')} × {value:.2f}" for name, value in ratios.items())
             console.print(f"recording costs, {sessions} × {rate_hz} Hz: {costs}")
-
-
-def _print_doubts(measurements: Sequence[Measurement], console: Console) -> None:
     for measurement in measurements:
         setup = f"{measurement.sessions} × {measurement.rate_hz} Hz, {measurement.subject}"
         for doubt in measurement.doubts:
@@ -124,8 +115,8 @@ def _median(values: Iterable[float | None]) -> float | None:
     return median(measured) if measured else None
 
 
-def _format_pair(first: Iterable[float | None], second: Iterable[float | None], digits: int) -> str:
-    return f"{_format_number(_median(first), digits)} / {_format_number(_median(second), digits)}"
+def _format_pair(pairs: Iterable[tuple[float | None, float | None]], digits: int) -> str:
+    return " / ".join(_format_number(_median(values), digits) for values in zip(*pairs, strict=True))
 
 
 def _format_number(value: float | None, digits: int) -> str:

@@ -186,9 +186,7 @@ def _split_root(path: Path) -> tuple[Path, str]:
 
 def _check_root(path: Path) -> None:
     if not path.exists():
-        raise ToolError(
-            f"The tools folder {path} does not exist. Create it, or name the folder of your tools (RELAY_TOOLS)."
-        )
+        raise ToolError(f"The tools folder {path} does not exist. Create it, or name another one (RELAY_TOOLS).")
     if not path.is_dir():
         raise ToolError(f"The tools folder {path} is a file. Name the folder that contains it (RELAY_TOOLS).")
     if reason := untrusted_reason(path, path):
@@ -236,9 +234,7 @@ def _matching_paths(search_root: SearchRoot) -> list[str]:
     """Return the relative paths of the matching files. Raises ToolError if there are too many."""
     paths = list(itertools.islice(_walk(search_root, search_root.root, ""), MAX_FILES + 1))
     if len(paths) > MAX_FILES:
-        raise ToolError(
-            f"There are more than {MAX_FILES} Python files below {search_root.root}. Choose a smaller folder."
-        )
+        raise ToolError(f"{search_root.root} has more than {MAX_FILES} Python files. Choose a smaller folder.")
     return paths
 
 

@@ -109,12 +109,8 @@ class McpServer:
                     self.connected.set()
                     await self._watch(client)
             except Exception as error:  # a failure of the server or the SDK affects this server only
-                log.warning(
-                    "MCP server %s: connection failed, retrying in %g s: %s",
-                    self.config.name,
-                    delay_s,
-                    _error_text(error),
-                )
+                reason = _error_text(error)
+                log.warning("MCP server %s: not connected, retry in %g s: %s", self.config.name, delay_s, reason)
             finally:
                 self._client = None
                 self.connected.clear()

@@ -200,7 +200,8 @@ def test_loading_again_takes_what_is_there_now(folder: Path) -> None:
 
 def test_a_folder_that_is_not_there_or_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(
-        ToolError, match=r"The tools folder .*nowhere/tools does not exist\. Create it, or name .* \(RELAY_TOOLS\)\."
+        ToolError,
+        match=r"The tools folder .*nowhere/tools does not exist\. Create it, or name another one \(RELAY_TOOLS\)\.",
     ):
         load_folder(Path("nowhere/tools"))
     file = tmp_path / "file.py"
