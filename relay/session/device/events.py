@@ -1,7 +1,7 @@
 """The events of a device session: everything that can happen to it. Audio is not an event.
 
 The unions at the end say where an event comes from: `ClientEvent`, `UpstreamEvent`, `TtsEvent` (an external voice) or
-`RelayEvent`. The rules match each union completely, and mypy finds an event without a case.
+`RelayInternalEvent`. The rules match each union completely, and mypy finds an event without a case.
 
 Events of other parts are declared where the part is: `session/common`, `session/tools` and `session/tts` have their own
 `events.py`; `upstream_events.py` declares what the upstream reports. This module declares the client's messages and
@@ -59,7 +59,7 @@ from relay.session.device.upstream_events import (
     UserTranscript,
     UserTranscriptFailed,
 )
-from relay.session.tools.events import EndSessionRequested, ToolCallFinished, ToolCallProgress, ToolEvent
+from relay.session.tools.events import EndSessionRequested, ToolCallFinished, ToolCallProgress, ToolRunEvent
 from relay.session.tts.events import TTS_EVENTS, TtsAudio, TtsConnected, TtsContextDone, TtsEvent, TtsFailed
 
 __all__ = [  # what other parts declare, and device sessions use as their own
@@ -69,7 +69,7 @@ __all__ = [  # what other parts declare, and device sessions use as their own
     "OutputAudioDone", "OutputAudioStarted", "OutputItemAdded", "ProtocolEvent", "RelayEndEvent",
     "ResponseCreated", "ResponseDone", "ResponseEvent", "ServerDraining", "SessionCreated", "SessionUpdated",
     "SpeechStarted", "SpeechStopped", "TextDelta", "TextDone", "ToolCallFinished", "ToolCallProgress",
-    "ToolEvent", "TtsAudio", "TtsConnected", "TtsContextDone", "TtsEvent", "TtsFailed", "UpstreamBackpressure",
+    "ToolRunEvent", "TtsAudio", "TtsConnected", "TtsContextDone", "TtsEvent", "TtsFailed", "UpstreamBackpressure",
     "UpstreamClosed", "UpstreamConnectionEvent", "UpstreamErrorEvent", "UpstreamOpened", "UpstreamRefused",
     "UserEvent", "UserTranscript", "UserTranscriptFailed",
 ]  # fmt: skip
@@ -189,8 +189,8 @@ ClientEvent = ClientRequest | ClientProtocolError | ClientClosed | ClientRateLim
 UpstreamControlEvent = UpstreamConnectionEvent | ProtocolEvent
 UpstreamEvent = UserEvent | ResponseEvent | UpstreamControlEvent
 PlayoutEvent = FirstAudioSent | PlayoutFinished | PlayoutCleared | PlayoutOverflow
-RelayEvent = DeadlineReached | PlayoutEvent | ToolEvent | RelayEndEvent
-Event = ClientEvent | UpstreamEvent | TtsEvent | RelayEvent
+RelayInternalEvent = DeadlineReached | PlayoutEvent | ToolRunEvent | RelayEndEvent
+Event = ClientEvent | UpstreamEvent | TtsEvent | RelayInternalEvent
 
 CLIENT_EVENTS = frozenset(get_args(ClientEvent))
 UPSTREAM_EVENTS = frozenset(get_args(UpstreamEvent))

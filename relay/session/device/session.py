@@ -142,7 +142,7 @@ class DeviceSession:
         elif kind in ev.TTS_EVENTS:
             self.turns.handle_tts_event(cast(ev.TtsEvent, event), now)
         else:
-            self._handle_relay_event(cast(ev.RelayEvent, event), now)
+            self._handle_relay_event(cast(ev.RelayInternalEvent, event), now)
         if self.turns.should_fall_back and self.state.is_ready:
             self._lifecycle.apply(self._negotiation.fall_back(now), now)
 
@@ -246,7 +246,7 @@ class DeviceSession:
 
     # -- the relay ----------------------------------------------------------------------------------------------------
 
-    def _handle_relay_event(self, event: ev.RelayEvent, now: float) -> None:
+    def _handle_relay_event(self, event: ev.RelayInternalEvent, now: float) -> None:
         turns = self.turns
         match event:
             case ev.DeadlineReached():

@@ -76,7 +76,7 @@ RealtimeEvent = (
     | ClientDisconnect
     | ev.ClientRateLimited
     | ev.UpstreamConnectionEvent
-    | ev.ToolEvent
+    | ev.ToolRunEvent
     | ev.DeadlineReached
     | ev.RelayEndEvent
 )

@@ -38,4 +38,4 @@ class EndSessionRequested:
     reason: str
 
 
-ToolEvent = ToolCallFinished | ToolCallProgress | EndSessionRequested
+ToolRunEvent = ToolCallFinished | ToolCallProgress | EndSessionRequested
