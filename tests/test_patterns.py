@@ -22,7 +22,7 @@ METHODS = {"compile", "match", "fullmatch", "search", "sub", "subn", "split", "f
 ANCHORED = {"match", "fullmatch"}
 
 MADE_AT_RUN_TIME: dict[tuple[str, str], list[str]] = {
-    ("relay/session/realtime/server_overlay.py", "names"): [r"(?<![\w-])(?:abc|abcd|a-b)(?![\w-])"],
+    ("relay/session/common/server_overlay.py", "names"): [r"(?<![\w-])(?:abc|abcd|a-b)(?![\w-])"],
 }
 """Expressions with parts that are known at run time only, and what they look like."""
 OPERATORS_OWN = {

@@ -13,10 +13,10 @@ from typing import NamedTuple, assert_never
 from relay.session.common.close_codes import CloseCode
 from relay.session.common.limits import KEY_REVOKED_MESSAGE, MAX_FAULTS, SessionLimits
 from relay.session.common.model import ErrorCode
+from relay.session.common.server_overlay import ServerOverlay
 from relay.session.common.session_state import LimitReached
 from relay.session.device import events as ev
 from relay.session.device.commands import SendError, SendGoodbye
-from relay.session.realtime.server_overlay import ServerOverlay
 
 
 class Ending(NamedTuple):

@@ -21,6 +21,7 @@ from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.media_types import PartKey
 from relay.session.common.model import DeviceOptions, ErrorCode, SessionConfig, TtsOptions
 from relay.session.common.policy import Principal
+from relay.session.common.server_overlay import ServerOverlay
 from relay.session.common.session_state import SessionState
 from relay.session.device import events as ev
 from relay.session.device.commands import Command, SendError
@@ -35,7 +36,6 @@ from relay.session.device.lifecycle import Lifecycle
 from relay.session.device.negotiation import Negotiation
 from relay.session.device.turns import TurnController
 from relay.session.device.user_turn import EarlyEvent, UserTurn
-from relay.session.realtime.server_overlay import ServerOverlay
 
 _RATE_LIMITED_MESSAGES = {
     "audio": "Audio is sent faster than real time; the relay reads at most 1.2 × real time.",

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 from audio.formats import PCM16_24K, REALTIME_FORMATS
 from relay.json_types import JsonObject
+from relay.session.common.server_overlay import ServerOverlay, function_names
 from relay.session.realtime.command_buffer import CommandBuffer
 from relay.session.realtime.events import RealtimeServerEvent
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.policy_rules import PolicyViolation
 from relay.session.realtime.policy_table import apply_limits, check_session
-from relay.session.realtime.server_overlay import ServerOverlay, function_names
 
 MAX_HELD_EVENTS = 64
 """Upstream events that may arrive between `session.created` and the answer to the initial configuration."""

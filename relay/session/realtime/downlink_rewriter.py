@@ -16,11 +16,11 @@ from typing import Any
 
 from relay.json_types import JsonEvent
 from relay.session.common.limits import RELAY_EVENT_ID_PREFIX, IgnoredCounts
+from relay.session.common.server_overlay import ServerOverlay
 from relay.session.realtime.command_buffer import CommandBuffer
 from relay.session.realtime.configuration import ClientTools
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.response_queue import ResponseQueue
-from relay.session.realtime.server_overlay import ServerOverlay
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import ToolSpec
 from relay.session.common.policy import Principal
 from relay.session.common.redact import close_reason
+from relay.session.common.server_overlay import ServerOverlay
 from relay.session.common.session_state import Phase, SessionState
 from relay.session.common.turn_timers import TurnTimers
 from relay.session.device import commands as cmd
@@ -41,7 +42,6 @@ from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.policy_rules import PolicyViolation
 from relay.session.realtime.response_queue import ResponseQueue
-from relay.session.realtime.server_overlay import ServerOverlay
 from relay.session.realtime.turns import RealtimeTurns
 from relay.session.realtime.uplink_rewriter import ClientEventRewriter
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.json_types import JsonObject
+from relay.session.common.server_overlay import ServerOverlay, function_names
 from relay.session.realtime.command_buffer import CommandBuffer
 from relay.session.realtime.configuration import ActiveSettings, ClientTools
 from relay.session.realtime.hidden_items import HiddenItems
 from relay.session.realtime.open_requests import ResponseRequest
 from relay.session.realtime.policy_table import PolicyViolation, apply_policy
-from relay.session.realtime.server_overlay import ServerOverlay, function_names
 
 
 @dataclass(slots=True)

@@ -13,10 +13,10 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from relay.json_types import JsonObject
+from relay.session.common.locked_texts import MIN_MATCH_CHARS, LockedTexts
 from relay.session.common.model import ToolSpec
 from relay.session.common.policy import INSTRUCTIONS_SEPARATOR, RealtimePolicy
 from relay.session.common.redact import MASK
-from relay.session.realtime.locked_texts import MIN_MATCH_CHARS, LockedTexts
 from relay.session.realtime.policy_rules import PolicyViolation
 
 

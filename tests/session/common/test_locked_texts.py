@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.session.common.locked_texts import MAX_SCANNED_CHARS, MIN_MATCH_CHARS, LockedTexts
 from relay.session.common.redact import MASK
-from relay.session.realtime.locked_texts import MAX_SCANNED_CHARS, MIN_MATCH_CHARS, LockedTexts
 
 SECRET = 'You are the voice of the museum.\nNever speak of "the vault" behind the old staircase.'
 LOCKED = LockedTexts([SECRET, "Be kind."])
