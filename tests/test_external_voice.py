@@ -17,7 +17,7 @@ from relay.session.common.policy import Policy, RealtimePolicy
 from relay.testing import ScriptedUpstream
 from relay.upstreams.clients.elevenlabs import REALTIME_NOTICE, ExternalVoices
 from tests.support.relay_server import DeviceClient, running_relay, settings_for
-from tests.support.voice_stage import (
+from tests.support.scripted_elevenlabs import (
     end,
     local_engine,
     more,

@@ -16,7 +16,7 @@ from relay.session.tts import stream as voice_rules
 from relay.testing import ScriptedSession, ScriptedUpstream
 from relay.transport import elevenlabs
 from tests.support.relay_server import DeviceClient, RunningRelay
-from tests.support.voice_stage import (
+from tests.support.scripted_elevenlabs import (
     ScriptedElevenLabs,
     ScriptedTtsConnection,
     end,

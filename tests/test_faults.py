@@ -100,7 +100,9 @@ async def all_freed(relay: RunningRelay) -> None:
 
 
 @asynccontextmanager
-async def stage(faults: str = "", tools: ToolRegistry | None = None) -> AsyncIterator[tuple[DeviceClient, Any]]:
+async def faulty_session(
+    faults: str = "", tools: ToolRegistry | None = None
+) -> AsyncIterator[tuple[DeviceClient, Any]]:
     """Yield a client of a relay, and its session as the upstream sees it."""
     async with (
         ScriptedUpstream(faults=faults) as upstream,
@@ -163,7 +165,7 @@ async def test_what_the_session_survives(row: Row) -> None:
 
 
 async def test_an_answer_without_an_end_makes_room_for_the_next() -> None:
-    async with stage("no-done") as (client, session):
+    async with faulty_session("no-done") as (client, session):
         await session.respond("First.", ms=100)
         await session.respond("Second.", ms=100, response_id="resp_2", item_id="item_2")
         assert (await client.expect("AIResponseEnd"))["finalText"] == "Second."
@@ -172,7 +174,7 @@ async def test_an_answer_without_an_end_makes_room_for_the_next() -> None:
 
 async def test_an_upstream_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "STALL_TIMEOUT_S", 0.3)
-    async with stage() as (client, session):
+    async with faulty_session() as (client, session):
         await session.misbehave(f"stall@{AUDIO_DELTA}")
         await session.respond("Never mind.", ms=300)
         error = await client.expect("error")
@@ -191,7 +193,7 @@ async def test_a_call_that_comes_twice_runs_once() -> None:
         return "noted"
 
     registry = ToolRegistry([Tool.from_function(note)])
-    async with stage("duplicate-calls", registry) as (client, session):
+    async with faulty_session("duplicate-calls", registry) as (client, session):
         await session.call(("call_1", "note", {}))
         await session.expect("conversation.item.create")
         await session.expect("response.create")
@@ -202,7 +204,7 @@ async def test_a_call_that_comes_twice_runs_once() -> None:
 
 
 async def test_arguments_for_a_cancelled_answer_start_nothing() -> None:
-    async with stage("late-arguments") as (client, session):
+    async with faulty_session("late-arguments") as (client, session):
         await session.respond("A long answer.", ms=1000, finish=False)
         await client.expect("audioStart")
         await session.emit(SPEECH)

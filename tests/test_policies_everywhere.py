@@ -1,6 +1,6 @@
 """A policy holds for every way in: one table of ways, wishes and answers, for a tight policy and an open one.
 
-A new way in is one function in tests/support/ways_in.py and one row of `WAYS`.
+A new way in is one function in tests/support/policy_requests.py and one row of `WAYS`.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support import ways_in
-from tests.support.ways_in import INSTRUCTIONS, REQUESTS, PolicyHarness, WayIn, policy_harness, write_policies
+from tests.support import policy_requests
+from tests.support.policy_requests import INSTRUCTIONS, REQUESTS, PolicyHarness, WayIn, policy_harness, write_policies
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -96,47 +96,47 @@ _RUN = same("offered tool", hidden_tool="404", no_tool="404")
 _BETA = frozenset({"effort"})
 
 WAYS: dict[str, Way] = {
-    "device /": Way(ways_in.device, _DEVICE_KIOSK, _DEVICE_SILENT),
-    "device /ws": Way(partial(ways_in.device, path="/ws"), _DEVICE_KIOSK, _DEVICE_SILENT),
+    "device /": Way(policy_requests.device, _DEVICE_KIOSK, _DEVICE_SILENT),
+    "device /ws": Way(partial(policy_requests.device, path="/ws"), _DEVICE_KIOSK, _DEVICE_SILENT),
     "device on Azure's preview": Way(
-        partial(ways_in.device, beta_upstream=True), _DEVICE_KIOSK, _DEVICE_SILENT, _BETA | {"model"}
+        partial(policy_requests.device, beta_upstream=True), _DEVICE_KIOSK, _DEVICE_SILENT, _BETA | {"model"}
     ),
-    "device ?voice=": Way(ways_in.device_query, {"voice": "400 voice"}, {"voice": "400 voice"}),
-    "Realtime GA": Way(ways_in.realtime, _REALTIME_KIOSK, _REALTIME_SILENT),
-    "Realtime beta": Way(partial(ways_in.realtime, beta=True), _REALTIME_KIOSK, _REALTIME_SILENT),
+    "device ?voice=": Way(policy_requests.device_query, {"voice": "400 voice"}, {"voice": "400 voice"}),
+    "Realtime GA": Way(policy_requests.realtime, _REALTIME_KIOSK, _REALTIME_SILENT),
+    "Realtime beta": Way(partial(policy_requests.realtime, beta=True), _REALTIME_KIOSK, _REALTIME_SILENT),
     "Realtime /openai/realtime": Way(
-        partial(ways_in.realtime, path="/openai/realtime?api-version=2025-04-01-preview"),
+        partial(policy_requests.realtime, path="/openai/realtime?api-version=2025-04-01-preview"),
         _REALTIME_KIOSK,
         _REALTIME_SILENT,
     ),
-    "functions": Way(ways_in.functions_list, same("nothing"), same("nothing")),
-    "functions/execute": Way(ways_in.functions_execute, _RUN, _RUN),
-    "azure tools": Way(ways_in.azure_tools, same("nothing"), same("nothing")),
-    "azure tools/exec": Way(ways_in.azure_exec, _RUN, _RUN),
+    "functions": Way(policy_requests.functions_list, same("nothing"), same("nothing")),
+    "functions/execute": Way(policy_requests.functions_execute, _RUN, _RUN),
+    "azure tools": Way(policy_requests.azure_tools, same("nothing"), same("nothing")),
+    "azure tools/exec": Way(policy_requests.azure_exec, _RUN, _RUN),
     "navai client-secret": Way(
-        ways_in.client_secret,
+        policy_requests.client_secret,
         same("nothing", "instructions", "language", voice="403 voice", model="403 model"),
         same("nothing", "instructions", "language", "voice", "model"),
     ),
     "azure session": Way(
-        ways_in.azure_session,
+        policy_requests.azure_session,
         same("nothing", "instructions", voice="403 voice"),
         same("nothing", "instructions", "voice"),
         frozenset({"model"}),
     ),
     "speech": Way(
-        ways_in.speech,
+        policy_requests.speech,
         same(nothing="403 voiceId", voice="403 voiceId", model="403 voiceId"),
         same(nothing="403 voiceId", voice="403 voiceId", model="403 voiceId"),
     ),
-    "models": Way(ways_in.models, same("nothing"), same("nothing")),
+    "models": Way(policy_requests.models, same("nothing"), same("nothing")),
 }
 
 CASES = [(way, wish) for way, row in WAYS.items() for wish in row.kiosk]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PolicyHarness]:
+async def harness(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PolicyHarness]:
     policies = write_policies(tmp_path_factory.mktemp("policies"), TOML, KEYS)
     async with policy_harness(policies, KEYS) as running:
         yield running
@@ -144,14 +144,14 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Polic
 
 @pytest.mark.parametrize("policy", ["kiosk", "silent"])
 @pytest.mark.parametrize(("way", "wish"), CASES)
-async def test_what_a_policy_says_holds(stage: PolicyHarness, way: str, wish: str, policy: str) -> None:
+async def test_what_a_policy_says_holds(harness: PolicyHarness, way: str, wish: str, policy: str) -> None:
     row = WAYS[way]
-    stage.ran.clear()
-    outcome = await row.go(stage, KEYS[policy], REQUESTS[wish])
+    harness.ran.clear()
+    outcome = await row.go(harness, KEYS[policy], REQUESTS[wish])
     assert outcome.refused == (row.kiosk if policy == "kiosk" else row.silent)[wish]
     if "Realtime" not in way:  # where the model's own call of an unknown name is the client's
         assert "staff" not in outcome.told
-    assert "staff_list" not in stage.ran
+    assert "staff_list" not in harness.ran
     assert outcome.tools in (None, ["opening_hours"])
     for name in LIMITS.keys() & outcome.asked.keys() - row.missing:
         assert outcome.asked[name] == LIMITS[name], name
@@ -163,9 +163,9 @@ async def test_what_a_policy_says_holds(stage: PolicyHarness, way: str, wish: st
 
 
 @pytest.mark.parametrize(("way", "wish"), CASES)
-async def test_without_a_policy_wishes_come_true(stage: PolicyHarness, way: str, wish: str) -> None:
-    stage.ran.clear()
-    outcome = await WAYS[way].go(stage, KEYS["open"], REQUESTS[wish])
+async def test_without_a_policy_wishes_come_true(harness: PolicyHarness, way: str, wish: str) -> None:
+    harness.ran.clear()
+    outcome = await WAYS[way].go(harness, KEYS["open"], REQUESTS[wish])
     if wish == "no tool":
         assert outcome.refused == "404"
         return
@@ -177,7 +177,7 @@ async def test_without_a_policy_wishes_come_true(stage: PolicyHarness, way: str,
         if name in wanted and name not in WAYS[way].missing:
             assert outcome.asked[name] == wanted[name]
     assert not {"tokens", "effort"} & outcome.asked.keys() or "tokens" in wanted
-    assert set(stage.ran) == ({wanted["run"]} if "run" in wanted else set())
+    assert set(harness.ran) == ({wanted["run"]} if "run" in wanted else set())
     if "tools" in wanted:
         assert "lamp" in (outcome.tools or ())
 
@@ -207,35 +207,37 @@ PATTERN_KEYS = {
 @pytest.mark.parametrize(
     ("policy", "way", "answer"),
     [
-        ("patterns", ways_in.device, "403 model"),
-        ("patterns", ways_in.realtime, "403 model"),
-        ("patterns", partial(ways_in.device, beta_upstream=True), HELD),
-        ("voiceless", ways_in.device, "403 voice"),
-        ("voiceless", ways_in.realtime, "403 voice"),
-        ("starred", ways_in.device, "403 voice"),
-        ("starred", ways_in.realtime, "403 voice"),
-        ("starred", partial(ways_in.realtime, beta=True), "403 voice"),
+        ("patterns", policy_requests.device, "403 model"),
+        ("patterns", policy_requests.realtime, "403 model"),
+        ("patterns", partial(policy_requests.device, beta_upstream=True), HELD),
+        ("voiceless", policy_requests.device, "403 voice"),
+        ("voiceless", policy_requests.realtime, "403 voice"),
+        ("starred", policy_requests.device, "403 voice"),
+        ("starred", policy_requests.realtime, "403 voice"),
+        ("starred", partial(policy_requests.realtime, beta=True), "403 voice"),
     ],
 )
 async def test_where_a_policy_allows_no_default_there_is_no_session(
     tmp_path: Path, policy: str, way: WayIn, answer: str
 ) -> None:
-    async with policy_harness(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as stage:
-        assert (await way(stage, PATTERN_KEYS[policy], {})).refused == answer
+    async with policy_harness(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as harness:
+        assert (await way(harness, PATTERN_KEYS[policy], {})).refused == answer
 
 
-@pytest.mark.parametrize("way", [ways_in.device, ways_in.realtime, partial(ways_in.realtime, beta=True)])
+@pytest.mark.parametrize(
+    "way", [policy_requests.device, policy_requests.realtime, partial(policy_requests.realtime, beta=True)]
+)
 @pytest.mark.parametrize(("policy", "voice"), [("configured", "alloy"), ("external", "cedar")])
 async def test_who_speaks_where_nobody_is_named_is_the_same_on_every_way(
     tmp_path: Path, policy: str, voice: str, way: WayIn
 ) -> None:
-    async with policy_harness(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as stage:
-        assert (await way(stage, PATTERN_KEYS[policy], {})).asked["voice"] == voice
+    async with policy_harness(write_policies(tmp_path, PATTERNS, PATTERN_KEYS), PATTERN_KEYS) as harness:
+        assert (await way(harness, PATTERN_KEYS[policy], {})).asked["voice"] == voice
 
 
 @pytest.mark.parametrize("way", ["functions/execute", "azure tools/exec"])
-async def test_the_name_of_a_hidden_tool_is_answered_like_any_other(stage: PolicyHarness, way: str) -> None:
+async def test_the_name_of_a_hidden_tool_is_answered_like_any_other(harness: PolicyHarness, way: str) -> None:
     go = WAYS[way].go
-    assert await go(stage, KEYS["kiosk"], REQUESTS["hidden tool"]) == await go(
-        stage, KEYS["kiosk"], REQUESTS["no tool"]
+    assert await go(harness, KEYS["kiosk"], REQUESTS["hidden tool"]) == await go(
+        harness, KEYS["kiosk"], REQUESTS["no tool"]
     )

@@ -10,7 +10,7 @@ from statistics import median
 from relay.local_engine.supervisor import EngineSupervisor
 from relay.testing import ScriptedSession, ScriptedUpstream
 from tests.support.relay_server import DeviceClient
-from tests.support.voice_stage import end, more, speaking_relay, write
+from tests.support.scripted_elevenlabs import end, more, speaking_relay, write
 
 MODES = ("streaming", "final")
 ANSWER = (

@@ -11,8 +11,8 @@ from relay.config import Environment, Settings
 from relay.errors import ConfigError
 from tests.support.contract_client import AZURE_KEY, BACKEND_KEY, elevenlabs_env
 from tests.support.relay_server import groups_of
+from tests.support.scripted_elevenlabs import local_engine
 from tests.support.scripted_provider import ScriptedProvider, ScriptedResponse, scripted_provider
-from tests.support.voice_stage import local_engine
 
 TODAY = date(2026, 11, 21)
 MODEL = "gpt-realtime-2.1"

@@ -31,8 +31,8 @@ from relay.client import (
     connect,
 )
 from relay.client.connection import MAX_RUNNING_TOOLS
-from tests.support.device_stage import TIMEOUT_S, ScriptedConnection, scripted_relay
 from tests.support.relay_server import running_relay
+from tests.support.scripted_relay import TIMEOUT_S, ScriptedConnection, scripted_relay
 
 READY: dict[str, Any] = {
     "voice": "marin", "turn": "manual", "maxAheadMs": 1000, "duplex": "full", "language": None, "tools": [],
@@ -59,11 +59,11 @@ async def until(client: RelayClient, kind: type) -> Any:
 
 
 async def test_without_options_no_hello_is_sent_and_no_event_is_lost() -> None:
-    async with scripted_relay(ScriptedConnection.begin) as stage:
-        async with connect(stage.url) as client:
+    async with scripted_relay(ScriptedConnection.begin) as harness:
+        async with connect(harness.url) as client:
             assert (client.session_id, client.input_format, client.output_format) == ("s_1", PCM16_24K, PCM16_24K)
             assert isinstance(await client.recv(), ConnectedEvent)
-        assert [message["type"] for message in stage.device.messages] == ["bye"]
+        assert [message["type"] for message in harness.device.messages] == ["bye"]
 
 
 async def test_options_become_a_hello_and_the_relay_has_the_last_word() -> None:
@@ -71,17 +71,17 @@ async def test_options_become_a_hello_and_the_relay_has_the_last_word() -> None:
         await ready(device, input={"format": "pcmu", "rate": 8000})
 
     async with (
-        scripted_relay(script) as stage,
+        scripted_relay(script) as harness,
         connect(
-            stage.url, key="key-1", input_format=AudioFormat("pcm16", 16_000), output_format=PCM16_24K, voice="cedar",
+            harness.url, key="key-1", input_format=AudioFormat("pcm16", 16_000), output_format=PCM16_24K, voice="cedar",
             instructions="Be brief.", language="German", turn="manual", duplex="half", max_ahead_ms=None, consent=True,
             tools=[FunctionTool("set_lamp", description="Switches the lamp.", timeout_ms=5000)],
         ) as client,
     ):  # fmt: skip
         assert (client.input_format, client.output_format) == (PCMU, PCM16_24K)
         assert [type(await client.recv()) for _ in range(2)] == [ConnectedEvent, ReadyEvent]
-    assert stage.requests[0].headers["Authorization"] == "Bearer key-1"
-    assert stage.device.received("hello") == [
+    assert harness.requests[0].headers["Authorization"] == "Bearer key-1"
+    assert harness.device.received("hello") == [
         {
             "type": "hello", "v": 1, "input": {"format": "pcm16", "rate": 16_000},
             "output": {"format": "pcm16", "rate": 24_000}, "voice": "cedar", "instructions": "Be brief.",
@@ -99,13 +99,13 @@ async def test_options_become_a_hello_and_the_relay_has_the_last_word() -> None:
 async def test_the_key_comes_from_the_environment_unless_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RELAY_KEY", "key-of-environment")
     async with (
-        scripted_relay(ScriptedConnection.begin) as stage,
-        connect(stage.url),
-        connect(stage.url, key="key-1"),
-        connect(stage.url, key=""),
+        scripted_relay(ScriptedConnection.begin) as harness,
+        connect(harness.url),
+        connect(harness.url, key="key-1"),
+        connect(harness.url, key=""),
     ):
         pass
-    keys = [request.headers.get("Authorization") for request in stage.requests]
+    keys = [request.headers.get("Authorization") for request in harness.requests]
     assert keys == ["Bearer key-of-environment", "Bearer key-1", None]
 
 
@@ -114,9 +114,9 @@ async def test_a_refused_hello_says_why() -> None:
         await device.begin()
         await device.send("error", code="hello_refused", message="There is no voice marvin.", retryable=False)
 
-    async with scripted_relay(script) as stage:
+    async with scripted_relay(script) as harness:
         with pytest.raises(ProtocolError, match=r"^the relay refused the options .*: There is no voice marvin\.$"):
-            async with connect(stage.url, voice="marvin"):
+            async with connect(harness.url, voice="marvin"):
                 pass
 
 
@@ -124,18 +124,18 @@ async def test_a_session_that_does_not_become_ready_says_why() -> None:
     async def script(device: ScriptedConnection) -> None:
         await device.send("error", code="upstream_unreachable", message="The model cannot be reached.", retryable=True)
 
-    async with scripted_relay(script) as stage:
+    async with scripted_relay(script) as harness:
         with pytest.raises(ConnectError) as refused:
-            async with connect(stage.url, ready_timeout_s=0.3):
+            async with connect(harness.url, ready_timeout_s=0.3):
                 pass
     assert str(refused.value) == "the relay was not ready within 0.3 s: The model cannot be reached."
     assert refused.value.status is None
 
 
 async def test_a_refusal_has_its_status() -> None:
-    async with scripted_relay(ScriptedConnection.begin, refuse=http.HTTPStatus.SERVICE_UNAVAILABLE) as stage:
+    async with scripted_relay(ScriptedConnection.begin, refuse=http.HTTPStatus.SERVICE_UNAVAILABLE) as harness:
         with pytest.raises(ConnectError, match="it is full or stopping") as refused:
-            async with connect(stage.url):
+            async with connect(harness.url):
                 pass
     assert refused.value.status == 503
 
@@ -151,9 +151,9 @@ async def test_an_audio_format_that_does_not_exist_is_an_error_of_the_relay() ->
     async def script(device: ScriptedConnection) -> None:
         await device.socket.send('{"type":"event","name":"AIConnected","input":{"rate":1}}')
 
-    async with scripted_relay(script) as stage:
+    async with scripted_relay(script) as harness:
         with pytest.raises(ProtocolError, match="announced an audio format that does not exist: rate of pcm16"):
-            async with connect(stage.url):
+            async with connect(harness.url):
                 pass
 
 
@@ -162,9 +162,9 @@ async def test_a_relay_that_sends_on_and_on_before_it_is_ready_is_left() -> None
         while True:
             await device.send("textDelta", text="word")
 
-    async with scripted_relay(script) as stage:
+    async with scripted_relay(script) as harness:
         with pytest.raises(ProtocolError, match=r"^the relay sent 256 events and was not ready$"):
-            async with connect(stage.url):
+            async with connect(harness.url):
                 pass
 
 
@@ -172,7 +172,7 @@ async def test_a_relay_that_sends_on_and_on_before_it_is_ready_is_left() -> None
 
 
 async def test_everything_that_a_client_may_send() -> None:
-    async with scripted_relay(ScriptedConnection.begin) as stage, connect(stage.url) as client:
+    async with scripted_relay(ScriptedConnection.begin) as harness, connect(harness.url) as client:
         await client.send_text("Hello.")
         await client.commit()
         await client.clear()
@@ -182,7 +182,7 @@ async def test_everything_that_a_client_may_send() -> None:
         await client.send_tool_result("call_1", {"lamp": "on"})
         await client.send_tool_error("call_2", "The lamp does not answer.")
         await client.send({"type": "hello", "v": 1, "language": "German"})
-    assert stage.device.messages == [
+    assert harness.device.messages == [
         {"type": "text", "text": "Hello."},
         {"type": "commit"},
         {"type": "clear"},
@@ -198,10 +198,10 @@ async def test_everything_that_a_client_may_send() -> None:
 
 async def test_audio_of_any_size_is_sent_in_messages_that_a_relay_takes() -> None:
     pcm = bytes(range(250)) * 400
-    async with scripted_relay(ScriptedConnection.begin) as stage, connect(stage.url) as client:
+    async with scripted_relay(ScriptedConnection.begin) as harness, connect(harness.url) as client:
         await client.send_audio(b"")
         await client.send_audio(pcm)
-    frames = [frame for _, frame in stage.device.frames]
+    frames = [frame for _, frame in harness.device.frames]
     assert b"".join(frames) == pcm
     assert max(map(len, frames)) <= 64 * 1024
 
@@ -217,7 +217,7 @@ async def test_sending_waits_for_a_relay_that_does_not_read() -> None:
         while True:
             await client.send_audio(bytes(32_000))
 
-    async with scripted_relay(script) as stage, connect(stage.url) as client:
+    async with scripted_relay(script) as harness, connect(harness.url) as client:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(send_forever(client), 0.2)
 
@@ -231,7 +231,7 @@ async def test_audio_belongs_to_its_item() -> None:
         await device.socket.send(b"\0\0")
         await device.answer(bytes(9600), item_id="item_7")
 
-    async with scripted_relay(script) as stage, connect(stage.url) as client:
+    async with scripted_relay(script) as harness, connect(harness.url) as client:
         audio = [await until(client, AudioEvent) for _ in range(3)]
         assert (await until(client, AudioEndEvent)).item_id == "item_7"
     assert [(event.item_id, len(event.data)) for event in audio] == [("", 2), ("item_7", 4800), ("item_7", 4800)]
@@ -251,7 +251,7 @@ async def test_a_client_that_does_not_read_holds_the_relay_back() -> None:
                 return
             n_sent += 1
 
-    async with scripted_relay(script) as stage, connect(stage.url) as client:
+    async with scripted_relay(script) as harness, connect(harness.url) as client:
         await asyncio.wait_for(is_blocked.wait(), TIMEOUT_S)
         for _ in range(n_sent):
             assert len((await until(client, AudioEvent)).data) == 64_000
@@ -259,7 +259,7 @@ async def test_a_client_that_does_not_read_holds_the_relay_back() -> None:
 
 
 async def test_iteration_ends_when_the_client_closes() -> None:
-    async with scripted_relay(ScriptedConnection.begin) as stage, connect(stage.url) as client:
+    async with scripted_relay(ScriptedConnection.begin) as harness, connect(harness.url) as client:
         asyncio.get_running_loop().call_later(0.05, asyncio.ensure_future, client.close())
         assert [type(event) async for event in client] == [ConnectedEvent]
 
@@ -283,7 +283,7 @@ async def test_a_close_has_its_code_and_reason(
             await device.send("error", code="upstream_refused", **error)
         await device.socket.close(code, "why")
 
-    async with scripted_relay(script) as stage, connect(stage.url) as client:
+    async with scripted_relay(script) as harness, connect(harness.url) as client:
         with pytest.raises(ClosedError) as closed:
             await until(client, GoodbyeEvent)
     assert (closed.value.code, closed.value.reason, closed.value.retryable) == (code, "why", retryable)
@@ -297,7 +297,7 @@ async def test_a_broken_connection_has_code_1006_and_sending_raises_too() -> Non
         await device.until(lambda: device.received("commit"))
         device.socket.transport.abort()
 
-    async with scripted_relay(script) as stage, connect(stage.url) as client:
+    async with scripted_relay(script) as harness, connect(harness.url) as client:
         error = await until(client, ErrorEvent)
         await client.commit()
         for use in (until(client, GoodbyeEvent), client.send_text("Hello?"), client.recv()):
@@ -314,19 +314,19 @@ async def test_messages_of_later_versions_are_events_too() -> None:
         await device.socket.send('{"type":"weather","temperature":20}')
         await device.socket.send("not JSON")
 
-    async with scripted_relay(script) as stage, connect(stage.url) as client:
+    async with scripted_relay(script) as harness, connect(harness.url) as client:
         assert (await until(client, UnknownEvent)).raw == {"type": "weather", "temperature": 20}
         assert (await until(client, UnknownEvent)).raw == {}
 
 
 async def test_an_error_in_the_block_leaves_without_a_bye() -> None:
-    async with scripted_relay(ScriptedConnection.begin) as stage:
+    async with scripted_relay(ScriptedConnection.begin) as harness:
         with pytest.raises(KeyError):
-            async with connect(stage.url):
+            async with connect(harness.url):
                 raise KeyError
-        await stage.device.until(lambda: stage.device.is_closed)
-    assert stage.device.messages == []
-    assert stage.device.socket.close_code == CloseCode.NORMAL_CLOSURE
+        await harness.device.until(lambda: harness.device.is_closed)
+    assert harness.device.messages == []
+    assert harness.device.socket.close_code == CloseCode.NORMAL_CLOSURE
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------
@@ -341,10 +341,10 @@ async def call(tools: list[FunctionTool], name: str, arguments: Any = None, *, t
         await device.until(lambda: device.received("toolResult"))
         await device.send("goodbye", reason="done")
 
-    async with scripted_relay(script) as stage, connect(stage.url, tools=tools) as client:
+    async with scripted_relay(script) as harness, connect(harness.url, tools=tools) as client:
         assert (await until(client, ToolCallEvent)).name == name
         await until(client, GoodbyeEvent)
-    [result] = stage.device.received("toolResult")
+    [result] = harness.device.received("toolResult")
     assert result.pop("callId") == "c1"
     return result.get("output", result.get("error"))
 
@@ -391,9 +391,9 @@ async def test_calls_at_once_are_bounded() -> None:
         await device.until(lambda: device.received("toolResult"))
         await device.send("goodbye", reason="done")
 
-    async with scripted_relay(script) as stage, connect(stage.url, tools=[FunctionTool("f", wait)]) as client:
+    async with scripted_relay(script) as harness, connect(harness.url, tools=[FunctionTool("f", wait)]) as client:
         await until(client, GoodbyeEvent)
-    [result] = stage.device.received("toolResult")
+    [result] = harness.device.received("toolResult")
     assert result["callId"] == f"c{MAX_RUNNING_TOOLS}"
     assert result["error"] == "Too many calls at once; try again after the others."
 
@@ -408,9 +408,9 @@ async def test_a_virtual_player_acknowledges_what_it_plays() -> None:
         await device.until(lambda: 250 in device.played("a"))
         await device.send("goodbye", reason="done")
 
-    async with scripted_relay(script) as stage, connect(stage.url, playback=VirtualPlayer()) as client:
+    async with scripted_relay(script) as harness, connect(harness.url, playback=VirtualPlayer()) as client:
         await until(client, GoodbyeEvent)
-    assert stage.device.played("a") == sorted({*stage.device.played("a"), 250})
+    assert harness.device.played("a") == sorted({*harness.device.played("a"), 250})
 
 
 async def test_a_speaker_acknowledges_the_bytes_that_it_took() -> None:
@@ -421,12 +421,12 @@ async def test_a_speaker_acknowledges_the_bytes_that_it_took() -> None:
         await device.send("goodbye", reason="done")
 
     tracker = PlaybackTracker()
-    async with scripted_relay(script) as stage, connect(stage.url, playback=tracker) as client:
+    async with scripted_relay(script) as harness, connect(harness.url, playback=tracker) as client:
         await until(client, AudioEndEvent)
         tracker.played(60 * 48)
         tracker.played(60 * 48)  # the last of it was silence
         await until(client, GoodbyeEvent)
-    assert stage.device.played("a") == [100]
+    assert harness.device.played("a") == [100]
 
 
 # -- TLS --------------------------------------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ async def test_a_certificate_that_is_not_trusted_says_what_to_do(monkeypatch: py
 
 
 async def test_a_relay_without_tls_at_a_url_with_it_says_what_to_do() -> None:
-    async with scripted_relay(ScriptedConnection.begin) as stage:
+    async with scripted_relay(ScriptedConnection.begin) as harness:
         with pytest.raises(ConnectError, match=r"; if it does not use TLS, write ws:// instead of wss://$"):
-            async with connect(stage.url.replace("ws:", "wss:")):
+            async with connect(harness.url.replace("ws:", "wss:")):
                 pass

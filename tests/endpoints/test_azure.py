@@ -24,19 +24,19 @@ PREFIX = "/api/ai-assistant/realtime"
 
 
 async def test_a_session_by_the_ga_protocol() -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
-        status, body, headers = await stage.call(
+    async with contract_client(azure_deployment=DEPLOYMENT) as harness:
+        status, body, headers = await harness.call(
             "POST", SESSION_PATH, {"voice": "cedar", "instructions": " Be brief. "}
         )
         assert (status, headers["Cache-Control"]) == (200, "no-store")
         assert body == {
             "sessionId": "sess_abc",
-            "webrtcUrl": f"{stage.provider.url}/openai/v1/realtime/calls",
+            "webrtcUrl": f"{harness.provider.url}/openai/v1/realtime/calls",
             "ephemeralKey": "ek_test_123",
             "expiresAt": 1730000000,
             "model": DEPLOYMENT,
         }
-        sent = stage.provider.last
+        sent = harness.provider.last
         assert sent.path == "/openai/v1/realtime/client_secrets"
         assert sent.headers["api-key"] == AZURE_KEY
         assert sent.body == {
@@ -51,11 +51,11 @@ async def test_a_session_by_the_ga_protocol() -> None:
 
 
 async def test_a_temperature_is_answered_with_a_warning_on_ga() -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
-        _, body = await stage.post(SESSION_PATH, {"temperature": 0.7})
+    async with contract_client(azure_deployment=DEPLOYMENT) as harness:
+        _, body = await harness.post(SESSION_PATH, {"temperature": 0.7})
         assert "temperature" in body["warning"]
-        assert "temperature" not in stage.provider.last.body["session"]
-        assert stage.provider.last.body["session"]["audio"] == {"output": {"voice": "alloy"}}
+        assert "temperature" not in harness.provider.last.body["session"]
+        assert harness.provider.last.body["session"]["audio"] == {"output": {"voice": "alloy"}}
 
 
 @pytest.mark.parametrize(
@@ -63,36 +63,36 @@ async def test_a_temperature_is_answered_with_a_warning_on_ga() -> None:
     [({"voice": 5}, "voice"), ({"instructions": []}, "instructions"), ({"temperature": "hot"}, "temperature")],
 )
 async def test_a_field_of_the_wrong_type_is_named(body: dict[str, Any], field: str) -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
-        status, answer = await stage.post(SESSION_PATH, body)
+    async with contract_client(azure_deployment=DEPLOYMENT) as harness:
+        status, answer = await harness.post(SESSION_PATH, body)
         assert (status, answer["field"]) == (400, field)
-        assert not stage.provider.seen
+        assert not harness.provider.seen
 
 
 async def test_the_preview_protocol_knows_three_voices() -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT, azure_api_version="v") as stage:
-        status, answer = await stage.post(SESSION_PATH, {"voice": "marin"})
+    async with contract_client(azure_deployment=DEPLOYMENT, azure_api_version="v") as harness:
+        status, answer = await harness.post(SESSION_PATH, {"voice": "marin"})
         assert (status, answer["error"]) == (400, "Invalid voice: marin. Must be one of: alloy, echo, shimmer")
 
 
 async def test_without_azure_it_says_what_to_set() -> None:
-    async with contract_client() as stage:
-        status, answer = await stage.post(SESSION_PATH)
+    async with contract_client() as harness:
+        status, answer = await harness.post(SESSION_PATH)
         assert status == 503
         assert "AZURE_OPENAI_ENDPOINT" in answer["error"]
 
 
 async def test_a_form_of_a_foreign_page_is_refused() -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
-        status, answer, _ = await stage.call("POST", SESSION_PATH, data=b"{}", headers={"Content-Type": "text/plain"})
+    async with contract_client(azure_deployment=DEPLOYMENT) as harness:
+        status, answer, _ = await harness.call("POST", SESSION_PATH, data=b"{}", headers={"Content-Type": "text/plain"})
         assert (status, answer["field"]) == (400, "Content-Type")
 
 
 async def test_sessions_share_the_quota_of_secrets() -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT, mints_per_minute=1) as stage:
-        assert (await stage.post(SESSION_PATH))[0] == 200
-        assert (await stage.post("/navai/realtime/client-secret"))[0] == 429
-        status, _, headers = await stage.call("POST", SESSION_PATH, {})
+    async with contract_client(azure_deployment=DEPLOYMENT, mints_per_minute=1) as harness:
+        assert (await harness.post(SESSION_PATH))[0] == 200
+        assert (await harness.post("/navai/realtime/client-secret"))[0] == 429
+        status, _, headers = await harness.call("POST", SESSION_PATH, {})
         assert (status, int(headers["Retry-After"]) > 0) == (429, True)
 
 
@@ -122,9 +122,9 @@ async def test_every_failure_is_told_without_key_or_raw_body(
     script: ScriptedResponse, status: int, text: str, caplog
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
-        stage.provider.script = script
-        code, answer, headers = await stage.call("POST", SESSION_PATH, {})
+    async with contract_client(azure_deployment=DEPLOYMENT) as harness:
+        harness.provider.script = script
+        code, answer, headers = await harness.call("POST", SESSION_PATH, {})
         assert (code, answer["error"]) == (status, "Failed to create realtime session")
         assert text in answer["details"]
         assert headers.get("Retry-After") == script.headers.get("Retry-After")
@@ -134,21 +134,21 @@ async def test_every_failure_is_told_without_key_or_raw_body(
 
 async def test_a_slow_azure_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("relay.upstreams.clients.browser_secrets.AZURE_TIMEOUT_S", 0.2)
-    async with contract_client(azure_deployment=DEPLOYMENT) as stage:
-        stage.provider.script = ScriptedResponse(hang=True)
-        assert (await stage.post(SESSION_PATH))[0] == 504
+    async with contract_client(azure_deployment=DEPLOYMENT) as harness:
+        harness.provider.script = ScriptedResponse(hang=True)
+        assert (await harness.post(SESSION_PATH))[0] == 504
 
 
 async def test_a_bearer_token_is_fetched_for_each_session() -> None:
     tokens = iter(["entra-1", "entra-2"])
     async with contract_client(
         azure_deployment=DEPLOYMENT, azure_api_key=None, azure_token=lambda: next(tokens)
-    ) as stage:
+    ) as harness:
         for expected in ("entra-1", "entra-2"):
-            assert (await stage.post(SESSION_PATH))[0] == 200
-            assert stage.provider.last.headers["authorization"] == f"Bearer {expected}"
-            assert "api-key" not in stage.provider.last.headers
-        status, answer = await stage.post(SESSION_PATH)
+            assert (await harness.post(SESSION_PATH))[0] == 200
+            assert harness.provider.last.headers["authorization"] == f"Bearer {expected}"
+            assert "api-key" not in harness.provider.last.headers
+        status, answer = await harness.post(SESSION_PATH)
         assert (status, answer["details"]) == (
             502,
             "The token provider failed (RuntimeError); check RELAY_AZURE_TOKEN.",
@@ -156,9 +156,9 @@ async def test_a_bearer_token_is_fetched_for_each_session() -> None:
 
 
 async def test_the_routes_can_be_moved() -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT, azure_prefix="/voice/v1") as stage:
-        assert (await stage.post("/voice/v1/realtime/session"))[0] == 200
-        assert (await stage.post(SESSION_PATH))[0] == 404
+    async with contract_client(azure_deployment=DEPLOYMENT, azure_prefix="/voice/v1") as harness:
+        assert (await harness.post("/voice/v1/realtime/session"))[0] == 200
+        assert (await harness.post(SESSION_PATH))[0] == 404
 
 
 # -- companions -------------------------------------------------------------------------------------------------------
@@ -190,11 +190,11 @@ def greet(name: str) -> str:
 )
 async def test_tools_are_run_for_pages(body: dict[str, Any], status: int, text: str) -> None:
     tools = ToolRegistry(Tool.from_function(one) for one in (greet, for_the_model_alone))
-    async with contract_client(registry=tools) as stage:
-        code, answer = await stage.post(f"{PREFIX}/tools/exec", body)
+    async with contract_client(registry=tools) as harness:
+        code, answer = await harness.post(f"{PREFIX}/tools/exec", body)
         assert code == status
         assert text in str(answer)
-        _, listed, _ = await stage.call("GET", f"{PREFIX}/tools")
+        _, listed, _ = await harness.call("GET", f"{PREFIX}/tools")
         assert [one["name"] for one in listed["tools"]] == ["greet"]
 
 

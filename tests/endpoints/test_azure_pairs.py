@@ -109,18 +109,18 @@ async def test_exchanges(pair: Obj) -> None:
     deployment, version = config["deploymentName"], config.get("apiVersion", PREVIEW)
     settings: Obj = {"azure_deployment": deployment, "azure_api_version": version, "api_keys": (USER_KEY,)}
     headers = {} if "credentials fail" in pair["name"] else {"Authorization": f"Bearer {USER_KEY}"}
-    async with contract_client(registry=registry(), **settings) as stage:
-        stage.provider.script = ScriptedResponse.from_pair(pair.get("upstream_reply", {}))
-        status, body, _ = await stage.call(request["method"], request["path"], request["body"], headers=headers)
-        assert len(stage.provider.seen) == len(pair["upstream_seen"])
-        for ours, theirs in zip(stage.provider.seen, pair["upstream_seen"], strict=True):
+    async with contract_client(registry=registry(), **settings) as harness:
+        harness.provider.script = ScriptedResponse.from_pair(pair.get("upstream_reply", {}))
+        status, body, _ = await harness.call(request["method"], request["path"], request["body"], headers=headers)
+        assert len(harness.provider.seen) == len(pair["upstream_seen"])
+        for ours, theirs in zip(harness.provider.seen, pair["upstream_seen"], strict=True):
             assert (ours.method, ours.path) == (theirs["method"], theirs["url"])
             assert ours.headers["api-key"] == AZURE_KEY
             assert ours.headers["content-type"] == "application/json"
             assert "authorization" not in ours.headers
             assert ours.body == theirs["json"] | difference.get("sent", {})
         assert status == difference.get("status", pair["response"]["status"])
-        recorded = json.loads(json.dumps(pair["response"]["json"]).replace("<ENDPOINT>", stage.provider.url))
+        recorded = json.loads(json.dumps(pair["response"]["json"]).replace("<ENDPOINT>", harness.provider.url))
         expected = difference.get("body", recorded)
         for key, value in expected.items():
             assert isinstance(body[key], str) if value is ... else body[key] == value, key

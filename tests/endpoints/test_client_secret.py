@@ -34,19 +34,19 @@ def test_the_scripted_answer_has_the_shape_of_the_official_types() -> None:
 
 
 async def test_a_secret_is_minted_and_not_to_be_stored() -> None:
-    async with contract_client() as stage:
-        status, body, headers = await stage.call("POST", SECRET_PATH, {"voice": "cedar"})
+    async with contract_client() as harness:
+        status, body, headers = await harness.call("POST", SECRET_PATH, {"voice": "cedar"})
         assert (status, headers["Cache-Control"]) == (200, "no-store")
         assert body == {"value": "ek_test_123", "expires_at": 1730000000, "speech": {"provider": "openai"}}
-        assert stage.provider.last.path == "/v1/realtime/client_secrets"
-        assert stage.provider.last.headers["authorization"] == f"Bearer {BACKEND_KEY}"
-        assert stage.provider.last.body["session"]["audio"] == {"output": {"voice": "cedar"}}
+        assert harness.provider.last.path == "/v1/realtime/client_secrets"
+        assert harness.provider.last.headers["authorization"] == f"Bearer {BACKEND_KEY}"
+        assert harness.provider.last.body["session"]["audio"] == {"output": {"voice": "cedar"}}
 
 
 @pytest.mark.parametrize("path", [SECRET_PATH.upper(), f"{SECRET_PATH}/"])
 async def test_the_path_may_differ_in_case_and_end_with_a_slash(path: str) -> None:
-    async with contract_client() as stage:
-        assert (await stage.post(path))[0] == 200
+    async with contract_client() as harness:
+        assert (await harness.post(path))[0] == 200
 
 
 async def test_a_realtime_base_url_is_good_for_rest_as_well() -> None:
@@ -78,11 +78,11 @@ def test_a_ttl_that_is_none_stops_the_start(received: str) -> None:
     ],
 )
 async def test_a_field_of_the_wrong_type_is_named(body: dict[str, object], field: str) -> None:
-    async with contract_client() as stage:
-        status, answer = await stage.post(SECRET_PATH, body)
+    async with contract_client() as harness:
+        status, answer = await harness.post(SECRET_PATH, body)
         assert (status, answer["field"]) == (400, field)
         assert field in answer["error"]
-        assert not stage.provider.seen
+        assert not harness.provider.seen
 
 
 @pytest.mark.parametrize(
@@ -90,28 +90,30 @@ async def test_a_field_of_the_wrong_type_is_named(body: dict[str, object], field
     [(b"{bad", 400), (b"[1]", 400), (b'"x"', 400), (b"\xff", 400), (b"[" * 50_000, 400), (b" " * 200_000, 413)],
 )
 async def test_a_body_that_is_none_is_refused(raw: bytes, status: int) -> None:
-    async with contract_client() as stage:
-        code, answer, _ = await stage.call("POST", SECRET_PATH, data=raw, headers={"Content-Type": "application/json"})
+    async with contract_client() as harness:
+        code, answer, _ = await harness.call(
+            "POST", SECRET_PATH, data=raw, headers={"Content-Type": "application/json"}
+        )
         assert code == status
         assert isinstance(answer["error"], str)
-        assert not stage.provider.seen
+        assert not harness.provider.seen
 
 
 async def test_what_a_foreign_page_could_make_a_browser_send_is_refused() -> None:
-    async with contract_client() as stage:
+    async with contract_client() as harness:
         form = {"headers": {"Content-Type": "text/plain"}, "data": b"{}"}
-        status, answer, _ = await stage.call("POST", SECRET_PATH, **form)
+        status, answer, _ = await harness.call("POST", SECRET_PATH, **form)
         assert (status, answer["field"]) == (400, "Content-Type")
         form["headers"] = {"Content-Type": "text/plain", "Origin": "https://evil.example"}
-        assert (await stage.call("POST", SECRET_PATH, **form))[0] == 403
+        assert (await harness.call("POST", SECRET_PATH, **form))[0] == 403
         form["headers"] = {"Content-Type": "text/plain", "Origin": "http://localhost:5173"}
-        assert (await stage.call("POST", SECRET_PATH, **form))[0] == 200
-        assert len(stage.provider.seen) == 1
+        assert (await harness.call("POST", SECRET_PATH, **form))[0] == 200
+        assert len(harness.provider.seen) == 1
 
 
 async def test_other_methods_are_405_as_json() -> None:
-    async with contract_client() as stage:
-        status, answer, headers = await stage.call("GET", SECRET_PATH)
+    async with contract_client() as harness:
+        status, answer, headers = await harness.call("GET", SECRET_PATH)
         assert (status, headers["Allow"], set(answer)) == (405, "POST", {"error"})
 
 
@@ -119,32 +121,32 @@ async def test_other_methods_are_405_as_json() -> None:
 
 
 async def test_a_key_of_the_request_is_refused_while_the_backend_has_one() -> None:
-    async with contract_client() as stage:
-        status, answer = await stage.post(SECRET_PATH, {"apiKey": REQUEST_KEY})
+    async with contract_client() as harness:
+        status, answer = await harness.post(SECRET_PATH, {"apiKey": REQUEST_KEY})
         assert (status, "allowApiKeyFromRequest" in answer["error"]) == (403, True)
-        assert not stage.provider.seen
+        assert not harness.provider.seen
 
 
 async def test_the_backends_key_wins_where_both_are_allowed() -> None:
-    async with contract_client({"NAVAI_ALLOW_FRONTEND_API_KEY": "true"}) as stage:
-        assert (await stage.post(SECRET_PATH, {"apiKey": REQUEST_KEY}))[0] == 200
-        assert stage.provider.last.headers["authorization"] == f"Bearer {BACKEND_KEY}"
+    async with contract_client({"NAVAI_ALLOW_FRONTEND_API_KEY": "true"}) as harness:
+        assert (await harness.post(SECRET_PATH, {"apiKey": REQUEST_KEY}))[0] == 200
+        assert harness.provider.last.headers["authorization"] == f"Bearer {BACKEND_KEY}"
 
 
 async def test_without_a_backend_key_the_request_brings_its_own() -> None:
-    async with contract_client({"OPENAI_API_KEY": ""}) as stage:
-        status, answer = await stage.post(SECRET_PATH)
+    async with contract_client({"OPENAI_API_KEY": ""}) as harness:
+        status, answer = await harness.post(SECRET_PATH)
         assert (status, answer["error"]) == (
             503,
             "Missing API key. Configure openaiApiKey or send apiKey in request.",
         )
-        assert (await stage.post(SECRET_PATH, {"apiKey": REQUEST_KEY}))[0] == 200
-        assert stage.provider.last.headers["authorization"] == f"Bearer {REQUEST_KEY}"
+        assert (await harness.post(SECRET_PATH, {"apiKey": REQUEST_KEY}))[0] == 200
+        assert harness.provider.last.headers["authorization"] == f"Bearer {REQUEST_KEY}"
 
 
 async def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated() -> None:
-    async with contract_client({"OPENAI_API_KEY": ""}) as stage:
-        status, answer = await stage.post(SECRET_PATH, {"apiKey": "sk-a\r\nX-Evil: 1"})
+    async with contract_client({"OPENAI_API_KEY": ""}) as harness:
+        status, answer = await harness.post(SECRET_PATH, {"apiKey": "sk-a\r\nX-Evil: 1"})
         assert (status, answer["field"]) == (400, "apiKey")
         assert "Evil" not in str(answer)
 
@@ -153,21 +155,21 @@ async def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated() -> No
 
 
 async def test_too_many_secrets_are_a_429_that_says_when() -> None:
-    async with contract_client(mints_per_minute=2) as stage:
-        assert [(await stage.post(SECRET_PATH))[0] for _ in range(2)] == [200, 200]
-        status, answer, headers = await stage.call("POST", SECRET_PATH, {})
+    async with contract_client(mints_per_minute=2) as harness:
+        assert [(await harness.post(SECRET_PATH))[0] for _ in range(2)] == [200, 200]
+        status, answer, headers = await harness.call("POST", SECRET_PATH, {})
         assert status == 429
         assert 1 <= int(headers["Retry-After"]) <= 30
         assert "RELAY_MINTS_PER_MINUTE" in answer["error"]
-        assert len(stage.provider.seen) == 2
+        assert len(harness.provider.seen) == 2
 
 
 async def test_the_quota_is_on_by_default_and_what_is_refused_anyway_costs_none() -> None:
-    async with contract_client() as stage:
+    async with contract_client() as harness:
         for _ in range(40):
-            assert (await stage.post(SECRET_PATH, {"model": 5}))[0] == 400
-            assert (await stage.post(SECRET_PATH, {"apiKey": REQUEST_KEY}))[0] == 403
-        statuses = [(await stage.post(SECRET_PATH))[0] for _ in range(32)]
+            assert (await harness.post(SECRET_PATH, {"model": 5}))[0] == 400
+            assert (await harness.post(SECRET_PATH, {"apiKey": REQUEST_KEY}))[0] == 403
+        statuses = [(await harness.post(SECRET_PATH))[0] for _ in range(32)]
         assert (statuses.count(200), statuses.count(429)) == (30, 2)
 
 
@@ -202,40 +204,40 @@ async def test_every_failure_is_told_without_key_or_raw_body(
     script: ScriptedResponse, status: int, text: str, caplog
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contract_client() as stage:
-        stage.provider.script = script
-        code, answer = await stage.post(SECRET_PATH)
+    async with contract_client() as harness:
+        harness.provider.script = script
+        code, answer = await harness.post(SECRET_PATH)
         assert (code, set(answer)) == (status, {"error"})
         assert answer["error"].startswith("OpenAI client_secrets failed")
         assert text in answer["error"]
-        assert len(stage.provider.seen) == 1, "what may have been answered is not sent twice"
+        assert len(harness.provider.seen) == 1, "what may have been answered is not sent twice"
         told = answer["error"] + caplog.text
         assert BACKEND_KEY not in told
         assert "oops" not in told
-        stage.provider.script = ScriptedResponse()
-        assert (await stage.post(SECRET_PATH))[0] == 200
+        harness.provider.script = ScriptedResponse()
+        assert (await harness.post(SECRET_PATH))[0] == 200
 
 
 async def test_a_slow_openai_is_a_504() -> None:
-    async with contract_client(timeout_s=0.2) as stage:
-        stage.provider.script = ScriptedResponse(hang=True)
-        status, answer = await stage.post(SECRET_PATH)
+    async with contract_client(timeout_s=0.2) as harness:
+        harness.provider.script = ScriptedResponse(hang=True)
+        status, answer = await harness.post(SECRET_PATH)
         assert (status, answer["error"]) == (504, "OpenAI client_secrets failed: no response within 0.2 s.")
 
 
 async def test_an_answer_that_never_ends_is_a_504() -> None:
-    async with contract_client(timeout_s=0.3) as stage:
+    async with contract_client(timeout_s=0.3) as harness:
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         chunks.put_nowait(b'{"value":')
-        stage.provider.script = ScriptedResponse(chunks=chunks)
-        assert (await stage.post(SECRET_PATH))[0] == 504
+        harness.provider.script = ScriptedResponse(chunks=chunks)
+        assert (await harness.post(SECRET_PATH))[0] == 504
         chunks.put_nowait(None)
 
 
 async def test_the_wait_that_openai_asks_for_is_passed_on() -> None:
-    async with contract_client() as stage:
-        stage.provider.script = ScriptedResponse(status=429, headers={"Retry-After": "7"}, json={})
-        status, _, headers = await stage.call("POST", SECRET_PATH, {})
+    async with contract_client() as harness:
+        harness.provider.script = ScriptedResponse(status=429, headers={"Retry-After": "7"}, json={})
+        status, _, headers = await harness.call("POST", SECRET_PATH, {})
         assert (status, headers["Retry-After"]) == (502, "7")
 
 
@@ -248,9 +250,9 @@ async def test_the_wait_that_openai_asks_for_is_passed_on() -> None:
     ],
 )
 async def test_what_is_missing_upstream_is_missing_here(answer: dict[str, object], expected: dict[str, object]) -> None:
-    async with contract_client() as stage:
-        stage.provider.script = ScriptedResponse(json=answer)
-        assert await stage.post(SECRET_PATH) == (200, expected | {"speech": {"provider": "openai"}})
+    async with contract_client() as harness:
+        harness.provider.script = ScriptedResponse(json=answer)
+        assert await harness.post(SECRET_PATH) == (200, expected | {"speech": {"provider": "openai"}})
 
 
 # -- the library ------------------------------------------------------------------------------------------------------

@@ -102,16 +102,16 @@ async def test_exchanges(pair: Obj) -> None:
     _, difference = DIFFERENT.get(pair["name"], ("", {}))
     env = {"OPENAI_API_KEY": ""} | pair["env"]
     env["ELEVENLABS_BASE_URL"] = "{provider}" + urlsplit(env.get("ELEVENLABS_BASE_URL", "")).path
-    async with contract_client(env) as stage:
-        stage.provider.script = ScriptedResponse.from_pair(pair.get("upstream_reply", _USUAL))
+    async with contract_client(env) as harness:
+        harness.provider.script = ScriptedResponse.from_pair(pair.get("upstream_reply", _USUAL))
         request = pair["request"]
         if "raw_body" in request:
             sent: Obj = {"data": request["raw_body"], "headers": {"Content-Type": "application/json"}}
         else:
             sent = {"json": request["body"]}
-        status, body, headers = await stage.call("POST", request["path"], **sent)
+        status, body, headers = await harness.call("POST", request["path"], **sent)
 
-        _check_sent(stage.provider.seen, pair["upstream_seen"], difference)
+        _check_sent(harness.provider.seen, pair["upstream_seen"], difference)
         expected = pair["response"] | {"json": difference.get("body", pair["response"]["json"])}
         assert status == difference.get("status", expected["status"])
         assert headers["Content-Type"] == "application/json; charset=utf-8"

@@ -65,28 +65,28 @@ async def test_nobody_is_told_a_secret(own_key: bool, caplog: pytest.LogCaptureF
     said: list[str] = []
     async with (
         asyncio.timeout(TIMEOUT_S),
-        contract_client(env, elevenlabs=True, **azure, **relay_keys, **limits) as stage,
+        contract_client(env, elevenlabs=True, **azure, **relay_keys, **limits) as harness,
     ):
 
         async def call(path: str, body: Any, **headers: str) -> None:
             sent = {"Authorization": f"Bearer {RELAY_KEY}"} | headers
-            async with stage.http.post(stage.relay.http(path), json=body, headers=sent) as response:
+            async with harness.http.post(harness.relay.http(path), json=body, headers=sent) as response:
                 raw = await response.content.read(100_000)
                 said.append(f"{response.headers} {raw!r}")
 
         for script in echoes():
-            stage.provider.script = script
+            harness.provider.script = script
             is_speech_itself = script.status == 200 and script.cut_after is None
             await call(SECRET_PATH, {"apiKey": REQUEST_KEY} if not own_key else {})
             await call(SESSION_PATH, {})
             if not is_speech_itself:  # what comes with a 200 is the sound, and its type
                 await call(SPEECH_PATH, {"text": "x"})
-        stage.provider.script = ScriptedResponse()
+        harness.provider.script = ScriptedResponse()
         for body in ({"apiKey": REQUEST_KEY}, {"apiKey": f"{REQUEST_KEY}\n"}, {"apiKey": [REQUEST_KEY]}):
             await call(SECRET_PATH, body)
         await call(SECRET_PATH, {}, Authorization=f"Bearer {ADMIN_KEY}x")
         assert len(said) > 100
-        assert stage.provider.seen[0].headers["authorization"]
+        assert harness.provider.seen[0].headers["authorization"]
     for one in said:
         check(one, "an answer")
     check(caplog.text + repr([vars(record) for record in caplog.records]), "the log")
@@ -94,10 +94,10 @@ async def test_nobody_is_told_a_secret(own_key: bool, caplog: pytest.LogCaptureF
 
 async def test_no_event_of_a_session_shows_the_upstreams_key(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contract_client(azure_deployment="dep", upstream="azure") as stage, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(azure_deployment="dep", upstream="azure") as harness, asyncio.timeout(TIMEOUT_S):
         for script in echoes():
-            stage.provider.script = replace(script, status=script.status if script.status != 200 else 401)
-            async with await DeviceClient.connect(stage.relay.ws()) as client:
+            harness.provider.script = replace(script, status=script.status if script.status != 200 else 401)
+            async with await DeviceClient.connect(harness.relay.ws()) as client:
                 await client.wait_closed()
             check(str(client.messages) + str(client.connection.close_reason), "a session's events")
     check(caplog.text, "the log")

@@ -19,23 +19,23 @@ TIMEOUT_S = 10.0
 
 
 async def test_a_text_is_spoken() -> None:
-    async with contract_client(elevenlabs=True) as stage:
-        status, body, headers = await stage.call("POST", SPEECH_PATH, {"text": " Hello. "})
+    async with contract_client(elevenlabs=True) as harness:
+        status, body, headers = await harness.call("POST", SPEECH_PATH, {"text": " Hello. "})
         assert (status, headers["Cache-Control"]) == (200, "no-store")
         assert body == {
             "provider": "elevenlabs",
             "mimeType": "audio/mpeg",
             "audioBase64": base64.b64encode(MP3).decode(),
         }
-        assert stage.provider.last.path == "/v1/text-to-speech/voice-1?output_format=mp3_44100_128"
-        assert stage.provider.last.headers["xi-api-key"] == ELEVENLABS_KEY
-        assert stage.provider.last.body == {"text": "Hello."}
+        assert harness.provider.last.path == "/v1/text-to-speech/voice-1?output_format=mp3_44100_128"
+        assert harness.provider.last.headers["xi-api-key"] == ELEVENLABS_KEY
+        assert harness.provider.last.body == {"text": "Hello."}
 
 
 async def test_an_empty_sound_is_an_empty_string() -> None:
-    async with contract_client(elevenlabs=True) as stage:
-        stage.provider.script = ScriptedResponse(body=b"")
-        assert (await stage.post(SPEECH_PATH, {"text": "x"}))[1]["audioBase64"] == ""
+    async with contract_client(elevenlabs=True) as harness:
+        harness.provider.script = ScriptedResponse(body=b"")
+        assert (await harness.post(SPEECH_PATH, {"text": "x"}))[1]["audioBase64"] == ""
 
 
 @pytest.mark.parametrize(
@@ -52,18 +52,18 @@ async def test_an_empty_sound_is_an_empty_string() -> None:
 )
 async def test_the_type_follows_the_format_where_none_is_told(output_format: str, mime_type: str) -> None:
     assert mime_type_for(output_format) == mime_type
-    async with contract_client(elevenlabs=True) as stage:
-        stage.provider.script = ScriptedResponse(body=b"\0\0", headers={"Content-Type": ""})
-        _, body = await stage.post(SPEECH_PATH, {"text": "x", "outputFormat": output_format})
+    async with contract_client(elevenlabs=True) as harness:
+        harness.provider.script = ScriptedResponse(body=b"\0\0", headers={"Content-Type": ""})
+        _, body = await harness.post(SPEECH_PATH, {"text": "x", "outputFormat": output_format})
         assert body["mimeType"] == mime_type
-        assert stage.provider.last.headers["accept"] == mime_type
+        assert harness.provider.last.headers["accept"] == mime_type
 
 
 @pytest.mark.parametrize(("latency", "sent"), [(2.5, "3"), (-1.5, "-1"), (0, "0"), (4, "4"), (0.49, "0")])
 async def test_latencies_are_rounded_with_halves_up(latency: float, sent: str) -> None:
-    async with contract_client({"ELEVENLABS_OPTIMIZE_STREAMING_LATENCY": "1"}, elevenlabs=True) as stage:
-        await stage.post(SPEECH_PATH, {"text": "x", "optimizeStreamingLatency": latency})
-        assert stage.provider.last.path.endswith(f"&optimize_streaming_latency={sent}")
+    async with contract_client({"ELEVENLABS_OPTIMIZE_STREAMING_LATENCY": "1"}, elevenlabs=True) as harness:
+        await harness.post(SPEECH_PATH, {"text": "x", "optimizeStreamingLatency": latency})
+        assert harness.provider.last.path.endswith(f"&optimize_streaming_latency={sent}")
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ async def test_latencies_are_rounded_with_halves_up(latency: float, sent: str) -
     ],
 )
 async def test_bad_fields_are_named(body: dict[str, object], field: str) -> None:
-    async with contract_client(elevenlabs=True) as stage:
-        status, answer = await stage.post(SPEECH_PATH, body)
+    async with contract_client(elevenlabs=True) as harness:
+        status, answer = await harness.post(SPEECH_PATH, body)
         assert (status, answer["field"]) == (400, field)
-        assert not stage.provider.seen
+        assert not harness.provider.seen
 
 
 async def test_speech_has_a_quota() -> None:
-    async with contract_client(elevenlabs=True, speech_per_minute=1) as stage:
-        assert (await stage.post(SPEECH_PATH, {"text": "x"}))[0] == 200
-        assert (await stage.post(SPEECH_PATH, {"text": "x"}))[0] == 429
+    async with contract_client(elevenlabs=True, speech_per_minute=1) as harness:
+        assert (await harness.post(SPEECH_PATH, {"text": "x"}))[0] == 200
+        assert (await harness.post(SPEECH_PATH, {"text": "x"}))[0] == 429
 
 
 # -- sound as it is made ----------------------------------------------------------------------------------------------
@@ -121,11 +121,11 @@ def test_who_asks_for_sound_gets_sound(accept: str, audio: bool) -> None:
 
 
 async def test_sound_arrives_before_the_last_of_it_is_made() -> None:
-    async with contract_client(elevenlabs=True) as stage, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(elevenlabs=True) as harness, asyncio.timeout(TIMEOUT_S):
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
-        stage.provider.script = ScriptedResponse(chunks=chunks, headers={"Content-Type": "audio/mpeg"})
+        harness.provider.script = ScriptedResponse(chunks=chunks, headers={"Content-Type": "audio/mpeg"})
         chunks.put_nowait(b"first")
-        async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as response:
+        async with harness.http.post(harness.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as response:
             assert (response.status, response.headers["Content-Type"]) == (200, "audio/mpeg")
             assert response.headers["Transfer-Encoding"] == "chunked"
             assert await response.content.readany() == b"first"
@@ -133,53 +133,55 @@ async def test_sound_arrives_before_the_last_of_it_is_made() -> None:
             assert await response.content.readany() == b"second"
             chunks.put_nowait(None)
             assert await response.content.read() == b""
-        assert stage.provider.last.path == "/v1/text-to-speech/voice-1/stream?output_format=mp3_44100_128"
+        assert harness.provider.last.path == "/v1/text-to-speech/voice-1/stream?output_format=mp3_44100_128"
 
 
 async def test_a_page_of_another_origin_may_read_the_sound() -> None:
-    async with contract_client(elevenlabs=True) as stage:
+    async with contract_client(elevenlabs=True) as harness:
         headers = AS_AUDIO | {"Origin": "http://localhost:5173"}
-        async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=headers) as response:
+        async with harness.http.post(harness.relay.http(SPEECH_PATH), json={"text": "x"}, headers=headers) as response:
             assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
             assert await response.read() == MP3
 
 
 async def test_a_refusal_before_the_first_byte_is_json() -> None:
-    async with contract_client(elevenlabs=True) as stage:
-        stage.provider.script = ScriptedResponse(status=401, json={"detail": {"status": "invalid_api_key"}})
-        status, answer, _ = await stage.call("POST", SPEECH_PATH, {"text": "x"}, headers=AS_AUDIO)
+    async with contract_client(elevenlabs=True) as harness:
+        harness.provider.script = ScriptedResponse(status=401, json={"detail": {"status": "invalid_api_key"}})
+        status, answer, _ = await harness.call("POST", SPEECH_PATH, {"text": "x"}, headers=AS_AUDIO)
         assert (status, answer["error"]) == (502, "ElevenLabs synthesize failed (401): invalid_api_key")
 
 
 @pytest.mark.parametrize("how", ["cut", "silence"])
 async def test_sound_that_breaks_off_breaks_off_here_too(how: str, caplog) -> None:
-    async with contract_client(elevenlabs=True, timeout_s=0.5) as stage, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(elevenlabs=True, timeout_s=0.5) as harness, asyncio.timeout(TIMEOUT_S):
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
-        stage.provider.script = ScriptedResponse(chunks=chunks, cut_after=0 if how == "cut" else None)
+        harness.provider.script = ScriptedResponse(chunks=chunks, cut_after=0 if how == "cut" else None)
         chunks.put_nowait(b"first")
         with pytest.raises(aiohttp.ClientError):
-            async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as answer:
+            async with harness.http.post(
+                harness.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO
+            ) as answer:
                 await answer.read()
         chunks.put_nowait(None)
         assert "Traceback" not in caplog.text
-        stage.provider.script = ScriptedResponse()
-        assert (await stage.post(SPEECH_PATH, {"text": "x"}))[0] == 200
+        harness.provider.script = ScriptedResponse()
+        assert (await harness.post(SPEECH_PATH, {"text": "x"}))[0] == 200
 
 
 async def test_a_listener_who_leaves_ends_the_transfer() -> None:
-    async with contract_client(elevenlabs=True) as stage, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(elevenlabs=True) as harness, asyncio.timeout(TIMEOUT_S):
         chunks: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-        stage.provider.script = ScriptedResponse(chunks=chunks)
+        harness.provider.script = ScriptedResponse(chunks=chunks)
 
         async def talk_on() -> None:
             while True:
                 await chunks.put(bytes(64 * 1024))
 
         talking = asyncio.create_task(talk_on())
-        async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as response:
+        async with harness.http.post(harness.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as response:
             assert await response.content.readany()
             response.close()
-        await stage.provider.left.wait()
+        await harness.provider.left.wait()
         talking.cancel()
 
 
@@ -204,31 +206,31 @@ FAILURES = [
 @pytest.mark.parametrize(("script", "text"), FAILURES, ids=lambda value: str(value)[:60])
 async def test_every_failure_is_told_without_key_or_raw_body(script: ScriptedResponse, text: str, caplog) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contract_client(elevenlabs=True) as stage:
-        stage.provider.script = script
-        status, answer = await stage.post(SPEECH_PATH, {"text": "x"})
+    async with contract_client(elevenlabs=True) as harness:
+        harness.provider.script = script
+        status, answer = await harness.post(SPEECH_PATH, {"text": "x"})
         assert (status, set(answer)) == (502, {"error"})
         assert text in answer["error"]
-        assert len(stage.provider.seen) == 1
+        assert len(harness.provider.seen) == 1
         assert ELEVENLABS_KEY not in answer["error"] + caplog.text
         assert "oops" not in answer["error"] + caplog.text
 
 
 async def test_ten_megabytes_of_sound_pass() -> None:
-    async with contract_client(elevenlabs=True) as stage:
+    async with contract_client(elevenlabs=True) as harness:
         sound = bytes(range(256)) * 40_000
-        stage.provider.script = ScriptedResponse(body=sound, headers={"Content-Type": "audio/mpeg"})
-        _, body = await stage.post(SPEECH_PATH, {"text": "x"})
+        harness.provider.script = ScriptedResponse(body=sound, headers={"Content-Type": "audio/mpeg"})
+        _, body = await harness.post(SPEECH_PATH, {"text": "x"})
         assert base64.b64decode(body["audioBase64"]) == sound
-        async with stage.http.post(stage.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as response:
+        async with harness.http.post(harness.relay.http(SPEECH_PATH), json={"text": "x"}, headers=AS_AUDIO) as response:
             assert await response.read() == sound
 
 
 async def test_a_slow_elevenlabs_is_a_504() -> None:
-    async with contract_client(elevenlabs=True, timeout_s=0.2) as stage:
-        stage.provider.script = ScriptedResponse(hang=True)
+    async with contract_client(elevenlabs=True, timeout_s=0.2) as harness:
+        harness.provider.script = ScriptedResponse(hang=True)
         for headers in ({}, AS_AUDIO):
-            assert (await stage.call("POST", SPEECH_PATH, {"text": "x"}, headers=headers))[0] == 504
+            assert (await harness.call("POST", SPEECH_PATH, {"text": "x"}, headers=headers))[0] == 504
 
 
 # -- the library ------------------------------------------------------------------------------------------------------

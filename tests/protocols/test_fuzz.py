@@ -27,7 +27,7 @@ from relay.session.realtime.events import (
 )
 from relay.session.realtime.session import RealtimeSession
 from tests.support.media import InputAudio, MediaPath, decode_deltas_and_events
-from tests.support.realtime_stage import CLOCK, DICE
+from tests.support.realtime_session_harness import CLOCK, DICE
 
 Obj = dict[str, Any]
 RUNS = 20_000

@@ -14,7 +14,7 @@ from relay.recording.store.reader import Recording
 from relay.session.common.media_types import AudioDelta
 from relay.session.device import events as ev
 from relay.session.realtime.events import CONSENT_EVENT_TYPE, ForwardToClient, RealtimeClientEvent, RealtimeServerEvent
-from tests.support.recording_stage import (
+from tests.support.recorded_session import (
     RecordedSession,
     complete_turn,
     device_session,

@@ -22,7 +22,7 @@ from relay.session.common.known_secrets import NO_SECRETS
 from relay.session.common.media_types import AudioDelta, RawDelta
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.recording_stage import RecordedSession, read_records, wait_until_written
+from tests.support.recorded_session import RecordedSession, read_records, wait_until_written
 from tests.support.scripted_recordings import microphone_audio
 
 
@@ -58,8 +58,8 @@ TEXT = ev.TextDelta("resp_1", "item_a", 0, "one ", True)
 def test_what_is_handed_over_at_once_stands_in_the_order_in_which_it_came(
     n_bytes: tuple[int, ...], keeps_sent: bool
 ) -> None:
-    stage = Buffer()
-    buffer = stage.buffer
+    harness = Buffer()
+    buffer = harness.buffer
     buffer.stores_sent_audio = keeps_sent
     sent = b"\5\6"
     frames = [bytes([n]) * n_bytes[n % len(n_bytes)] for n in range(5)]
@@ -72,7 +72,7 @@ def test_what_is_handed_over_at_once_stands_in_the_order_in_which_it_came(
     buffer.record_discarded_tts_audio("context_1", b"\7\0", 10.08)
     buffer.record_output(DELTA, b"\3\4", 10.08, discarded=True)
     buffer.record_input(frames[4], 10.1)
-    batch = stage.hand_over()
+    batch = harness.hand_over()
     kept_member = ',"kept":true' if keeps_sent else ""
     ids = '"item":"item_a","response":"resp_1","part":0'
     assert batch.journal.decode().splitlines() == [
@@ -92,14 +92,14 @@ def test_what_is_handed_over_at_once_stands_in_the_order_in_which_it_came(
 
 
 def test_audio_in_a_realtime_client_s_frames_is_cut_out_of_them() -> None:
-    stage = Buffer(RealtimeBatchBuilder)
-    buffer = stage.buffer
+    harness = Buffer(RealtimeBatchBuilder)
+    buffer = harness.buffer
     buffer.record_input(b'{"type":"input_audio_buffer.append","audio":"AAAA"}', 10.0)
     buffer.record_input(b'{"type": "input_audio_buffer.append", "audio": "AQEB"}', 10.1)
     raw = b'{"type":"response.output_audio.delta","delta":"AgIC","n":1}'
     buffer.record_raw_delta(RawDelta(memoryview(raw), 3, raw.index(b"AgIC")), 10.3)
     buffer.record_input(b'{"type":"input_audio_buffer.append","audio":"AwMD"}', 10.4)
-    batch = stage.hand_over()
+    batch = harness.hand_over()
     assert batch.journal.decode().splitlines() == [
         '{"now":10.0,"in":3}',
         '{"now":10.1,"in":3,"head":"{\\"type\\": \\"input_audio_buffer.append\\", \\"audio\\": \\"","tail":"\\"}"}',
@@ -111,11 +111,11 @@ def test_audio_in_a_realtime_client_s_frames_is_cut_out_of_them() -> None:
 
 
 def test_speech_at_which_our_code_raised_is_audio_that_no_event_followed() -> None:
-    stage = Buffer()
+    harness = Buffer()
     spoke = ev.TtsAudio("context_1", 2)
-    stage.buffer.record_event(spoke, 10.0, (), "", b"\1\2")
-    stage.buffer.record_event(spoke, 10.1, None, "KeyError: 1", b"\3\4")
-    batch = stage.hand_over()
+    harness.buffer.record_event(spoke, 10.0, (), "", b"\1\2")
+    harness.buffer.record_event(spoke, 10.1, None, "KeyError: 1", b"\3\4")
+    batch = harness.hand_over()
     counted, discarded, raised = batch.journal.decode().splitlines()
     assert counted == '{"now":10.0,"voice":2,"context":"context_1"}'
     assert discarded == '{"now":10.1,"voice":2,"context":"context_1","discarded":true}'
@@ -124,31 +124,31 @@ def test_speech_at_which_our_code_raised_is_audio_that_no_event_followed() -> No
 
 
 def test_what_is_not_open_keeps_nothing() -> None:
-    stage = Buffer()
-    stage.buffer.is_open = False
-    stage.buffer.record_input(bytes(960), 10.0)
-    stage.buffer.record_event(ev.DeadlineReached(), 10.0, (), "", b"")
-    assert stage.buffer.has_skipped_audio
-    assert not stage.buffer.has_begun
+    harness = Buffer()
+    harness.buffer.is_open = False
+    harness.buffer.record_input(bytes(960), 10.0)
+    harness.buffer.record_event(ev.DeadlineReached(), 10.0, (), "", b"")
+    assert harness.buffer.has_skipped_audio
+    assert not harness.buffer.has_begun
 
 
 def test_a_buffer_that_holds_too_much_says_so_with_each_record() -> None:
-    stage = Buffer()
+    harness = Buffer()
     for _ in range(FLUSH_BYTES // 1024):
-        stage.buffer.record_input(bytes(1024 - RECORD_OVERHEAD_BYTES), 10.0)
-    assert stage.n_due == 0
-    stage.buffer.record_input(bytes(2), 10.0)
-    assert stage.n_due == 1
-    stage.hand_over()
-    stage.buffer.record_input(bytes(2), 10.0)
-    assert stage.n_due == 1
+        harness.buffer.record_input(bytes(1024 - RECORD_OVERHEAD_BYTES), 10.0)
+    assert harness.n_due == 0
+    harness.buffer.record_input(bytes(2), 10.0)
+    assert harness.n_due == 1
+    harness.hand_over()
+    harness.buffer.record_input(bytes(2), 10.0)
+    assert harness.n_due == 1
 
 
 def test_the_number_of_events_in_a_buffer_is_bounded() -> None:
-    stage = Buffer()
+    harness = Buffer()
     for _ in range(FLUSH_BYTES // 1024):
-        stage.buffer.record_event(ev.DeadlineReached(), 10.0, (), "", b"")
-    assert stage.n_due > 0
+        harness.buffer.record_event(ev.DeadlineReached(), 10.0, (), "", b"")
+    assert harness.n_due > 0
 
 
 # -- gaps -------------------------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.events import RealtimeServerEvent
-from tests.support.runtime_stage import SocketPair, run_harness
+from tests.support.runtime_harness import SocketPair, run_harness
 from tests.support.virtual_time import advance_time, in_virtual_time
 
 Step = tuple[str, int]

@@ -13,7 +13,7 @@ from relay.recording.store.layout import list_recordings
 from relay.recording.store.reader import Recording
 from relay.session.common.model import DeviceOptions, SessionConfig
 from relay.session.common.policy import Policy, Principal
-from tests.support.recording_stage import complete_turn, device_session, recording_relay
+from tests.support.recorded_session import complete_turn, device_session, recording_relay
 from tests.support.scripted_recordings import make_recording, tone
 
 

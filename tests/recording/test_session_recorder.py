@@ -17,7 +17,7 @@ from relay.session.common.known_secrets import KnownSecrets
 from relay.session.device import events as ev
 from relay.session.device.turns import TurnController
 from relay.session.realtime.events import RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
-from tests.support.recording_stage import (
+from tests.support.recorded_session import (
     RecordedSession,
     complete_turn,
     device_session,

@@ -20,7 +20,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.tts.stream import STALL_TIMEOUT_S as VOICE_STALL_S
 from relay.transport.read_limiter import BURST_MESSAGES
-from tests.support.runtime_stage import DeviceRuntimeHarness, ListRecorder, running_device
+from tests.support.runtime_harness import DeviceRuntimeHarness, ListRecorder, running_device
 from tests.support.virtual_time import VirtualTimeLoop, advance_time, in_virtual_time
 
 SPEECH_STARTED = {"type": "input_audio_buffer.speech_started", "item_id": "item_u", "audio_start_ms": 0}
@@ -40,9 +40,9 @@ def words(response: int, item: int, text: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def appended(stage: DeviceRuntimeHarness) -> bytes:
+def appended(harness: DeviceRuntimeHarness) -> bytes:
     """The audio that the upstream was sent."""
-    return b"".join(base64.b64decode(event["audio"]) for event in stage.upstream_requests() if "audio" in event)
+    return b"".join(base64.b64decode(event["audio"]) for event in harness.upstream_requests() if "audio" in event)
 
 
 # -- random sessions against a simple model ---------------------------------------------------------------------------
@@ -78,8 +78,8 @@ _steps = st.lists(
 class Model:
     """The expected result of the steps: every whole sample is forwarded, in order, unless it is discarded."""
 
-    def __init__(self, stage: DeviceRuntimeHarness, rate_hz: int) -> None:
-        self._stage = stage
+    def __init__(self, harness: DeviceRuntimeHarness, rate_hz: int) -> None:
+        self._harness = harness
         self._up = Transcoder(AudioFormat("pcm16", rate_hz), AudioFormat("pcm16", 24_000))  # type: ignore[arg-type]
         self._said = b""
         self.accepted = self.discarded = b""
@@ -90,24 +90,24 @@ class Model:
 
     def audio(self, response: int, item: int, pcm: bytes) -> None:
         """To be called after the delta came: whether it was given up is the rules' decision."""
-        if f"resp_{response}" in self._stage.core.discarded_responses:
+        if f"resp_{response}" in self._harness.core.discarded_responses:
             self.discarded += pcm
         elif pcm:
             self.accepted += pcm
 
     def check(self) -> None:
-        stage = self._stage
-        recorder, ledger = stage.recorder, stage.core.ledger
+        harness = self._harness
+        recorder, ledger = harness.recorder, harness.core.ledger
         waiting_bytes = len(self._said) - ledger.input_bytes
         assert 0 <= waiting_bytes < 480 * 2, "less than 10 ms of short frames are buffered"
         taken = self._said[: ledger.input_bytes]
         assert b"".join(entry[1] for entry in recorder.all("input")) == taken
-        assert appended(stage) == bytes(self._up.feed(taken))
+        assert appended(harness) == bytes(self._up.feed(taken))
         outputs = recorder.all("output")
         assert b"".join(pcm for _, pcm, is_discarded, _ in outputs if not is_discarded) == self.accepted
         assert b"".join(pcm for _, pcm, is_discarded, _ in outputs if is_discarded) == self.discarded
         assert ledger.output_bytes == len(self.accepted)
-        assert b"".join(entry[1] for entry in recorder.all("sent")) == stage.sent_audio()
+        assert b"".join(entry[1] for entry in recorder.all("sent")) == harness.sent_audio()
 
 
 @given(_steps, st.sampled_from([24_000, 16_000]))
@@ -115,21 +115,21 @@ class Model:
 @settings(max_examples=150, deadline=None)
 def test_random_sessions_agree_with_the_model(steps: list[tuple[str, Any]], rate_hz: int) -> None:
     async def play() -> None:
-        async with running_device(rate_hz) as stage:
-            stage.ready()
-            model = Model(stage, rate_hz)
+        async with running_device(rate_hz) as harness:
+            harness.ready()
+            model = Model(harness, rate_hz)
             for kind, what in steps:
                 match kind:
                     case "microphone":
-                        stage.send_audio(what)
+                        harness.send_audio(what)
                         model.microphone(what)
                     case "audio":
-                        stage.send_from_upstream(delta(*what))
+                        harness.send_from_upstream(delta(*what))
                         model.audio(*what)
                     case "upstream":
-                        stage.send_from_upstream(what)
+                        harness.send_from_upstream(what)
                     case "client":
-                        stage.send_from_client(what)
+                        harness.send_from_client(what)
                     case _:
                         await advance_time(what)
             model.check()
@@ -144,23 +144,23 @@ def test_a_client_hears_every_part_whole_and_converted_as_one_stream(
     deltas: list[tuple[int, bytes]], rate_hz: int
 ) -> None:
     async def play() -> None:
-        async with running_device(rate_hz) as stage:
-            stage.ready()
+        async with running_device(rate_hz) as harness:
+            harness.ready()
             parts: dict[int, bytes] = {1: b"", 2: b""}
             for item, pcm in sorted(deltas, key=lambda one: one[0]):
                 pcm = pcm[: len(pcm) // 2 * 2]
-                stage.send_from_upstream(delta(1, item, pcm))
+                harness.send_from_upstream(delta(1, item, pcm))
                 parts[item] += pcm
             expected = b""
             for item, pcm in parts.items():
                 if pcm:
                     done = {"response_id": "resp_1", "item_id": f"item_{item}", "content_index": 0}
-                    stage.send_from_upstream({"type": "response.output_audio.done", **done})
+                    harness.send_from_upstream({"type": "response.output_audio.done", **done})
                 down = Transcoder(AudioFormat("pcm16", 24_000), AudioFormat("pcm16", rate_hz))  # type: ignore[arg-type]
                 expected += bytes(down.feed(pcm)) + down.flush() if pcm else b""
             await advance_time(60)
             if len([pcm for pcm in parts.values() if pcm]) == 1 or rate_hz == 24_000:
-                assert stage.sent_audio() == expected
+                assert harness.sent_audio() == expected
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(play())
@@ -171,14 +171,16 @@ def test_a_client_hears_every_part_whole_and_converted_as_one_stream(
 
 @in_virtual_time
 async def test_audio_before_the_session_is_ready_is_held_and_keeps_its_place() -> None:
-    async with running_device() as stage:
-        stage.send_audio(b"\1\1" * 480)
-        stage.send_from_client({"type": "text", "text": "typed in between"})
-        stage.send_audio(b"\2\2" * 480)
-        assert appended(stage) == b""
-        stage.send_from_upstream({"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}})
-        kinds = [event["type"] for event in stage.upstream_requests()]
-        assert appended(stage) == b"\1\1" * 480 + b"\2\2" * 480
+    async with running_device() as harness:
+        harness.send_audio(b"\1\1" * 480)
+        harness.send_from_client({"type": "text", "text": "typed in between"})
+        harness.send_audio(b"\2\2" * 480)
+        assert appended(harness) == b""
+        harness.send_from_upstream(
+            {"type": "session.created", "session": {}}, {"type": "session.updated", "session": {}}
+        )
+        kinds = [event["type"] for event in harness.upstream_requests()]
+        assert appended(harness) == b"\1\1" * 480 + b"\2\2" * 480
         assert [kind for kind in kinds if kind != "session.update"] == [
             "input_audio_buffer.append", "conversation.item.create", "response.create", "input_audio_buffer.append",
         ]  # fmt: skip
@@ -186,23 +188,23 @@ async def test_audio_before_the_session_is_ready_is_held_and_keeps_its_place() -
 
 @in_virtual_time
 async def test_short_frames_are_combined_in_order() -> None:
-    async with running_device() as stage:
-        stage.ready()
+    async with running_device() as harness:
+        harness.ready()
         audio = bytes(range(256)) * 20
 
         def says(*frames: int | str) -> list[bytes | str]:
             """What the upstream is sent for frames of these lengths, and for messages."""
             nonlocal audio
-            stage.sent.clear()
+            harness.sent.clear()
             for frame in frames:
                 if isinstance(frame, str):
-                    stage.send_from_client({"type": frame})
+                    harness.send_from_client({"type": frame})
                 else:
-                    stage.send_audio(audio[:frame])
+                    harness.send_audio(audio[:frame])
                     audio = audio[frame:]
             return [
                 base64.b64decode(event["audio"]) if "audio" in event else event["type"]
-                for event in stage.upstream_requests()
+                for event in harness.upstream_requests()
             ]
 
         whole = audio
@@ -218,39 +220,41 @@ async def test_short_frames_are_combined_in_order() -> None:
 @pytest.mark.parametrize("lengths", [(961, 960), (960, 40, 40, 41), (960, *[94] * 5)])
 @in_virtual_time
 async def test_a_rejected_hello_during_speech_loses_no_audio(lengths: tuple[int, ...]) -> None:
-    async with running_device() as stage:
-        stage.ready()
+    async with running_device() as harness:
+        harness.ready()
         audio = bytes(range(256)) * 20
-        stage.send_from_client('{"type":"hello","v":1,"instructions":"Be brief."}')
-        update = stage.upstream_requests()[-1]
+        harness.send_from_client('{"type":"hello","v":1,"instructions":"Be brief."}')
+        update = harness.upstream_requests()[-1]
         assert update["type"] == "session.update"
         sent_bytes = 0
         for n_bytes in (*lengths, 0, 960, 960):
             if not n_bytes:
-                stage.send_from_upstream({"type": "error", "error": {"message": "no", "event_id": update["event_id"]}})
-            stage.send_audio(audio[sent_bytes : sent_bytes + n_bytes])
+                harness.send_from_upstream(
+                    {"type": "error", "error": {"message": "no", "event_id": update["event_id"]}}
+                )
+            harness.send_audio(audio[sent_bytes : sent_bytes + n_bytes])
             sent_bytes += n_bytes
-        assert appended(stage) == audio[: sent_bytes // 2 * 2]
+        assert appended(harness) == audio[: sent_bytes // 2 * 2]
 
 
 @in_virtual_time
 async def test_audio_that_an_upstream_does_not_read_is_dropped_and_reported_once() -> None:
-    async with running_device() as stage:
-        stage.ready()
-        stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
-        stage.upstream.pause_writing()
+    async with running_device() as harness:
+        harness.ready()
+        harness.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
+        harness.upstream.pause_writing()
         for _ in range(3):
-            stage.send_audio(bytes(960))
-        assert appended(stage) == b""
-        assert [message["code"] for message in stage.messages()] == ["audio_backlog"]
-        stage.upstream_transport.unsent_bytes = 0
-        stage.upstream.resume_writing()
-        stage.send_audio(bytes(960))
-        assert appended(stage) == bytes(960)
-        stage.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
-        stage.upstream.pause_writing()
-        stage.send_audio(bytes(960))
-        assert [message["code"] for message in stage.messages()] == ["audio_backlog"] * 2, (
+            harness.send_audio(bytes(960))
+        assert appended(harness) == b""
+        assert [message["code"] for message in harness.messages()] == ["audio_backlog"]
+        harness.upstream_transport.unsent_bytes = 0
+        harness.upstream.resume_writing()
+        harness.send_audio(bytes(960))
+        assert appended(harness) == bytes(960)
+        harness.upstream_transport.unsent_bytes = MAX_UNSENT_BYTES + 1
+        harness.upstream.pause_writing()
+        harness.send_audio(bytes(960))
+        assert [message["code"] for message in harness.messages()] == ["audio_backlog"] * 2, (
             "reported again the next time"
         )
 
@@ -260,64 +264,64 @@ async def test_audio_that_an_upstream_does_not_read_is_dropped_and_reported_once
 
 @in_virtual_time
 async def test_a_part_is_announced_before_its_first_audio_and_recorded_after_its_edge() -> None:
-    async with running_device() as stage:
-        stage.ready()
-        stage.send_from_upstream(delta(1, 1, bytes(4800)), delta(1, 1, bytes(4800)))
+    async with running_device() as harness:
+        harness.ready()
+        harness.send_from_upstream(delta(1, 1, bytes(4800)), delta(1, 1, bytes(4800)))
         kinds = [
-            message["type"] if kind == "client text" else kind for kind, raw in stage.sent for message in [_json(raw)]
+            message["type"] if kind == "client text" else kind for kind, raw in harness.sent for message in [_json(raw)]
         ]
         assert kinds == ["event", "audioStart", "client binary", "client binary"]
-        assert [entry[:2] for entry in stage.recorder.entries if entry[0] != "sent"] == [
+        assert [entry[:2] for entry in harness.recorder.entries if entry[0] != "sent"] == [
             ("event", "OutputAudioStarted"),
             ("output", bytes(4800)),
             ("event", "FirstAudioSent"),
             ("output", bytes(4800)),
         ]
-        assert stage.core.ledger.received_bytes(("item_1", 0)) == 9600
+        assert harness.core.ledger.received_bytes(("item_1", 0)) == 9600
 
 
 @in_virtual_time
 async def test_audio_of_an_abandoned_response_is_recorded_and_dropped() -> None:
-    async with running_device() as stage:
-        stage.ready()
-        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(4800)))
-        stage.send_from_upstream(SPEECH_STARTED, delta(1, 1, b"\1\1" * 100))
-        assert stage.sent_audio() == bytes(4800)
-        assert stage.recorder.all("output")[-1][1:3] == (b"\1\1" * 100, True)
-        assert stage.core.ledger.output_bytes == 4800
+    async with running_device() as harness:
+        harness.ready()
+        harness.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(4800)))
+        harness.send_from_upstream(SPEECH_STARTED, delta(1, 1, b"\1\1" * 100))
+        assert harness.sent_audio() == bytes(4800)
+        assert harness.recorder.all("output")[-1][1:3] == (b"\1\1" * 100, True)
+        assert harness.core.ledger.output_bytes == 4800
 
 
 @in_virtual_time
 async def test_audio_after_the_end_of_the_session_is_dropped() -> None:
-    async with running_device() as stage:
-        stage.ready()
-        stage.send_from_upstream(delta(1, 1, bytes(480)))
-        stage.send_from_client({"type": "bye"})
-        stage.sent.clear()
-        stage.runtime.dispatch(ev.DeadlineReached())
-        stage.upstream_transport.is_close_frame_sent = False  # as for what was read before, and waits its turn
-        stage.send_from_upstream(delta(1, 1, bytes(480)), delta(2, 2, bytes(480)))
-        assert stage.sent_audio() == b""
-        assert [entry[2] for entry in stage.recorder.all("output")] == [False, True, True]
+    async with running_device() as harness:
+        harness.ready()
+        harness.send_from_upstream(delta(1, 1, bytes(480)))
+        harness.send_from_client({"type": "bye"})
+        harness.sent.clear()
+        harness.runtime.dispatch(ev.DeadlineReached())
+        harness.upstream_transport.is_close_frame_sent = False  # as for what was read before, and waits its turn
+        harness.send_from_upstream(delta(1, 1, bytes(480)), delta(2, 2, bytes(480)))
+        assert harness.sent_audio() == b""
+        assert [entry[2] for entry in harness.recorder.all("output")] == [False, True, True]
 
 
 @in_virtual_time
 async def test_invalid_base64_is_counted_as_malformed_and_dropped() -> None:
-    async with running_device() as stage:
-        stage.ready()
-        stage.send_from_upstream({**delta(1, 1, b""), "delta": "????"}, delta(1, 1, bytes(480)))
-        assert stage.sent_audio() == bytes(480)
-        assert stage.core.ignored == {"(malformed)": 1}
+    async with running_device() as harness:
+        harness.ready()
+        harness.send_from_upstream({**delta(1, 1, b""), "delta": "????"}, delta(1, 1, bytes(480)))
+        assert harness.sent_audio() == bytes(480)
+        assert harness.core.ignored == {"(malformed)": 1}
 
 
 @in_virtual_time
 async def test_a_very_long_delta_is_split() -> None:
-    async with running_device() as stage:
-        stage.ready()
+    async with running_device() as harness:
+        harness.ready()
         pcm = bytes(range(256)) * 1000
-        stage.send_from_upstream(delta(1, 1, pcm))
-        assert b"".join(entry[1] for entry in stage.recorder.all("output")) == pcm
-        assert max(len(entry[1]) for entry in stage.recorder.all("output")) == 48 * 1024
+        harness.send_from_upstream(delta(1, 1, pcm))
+        assert b"".join(entry[1] for entry in harness.recorder.all("output")) == pcm
+        assert max(len(entry[1]) for entry in harness.recorder.all("output")) == 48 * 1024
 
 
 def _json(raw: bytes) -> dict[str, Any]:
@@ -334,11 +338,11 @@ async def test_the_observer_sees_every_event_with_its_time_and_its_commands() ->
     def observe(event: Any, now: float, commands: Any) -> None:
         seen.append((type(event).__name__, now, len(commands)))
 
-    async with running_device(observer=observe) as stage:
-        stage.ready()
+    async with running_device(observer=observe) as harness:
+        harness.ready()
         await advance_time(1.5)
-        stage.send_from_client({"type": "interrupt"})
-        stage.send_audio(bytes(960))
+        harness.send_from_client({"type": "interrupt"})
+        harness.send_audio(bytes(960))
         assert seen == [
             ("UpstreamOpened", 0.0, 0), ("SessionCreated", 0.0, 1), ("SessionUpdated", 0.0, 2), ("Interrupt", 1.5, 0)
         ]  # fmt: skip
@@ -346,37 +350,37 @@ async def test_the_observer_sees_every_event_with_its_time_and_its_commands() ->
 
 @in_virtual_time
 async def test_events_during_an_event_are_queued() -> None:
-    async with running_device() as stage:
-        stage.ready()
-        stage.send_from_upstream(delta(1, 1, bytes(4800)))
-        stage.send_from_upstream(SPEECH_STARTED)
-        events = [entry[1] for entry in stage.recorder.all("event")]
+    async with running_device() as harness:
+        harness.ready()
+        harness.send_from_upstream(delta(1, 1, bytes(4800)))
+        harness.send_from_upstream(SPEECH_STARTED)
+        events = [entry[1] for entry in harness.recorder.all("event")]
         assert events == ["OutputAudioStarted", "FirstAudioSent", "SpeechStarted", "PlayoutCleared"]
-        assert [message["type"] for message in stage.messages()][-2:] == ["event", "interrupted"]
+        assert [message["type"] for message in harness.messages()][-2:] == ["event", "interrupted"]
 
 
 @in_virtual_time
 async def test_a_deadline_dispatches_an_event() -> None:
-    async with running_device() as stage:
-        stage.ready()
-        stage.send_from_client({"type": "text", "text": "hello"})
+    async with running_device() as harness:
+        harness.ready()
+        harness.send_from_client({"type": "text", "text": "hello"})
         await advance_time(STALL_TIMEOUT_S - 1)
-        assert not [message for message in stage.messages() if message["type"] == "error"]
+        assert not [message for message in harness.messages() if message["type"] == "error"]
         await advance_time(1.1)
-        assert [message["code"] for message in stage.messages() if message["type"] == "error"] == ["upstream_stalled"]
+        assert [message["code"] for message in harness.messages() if message["type"] == "error"] == ["upstream_stalled"]
 
 
 @in_virtual_time
 async def test_audio_alone_keeps_a_response_from_stalling() -> None:
-    async with running_device() as stage:
-        stage.ready()
-        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
+    async with running_device() as harness:
+        harness.ready()
+        harness.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
         for _ in range(5):
             await advance_time(STALL_TIMEOUT_S - 1)
-            stage.send_from_upstream(delta(1, 1, bytes(480)))
-        assert not [message for message in stage.messages() if message["type"] == "error"]
+            harness.send_from_upstream(delta(1, 1, bytes(480)))
+        assert not [message for message in harness.messages() if message["type"] == "error"]
         await advance_time(STALL_TIMEOUT_S + 0.1)
-        assert [message["code"] for message in stage.messages() if message["type"] == "error"] == ["upstream_stalled"]
+        assert [message["code"] for message in harness.messages() if message["type"] == "error"] == ["upstream_stalled"]
 
 
 class SilentVoice:
@@ -389,29 +393,29 @@ class SilentVoice:
 
 @in_virtual_time
 async def test_a_silent_tts_connection_is_abandoned_while_the_upstream_sends_text() -> None:
-    async with running_device(speech=TtsOptions(), connect_tts=lambda _: SilentVoice()) as stage:
-        stage.ready()
-        stage.runtime.dispatch(ev.TtsConnected())
+    async with running_device(speech=TtsOptions(), connect_tts=lambda _: SilentVoice()) as harness:
+        harness.ready()
+        harness.runtime.dispatch(ev.TtsConnected())
         text = words(1, 1, "Hello. And ") | {"type": "response.output_text.delta"}
-        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, text)
+        harness.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, text)
         await advance_time(VOICE_STALL_S + 0.1)
-        assert [message["code"] for message in stage.messages() if message["type"] == "error"] == ["voice_failed"]
+        assert [message["code"] for message in harness.messages() if message["type"] == "error"] == ["voice_failed"]
 
 
 @in_virtual_time
 async def test_an_internal_failure_is_reported_once_and_a_second_one_aborts_the_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running_device() as stage:
-        stage.ready()
+    async with running_device() as harness:
+        harness.ready()
 
         def fail(event: ev.Event, now: float) -> list[cmd.Command]:
             raise RuntimeError("a bug")
 
         with monkeypatch.context() as patch:
-            patch.setattr(stage.core, "handle", fail)
-            stage.send_from_client({"type": "interrupt"})
-        assert stage.sent[-1][0] == "client cut"
+            patch.setattr(harness.core, "handle", fail)
+            harness.send_from_client({"type": "interrupt"})
+        assert harness.sent[-1][0] == "client cut"
         assert caplog.text.count("a bug") >= 2
 
 
@@ -430,16 +434,16 @@ class Failing(ListRecorder):
 async def test_an_internal_failure_at_audio_ends_the_session_with_an_error(
     line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with running_device(recorder=Failing()) as stage:
-        stage.ready()
+    async with running_device(recorder=Failing()) as harness:
+        harness.ready()
         if line == "uplink":
-            stage.send_audio(bytes(960))
+            harness.send_audio(bytes(960))
         else:
             others = BURST_MESSAGES if line == "downlink after a burst" else 0
-            stage.send_from_upstream(*[{"type": "rate_limits.updated"}] * others, delta(1, 1, bytes(960)))
+            harness.send_from_upstream(*[{"type": "rate_limits.updated"}] * others, delta(1, 1, bytes(960)))
             await advance_time(1)
-        assert [message["code"] for message in stage.messages() if message["type"] == "error"] == ["internal_error"]
-        assert ("client close", b"1011") in stage.sent
+        assert [message["code"] for message in harness.messages() if message["type"] == "error"] == ["internal_error"]
+        assert ("client close", b"1011") in harness.sent
         assert f"a bug in the {line.split()[0]}" in caplog.text
 
 
@@ -457,16 +461,16 @@ async def test_a_tool_runs_beside_the_audio_and_comes_back_as_an_event() -> None
     call = {
         "id": "i", "type": "function_call", "call_id": "c", "name": "slow", "arguments": "{}", "status": "completed",
     }  # fmt: skip
-    async with running_device(tools=Slow()) as stage:
-        stage.ready()
-        stage.send_from_upstream(
+    async with running_device(tools=Slow()) as harness:
+        harness.ready()
+        harness.send_from_upstream(
             {"type": "response.created", "response": {"id": "resp_1"}},
             {"type": "response.done", "response": {"id": "resp_1", "status": "completed", "output": [call]}},
         )
         await started.wait()
-        stage.send_audio(bytes(960))
-        assert stage.sent[-1][0] == "upstream text", "the microphone does not wait for the tool"
+        harness.send_audio(bytes(960))
+        assert harness.sent[-1][0] == "upstream text", "the microphone does not wait for the tool"
         release.set()
         await advance_time(0.1)
-        statuses = [message["status"] for message in stage.messages() if message["type"] == "tool"]
+        statuses = [message["status"] for message in harness.messages() if message["type"] == "tool"]
         assert statuses == ["started", "progress", "done"]

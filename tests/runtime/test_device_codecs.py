@@ -16,7 +16,7 @@ from relay.session.common.media_types import AudioDelta, PartKey
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from tests.runtime.test_device import appended, delta
-from tests.support.runtime_stage import DeviceRuntimeHarness, running_device
+from tests.support.runtime_harness import DeviceRuntimeHarness, running_device
 from tests.support.virtual_time import advance_time, in_virtual_time
 
 MS_BYTES = 48
@@ -46,69 +46,69 @@ def spoken(samples: bytes) -> bytes:
 
 @in_virtual_time
 async def test_audio_in_text_messages_is_charged_as_audio() -> None:
-    async with running_device(client_codec=TextCodec()) as stage:
-        stage.ready()
+    async with running_device(client_codec=TextCodec()) as harness:
+        harness.ready()
         frames = [bytes([number % 256]) * 10 * MS_BYTES for number in range(400)]
-        stage.send_from_client(*map(spoken, frames))
-        assert appended(stage) == b"".join(frames)
-        assert stage.messages() == []
-        stage.send_from_client(*[spoken(bytes(100 * MS_BYTES))] * 100)
-        assert [message["code"] for message in stage.messages()] == ["too_fast"]
+        harness.send_from_client(*map(spoken, frames))
+        assert appended(harness) == b"".join(frames)
+        assert harness.messages() == []
+        harness.send_from_client(*[spoken(bytes(100 * MS_BYTES))] * 100)
+        assert [message["code"] for message in harness.messages()] == ["too_fast"]
 
 
 @in_virtual_time
 async def test_a_long_text_with_little_audio_is_charged_as_a_message_too() -> None:
-    async with running_device(client_codec=TextCodec()) as stage:
-        stage.ready()
-        stage.send_from_client(*[spoken(bytes(2 * MS_BYTES)) + b" " * 2000] * 400)
-        assert [message["code"] for message in stage.messages()] == ["too_fast"]
-        assert appended(stage) == bytes(400 * 2 * MS_BYTES)
+    async with running_device(client_codec=TextCodec()) as harness:
+        harness.ready()
+        harness.send_from_client(*[spoken(bytes(2 * MS_BYTES)) + b" " * 2000] * 400)
+        assert [message["code"] for message in harness.messages()] == ["too_fast"]
+        assert appended(harness) == bytes(400 * 2 * MS_BYTES)
 
 
 @in_virtual_time
 async def test_a_short_frame_is_sent_before_the_next_message() -> None:
-    async with running_device(client_codec=TextCodec()) as stage:
-        stage.ready()
-        stage.send_from_client(spoken(bytes(200 * MS_BYTES)), spoken(b"\1\2" * 20), '{"type":"commit"}')
-        assert [event["type"].rpartition(".")[2] for event in stage.upstream_requests()] == [
+    async with running_device(client_codec=TextCodec()) as harness:
+        harness.ready()
+        harness.send_from_client(spoken(bytes(200 * MS_BYTES)), spoken(b"\1\2" * 20), '{"type":"commit"}')
+        assert [event["type"].rpartition(".")[2] for event in harness.upstream_requests()] == [
             "append",
             "append",
             "commit",
         ]
-        assert appended(stage).endswith(b"\1\2" * 20)
+        assert appended(harness).endswith(b"\1\2" * 20)
 
 
 @in_virtual_time
 async def test_an_ignored_text_is_charged_as_a_message() -> None:
-    async with running_device(client_codec=TextCodec()) as stage:
-        stage.ready()
-        stage.send_from_client(*["?"] * 400)
-        assert [message["code"] for message in stage.messages()] == ["too_fast"]
+    async with running_device(client_codec=TextCodec()) as harness:
+        harness.ready()
+        harness.send_from_client(*["?"] * 400)
+        assert [message["code"] for message in harness.messages()] == ["too_fast"]
 
 
 @in_virtual_time
 async def test_binary_messages_are_errors_where_they_are_not_audio() -> None:
-    async with running_device(client_codec=TextCodec()) as stage:
-        stage.ready()
-        stage.send_audio(bytes(960))
-        [fault] = stage.messages()
-        assert (fault["code"], appended(stage)) == ("bad_message", b"")
+    async with running_device(client_codec=TextCodec()) as harness:
+        harness.ready()
+        harness.send_audio(bytes(960))
+        [fault] = harness.messages()
+        assert (fault["code"], appended(harness)) == ("bad_message", b"")
 
 
 @in_virtual_time
 async def test_audio_for_the_client_as_text_at_once_and_from_the_queue() -> None:
-    async with running_device(client_codec=TextCodec()) as stage:
-        stage.ready()
+    async with running_device(client_codec=TextCodec()) as harness:
+        harness.ready()
         pcm = bytes(range(240)) * 400  # 2 s, of which one may be ahead
-        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
-        stage.send_from_upstream(*(delta(1, 1, pcm[start : start + 4800]) for start in range(0, len(pcm), 4800)))
+        harness.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}})
+        harness.send_from_upstream(*(delta(1, 1, pcm[start : start + 4800]) for start in range(0, len(pcm), 4800)))
         await advance_time(3)
-        kinds = [next(iter(message)) for message in stage.messages()]
+        kinds = [next(iter(message)) for message in harness.messages()]
         assert kinds == ["of", "mark"] * (len(kinds) // 2)
-        sent = [base64.b64decode(message["audio"]) for message in stage.messages() if "audio" in message]
+        sent = [base64.b64decode(message["audio"]) for message in harness.messages() if "audio" in message]
         assert b"".join(sent) == pcm
-        assert [samples for _, samples in stage.recorder.all("sent")] == sent
-        assert stage.sent_audio() == b""
+        assert [samples for _, samples in harness.recorder.all("sent")] == sent
+        assert harness.sent_audio() == b""
 
 
 class SparseCodec(OpenAIUpstreamCodec):
@@ -125,19 +125,21 @@ class SparseCodec(OpenAIUpstreamCodec):
 
 @in_virtual_time
 async def test_commands_without_a_message_are_not_sent() -> None:
-    async with running_device(upstream_codec=SparseCodec()) as stage:
-        stage.ready()
-        stage.send_audio(bytes(200 * MS_BYTES))
-        stage.send_from_client('{"type":"commit"}', '{"type":"clear"}')
-        assert [event["type"] for event in stage.upstream_requests()] == ["sparse.append", "input_audio_buffer.clear"]
+    async with running_device(upstream_codec=SparseCodec()) as harness:
+        harness.ready()
+        harness.send_audio(bytes(200 * MS_BYTES))
+        harness.send_from_client('{"type":"commit"}', '{"type":"clear"}')
+        assert [event["type"] for event in harness.upstream_requests()] == ["sparse.append", "input_audio_buffer.clear"]
 
 
 @in_virtual_time
 async def test_a_message_of_the_upstreams_may_be_several_events() -> None:
-    async with running_device(upstream_codec=SparseCodec()) as stage:
-        stage.ready()
-        stage.send_from_upstream({"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, b"\1\2" * 480))
-        assert stage.sent_audio() == b"\1\2" * 960
+    async with running_device(upstream_codec=SparseCodec()) as harness:
+        harness.ready()
+        harness.send_from_upstream(
+            {"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, b"\1\2" * 480)
+        )
+        assert harness.sent_audio() == b"\1\2" * 960
 
 
 class SilentCodec(OpenAIUpstreamCodec):
@@ -156,30 +158,30 @@ class SilentCodec(OpenAIUpstreamCodec):
 
 @in_virtual_time
 async def test_an_upstream_that_accepts_its_settings_once() -> None:
-    async with running_device(upstream_codec=SilentCodec()) as stage:
-        assert [event["type"] for event in stage.upstream_requests()] == ["session.update"]
-        stage.send_from_upstream({"type": "session.updated", "session": {}})
-        stage.send_from_client('{"type":"hello","instructions":"Be brief."}', '{"type":"clear"}')
-        connected, refused, ready = stage.messages()
+    async with running_device(upstream_codec=SilentCodec()) as harness:
+        assert [event["type"] for event in harness.upstream_requests()] == ["session.update"]
+        harness.send_from_upstream({"type": "session.updated", "session": {}})
+        harness.send_from_client('{"type":"hello","instructions":"Be brief."}', '{"type":"clear"}')
+        connected, refused, ready = harness.messages()
         assert (connected["name"], ready["type"]) == ("AIConnected", "ready")
         assert (refused["code"], refused["message"]) == ("hello_refused", "Too late.")
-        assert len(stage.upstream_requests()) == 1
-        assert ("event", "InputCleared") in [entry[:2] for entry in stage.recorder.entries]
-        stage.send_audio(bytes(200 * MS_BYTES))
-        assert appended(stage)
+        assert len(harness.upstream_requests()) == 1
+        assert ("event", "InputCleared") in [entry[:2] for entry in harness.recorder.entries]
+        harness.send_audio(bytes(200 * MS_BYTES))
+        assert appended(harness)
 
 
 @in_virtual_time
 async def test_an_upstream_may_send_its_messages_as_binary() -> None:
-    async with running_device() as stage:
-        stage.ready()
+    async with running_device() as harness:
+        harness.ready()
         created = {"type": "response.created", "response": {"id": "resp_1"}}
-        stage.send_from_upstream(created, delta(1, 1, b"\1\2" * 480), kind=WSMsgType.BINARY)
-        assert stage.sent_audio() == b"\1\2" * 480
+        harness.send_from_upstream(created, delta(1, 1, b"\1\2" * 480), kind=WSMsgType.BINARY)
+        assert harness.sent_audio() == b"\1\2" * 480
 
 
-def speak(stage: DeviceRuntimeHarness) -> None:
-    stage.send_from_upstream(
+def speak(harness: DeviceRuntimeHarness) -> None:
+    harness.send_from_upstream(
         {"type": "response.created", "response": {"id": "resp_1"}}, delta(1, 1, bytes(2000 * MS_BYTES))
     )
 
@@ -191,13 +193,13 @@ def nothing(_: DeviceRuntimeHarness) -> None:
 @pytest.mark.parametrize(
     ("broken", "before", "when"),
     [
-        (("decode_text",), nothing, lambda stage: stage.send_from_client("{}", "{}", "{}")),
-        (("encode",), nothing, lambda stage: stage.send_from_client("{}")),
-        (("decode_text", "encode"), nothing, lambda stage: stage.send_from_client("{}", "{}")),
+        (("decode_text",), nothing, lambda harness: harness.send_from_client("{}", "{}", "{}")),
+        (("encode",), nothing, lambda harness: harness.send_from_client("{}")),
+        (("decode_text", "encode"), nothing, lambda harness: harness.send_from_client("{}", "{}")),
         (("encode_audio",), nothing, speak),
         (("encode_audio",), speak, nothing),  # what waits is sent by a timer
-        (("decode_upstream",), nothing, lambda stage: stage.send_from_upstream({"type": "x"}, {"type": "x"})),
-        (("encode_upstream",), nothing, lambda stage: stage.send_from_client('{"type":"text","text":"Hi."}')),
+        (("decode_upstream",), nothing, lambda harness: harness.send_from_upstream({"type": "x"}, {"type": "x"})),
+        (("encode_upstream",), nothing, lambda harness: harness.send_from_client('{"type":"text","text":"Hi."}')),
     ],
 )
 @in_virtual_time
@@ -216,12 +218,12 @@ async def test_a_codec_that_raises_ends_its_session_with_one_line_in_the_log(
     for name in broken:
         codec, method = (upstream_codec, name.partition("_")[0]) if "upstream" in name else (client_codec, name)
         setattr(codec, method, breakable(getattr(codec, method)))
-    async with running_device(client_codec=client_codec, upstream_codec=upstream_codec) as stage:
-        stage.ready()
-        before(stage)
+    async with running_device(client_codec=client_codec, upstream_codec=upstream_codec) as harness:
+        harness.ready()
+        before(harness)
         is_broken = True
-        when(stage)
+        when(harness)
         await advance_time(3)
-        assert {"client close", "client cut"} & {kind for kind, _ in stage.sent}
-    assert "upstream close" in {kind for kind, _ in stage.sent}
+        assert {"client close", "client cut"} & {kind for kind, _ in harness.sent}
+    assert "upstream close" in {kind for kind, _ in harness.sent}
     assert [record.exc_info is not None for record in caplog.records] == [True]

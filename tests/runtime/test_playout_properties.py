@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from audio.formats import PCM16_16K, PCM16_24K, PCMU, AudioFormat
 from relay.session.device import events as ev
-from tests.support.playout_stage import PlayoutHarness, sent_bytes
+from tests.support.playout_harness import PlayoutHarness, sent_bytes
 from tests.support.virtual_time import advance_time, in_virtual_time
 
 STEPS = st.lists(
@@ -33,7 +33,7 @@ def test_a_clear_reports_exactly_what_was_sent(
 
 @in_virtual_time
 async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, output: AudioFormat) -> None:
-    stage = PlayoutHarness(output, max_ahead_ms)
+    harness = PlayoutHarness(output, max_ahead_ms)
     number, begun, ended = 0, False, False
     for what, value in steps:
         item = f"item_{number}"
@@ -41,28 +41,28 @@ async def _play_steps(steps: list[tuple[str, int]], max_ahead_ms: int | None, ou
             number, begun, ended = number + 1, False, False
         elif what == "play":
             if not begun:
-                stage.start(item)
+                harness.start(item)
                 begun = True
-            stage.play(item, 37 * value)
+            harness.play(item, 37 * value)
         elif what == "end" and begun:
-            stage.end(item)
+            harness.end(item)
             ended = True
         elif what == "time":
             await advance_time(value * 0.15)
         elif what == "sync":
-            stage.playout.sync(item, value * 200)
+            harness.playout.sync(item, value * 200)
         elif what == "full":
-            stage.socket.set_writable(writable=value % 3 != 0)
+            harness.socket.set_writable(writable=value % 3 != 0)
         elif what == "clear":
-            sent = sent_bytes(stage)
-            for clip in stage.clear():
+            sent = sent_bytes(harness)
+            for clip in harness.clear():
                 assert clip.sent_ms == sent.get(clip.item_id, 0) // output.bytes_per_ms
                 assert 0 <= clip.estimated_played_ms <= clip.sent_ms
             number, begun, ended = number + 1, False, False
-    before = dict(sent_bytes(stage))
-    stage.clear()
+    before = dict(sent_bytes(harness))
+    harness.clear()
     await advance_time(60)
-    assert sent_bytes(stage) == before
+    assert sent_bytes(harness) == before
 
 
 # -- ms by ms ---------------------------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class NumberedAudio:
     """Audio whose every ms holds its own number, and the invariants of what the client was sent."""
 
     def __init__(self, max_ahead_ms: int, max_queued_ms: int) -> None:
-        self.stage = PlayoutHarness(PCMU, max_ahead_ms, max_queued_ms=max_queued_ms)
+        self.harness = PlayoutHarness(PCMU, max_ahead_ms, max_queued_ms=max_queued_ms)
         self.max_ahead_ms, self.max_queued_ms = max_ahead_ms, max_queued_ms
         self.item, self.is_begun, self.is_ended = 0, False, False
         self.items: list[int] = []
@@ -90,13 +90,13 @@ class NumberedAudio:
         if self.is_ended:
             self.next_item()
         if not self.is_begun:
-            self.stage.start(f"item_{self.item}")
+            self.harness.start(f"item_{self.item}")
             self.is_begun = True
         first = len(self.items)
         self.items += [self.item] * ms
         samples = b"".join(number.to_bytes(8, "big") for number in range(first, first + ms))
         had_overflowed = self.overflowed
-        self.stage.playout.play((f"item_{self.item}", 0), samples, self.stage.loop.time())
+        self.harness.playout.play((f"item_{self.item}", 0), samples, self.harness.loop.time())
         if self.overflowed and not had_overflowed:
             n_sent, n_played = self.cleared[-1] if self.cleared else (0, 0)
             unsent_ms = (len(self.items) - n_played) - (len(self.sent()) - n_sent)
@@ -104,18 +104,18 @@ class NumberedAudio:
 
     def end(self) -> None:
         if self.is_begun and not self.is_ended:
-            self.stage.end(f"item_{self.item}")
+            self.harness.end(f"item_{self.item}")
             self.is_ended = True
             self.ended.add(self.item)
 
     def sync(self, played_ms: int) -> None:
         self.synced.append(len(self.sent()))
-        self.stage.playout.sync(f"item_{self.item}", played_ms)
+        self.harness.playout.sync(f"item_{self.item}", played_ms)
 
     def clear(self) -> None:
         sent = self.sent()[self.cleared[-1][0] if self.cleared else 0 :]
         played = self.items[self.cleared[-1][1] if self.cleared else 0 :]
-        account = {int(clip.item_id.removeprefix("item_")): clip for clip in self.stage.clear()}
+        account = {int(clip.item_id.removeprefix("item_")): clip for clip in self.harness.clear()}
         for item in set(played):
             n_sent = sum(1 for _, number in sent if self.items[number] == item)
             if item in account:
@@ -130,13 +130,13 @@ class NumberedAudio:
 
     @property
     def overflowed(self) -> bool:
-        return any(isinstance(event, ev.PlayoutOverflow) for event in self.stage.events)
+        return any(isinstance(event, ev.PlayoutOverflow) for event in self.harness.events)
 
     def sent(self) -> list[tuple[float, int]]:
         """When each ms was sent, and its number."""
         return [
             (at, int.from_bytes(message[start : start + 8], "big"))
-            for at, message in self.stage.socket.sent
+            for at, message in self.harness.socket.sent
             if isinstance(message, bytes)
             for start in range(0, len(message), 8)
         ]
@@ -145,7 +145,7 @@ class NumberedAudio:
         """Nothing was sent twice, out of order, or outside of its item."""
         assert all(number < next_number for (_, number), (_, next_number) in pairwise(self.sent()))
         item = ""
-        for _, message in self.stage.socket.sent:
+        for _, message in self.harness.socket.sent:
             if isinstance(message, bytes):
                 assert item == f"item_{self.items[int.from_bytes(message[:8], 'big')]}"
             else:
@@ -202,10 +202,10 @@ async def _play_numbered(steps: list[tuple[str, int]], max_ahead_ms: int, max_qu
             case "sync":
                 audio.sync(value * 200)
             case "full":
-                audio.stage.socket.set_writable(writable=value % 3 != 0)
+                audio.harness.socket.set_writable(writable=value % 3 != 0)
             case "clear":
                 audio.clear()
-    audio.stage.socket.set_writable(writable=True)
+    audio.harness.socket.set_writable(writable=True)
     await advance_time(60)
     audio.check_order()
     audio.check_headroom()

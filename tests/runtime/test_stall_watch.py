@@ -1,7 +1,7 @@
 """A client that does not read is reported after a while, or at once if too much is unsent."""
 
 from relay.runtime.timers import MAX_STALL_S, MAX_UNSENT_BYTES, StallWatch
-from tests.support.playout_stage import FakeSocket
+from tests.support.playout_harness import FakeSocket
 from tests.support.virtual_time import advance_time, in_virtual_time
 
 

@@ -51,10 +51,10 @@ class UplinkHarness:
 
 
 async def test_an_odd_byte_waits_for_the_other_half_of_its_sample() -> None:
-    stage = UplinkHarness()
-    assert stage.send(bytes(961)) == bytes(960)
-    assert stage.send(b"\x02" * 961) == b"\x00" + b"\x02" * 961
-    assert stage.ledger.input_bytes == 961 + 961
+    harness = UplinkHarness()
+    assert harness.send(bytes(961)) == bytes(960)
+    assert harness.send(b"\x02" * 961) == b"\x00" + b"\x02" * 961
+    assert harness.ledger.input_bytes == 961 + 961
 
 
 async def test_g711_has_no_halves() -> None:
@@ -65,16 +65,16 @@ async def test_g711_has_no_halves() -> None:
 @settings(max_examples=100, deadline=None)
 def test_any_chunking_of_the_microphone_gives_the_same_whole_samples(pcm: bytes, cuts: list[int]) -> None:
     async def play() -> UplinkHarness:
-        stage = UplinkHarness()
+        harness = UplinkHarness()
         edges = [0, *sorted(min(cut, len(pcm)) for cut in cuts), len(pcm)]
         for start, end in pairwise(edges):
-            stage.uplink.receive(pcm[start:end])
-        stage.uplink.flush()
-        return stage
+            harness.uplink.receive(pcm[start:end])
+        harness.uplink.flush()
+        return harness
 
-    stage = asyncio.run(play())
-    assert b"".join(stage.appends) == pcm[: len(pcm) // 2 * 2]
-    assert all(len(samples) % 2 == 0 for samples in stage.appends)
+    harness = asyncio.run(play())
+    assert b"".join(harness.appends) == pcm[: len(pcm) // 2 * 2]
+    assert all(len(samples) % 2 == 0 for samples in harness.appends)
 
 
 @pytest.mark.parametrize("fmt", [PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K, PCMU, PCMA], ids=str)
@@ -92,11 +92,11 @@ async def test_a_format_that_the_upstream_takes_is_not_converted(fmt: AudioForma
 
 @pytest.mark.parametrize("fmt", [PCM16_16K, PCM16_48K, PCMU], ids=str)
 async def test_short_frames_are_gathered_to_ten_ms(fmt: AudioFormat) -> None:
-    stage, ten_ms = UplinkHarness(fmt), 10 * fmt.bytes_per_ms
-    stage.send(*[b"\x07"] * (ten_ms - 1))
-    assert stage.ledger.input_bytes == 0
-    stage.send(b"\x07")
-    assert stage.ledger.input_bytes == ten_ms
+    harness, ten_ms = UplinkHarness(fmt), 10 * fmt.bytes_per_ms
+    harness.send(*[b"\x07"] * (ten_ms - 1))
+    assert harness.ledger.input_bytes == 0
+    harness.send(b"\x07")
+    assert harness.ledger.input_bytes == ten_ms
 
 
 async def test_options_that_leave_a_format_as_it_is_leave_its_audio_as_it_is() -> None:
@@ -111,7 +111,7 @@ async def test_options_that_leave_a_format_as_it_is_leave_its_audio_as_it_is() -
 
 
 async def test_new_options_start_afresh() -> None:
-    stage = UplinkHarness(PCM16_16K)
-    stage.send(b"\x01")
-    stage.uplink.apply_options(DeviceOptions(PCM16_24K, PCM16_24K))
-    assert stage.send(b"\x02\x03" * 480) == b"\x02\x03" * 480
+    harness = UplinkHarness(PCM16_16K)
+    harness.send(b"\x01")
+    harness.uplink.apply_options(DeviceOptions(PCM16_24K, PCM16_24K))
+    assert harness.send(b"\x02\x03" * 480) == b"\x02\x03" * 480

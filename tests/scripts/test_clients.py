@@ -17,8 +17,8 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.testing import ScriptedUpstream
 from tests.scripts.reference_clients import CLIENTS, NAMES, SANITIZERS, client, command, run
-from tests.support.device_stage import ScriptedConnection, scripted_relay
 from tests.support.relay_server import running_relay
+from tests.support.scripted_relay import ScriptedConnection, scripted_relay
 from tests.test_end_to_end import SAMPLES, local_relay
 from tests.web.chromium import chromium_page
 
@@ -125,9 +125,9 @@ async def test_a_turn(name: str, tmp_path: Path) -> None:
         await send_item(device, "item_2", answer[3201:])
         await wait_bye(device)
 
-    async with scripted_relay(script) as stage:
-        result = await run(name, stage.url, speech, tmp_path)
-        device = stage.device
+    async with scripted_relay(script) as relay:
+        result = await run(name, relay.url, speech, tmp_path)
+        device = relay.device
     assert (result.exit_code, result.stdout, result.stderr) == (0, "user: what time is it\n", "")
     assert result.audio == answer
     assert device.played('say \\ "hi"')[-1] == 100
@@ -167,9 +167,9 @@ async def test_an_interrupted_item_falls_silent_at_once(name: str, tmp_path: Pat
         await wait_bye(device)
         played_ms.append(device.played("story")[-1])
 
-    async with scripted_relay(script) as stage:
-        result = await run(name, stage.url, b"", tmp_path)
-        assert stage.device.played("okay")[-1] == 100
+    async with scripted_relay(script) as relay:
+        result = await run(name, relay.url, b"", tmp_path)
+        assert relay.device.played("okay")[-1] == 100
     assert result.exit_code == 0
     assert result.audio.endswith(okay)
     before = result.audio.removesuffix(okay)
@@ -201,8 +201,8 @@ async def test_each_close_says_whether_to_try_again(
             await device.send("error", code="internal_error", message="Too bad.", retryable=retryable)
         await device.socket.close(close_code, "because")
 
-    async with scripted_relay(script) as stage:
-        result = await run(name, stage.url, b"", tmp_path)
+    async with scripted_relay(script) as relay:
+        result = await run(name, relay.url, b"", tmp_path)
     assert result.exit_code == exit_code
     assert f"closed with {close_code}" in result.stderr
     assert ("internal_error: Too bad." in result.stderr) == (retryable is not None)
@@ -214,8 +214,8 @@ async def test_a_connection_that_breaks_may_be_tried_again(name: str, tmp_path: 
         await connected(device)
         device.socket.transport.abort()
 
-    async with scripted_relay(script) as stage:
-        result = await run(name, stage.url, b"", tmp_path)
+    async with scripted_relay(script) as relay:
+        result = await run(name, relay.url, b"", tmp_path)
     assert result.exit_code == 3
 
 
@@ -224,8 +224,8 @@ async def test_a_connection_that_breaks_may_be_tried_again(name: str, tmp_path: 
 async def test_a_refused_handshake(name: str, status: int, exit_code: int, tmp_path: Path) -> None:
     async def nothing(device: ScriptedConnection) -> None: ...
 
-    async with scripted_relay(nothing, refuse=http.HTTPStatus(status)) as stage:
-        result = await run(name, stage.url, b"", tmp_path)
+    async with scripted_relay(nothing, refuse=http.HTTPStatus(status)) as relay:
+        result = await run(name, relay.url, b"", tmp_path)
     if name == "javascript":  # a WebSocket of the web is not told why
         assert result.exit_code == 3
     else:
@@ -264,9 +264,9 @@ async def test_the_key_opens_a_relay_that_wants_one(name: str, tmp_path: Path) -
 @pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 async def test_without_an_answer_it_gives_up_after_half_a_minute(name: str, tmp_path: Path) -> None:
-    async with scripted_relay(connected) as stage:
-        result = await run(name, stage.url, noise(100), tmp_path)
-        assert stage.device.received("bye")
+    async with scripted_relay(connected) as relay:
+        result = await run(name, relay.url, noise(100), tmp_path)
+        assert relay.device.received("bye")
     assert result.exit_code == 4
 
 
@@ -343,8 +343,8 @@ async def test_nothing_that_a_server_sends_breaks_the_c_client(tmp_path: Path) -
             device.socket.transport.write(hostile(number))
             device.socket.transport.close()
 
-        async with scripted_relay(script) as stage:
-            result = await run("c", stage.url, b"", tmp_path)
+        async with scripted_relay(script) as relay:
+            result = await run("c", relay.url, b"", tmp_path)
         assert result.exit_code in (2, 3), (number, result)
         assert "Sanitizer" not in result.stderr
         assert "runtime error" not in result.stderr

@@ -12,7 +12,7 @@ from relay import load_tools
 from relay.client import VirtualPlayer
 from relay.recording.store.layout import find_recording
 from tests.support.relay_server import DeviceClient, RunningRelay, running_relay
-from tests.support.voice_stage import local_engine, speaking_relay
+from tests.support.scripted_elevenlabs import local_engine, speaking_relay
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "recordings" / "samples"

@@ -19,8 +19,8 @@ from audio.g711 import ulaw_decode
 from relay.cli.talk import turn_tracker
 from relay.cli.talk.talk import TalkOptions, talk
 from relay.testing import ScriptedUpstream
-from tests.support.device_stage import TIMEOUT_S, ScriptedConnection, scripted_relay
 from tests.support.relay_server import running_relay
+from tests.support.scripted_relay import TIMEOUT_S, ScriptedConnection, scripted_relay
 
 NOT_A_RELAYS_URL = "--url: the URL must look like ws://127.0.0.1:8080/ (ws, wss, http or https)"
 
@@ -75,13 +75,13 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
         await device.send("tool", **tool, status="done", ms=12, output={"time": "15:10"})
         await device.answer(reply)
 
-    async with scripted_relay(script) as stage:
-        code, printed = await run(stage.url, file=speech, save=tmp_path / "reply.wav")
+    async with scripted_relay(script) as relay:
+        code, printed = await run(relay.url, file=speech, save=tmp_path / "reply.wav")
 
     lines = [line.rstrip() for line in printed.splitlines()]
     assert code == 0
     assert lines == [
-        f"connected {stage.url} · session s_1 · pcm16 24000 Hz in, pcm16 24000 Hz out",
+        f"connected {relay.url} · session s_1 · pcm16 24000 Hz in, pcm16 24000 Hz out",
         "you       what time is it",
         'tool      get_time {"city": "Paris"}',
         'tool      get_time done in 12 ms → {"time": "15:10"}',
@@ -91,16 +91,16 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
         " first audio from the model +180 ms, first audio here +2 ms)",
         f"note      0.4 s of audio in {tmp_path / 'reply.wav'}",
     ]
-    assert stage.requests[0].path == "/?rate=24000"
-    assert "Authorization" not in stage.requests[0].headers
+    assert relay.requests[0].path == "/?rate=24000"
+    assert "Authorization" not in relay.requests[0].headers
     assert read_audio(tmp_path / "reply.wav", 24000) == reply
-    assert stage.device.received("bye") == [{"type": "bye"}]
-    sent = b"".join(frame for _, frame in stage.device.frames)
-    assert {len(frame) for _, frame in stage.device.frames} == {960}
+    assert relay.device.received("bye") == [{"type": "bye"}]
+    sent = b"".join(frame for _, frame in relay.device.frames)
+    assert {len(frame) for _, frame in relay.device.frames} == {960}
     assert sent[: len(noise(310))] == noise(310)
     assert not any(sent[len(noise(310)) :])
     # At the speed of speech: no frame comes before its time.
-    assert all(at >= ready_at[0] + index * 0.02 for index, (at, _) in enumerate(stage.device.frames))
+    assert all(at >= ready_at[0] + index * 0.02 for index, (at, _) in enumerate(relay.device.frames))
 
 
 async def test_a_file_of_another_rate_is_sent_at_the_relays(tmp_path: Path) -> None:
@@ -112,11 +112,11 @@ async def test_a_file_of_another_rate_is_sent_at_the_relays(tmp_path: Path) -> N
         await device.hear()
         await device.answer()
 
-    async with scripted_relay(script) as stage:
-        code, _ = await run(stage.url + "?voice=marin", file=tmp_path / "a.wav")
+    async with scripted_relay(script) as relay:
+        code, _ = await run(relay.url + "?voice=marin", file=tmp_path / "a.wav")
     assert code == 0
-    assert stage.requests[0].path == "/?voice=marin&rate=24000"
-    assert {len(frame) for _, frame in stage.device.frames} == {640}
+    assert relay.requests[0].path == "/?voice=marin&rate=24000"
+    assert {len(frame) for _, frame in relay.device.frames} == {640}
 
 
 async def test_telephone_formats(speech: Path, tmp_path: Path) -> None:
@@ -126,12 +126,12 @@ async def test_telephone_formats(speech: Path, tmp_path: Path) -> None:
         await device.hear()
         await device.answer(bytes(range(256)) * 10)
 
-    async with scripted_relay(script) as stage:
-        code, _ = await run(stage.url + "?format=pcmu", file=speech, save=tmp_path / "reply.wav")
+    async with scripted_relay(script) as relay:
+        code, _ = await run(relay.url + "?format=pcmu", file=speech, save=tmp_path / "reply.wav")
     assert code == 0
-    assert stage.requests[0].path == "/?format=pcmu&rate=8000"
-    assert {len(frame) for _, frame in stage.device.frames} == {160}
-    assert stage.device.frames[-1][1] == b"\xff" * 160  # mu-law's silence
+    assert relay.requests[0].path == "/?format=pcmu&rate=8000"
+    assert {len(frame) for _, frame in relay.device.frames} == {160}
+    assert relay.device.frames[-1][1] == b"\xff" * 160  # mu-law's silence
     assert read_audio(tmp_path / "reply.wav", 8000) == ulaw_decode(bytes(range(256)) * 10)
 
 
@@ -141,12 +141,12 @@ async def test_a_typed_turn_needs_no_sound() -> None:
         await device.until(lambda: device.received("text"))
         await device.answer(noise(100))
 
-    async with scripted_relay(script) as stage:
-        code, printed = await run(stage.url, text="hello")
+    async with scripted_relay(script) as relay:
+        code, printed = await run(relay.url, text="hello")
     assert code == 0
     assert "relay     Ten past three." in printed
-    assert stage.device.received("text") == [{"type": "text", "text": "hello"}]
-    assert stage.device.frames == []
+    assert relay.device.received("text") == [{"type": "text", "text": "hello"}]
+    assert relay.device.frames == []
 
 
 async def test_a_typed_turn_follows_the_spoken_one(speech: Path) -> None:
@@ -159,8 +159,8 @@ async def test_a_typed_turn_follows_the_spoken_one(speech: Path) -> None:
         await device.until(lambda: device.received("text"))
         await device.answer(text="Second.", item_id="b")
 
-    async with scripted_relay(script) as stage:
-        code, printed = await run(stage.url, file=speech, text="and then?")
+    async with scripted_relay(script) as relay:
+        code, printed = await run(relay.url, file=speech, text="and then?")
     assert code == 0
     assert printed.index("First.") < printed.index("Second.")
 
@@ -171,8 +171,8 @@ async def test_json_mode_prints_every_message_and_nothing_else(speech: Path, tmp
         await device.until(lambda: device.received("text"))
         await device.answer(noise(200), text="Yes.")
 
-    async with scripted_relay(script) as stage:
-        code, printed = await run(stage.url, text="well?", json_lines=True, save=tmp_path / "reply.wav")
+    async with scripted_relay(script) as relay:
+        code, printed = await run(relay.url, text="well?", json_lines=True, save=tmp_path / "reply.wav")
     lines = [json.loads(line) for line in printed.splitlines()]
     assert code == 0
     assert [line.get("name", line["type"]) for line in lines] == [
@@ -231,9 +231,9 @@ async def test_playback_is_acknowledged_in_real_time() -> None:
         await device.until(lambda: 700 in device.played("a"))
         await device.event("AIResponseEnd", finalText="", status="completed", more=False)
 
-    async with scripted_relay(script) as stage:
-        code, _ = await run(stage.url, text="talk to me")
-    positions = stage.device.played("a")
+    async with scripted_relay(script) as relay:
+        code, _ = await run(relay.url, text="talk to me")
+    positions = relay.device.played("a")
     assert code == 0
     assert 2 <= len(positions) <= 4, "one every 200 ms, fewer where the machine is busy, and the end"
     assert positions == sorted(positions)
@@ -258,8 +258,8 @@ async def test_an_interruption_silences_at_once() -> None:
         await device.send("audioEnd", itemId="b", totalMs=500)
         await device.event("AIResponseEnd", finalText="Yes?", status="completed", more=False)
 
-    async with scripted_relay(script) as stage:
-        code, printed = await run(stage.url, text="tell me a story")
+    async with scripted_relay(script) as relay:
+        code, printed = await run(relay.url, text="tell me a story")
     assert code == 0
     assert "cut       after 210 ms; heard: 'Once upon'" in printed
 
@@ -271,8 +271,8 @@ async def test_a_file_without_speech(
     speech: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(turn_tracker, "NO_SPEECH_S", 0.2)
-    async with scripted_relay(nothing) as stage:
-        code, _ = await run(stage.url, file=speech)
+    async with scripted_relay(nothing) as relay:
+        code, _ = await run(relay.url, file=speech)
     assert code == 1
     assert capsys.readouterr().err == f"relay: no speech was found in {speech}: 0.3 s were sent, at -17 dBFS\n"
 
@@ -282,8 +282,8 @@ async def test_no_answer_says_what_was_heard(speech: Path, capsys: pytest.Captur
         await device.begin()
         await device.hear("what time is it")
 
-    async with scripted_relay(script) as stage:
-        code, _ = await run(stage.url, file=speech, timeout_s=0.3)
+    async with scripted_relay(script) as relay:
+        code, _ = await run(relay.url, file=speech, timeout_s=0.3)
     assert code == 1
     assert (
         capsys.readouterr().err
@@ -295,8 +295,8 @@ async def test_a_relay_that_never_gets_ready(capsys: pytest.CaptureFixture[str])
     async def script(device: ScriptedConnection) -> None:
         await device.send("error", code="upstream_unreachable", message="The model cannot be reached.", retryable=True)
 
-    async with scripted_relay(script) as stage:
-        code, _ = await run(stage.url, text="hello", timeout_s=0.3)
+    async with scripted_relay(script) as relay:
+        code, _ = await run(relay.url, text="hello", timeout_s=0.3)
     assert code == 1
     assert capsys.readouterr().err == "relay: the relay was not ready within 0.3 s: The model cannot be reached.\n"
 
@@ -308,8 +308,8 @@ async def test_an_error_before_the_close_is_the_reason(capsys: pytest.CaptureFix
         await device.send("error", code="upstream_refused", message="The model's key is wrong.", retryable=False)
         await device.socket.close(1011, "invalid_api_key")
 
-    async with scripted_relay(script) as stage:
-        code, printed = await run(stage.url, text="hello")
+    async with scripted_relay(script) as relay:
+        code, printed = await run(relay.url, text="hello")
     assert code == 1
     assert "error     The model's key is wrong. (upstream_refused)" in printed
     assert capsys.readouterr().err == "relay: the relay closed the connection (1011): The model's key is wrong.\n"
@@ -323,8 +323,8 @@ async def test_an_answer_that_failed(capsys: pytest.CaptureFixture[str]) -> None
         await device.event("AIResponseStart")
         await device.event("AIResponseEnd", finalText="", status="failed", more=False)
 
-    async with scripted_relay(script) as stage:
-        code, _ = await run(stage.url, text="hello")
+    async with scripted_relay(script) as relay:
+        code, _ = await run(relay.url, text="hello")
     assert code == 1
     assert capsys.readouterr().err == "relay: the answer failed: The model could not answer.\n"
 
@@ -337,8 +337,8 @@ async def test_a_connection_that_breaks(speech: Path, tmp_path: Path, capsys: py
         await device.until(lambda: device.frames)
         device.socket.transport.abort()
 
-    async with scripted_relay(script) as stage:
-        code, _ = await run(stage.url, file=speech, save=tmp_path / "reply.wav")
+    async with scripted_relay(script) as relay:
+        code, _ = await run(relay.url, file=speech, save=tmp_path / "reply.wav")
     assert code == 1
     assert capsys.readouterr().err == "relay: the connection broke off\n"
     assert read_audio(tmp_path / "reply.wav", 24000) == noise(100)  # what there was is kept
@@ -359,12 +359,12 @@ async def test_a_refusal_and_its_meaning(
 ) -> None:
     monkeypatch.setenv("RELAY_KEY", key)
     refusal = '{"error": "A key is needed."}'
-    async with scripted_relay(nothing, refuse=http.HTTPStatus(status), body=refusal) as stage:
-        code, printed = await run(stage.url, text="hello")
+    async with scripted_relay(nothing, refuse=http.HTTPStatus(status), body=refusal) as relay:
+        code, printed = await run(relay.url, text="hello")
     said = capsys.readouterr().err
     assert code == 1
-    assert said == f"relay: {stage.url} {says}\n"
-    assert stage.requests[0].headers.get("Authorization") == (f"Bearer {key}" if key else None)
+    assert said == f"relay: {relay.url} {says}\n"
+    assert relay.requests[0].headers.get("Authorization") == (f"Bearer {key}" if key else None)
     assert "sk-secret" not in said + printed
 
 
@@ -374,10 +374,10 @@ async def test_a_ticket_in_the_url_is_not_shown() -> None:
         await device.until(lambda: device.received("text"))
         await device.answer()
 
-    async with scripted_relay(script) as stage:
-        _, printed = await run(stage.url.replace("ws://", "http://") + "ws?ticket=ek_relay_secret", text="hello")
-    assert stage.requests[0].path == "/ws?ticket=ek_relay_secret&rate=24000"
-    assert f"connected {stage.url}ws ·" in printed
+    async with scripted_relay(script) as relay:
+        _, printed = await run(relay.url.replace("ws://", "http://") + "ws?ticket=ek_relay_secret", text="hello")
+    assert relay.requests[0].path == "/ws?ticket=ek_relay_secret&rate=24000"
+    assert f"connected {relay.url}ws ·" in printed
     assert "secret" not in printed
 
 
@@ -451,8 +451,8 @@ async def test_strange_messages_are_survived() -> None:
         await device.until(lambda: device.received("text"))
         await device.answer(noise(60) + b"x", text="\x1b[2J\x07[bold]Words.[/bold]")
 
-    async with scripted_relay(script) as stage:
-        code, printed = await run(stage.url, text="hello")
+    async with scripted_relay(script) as relay:
+        code, printed = await run(relay.url, text="hello")
     assert code == 0
     assert "\x1b" not in printed
     assert "[bold]Words.[/bold]" in printed
@@ -463,9 +463,9 @@ async def test_the_reader_of_the_output_may_leave() -> None:
         def write(self, _: str) -> int:
             raise BrokenPipeError
 
-    async with scripted_relay(nothing) as stage:
-        assert await talk(options(stage.url, text="hello"), Closed()) == 1
-        assert await talk(options(stage.url, text="hello", json_lines=True), Closed()) == 1
+    async with scripted_relay(nothing) as relay:
+        assert await talk(options(relay.url, text="hello"), Closed()) == 1
+        assert await talk(options(relay.url, text="hello", json_lines=True), Closed()) == 1
 
 
 @asynccontextmanager
@@ -488,7 +488,7 @@ async def process(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process")
 async def test_control_c_ends_it_without_a_traceback(speech: Path) -> None:
-    async with scripted_relay(nothing) as stage, process(str(speech), "--url", stage.url) as talking:
+    async with scripted_relay(nothing) as relay, process(str(speech), "--url", relay.url) as talking:
         assert talking.stdout is not None
         assert (await talking.stdout.readline()).startswith(b"connected")
         talking.send_signal(signal.SIGINT)
@@ -507,9 +507,9 @@ async def test_a_pipe_that_breaks_ends_it_without_a_traceback() -> None:
             await device.send("textDelta", text="word")
             await asyncio.sleep(0)
 
-    async with scripted_relay(script) as stage:
+    async with scripted_relay(script) as relay:
         script_line = (
-            f"{sys.executable} -m relay talk --json --text hello --url {stage.url} | head -n 1; echo ${{PIPESTATUS[0]}}"
+            f"{sys.executable} -m relay talk --json --text hello --url {relay.url} | head -n 1; echo ${{PIPESTATUS[0]}}"
         )
         shell = await asyncio.create_subprocess_exec(
             "bash", "-c", script_line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE

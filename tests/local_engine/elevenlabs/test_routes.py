@@ -12,7 +12,7 @@ from audio.formats import PCM16_24K
 from relay.local_engine.elevenlabs.contexts import ElevenLabsError, SpeechContext, SpeechContexts, parse_output_format
 from relay.local_engine.speech.tts import SpeechSynthesizer
 from tests.support.linear_time import assert_linear
-from tests.support.voice_stage import local_engine
+from tests.support.scripted_elevenlabs import local_engine
 
 Obj = dict[str, Any]
 TEXT = "Hello there, it is 5:41 at Dr. Smith's. "

@@ -7,7 +7,7 @@ from relay.session.common.graceful_end import MAX_DELAY_S
 from relay.session.common.model import DeviceOptions, SessionConfig, ToolSpec, TtsOptions
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.device_script import (
+from tests.support.device_session_harness import (
     MS_BYTES,
     DeviceSessionHarness,
     call,
@@ -16,7 +16,7 @@ from tests.support.device_script import (
     playout_cleared,
     tool_finished,
 )
-from tests.support.device_script import done as response_done
+from tests.support.device_session_harness import done as response_done
 from tests.support.media import SpeechAudio
 
 

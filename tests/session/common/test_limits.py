@@ -5,7 +5,7 @@ import pytest
 from relay.session.common.limits import SessionLimits
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.device_script import DeviceSessionHarness, audio, done, kinds, microphone
+from tests.support.device_session_harness import DeviceSessionHarness, audio, done, kinds, microphone
 
 
 def test_being_slowed_down_is_reported_and_is_not_a_fault() -> None:

@@ -11,7 +11,7 @@ from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, Realti
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.device.negotiation import initial_session
-from tests.support.device_script import DeviceSessionHarness, call, done, kinds, only
+from tests.support.device_session_harness import DeviceSessionHarness, call, done, kinds, only
 
 HOURS = ToolSpec("opening_hours", "When it is open.", {}, visible_to_client=True)
 STAFF = ToolSpec("staff_list", "Who works here.", {}, visible_to_client=True)

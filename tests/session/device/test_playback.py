@@ -4,7 +4,7 @@ from audio.formats import PCM16_24K
 from relay.session.common.media_ledger import MediaLedger
 from relay.session.common.model import SentAudio
 from relay.session.device.playback import ACK_FRESH_MS, InterruptedPart, PlaybackLedger
-from tests.support.device_script import MS_BYTES
+from tests.support.device_session_harness import MS_BYTES
 
 
 def playback_with(*clips: tuple[str, int]) -> PlaybackLedger:

@@ -7,7 +7,7 @@ from relay.session.common.policy import Policy, Principal
 from relay.session.common.session_state import Phase
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.device_script import MANUAL, DeviceSessionHarness, call, done, kinds, microphone, only
+from tests.support.device_session_harness import MANUAL, DeviceSessionHarness, call, done, kinds, microphone, only
 from tests.support.media import InputAudio
 
 

@@ -6,7 +6,7 @@ from relay.session.common.limits import MAX_FAULTS
 from relay.session.common.policy import Policy, Principal, RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.device_script import DeviceSessionHarness, kinds, only
+from tests.support.device_session_harness import DeviceSessionHarness, kinds, only
 
 
 @pytest.mark.parametrize(

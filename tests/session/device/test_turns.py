@@ -18,7 +18,7 @@ from relay.session.device.turn_metrics import ACK_WAIT_S, TurnMetrics
 from relay.session.device.user_turn import MAX_TYPED_TURNS
 from relay.session.tools.dispatcher import MAX_VISIBLE_CHARS
 from relay.session.tools.pending_calls import MAX_RUNNING_CALLS, MAX_TOOL_ROUNDS, TOO_MANY_AT_ONCE
-from tests.support.device_script import (
+from tests.support.device_session_harness import (
     MANUAL,
     DeviceSessionHarness,
     audio,

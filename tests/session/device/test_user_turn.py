@@ -5,7 +5,7 @@ import pytest
 from audio.formats import PCM16_16K, PCMA, PCMU, AudioFormat
 from relay.session.common.model import DeviceOptions
 from relay.session.device import events as ev
-from tests.support.device_script import DeviceSessionHarness, playout_cleared
+from tests.support.device_session_harness import DeviceSessionHarness, playout_cleared
 from tests.support.media import InputAudio
 
 SPEECH = b"\x12\x34" * 160

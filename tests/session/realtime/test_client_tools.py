@@ -4,20 +4,20 @@ from typing import Any
 
 import pytest
 
-from tests.support.realtime_stage import (
+from tests.support.realtime_session_harness import (
     CLOCK,
     DICE,
     LAMP,
     call_events,
     call_item,
+    ready_session,
     response_created,
     response_done,
-    stage,
 )
 
 
 def test_a_client_tool_overrides_an_unprotected_server_tool() -> None:
-    at = stage(CLOCK, DICE)
+    at = ready_session(CLOCK, DICE)
     at.client(type="session.update", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
     tools = at.take_upstream_events()[0]["session"]["tools"]
     assert [(tool["name"], tool["description"]) for tool in tools] == [("clock", "Switches."), ("dice", "Rolls dice.")]
@@ -30,7 +30,7 @@ def test_a_client_tool_overrides_an_unprotected_server_tool() -> None:
 
 
 def test_rejected_tools_override_nothing() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     at.client(type="session.update", event_id="u", session={"type": "realtime", "tools": [LAMP | {"name": "clock"}]})
     at.upstream(type="error", error={"code": "invalid_value", "event_id": "u", "message": "no"})
     call = call_item("c1", "clock")
@@ -39,7 +39,7 @@ def test_rejected_tools_override_nothing() -> None:
 
 
 def test_a_tool_of_one_response_is_the_clients_in_any_order_of_events() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
     call = call_item("c1", "clock")
     output, item, *others = call_events("r1", call)
@@ -50,7 +50,7 @@ def test_a_tool_of_one_response_is_the_clients_in_any_order_of_events() -> None:
 
 @pytest.mark.parametrize("refused", ["u1", "u3"])
 def test_a_rejected_update_leaves_the_others_in_effect(refused: str) -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     tools: dict[str, Any] = {"u1": [LAMP], "u2": [LAMP | {"name": "clock"}], "u3": None}
     for event_id in ("u1", "u2", "u3") if refused == "u3" else ("u1", "u2"):
         at.client(type="session.update", event_id=event_id, session={"type": "realtime", "tools": tools[event_id]})
@@ -66,7 +66,7 @@ def test_a_rejected_update_leaves_the_others_in_effect(refused: str) -> None:
 
 
 def test_a_tool_of_one_response_overrides_only_there() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     at.client(type="response.create", event_id="c", response={"tools": [LAMP | {"name": "clock"}]})
     call = call_item("c1", "clock")
     at.upstream(response_created("r1"), *call_events("r1", call), response_done("r1", call))
@@ -81,7 +81,7 @@ def test_a_tool_of_one_response_overrides_only_there() -> None:
 def test_an_error_keeps_tool_names_that_the_client_used(kind: str, part: str, event_id: str | None) -> None:
     messages = []
     for name in ("clock", "crook"):
-        at = stage(CLOCK)
+        at = ready_session(CLOCK)
         at.client({"type": kind, "event_id": event_id, part: {"tools": [LAMP | {"name": name}] * 2}})
         message = f"Tool names must be unique: '{name}' is there twice."
         error = {

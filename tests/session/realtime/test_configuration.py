@@ -3,7 +3,7 @@
 from relay.session.common.policy import RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.realtime_stage import CLOCK, DICE, GUARDED, LAMP, RealtimeSessionHarness
+from tests.support.realtime_session_harness import CLOCK, DICE, GUARDED, LAMP, RealtimeSessionHarness
 
 
 def test_early_client_events_are_held_in_order() -> None:

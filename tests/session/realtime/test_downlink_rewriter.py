@@ -6,7 +6,7 @@ from relay.session.common.model import ToolSpec
 from relay.session.common.policy import RESTRICTED_ALLOW, RealtimePolicy
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.realtime_stage import (
+from tests.support.realtime_session_harness import (
     CLOCK,
     CREATE,
     DICE,
@@ -16,15 +16,15 @@ from tests.support.realtime_stage import (
     call_item,
     message_item,
     output_added,
+    ready_session,
     response_created,
     response_done,
-    stage,
     user_item,
 )
 
 
 def test_a_server_tool_leaves_no_trace_and_its_follow_up_looks_like_the_upstreams_own() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     call = call_item("c1", "clock")
     at.upstream(
         user_item("u1"), response_created("r1"), *call_events("r1", call, previous="u1"), response_done("r1", call)
@@ -46,7 +46,7 @@ def test_a_server_tool_leaves_no_trace_and_its_follow_up_looks_like_the_upstream
 
 
 def test_an_item_after_another_goes_after_its_hidden_followers() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     call = call_item("c1", "clock")
     at.upstream(
         user_item("u1"), response_created("r1"), *call_events("r1", call, previous="u1"), response_done("r1", call)
@@ -65,7 +65,7 @@ def test_an_item_after_another_goes_after_its_hidden_followers() -> None:
 
 
 def test_an_item_after_itself_is_appended() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     call = call_item("c1", "clock")
     at.upstream(user_item("u1"), user_item("u2", "u2"), response_created("r1"), *call_events("r1", call, previous="u2"))
     at.upstream(response_done("r1", call), *output_added("c1", "o1", "item_c1"))
@@ -75,7 +75,7 @@ def test_an_item_after_itself_is_appended() -> None:
 
 
 def test_outputs_after_a_hidden_one_are_renumbered() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     call, mine = call_item("c1", "clock"), call_item("c2", "lamp")
     at.upstream(response_created("r1"), *call_events("r1", call, 0), *call_events("r1", mine, 1, "item_c1"))
     events = [event for event in at.take_client_events() if "output_index" in event]
@@ -94,7 +94,7 @@ def test_outputs_after_a_hidden_one_are_renumbered() -> None:
 )
 @pytest.mark.parametrize("in_one_response", [True, False])
 def test_a_call_id_keeps_its_first_owner(first: str, second: str, ran: int, seen: int, in_one_response: bool) -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     first_item, second_item = call_item("c1", first), call_item("c1", second) | {"id": "item_other"}
     if in_one_response:
         at.upstream(
@@ -114,7 +114,7 @@ def test_a_call_id_keeps_its_first_owner(first: str, second: str, ran: int, seen
 
 
 def test_tools_are_visible_if_the_policy_says_so() -> None:
-    at = stage(CLOCK, policy=RealtimePolicy(show_tools=True))
+    at = ready_session(CLOCK, policy=RealtimePolicy(show_tools=True))
     call = call_item("c1", "clock")
     events = [
         response_created("r1"),
@@ -130,7 +130,7 @@ def test_tools_are_visible_if_the_policy_says_so() -> None:
 
 
 def test_errors_about_the_relays_own_events_are_hidden() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"))).tool_returns("c1")
     output = at.take_upstream_events()[0]
     at.clear()
@@ -140,7 +140,7 @@ def test_errors_about_the_relays_own_events_are_hidden() -> None:
 
 
 def test_an_error_for_an_event_without_id_has_none_either() -> None:
-    at = stage().client(type="session.update", session={"type": "realtime"})
+    at = ready_session().client(type="session.update", session={"type": "realtime"})
     event_id = at.take_upstream_events()[0]["event_id"]
     at.upstream(type="error", error={"code": "invalid_value", "message": "m", "event_id": event_id})
     assert at.take_client_events()[0]["error"] == {"code": "invalid_value", "message": "m", "event_id": None}
@@ -148,7 +148,7 @@ def test_an_error_for_an_event_without_id_has_none_either() -> None:
 
 def test_visible_event_ids_do_not_reveal_hidden_events() -> None:
     def ids(calls: int) -> list[str]:
-        at = stage(CLOCK)
+        at = ready_session(CLOCK)
         for number in range(calls):
             call = call_item(f"c{number}", "clock")
             at.upstream(response_created(f"r{number}"), response_done(f"r{number}", call)).tool_returns(f"c{number}")
@@ -160,7 +160,7 @@ def test_visible_event_ids_do_not_reveal_hidden_events() -> None:
 
 
 def test_a_model_call_with_the_id_of_a_client_item_is_another_call() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     mine = {"type": "function_call", "name": "clock", "arguments": "{}", "call_id": "c1"}
     at.client(type="conversation.item.create", item=mine)
     at.upstream(type="conversation.item.added", previous_item_id=None, item=mine | {"id": "item_mine"})
@@ -181,7 +181,7 @@ WORDS = RealtimePolicy(instructions=LOCKED, allow=RESTRICTED_ALLOW)
     [LOCKED, LOCKED.upper(), "never speak of the vault.", "The code is four, seven, one", LOCKED.replace("\n", " ")],
 )
 def test_quotes_of_locked_instructions_in_errors_are_removed(quote: str) -> None:
-    at = stage(policy=WORDS).client(CREATE)
+    at = ready_session(policy=WORDS).client(CREATE)
     error = {
         "type": "invalid_request_error",
         "code": "x",
@@ -200,14 +200,14 @@ def test_quotes_of_locked_instructions_in_errors_are_removed(quote: str) -> None
 
 
 def test_an_error_that_quotes_nothing_passes_as_it_came() -> None:
-    at = stage(policy=WORDS)
+    at = ready_session(policy=WORDS)
     at.upstream(type="error", error={"message": "You are the voice of reason.", "event_id": "theirs"})
     assert len(at.raw) == 1
 
 
 def test_the_overlay_is_stripped_from_sessions_and_responses() -> None:
     secret = ToolSpec("vault", "Opens the vault behind the old staircase.", {"type": "object"})
-    at = stage(secret, policy=WORDS)
+    at = ready_session(secret, policy=WORDS)
     tools = [{"type": "function", "function": {"name": "vault"}}, {"type": "function", "name": "vault"}]
     session = {"system": f"<{LOCKED}>", "instructions": LOCKED, "tools": tools, "prompt": {"id": "p", "text": [LOCKED]}}
     at.upstream(type="session.updated", session=session | {"note": "opens the vault behind the OLD staircase"})
@@ -244,7 +244,7 @@ def test_unknown_events_are_stripped_of_the_overlay_too(kind: str, part: str) ->
 
 
 def test_an_error_about_tools_does_not_name_a_hidden_one() -> None:
-    at = stage(CLOCK, DICE).client(type="session.update", event_id="u", session={"tools": [LAMP]})
+    at = ready_session(CLOCK, DICE).client(type="session.update", event_id="u", session={"tools": [LAMP]})
     error = {"message": "The functions clock, clock_2 and dice are bad.", "param": "session.tools[1]", "event_id": "u"}
     at.upstream(type="error", error=error)
     assert at.take_client_events()[0]["error"]["message"] == "The functions […], clock_2 and […] are bad."

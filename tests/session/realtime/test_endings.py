@@ -6,7 +6,7 @@ import pytest
 
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.realtime_stage import CREATE, stage
+from tests.support.realtime_session_harness import CREATE, ready_session
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from tests.support.realtime_stage import CREATE, stage
     ],
 )
 def test_the_upstreams_close_is_mapped(code: int, told: int, errors: int) -> None:
-    at = stage()
+    at = ready_session()
     at.feed(ev.UpstreamClosed(code, "because sk-secret-key-12345 " + "ü" * 200))
     [close] = [end for end in at.end_commands if isinstance(end, cmd.CloseClient)]
     assert close.code == told
@@ -42,7 +42,7 @@ def test_the_upstreams_close_is_mapped(code: int, told: int, errors: int) -> Non
     ],
 )
 def test_other_ends(event: Any, code: int) -> None:
-    at = stage()
+    at = ready_session()
     at.feed(event)
     assert [end.code for end in at.end_commands if isinstance(end, cmd.CloseClient)] == [code]
     assert isinstance(at.end_commands[-1], cmd.CloseUpstream)
@@ -52,7 +52,7 @@ def test_other_ends(event: Any, code: int) -> None:
 
 
 def test_a_revoked_key_is_reported_before_the_close() -> None:
-    at = stage()
+    at = ready_session()
     at.feed(ev.KeyRevoked())
     [error_event] = at.take_client_events()
     assert (error_event["type"], error_event["error"]["code"], error_event["error"]["type"]) == (

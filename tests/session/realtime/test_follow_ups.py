@@ -2,7 +2,7 @@
 
 from relay.session.tools.pending_calls import MAX_RUNNING_CALLS, TOO_MANY_AT_ONCE
 from tests.support.linear_time import assert_linear
-from tests.support.realtime_stage import (
+from tests.support.realtime_session_harness import (
     CLOCK,
     CREATE,
     DICE,
@@ -11,14 +11,14 @@ from tests.support.realtime_stage import (
     RealtimeSessionHarness,
     call_item,
     message_item,
+    ready_session,
     response_created,
     response_done,
-    stage,
 )
 
 
 def test_several_calls_in_one_response_get_one_output_each_and_one_follow_up() -> None:
-    at = stage(CLOCK, DICE)
+    at = ready_session(CLOCK, DICE)
     calls = [call_item("c1", "clock"), call_item("c2", "dice"), call_item("c3", "clock")]
     at.upstream(response_created("r1"), response_done("r1", *calls))
     assert [run.call_id for run in at.tool_runs] == ["c1", "c2", "c3"]
@@ -30,19 +30,19 @@ def test_several_calls_in_one_response_get_one_output_each_and_one_follow_up() -
 
 def test_a_response_with_thousands_of_calls_takes_linear_time() -> None:
     def done(n_calls: int) -> None:
-        stage = RealtimeSessionHarness(CLOCK).ready()
-        stage.upstream(type="response.created", response={"id": "r1", "output": []})
+        harness = RealtimeSessionHarness(CLOCK).ready()
+        harness.upstream(type="response.created", response={"id": "r1", "output": []})
         calls = [
             {"id": f"i{number}", "type": "function_call", "call_id": f"c{number}", "name": "clock", "arguments": "{}"}
             for number in range(n_calls)
         ]
-        stage.upstream(type="response.done", response={"id": "r1", "status": "completed", "output": calls})
+        harness.upstream(type="response.done", response={"id": "r1", "status": "completed", "output": calls})
 
     assert_linear(done, 1000)
 
 
 def test_the_clients_follow_up_of_a_mixed_response_waits_for_the_servers_outputs() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     call, mine = call_item("c1", "clock"), call_item("c2", "lamp")
     at.upstream(response_created("r1"), response_done("r1", call, mine))
     at.client(
@@ -57,7 +57,7 @@ def test_the_clients_follow_up_of_a_mixed_response_waits_for_the_servers_outputs
 
 
 def test_a_later_turns_follow_up_does_not_wait_for_an_earlier_mixed_response() -> None:
-    at = stage(CLOCK, DICE)
+    at = ready_session(CLOCK, DICE)
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"), call_item("c2", "lamp")))
     at.upstream(SPEECH, SPEECH_ENDS)
     at.upstream(response_created("r2"), response_done("r2", call_item("c3", "dice")))
@@ -68,7 +68,7 @@ def test_a_later_turns_follow_up_does_not_wait_for_an_earlier_mixed_response() -
 
 
 def test_a_mixed_response_that_the_client_never_follows_up_is_left_to_it() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     at.upstream(
         response_created("r1"), response_done("r1", call_item("c1", "clock"), call_item("c2", "lamp"))
     ).tool_returns("c1")
@@ -76,7 +76,7 @@ def test_a_mixed_response_that_the_client_never_follows_up_is_left_to_it() -> No
 
 
 def test_calls_run_from_completed_responses_alone_yet_never_stay_without_output() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     cut = call_item("c2", "clock", "incomplete")
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"), cut, status="cancelled"))
     assert at.tool_runs == []
@@ -85,7 +85,7 @@ def test_calls_run_from_completed_responses_alone_yet_never_stay_without_output(
 
 
 def test_a_follow_up_is_cancelled_by_any_response_that_begins_after_the_outputs_landed() -> None:
-    at = stage(CLOCK).upstream(response_created("r1"), response_done("r1", call_item("c1", "clock")))
+    at = ready_session(CLOCK).upstream(response_created("r1"), response_done("r1", call_item("c1", "clock")))
     at.upstream(response_created("vad")).tool_returns("c1")
     assert at.upstream_event_types() == ["conversation.item.create"]
     at.upstream(response_done("vad"))
@@ -97,7 +97,7 @@ def test_a_follow_up_is_cancelled_by_any_response_that_begins_after_the_outputs_
 
 
 def test_the_follow_up_keeps_what_was_asked_of_the_response_that_called() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     wish = {"output_modalities": ["text"], "instructions": "Short.", "metadata": {"a": "b"}, "tool_choice": "required"}
     at.client(type="response.create", event_id="c", response=wish)
     at.upstream(response_created("r1"), response_done("r1", call_item("c1", "clock"))).tool_returns("c1")
@@ -105,7 +105,7 @@ def test_the_follow_up_keeps_what_was_asked_of_the_response_that_called() -> Non
 
 
 def test_tool_rounds_are_capped() -> None:
-    at = stage(CLOCK)
+    at = ready_session(CLOCK)
     for number in range(8):
         at.upstream(
             response_created(f"r{number}"), response_done(f"r{number}", call_item(f"c{number}", "clock"))
@@ -118,7 +118,7 @@ def test_tool_rounds_are_capped() -> None:
 
 def test_calls_beyond_the_bound_are_not_run_and_are_answered_at_once() -> None:
     calls = [call_item(f"c{number}", "clock") for number in range(MAX_RUNNING_CALLS + 2)]
-    at = stage(CLOCK).upstream(response_created("r1"), response_done("r1", *calls))
+    at = ready_session(CLOCK).upstream(response_created("r1"), response_done("r1", *calls))
     assert [run.call_id for run in at.tool_runs] == [f"c{number}" for number in range(MAX_RUNNING_CALLS)]
     items = [event["item"] for event in at.take_upstream_events()]
     assert [(item["call_id"], item["output"]) for item in items] == [
@@ -133,7 +133,7 @@ def test_calls_beyond_the_bound_are_not_run_and_are_answered_at_once() -> None:
 
 def test_calls_that_still_run_count_against_the_bound() -> None:
     calls = [call_item(f"c{number}", "clock") for number in range(MAX_RUNNING_CALLS)]
-    at = stage(CLOCK).upstream(response_created("r1"), response_done("r1", *calls))
+    at = ready_session(CLOCK).upstream(response_created("r1"), response_done("r1", *calls))
     at.upstream(response_created("r2"), response_done("r2", call_item("more", "clock"), call_item("lamps", "lamp")))
     assert len(at.tool_runs) == MAX_RUNNING_CALLS
     [output] = at.take_upstream_events()

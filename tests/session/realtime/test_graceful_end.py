@@ -10,7 +10,7 @@ from relay.session.common.limits import AUTO_RESPONSE_TIMEOUT_S
 from relay.session.common.model import ToolSpec
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
-from tests.support.realtime_stage import (
+from tests.support.realtime_session_harness import (
     CLOCK,
     SPEECH,
     SPEECH_ENDS,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from relay.session.realtime.open_requests import MAX_OPEN_REQUESTS, OpenRequests
-from tests.support.realtime_stage import (
+from tests.support.realtime_session_harness import (
     CLOCK,
     RealtimeSessionHarness,
     call_events,

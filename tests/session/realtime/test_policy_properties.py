@@ -14,7 +14,7 @@ from relay.session.common.policy import DEFAULT_ALLOW, Policy, Principal, Realti
 from relay.session.common.session_state import Phase
 from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEvent, RealtimeServerEvent, SendToUpstream
 from relay.session.realtime.session import RealtimeSession
-from tests.support.realtime_stage import CLOCK, DICE, LAMP
+from tests.support.realtime_session_harness import CLOCK, DICE, LAMP
 
 Obj = dict[str, Any]
 OWN = "Be the museum."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from relay.session.common.limits import RELAY_EVENT_ID_PREFIX
 from relay.session.common.policy import RealtimePolicy
 from relay.session.device import events as ev
-from tests.support.realtime_stage import (
+from tests.support.realtime_session_harness import (
     CLOCK,
     DICE,
     RealtimeSessionHarness,
@@ -51,8 +51,8 @@ OUTPUTS = {
 class Model:
     """A model upstream that obeys the protocol: one response at a time, requests answered in order, at any time."""
 
-    def __init__(self, stage: RealtimeSessionHarness) -> None:
-        self.stage = stage
+    def __init__(self, harness: RealtimeSessionHarness) -> None:
+        self.harness = harness
         self.inbox: deque[Obj] = deque()
         self.active: str | None = None
         self.created: list[Obj] = []
@@ -68,9 +68,9 @@ class Model:
 
     def collect(self) -> None:
         """Take what the relay has sent since."""
-        for event in self.stage.take_upstream_events():
+        for event in self.harness.take_upstream_events():
             if event["type"] == "response.create" and (event.get("response") or {}).get("conversation") != "none":
-                queue = self.stage.session.turns.queue
+                queue = self.harness.session.turns.queue
                 assert queue.slot.request_id == event["event_id"], "requested past the slot"
                 # The relay's own request is the follow-up of a later turn, which does not wait for this one's calls.
                 is_clients = not event["event_id"].startswith(RELAY_EVENT_ID_PREFIX)
@@ -80,7 +80,7 @@ class Model:
             self.inbox.append(event)
 
     def emit(self, *events: Obj) -> None:
-        self.stage.upstream(*events)
+        self.harness.upstream(*events)
         self.collect()
 
     def read_one(self) -> None:
@@ -171,8 +171,8 @@ class ModelChecker:
     """A session, a model upstream, a client that answers its calls, and tools that return when the test says so."""
 
     def __init__(self) -> None:
-        self.stage = RealtimeSessionHarness(CLOCK, DICE).ready()
-        self.model = Model(self.stage)
+        self.harness = RealtimeSessionHarness(CLOCK, DICE).ready()
+        self.model = Model(self.harness)
         self.requests: dict[str, Obj] = {}
         self.returned: set[str] = set()
         self.client_events: list[Obj] = []
@@ -181,7 +181,7 @@ class ModelChecker:
         self.to_answer: list[str] = []
 
     def do(self, op: str, n: int) -> None:
-        model, stage = self.model, self.stage
+        model, harness = self.model, self.harness
         match op:
             case "create":
                 event_id = f"client_{len(self.requests)}"
@@ -189,17 +189,17 @@ class ModelChecker:
                 if n % 4 == 0:
                     wish["conversation"] = "none"
                 self.requests[event_id] = wish
-                stage.client(type="response.create", event_id=event_id, response=wish)
+                harness.client(type="response.create", event_id=event_id, response=wish)
             case "cancel":
-                stage.client(type="response.cancel", event_id=f"cancel_{n}")
+                harness.client(type="response.cancel", event_id=f"cancel_{n}")
             case "say":
-                stage.client(type="conversation.item.create", item={"type": "message", "role": "user", "content": []})
+                harness.client(type="conversation.item.create", item={"type": "message", "role": "user", "content": []})
             case "answer" if self.to_answer:
                 self.answer()
-            case "tool" if stage.tool_runs:
-                run = stage.tool_runs[n % len(stage.tool_runs)]
+            case "tool" if harness.tool_runs:
+                run = harness.tool_runs[n % len(harness.tool_runs)]
                 self.returned.add(run.call_id)
-                stage.tool_returns(run.call_id)
+                harness.tool_returns(run.call_id)
             case "read":
                 model.read_one()
             case "finish":
@@ -210,29 +210,29 @@ class ModelChecker:
                 model.silence(answers=n % 3 != 0)
             case "untouched":
                 event = UNTOUCHED[n % len(UNTOUCHED)]
-                before = len(stage.raw)
-                stage.upstream(event)
-                assert stage.raw[before:] == [json.dumps(event).encode()]
+                before = len(harness.raw)
+                harness.upstream(event)
+                assert harness.raw[before:] == [json.dumps(event).encode()]
             case "wait":
                 self.wait(0.5 * (n + 1))
         model.collect()
         self._look()
 
     def wait(self, seconds: float) -> None:
-        stage = self.stage
-        until = stage.now + seconds
+        harness = self.harness
+        until = harness.now + seconds
         for _ in range(50):
-            deadline = stage.session.deadline
+            deadline = harness.session.deadline
             if deadline is None or deadline > until:
                 break
-            stage.now = max(stage.now, deadline)
-            stage.feed(ev.DeadlineReached())
+            harness.now = max(harness.now, deadline)
+            harness.feed(ev.DeadlineReached())
             self.model.collect()
-        stage.now = until
+        harness.now = until
 
     def answer(self) -> None:
         output = {"type": "function_call_output", "call_id": self.to_answer.pop(0), "output": "x"}
-        self.stage.client(type="conversation.item.create", item=output)
+        self.harness.client(type="conversation.item.create", item=output)
 
     def _take(self, event: Obj) -> None:
         """The client keeps its list of items, and answers each call that it is shown."""
@@ -247,7 +247,7 @@ class ModelChecker:
                 self.to_answer.append(item["call_id"])
 
     def _look(self) -> None:
-        events = self.stage.take_client_events()
+        events = self.harness.take_client_events()
         self.client_events += events
         for event in events:
             self._take(event)
@@ -266,11 +266,11 @@ class ModelChecker:
             self.model.silence(answers=False)
             while self.to_answer:
                 self.answer()
-            for run in list(self.stage.tool_runs):
+            for run in list(self.harness.tool_runs):
                 if run.call_id not in self.returned:
                     self.returned.add(run.call_id)
-                    self.stage.tool_returns(run.call_id)
-            while self.model.inbox or self.stage.upstream_events:
+                    self.harness.tool_returns(run.call_id)
+            while self.model.inbox or self.harness.upstream_events:
                 self.model.collect()
                 self.model.read_one()
             self.model.finish("nothing")
@@ -298,7 +298,7 @@ def test_any_interleaving(steps: list[tuple[str, int]]) -> None:
     outputs = checker.model.outputs
     assert set(checker.model.client_calls) == checker.visible_calls, "the client sees its own calls, and all of them"
     assert outputs == Counter(dict.fromkeys(checker.model.calls + checker.model.client_calls, 1))
-    ran = Counter(run.call_id for run in checker.stage.tool_runs)
+    ran = Counter(run.call_id for run in checker.harness.tool_runs)
     assert all(count == 1 for count in ran.values())
     assert set(ran) <= set(checker.model.calls)
     begun = Counter(
@@ -349,11 +349,11 @@ _event = st.builds(
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), _event), max_size=20))
 def test_no_shape_of_any_event_breaks_a_session(policy: RealtimePolicy, events: list[tuple[bool, Obj]]) -> None:
-    stage = RealtimeSessionHarness(CLOCK, policy=policy).ready()
+    harness = RealtimeSessionHarness(CLOCK, policy=policy).ready()
     for from_client, event in events:
         if from_client:
-            stage.client(event)
+            harness.client(event)
         else:
-            stage.upstream(event)
-    for event in stage.client_events + stage.upstream_events:
+            harness.upstream(event)
+    for event in harness.client_events + harness.upstream_events:
         json.dumps(event)

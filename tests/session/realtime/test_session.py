@@ -10,7 +10,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.realtime.endings import RealtimeEndingEvent
 from relay.session.realtime.events import InvalidClientMessage, RealtimeClientEvent, RealtimeEvent, RealtimeServerEvent
-from tests.support.realtime_stage import CLOCK, CREATE, LAMP, RealtimeSessionHarness, stage
+from tests.support.realtime_session_harness import CLOCK, CREATE, LAMP, RealtimeSessionHarness, ready_session
 
 
 def test_without_tools_or_policy_the_relay_sends_no_events_of_its_own() -> None:
@@ -31,13 +31,13 @@ def test_without_tools_or_policy_the_relay_sends_no_events_of_its_own() -> None:
     ],
 )
 def test_untouched_events_are_forwarded_byte_for_byte(event: dict[str, Any]) -> None:
-    at = stage(CLOCK).upstream(event)
+    at = ready_session(CLOCK).upstream(event)
     assert at.take_client_events() == [event]
     assert len(at.raw) == 1
 
 
 def test_unknown_client_events_are_forwarded_in_order() -> None:
-    at = stage()
+    at = ready_session()
     events = [
         {"type": "output_audio_buffer.clear"},
         {"type": "brand.new", "event_id": "n", "x": [{}]},
@@ -48,13 +48,13 @@ def test_unknown_client_events_are_forwarded_in_order() -> None:
 
 @pytest.mark.parametrize("event_id", ["relay_1", 7, "x" * 513])
 def test_ids_that_could_be_ours_are_refused(event_id: Any) -> None:
-    at = stage().client(type="response.create", event_id=event_id)
+    at = ready_session().client(type="response.create", event_id=event_id)
     assert at.take_upstream_events() == []
     assert at.take_client_events()[0]["error"]["param"] == "event_id"
 
 
 def test_faults_are_answered_and_ten_in_a_minute_end_the_session() -> None:
-    at = stage()
+    at = ready_session()
     for _ in range(9):
         at.feed(InvalidClientMessage("not JSON", "invalid_json"))
     assert at.end_commands == []
@@ -65,7 +65,7 @@ def test_faults_are_answered_and_ten_in_a_minute_end_the_session() -> None:
 
 
 def test_faults_that_are_far_apart_do_not() -> None:
-    at = stage()
+    at = ready_session()
     for number in range(30):
         at.now = number * 7.0
         at.feed(InvalidClientMessage("not JSON", "invalid_json"))
@@ -73,7 +73,7 @@ def test_faults_that_are_far_apart_do_not() -> None:
 
 
 def test_a_rejected_event_is_answered_with_its_id_and_the_session_continues() -> None:
-    at = stage(policy=RealtimePolicy(allow=DEFAULT_ALLOW - {"client_tools"}))
+    at = ready_session(policy=RealtimePolicy(allow=DEFAULT_ALLOW - {"client_tools"}))
     at.client(type="session.update", event_id="u", session={"type": "realtime", "tools": [LAMP]})
     [error] = at.take_client_events()
     assert error["error"]["event_id"] == "u"
@@ -112,7 +112,7 @@ def test_the_list_of_events_is_complete() -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_each_event_ends_the_session_or_leaves_it_ready(event: RealtimeEvent) -> None:
-    at = stage()
+    at = ready_session()
     at.feed(event)
     ends = type(event) in get_args(RealtimeEndingEvent)
     assert at.session.state.phase is (Phase.ENDED if ends else Phase.READY)

@@ -10,7 +10,7 @@ from relay.session.common.policy import Policy, Principal
 from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.tools.client_calls import MAX_ARGUMENT_CHARS, MAX_OUTPUT_BYTES, TRUNCATION_NOTE, merge_tools
-from tests.support.device_script import DeviceSessionHarness, call, done, kinds, microphone
+from tests.support.device_session_harness import DeviceSessionHarness, call, done, kinds, microphone
 
 CLOCK = ToolSpec("clock", "Tell the time.", {"type": "object"})
 SAFE = ToolSpec("safe", "Open the safe.", {"type": "object"}, protected=True)

@@ -1,7 +1,7 @@
 """Tool calls in flight: one output each, one follow-up for those of a response (D4)."""
 
 from relay.session.tools.pending_calls import MAX_TOOL_ROUNDS, PendingToolCalls
-from tests.support.device_script import call
+from tests.support.device_session_harness import call
 
 
 def test_the_follow_up_is_due_when_the_last_output_is_in() -> None:

@@ -8,7 +8,7 @@ from relay.session.device import commands as cmd
 from relay.session.device import events as ev
 from relay.session.tts.alignment import AlignedText, TtsUtterance
 from relay.session.tts.stream import MAX_CONTEXTS, STALL_TIMEOUT_S
-from tests.support.device_script import DeviceSessionHarness, done, kinds, microphone, only, playout_cleared
+from tests.support.device_session_harness import DeviceSessionHarness, done, kinds, microphone, only, playout_cleared
 from tests.support.media import OutputAudio, SpeechAudio
 
 PCM24K = AudioFormat("pcm16", 24_000)

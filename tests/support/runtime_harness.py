@@ -246,27 +246,27 @@ Stage = TypeVar("Stage", bound=SocketPair)
 @asynccontextmanager
 async def running_device(rate_hz: int = 24_000, **options: Any) -> AsyncIterator[DeviceRuntimeHarness]:
     """A running session with its upstream connected; it ends on exit."""
-    async with run_harness(DeviceRuntimeHarness(rate_hz, **options)) as stage:
-        yield stage
+    async with run_harness(DeviceRuntimeHarness(rate_hz, **options)) as harness:
+        yield harness
 
 
 @asynccontextmanager
 async def running_realtime(*tools: ToolSpec, **options: Any) -> AsyncIterator[RealtimeRuntimeHarness]:
     """The same for a Realtime client."""
-    async with run_harness(RealtimeRuntimeHarness(*tools, **options)) as stage:
-        yield stage
+    async with run_harness(RealtimeRuntimeHarness(*tools, **options)) as harness:
+        yield harness
 
 
 @asynccontextmanager
-async def run_harness(stage: Stage) -> AsyncIterator[Stage]:
+async def run_harness(harness: Stage) -> AsyncIterator[Stage]:
     """Run a harness's session until the client is gone."""
-    running = asyncio.create_task(stage.runtime.run())
-    await stage.is_dialled.wait()
+    running = asyncio.create_task(harness.runtime.run())
+    await harness.is_dialled.wait()
     await asyncio.sleep(0)
     try:
-        yield stage
+        yield harness
     finally:
-        stage.client.on_ws_disconnected(_Gone())  # type: ignore[arg-type]
+        harness.client.on_ws_disconnected(_Gone())  # type: ignore[arg-type]
         await running
 
 

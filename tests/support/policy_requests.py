@@ -158,14 +158,16 @@ def _registry(ran: list[str]) -> ToolRegistry:
 # -- sessions ---------------------------------------------------------------------------------------------------------
 
 
-async def device(stage: PolicyHarness, key: str, wish: Obj, *, path: str = "/", beta_upstream: bool = False) -> Outcome:
+async def device(
+    harness: PolicyHarness, key: str, wish: Obj, *, path: str = "/", beta_upstream: bool = False
+) -> Outcome:
     """A device asks in its hello."""
-    relay = stage.preview if beta_upstream else stage.plain
+    relay = harness.preview if beta_upstream else harness.plain
     try:
         client = await DeviceClient.connect(relay.ws(path), additional_headers=bearer(key))
     except InvalidStatus as refused:
         return Outcome(_status(refused))
-    async with client, _model(stage) as session:
+    async with client, _model(harness) as session:
         await client.expect("AIConnected")
         hello = {name: wish[name] for name in ("instructions", "language", "voice", "tools") if name in wish}
         if hello:
@@ -175,16 +177,16 @@ async def device(stage: PolicyHarness, key: str, wish: Obj, *, path: str = "/", 
             await session.call(("call_1", wish["run"], {}))
             await session.expect("conversation.item.create")
         errors = [f"error {one.get('field')}" for one in client.messages if one["type"] == "error"]
-        return _of_session(stage, session, errors, client.messages)
+        return _of_session(harness, session, errors, client.messages)
 
 
-async def device_query(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def device_query(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """A device names its voice in the URL."""
-    return await device(stage, key, {}, path=f"/?voice={wish['voice']}")
+    return await device(harness, key, {}, path=f"/?voice={wish['voice']}")
 
 
 async def realtime(
-    stage: PolicyHarness, key: str, wish: Obj, *, path: str = "/v1/realtime", beta: bool = False
+    harness: PolicyHarness, key: str, wish: Obj, *, path: str = "/v1/realtime", beta: bool = False
 ) -> Outcome:
     """A client of the Realtime protocol asks in a `session.update`."""
     if "model" in wish:
@@ -193,15 +195,15 @@ async def realtime(
     is_beta = beta or "api-version" in path
     try:
         async with (
-            realtime_client(stage.plain, path, additional_headers=headers) as client,
-            _model(stage) as session,
+            realtime_client(harness.plain, path, additional_headers=headers) as client,
+            _model(harness) as session,
         ):
             await client.expect("session.created")
             errors = await _ask_in_update(client, wish, is_beta)
             if "run" in wish:
                 await session.call(("call_1", wish["run"], {}))
                 await client.expect("response.done")
-            return _of_session(stage, session, errors, client.seen)
+            return _of_session(harness, session, errors, client.seen)
     except InvalidStatus as refused:
         return Outcome(_status(refused))
 
@@ -227,9 +229,9 @@ async def _ask_in_update(client: RealtimeClient, wish: Obj, is_beta: bool) -> li
 
 
 @asynccontextmanager
-async def _model(stage: PolicyHarness) -> AsyncIterator[ScriptedSession]:
+async def _model(harness: PolicyHarness) -> AsyncIterator[ScriptedSession]:
     """Accept the upstream connection of a session, and confirm every configuration."""
-    session = await stage.upstream.accept()
+    session = await harness.upstream.accept()
     created = {"type": "realtime", "model": "scripted"}
     await session.emit({"type": "session.created", "session": created})
 
@@ -251,13 +253,13 @@ async def _model(stage: PolicyHarness) -> AsyncIterator[ScriptedSession]:
             await confirming
 
 
-def _of_session(stage: PolicyHarness, session: ScriptedSession, errors: list[str], told: list[Obj]) -> Outcome:
+def _of_session(harness: PolicyHarness, session: ScriptedSession, errors: list[str], told: list[Obj]) -> Outcome:
     request = session.connection.request
     assert request is not None
     model = parse_qs(urlsplit(request.path).query).get("model", [None])[0]
     asked = requested_session([one["session"] for one in session.seen if one["type"] == "session.update"], model)
     tools = [one["name"] for one in asked.pop("tools", [])]
-    return Outcome(", ".join(errors), json.dumps(told), asked, tools, list(stage.ran))
+    return Outcome(", ".join(errors), json.dumps(told), asked, tools, list(harness.ran))
 
 
 def _status(refused: InvalidStatus) -> str:
@@ -269,57 +271,57 @@ def _status(refused: InvalidStatus) -> str:
 # -- HTTP -------------------------------------------------------------------------------------------------------------
 
 
-async def functions_list(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def functions_list(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """NAVAI's list of functions."""
-    status, answer = await stage.call(key, "GET", "/navai/functions")
-    return _of_http(stage, status, answer, tools=[one["name"] for one in answer.get("items", [])])
+    status, answer = await harness.call(key, "GET", "/navai/functions")
+    return _of_http(harness, status, answer, tools=[one["name"] for one in answer.get("items", [])])
 
 
-async def functions_execute(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def functions_execute(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """NAVAI's way to run a function."""
-    status, answer = await stage.call(key, "POST", "/navai/functions/execute", {"function_name": wish["run"]})
-    return _of_http(stage, status, answer, tools=answer.get("available_functions"))
+    status, answer = await harness.call(key, "POST", "/navai/functions/execute", {"function_name": wish["run"]})
+    return _of_http(harness, status, answer, tools=answer.get("available_functions"))
 
 
-async def azure_tools(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def azure_tools(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """The tools of Azure's pages."""
-    status, answer = await stage.call(key, "GET", "/api/ai-assistant/realtime/tools")
-    return _of_http(stage, status, answer, tools=[one["name"] for one in answer.get("tools", [])])
+    status, answer = await harness.call(key, "GET", "/api/ai-assistant/realtime/tools")
+    return _of_http(harness, status, answer, tools=[one["name"] for one in answer.get("tools", [])])
 
 
-async def azure_exec(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def azure_exec(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """Azure's way to run a tool."""
-    status, answer = await stage.call(key, "POST", "/api/ai-assistant/realtime/tools/exec", {"name": wish["run"]})
-    return _of_http(stage, status, json.loads(json.dumps(answer).replace(wish["run"], "<name>")))
+    status, answer = await harness.call(key, "POST", "/api/ai-assistant/realtime/tools/exec", {"name": wish["run"]})
+    return _of_http(harness, status, json.loads(json.dumps(answer).replace(wish["run"], "<name>")))
 
 
-async def client_secret(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def client_secret(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """A secret of the provider, for a NAVAI page."""
-    status, answer = await stage.call(key, "POST", "/navai/realtime/client-secret", wish)
-    return _of_http(stage, status, answer, bought=True)
+    status, answer = await harness.call(key, "POST", "/navai/realtime/client-secret", wish)
+    return _of_http(harness, status, answer, bought=True)
 
 
-async def azure_session(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def azure_session(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """A session of Azure, for one of its pages."""
-    status, answer = await stage.call(key, "POST", "/api/ai-assistant/realtime/session", wish)
-    return _of_http(stage, status, answer, bought=True)
+    status, answer = await harness.call(key, "POST", "/api/ai-assistant/realtime/session", wish)
+    return _of_http(harness, status, answer, bought=True)
 
 
-async def speech(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def speech(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """A text to be spoken by ElevenLabs."""
     body = {"text": "Hello."} | ({"voiceId": wish["voice"]} if "voice" in wish else {})
     body |= {"modelId": wish["model"]} if "model" in wish else {}
-    status, answer = await stage.call(key, "POST", "/navai/speech/synthesize", body, speaking=True)
-    outcome = _of_http(stage, status, answer)
+    status, answer = await harness.call(key, "POST", "/navai/speech/synthesize", body, speaking=True)
+    outcome = _of_http(harness, status, answer)
     if status == 200:
-        sent = stage.provider.last
+        sent = harness.provider.last
         outcome.asked = {"voice": urlsplit(sent.path).path.rpartition("/")[2], "model": sent.body.get("model_id")}
     return outcome
 
 
-async def models(stage: PolicyHarness, key: str, wish: Obj) -> Outcome:
+async def models(harness: PolicyHarness, key: str, wish: Obj) -> Outcome:
     """The list of models."""
-    status, answer = await stage.call(key, "GET", "/v1/models")
+    status, answer = await harness.call(key, "GET", "/v1/models")
     return Outcome("" if status == 200 else str(status), json.dumps(answer), {"models": _ids(answer)})
 
 
@@ -328,11 +330,11 @@ def _ids(answer: Obj) -> list[str]:
 
 
 def _of_http(
-    stage: PolicyHarness, status: int, answer: Obj, *, tools: list[str] | None = None, bought: bool = False
+    harness: PolicyHarness, status: int, answer: Obj, *, tools: list[str] | None = None, bought: bool = False
 ) -> Outcome:
     refused = "" if status == 200 else f"{status} {answer['field']}" if "field" in answer else str(status)
-    asked = requested_session([stage.provider.last.body["session"]]) if bought and status == 200 else {}
-    return Outcome(refused, json.dumps(answer), asked, tools, list(stage.ran))
+    asked = requested_session([harness.provider.last.body["session"]]) if bought and status == 200 else {}
+    return Outcome(refused, json.dumps(answer), asked, tools, list(harness.ran))
 
 
 WayIn = Callable[[PolicyHarness, str, Obj], Awaitable[Outcome]]

@@ -169,6 +169,6 @@ def user_item(item_id: str, previous: str | None = None) -> Obj:
     return {"type": "conversation.item.added", "previous_item_id": previous, "item": item}
 
 
-def stage(*tools: ToolSpec, **options: Any) -> RealtimeSessionHarness:
+def ready_session(*tools: ToolSpec, **options: Any) -> RealtimeSessionHarness:
     """A session that is ready."""
     return RealtimeSessionHarness(*tools, **options).ready()

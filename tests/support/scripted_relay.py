@@ -118,11 +118,11 @@ class ScriptedRelay:
 async def scripted_relay(
     script: RelayScript, refuse: http.HTTPStatus | None = None, body: str = ""
 ) -> AsyncIterator[ScriptedRelay]:
-    stage = ScriptedRelay(0)
+    harness = ScriptedRelay(0)
 
     async def serve_one(socket: ServerConnection) -> None:
         device = ScriptedConnection(socket)
-        stage.devices.append(device)
+        harness.devices.append(device)
         listening = asyncio.create_task(device.listen())
         try:
             await script(device)
@@ -130,16 +130,16 @@ async def scripted_relay(
         except ConnectionClosed:
             await listening
         except BaseException as fault:
-            stage.faults.append(fault)
+            harness.faults.append(fault)
             raise
         finally:
             listening.cancel()
 
     def admit(connection: ServerConnection, request: Request) -> Response | None:
-        stage.requests.append(request)
+        harness.requests.append(request)
         return connection.respond(refuse, body) if refuse else None
 
     async with serve(serve_one, "127.0.0.1", 0, process_request=admit, close_timeout=1) as server:
-        stage.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-        yield stage
-    assert stage.faults == []
+        harness.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        yield harness
+    assert harness.faults == []

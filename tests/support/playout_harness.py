@@ -111,11 +111,11 @@ class PlayoutHarness:
         ]
 
 
-def sent_bytes(stage: PlayoutHarness) -> dict[str, int]:
+def sent_bytes(harness: PlayoutHarness) -> dict[str, int]:
     """Bytes of audio sent for each item, by its start."""
     sent: dict[str, int] = {}
     item = ""
-    for _, message in stage.socket.sent:
+    for _, message in harness.socket.sent:
         if isinstance(message, bytes):
             sent[item] = sent.get(item, 0) + len(message)
         elif message["type"] == "audioStart":
