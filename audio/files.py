@@ -29,7 +29,7 @@ def read_audio(path: str | Path, rate_hz: int, max_ms: int = MAX_FILE_MS) -> byt
             source_hz = int(file.samplerate)
             samples = _read_mono(file, path, max_ms)
     except OSError as error:
-        raise AudioFileError(f"cannot open {path}: {_reason(error)}") from error
+        raise AudioFileError(f"cannot open {path}: {_failure_reason(error)}") from error
     except soundfile.SoundFileError as error:
         raise AudioFileError(f"{path} is not an audio file that can be read (WAV, FLAC, Ogg, MP3)") from error
     if not samples.size:
@@ -57,7 +57,7 @@ def write_wav(path: str | Path, pcm: bytes, rate_hz: int) -> None:
         ):
             file.write(np.frombuffer(pcm, "<i2"))
     except OSError as error:
-        raise AudioFileError(f"cannot write {path}: {_reason(error)}") from error
+        raise AudioFileError(f"cannot write {path}: {_failure_reason(error)}") from error
     except soundfile.SoundFileError as error:
         raise AudioFileError(f"cannot write {path}: {error}") from error
 
@@ -77,5 +77,5 @@ def _read_mono(file: "soundfile.SoundFile", path: Path, max_ms: int) -> NDArray[
     return np.concatenate(blocks) if blocks else np.zeros(0, "<i2")
 
 
-def _reason(error: OSError) -> str:
+def _failure_reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()

@@ -65,11 +65,11 @@ class FilterBank:
         self.history_samples = (design.taps - 1) // up
         # The delay in whole samples: so much silence after the last sample drains the filter.
         self.drain_samples = -(-(design.taps - 1) // (2 * up))
-        self._weights = self._banded(design.coefficients(gain=up), up, down)
+        self._weights = self._banded_weights(design.coefficients(gain=up), up, down)
         # BLAS and the ufuncs release the GIL, so threads must not share scratch buffers.
         self._local = threading.local()
 
-    def _banded(self, taps: FloatArray, up: int, down: int) -> FloatArray:
+    def _banded_weights(self, taps: FloatArray, up: int, down: int) -> FloatArray:
         """The weights as (history + row of input) x (row of output); row k is input sample k - history."""
         n_in, n_out = self.row_groups * self.group_in, self.row_groups * self.group_out
         at_input = (np.arange(self.history_samples + n_in) - self.history_samples)[:, None] * up
@@ -91,7 +91,7 @@ class FilterBank:
             steps: dict[int, FilterStep] = self._local.steps
         except AttributeError:
             steps = self._local.steps = {}
-            self._local.scratch = _scratch(*self._weights.shape)
+            self._local.scratch = _allocate_scratch(*self._weights.shape)
         try:
             return steps[groups]
         except KeyError:
@@ -131,7 +131,7 @@ class FilterBank:
         return step
 
 
-def _scratch(width: int, n_out: int) -> tuple[NDArray[Any], ...]:
+def _allocate_scratch(width: int, n_out: int) -> tuple[NDArray[Any], ...]:
     """Source, sums, low and high limits, and result, for the longest chunk.
 
     Steps for shorter chunks use the front, which stays in the cache.

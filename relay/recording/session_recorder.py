@@ -56,7 +56,7 @@ class ConsentGate:
 
     def opens_with(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
         """Whether recording starts with this event; a handshake event is buffered meanwhile."""
-        if _consent_of(event):
+        if _get_consent(event):
             self.is_open = True
             return True
         buffered = self._pre_consent_events
@@ -75,10 +75,10 @@ class ConsentGate:
 
     def is_revoked_by(self, event: Any) -> bool:
         """Whether the client revokes its consent with this event."""
-        return _consent_of(event) is False
+        return _get_consent(event) is False
 
 
-def _consent_of(event: Any) -> bool | None:
+def _get_consent(event: Any) -> bool | None:
     """Whether an event grants or revokes consent; None: neither."""
     if isinstance(event, ev.Hello | ev.Consent):
         return event.consent

@@ -34,7 +34,7 @@ class UpstreamEndpoint:
         """Return the URL to connect to, for `model` if one is named, with the key if the dialect has it there."""
         if self.url is None:
             return None
-        url = (self.dialect.url_for or with_model)(self.url, model) if model else self.url
+        url = (self.dialect.url_for or set_model)(self.url, model) if model else self.url
         if self.dialect.key_query_parameter is None or self.key is None:
             return url
         parts, query = urlsplit(url), {self.dialect.key_query_parameter: self.key.get_secret_value()}
@@ -82,7 +82,7 @@ def names_model(url: str) -> bool:
     return any(name in ("model", "deployment", "call_id", "intent") for name, _ in query)
 
 
-def with_model(url: str, model: str) -> str:
+def set_model(url: str, model: str) -> str:
     """Return a Realtime URL with `model` as its model; a URL that names a deployment is returned unchanged."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query, keep_blank_values=True)

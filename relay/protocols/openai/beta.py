@@ -146,7 +146,7 @@ def client_event_to_ga(event: JsonEvent) -> JsonEvent:
     if event_type == "transcription_session.update":
         changed = _convert_member(event, "session", partial(_session_to_ga, "transcription"))
         # A transcription session has no output.
-        return {**_convert_member(changed, "session", _without_modalities), "type": "session.update"}
+        return {**_convert_member(changed, "session", _remove_modalities), "type": "session.update"}
     if event_type == "response.create":
         return _convert_response(event, _to_ga, RESPONSE_CREATE_FIELDS, "input", _GA_CONTENT)
     return _convert_event_item(event, _GA_CONTENT)
@@ -167,7 +167,7 @@ def _session_to_ga(session_type: str, session: Any) -> Any:
     return {"type": session_type, **_to_ga(session, SESSION_FIELDS)} if is_session else session
 
 
-def _without_modalities(session: Any) -> Any:
+def _remove_modalities(session: Any) -> Any:
     is_session = isinstance(session, Mapping)
     return {key: value for key, value in session.items() if key != "output_modalities"} if is_session else session
 
@@ -257,16 +257,16 @@ class BetaUpstreamDialect:
         if event_type in ("response.created", "response.done"):
             return [_convert_response(event, _to_ga, RESPONSE_FIELDS, "output", _GA_CONTENT)]
         if event_type == "conversation.item.created":
-            return self._item_created(event)
+            return self._item_created_to_beta(event)
         if event_type in ("response.output_item.added", "response.output_item.done"):
-            return self._output_item(event)
+            return self._output_item_to_beta(event)
         if event_type == "response.function_call_arguments.done" and "name" not in event:
             return [{**event, "name": self._open_items.get(str(event.get("item_id")), {}).get("name", "")}]
         if event_type == "conversation.item.input_audio_transcription.completed" and event.get("usage") is None:
             return [{**event, "usage": dict(_NO_USAGE)}]
         return [_convert_event_item(event, _GA_CONTENT)]
 
-    def _item_created(self, event: JsonEvent) -> list[JsonEvent]:
+    def _item_created_to_beta(self, event: JsonEvent) -> list[JsonEvent]:
         changed = _convert_event_item(event, _GA_CONTENT)
         item, previous = event.get("item"), event.get("previous_item_id")
         added: JsonEvent = {**changed, "type": "conversation.item.added"}
@@ -275,7 +275,7 @@ class BetaUpstreamDialect:
             return [added]
         return [added, _item_done_event(event, changed.get("item"), previous)]
 
-    def _output_item(self, event: JsonEvent) -> list[JsonEvent]:
+    def _output_item_to_beta(self, event: JsonEvent) -> list[JsonEvent]:
         changed, item = _convert_event_item(event, _GA_CONTENT), event.get("item")
         if not isinstance(item, Mapping):
             return [changed]

@@ -92,7 +92,7 @@ class PlayedClip:
     started_s: float | None = None  # by the client's acknowledgements
     cut_ms: int | None = None
 
-    def acknowledged(self, now_s: float, played_ms: int) -> None:
+    def on_acknowledged(self, now_s: float, played_ms: int) -> None:
         """The client has reported that it played `played_ms`."""
         if played_ms > 0:
             start_s = now_s - played_ms / 1000

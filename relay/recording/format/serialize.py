@@ -33,7 +33,7 @@ class Schema:
         """`tagged`: events and commands, stored with their tag. `values`: their members, which need none."""
         self._tagged = {row.tag: row for row in tagged}
         self._rows = {row.python_type: row for row in (*self._tagged.values(), *values)}
-        self._fields = {kind: _fields(row) for kind, row in self._rows.items()}
+        self._fields = {kind: _stored_fields(row) for kind, row in self._rows.items()}
 
     def to_json(self, value: Any) -> dict[str, Any]:
         """Encode an event or a command."""
@@ -121,15 +121,15 @@ class Schema:
         return value
 
 
-def _fields(row: StoredType) -> tuple[_Field, ...]:
-    hints, defaults = get_type_hints(row.python_type), _defaults(row.python_type)
+def _stored_fields(row: StoredType) -> tuple[_Field, ...]:
+    hints, defaults = get_type_hints(row.python_type), _field_defaults(row.python_type)
     return tuple(
         _Field(name, stored, hints[name], name not in defaults, defaults.get(name, MISSING) is None)
         for name, stored in row.fields.items()
     )
 
 
-def _defaults(kind: Any) -> dict[str, Any]:
+def _field_defaults(kind: Any) -> dict[str, Any]:
     """The optional fields of a class, with their defaults."""
     if not is_dataclass(kind):
         return dict(kind._field_defaults)

@@ -18,7 +18,7 @@ from audio.transcode import decode
 from relay.client import ClosedError, ConnectError, InvalidURL, SessionOptions, VirtualPlayer, connect
 from relay.errors import RelayError
 from relay.json_types import JsonObject
-from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
+from relay.recording.derive.normalize import NormalizedEntry, normalize_entries
 from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.format.records import InputAudioRecord
@@ -45,7 +45,7 @@ def client_script(recording: Recording, timeline: Timeline) -> Iterator[tuple[fl
     )
     if waits:
         waits[0] = (waits[0][0], WaitForTurn(None))
-    for normalized in normalized_entries(recording):
+    for normalized in normalize_entries(recording):
         message, time_s = _client_message(normalized), getattr(normalized.entry.record, "time_s", 0.0)
         if message is None:
             continue
@@ -156,7 +156,7 @@ def _recorded_hello(recording: Recording) -> tuple[SessionOptions, Sequence[Tool
     options = recording.header.setup.options
     hello: JsonObject = {"turn": recording.header.setup.config.turn.kind}
     tools: Sequence[ToolSpec] = ()
-    for _, event, commands in normalized_entries(recording):
+    for _, event, commands in normalize_entries(recording):
         if isinstance(event, ev.Hello):
             for name in ("voice", "instructions", "language", "turn"):
                 value = getattr(event, name)

@@ -78,7 +78,7 @@ class Redaction:
     ) -> Any:
         """Redact a JSON value. Strings are redacted if `is_content`, or in a member named in `content_fields`."""
         if isinstance(value, str):
-            return self._text(value, is_silenced) if is_content else value
+            return self._redact_text(value, is_silenced) if is_content else value
         if isinstance(value, list | tuple):
             return [
                 self.redact(member, is_content=is_content, is_silenced=is_silenced, content_fields=content_fields)
@@ -88,12 +88,12 @@ class Redaction:
             item_id = value.get("item_id") or value.get("id")
             is_silenced = is_silenced or (isinstance(item_id, str) and item_id in self.silenced_item_ids)
             return {
-                name: self._member(name, member, is_content, is_silenced, content_fields)
+                name: self._redact_member(name, member, is_content, is_silenced, content_fields)
                 for name, member in value.items()
             }
         return value
 
-    def _member(
+    def _redact_member(
         self, name: str, member: Any, is_content: bool, is_silenced: bool, content_fields: frozenset[str]
     ) -> Any:
         if name in self.fields and member not in (None, "", [], {}):
@@ -103,7 +103,7 @@ class Redaction:
         is_content = is_content or (name in content_fields and (name != "output" or isinstance(member, str)))
         return self.redact(member, is_content=is_content, is_silenced=is_silenced, content_fields=content_fields)
 
-    def _text(self, text: str, is_silenced: bool) -> str:
+    def _redact_text(self, text: str, is_silenced: bool) -> str:
         if is_silenced and text:
             self.removed_counts["texts of silenced spans"] += 1
             return PLACEHOLDER

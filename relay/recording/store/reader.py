@@ -11,7 +11,7 @@ from typing import Any
 from audio.framing import BytesLike
 from relay.json_types import JsonObject
 from relay.recording.format import version1, version2
-from relay.recording.format.realtime import join_audio, with_audio
+from relay.recording.format.realtime import join_audio, restore_audio
 from relay.recording.format.records import (
     AudioEnvelope,
     EndRecord,
@@ -24,7 +24,7 @@ from relay.recording.format.records import (
     TtsAudioRecord,
 )
 from relay.recording.format.serialize import from_json
-from relay.recording.format.version2 import int_member, time_member
+from relay.recording.format.version2 import get_int, get_time_s
 from relay.recording.format.write import FORWARDED, MAX_LINE_BYTES, is_unredacted, parse_json, redact_deferred
 from relay.recording.store.header import RecordingHeader, read_header
 from relay.recording.store.layout import (
@@ -45,12 +45,12 @@ def decode_line(raw: bytes, format: int) -> list[JournalRecord]:
     line = parse_line(raw)
     if "gap" in line:
         gap = line["gap"] if isinstance(line["gap"], dict) else {}
-        return [GapRecord(int_member(gap, "records"), time_member(gap, "from"), time_member(gap, "to"))]
-    now = time_member(line, "now")
+        return [GapRecord(get_int(gap, "records"), get_time_s(gap, "from"), get_time_s(gap, "to"))]
+    now = get_time_s(line, "now")
     if "end" in line:
         return [EndRecord(now, str(line["end"]))]
     if "sent" in line:
-        return [SentAudioRecord(now, int_member(line, "sent"), int_member(line, "crc"), line.get("kept") is True)]
+        return [SentAudioRecord(now, get_int(line, "sent"), get_int(line, "crc"), line.get("kept") is True)]
     return version1.decode_record(line, now) if format == 1 else [version2.decode_record(line, now)]
 
 
@@ -158,7 +158,7 @@ class Recording:
                         if has_end:
                             raise ValueError("a line after the end")
                         last_s, has_end = now, isinstance(record, EndRecord)
-                        yield _entry(number, record, audio, is_realtime)
+                        yield _read_entry(number, record, audio, is_realtime)
                 except ValueError as error:
                     raise self.error_at(number, str(error)) from None
             self.has_end = has_end
@@ -179,9 +179,9 @@ class Recording:
             yield number, raw
 
 
-def _entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
+def _read_entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
     """Add the audio to a record. Raises ValueError for a record that this kind of session cannot have."""
-    if not _fits(record, is_realtime):
+    if not _is_allowed(record, is_realtime):
         raise ValueError(f"the session of a {'Realtime client' if is_realtime else 'device'} has no such line")
     name, n_bytes = audio_location(record)
     samples = audio[name].read(n_bytes) if name else b""
@@ -192,11 +192,11 @@ def _entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], i
         case OutputAudioRecord(envelope=AudioEnvelope() as envelope):
             return JournalEntry(number, record, samples, join_audio(envelope, samples))
         case EventRecord() if samples:
-            return JournalEntry(number, replace(record, event=with_audio(record.event, samples)), samples)
+            return JournalEntry(number, replace(record, event=restore_audio(record.event, samples)), samples)
     return JournalEntry(number, record, samples)
 
 
-def _fits(record: JournalRecord, is_realtime: bool) -> bool:
+def _is_allowed(record: JournalRecord, is_realtime: bool) -> bool:
     match record:
         case (
             EventRecord(event=RealtimeClientEvent() | RealtimeServerEvent())

@@ -31,7 +31,7 @@ def remove_recording(folder: Path) -> None:
 
 def recordings_of_identity(root: Path, identity: str) -> list[Path]:
     """All recordings of one identity."""
-    return [folder for folder in _sessions(root) if _identity(folder) == identity]
+    return [folder for folder in _session_folders(root) if _read_identity(folder) == identity]
 
 
 def expired_recordings(
@@ -40,8 +40,8 @@ def expired_recordings(
     """The recordings to delete, with the reason: those that are too old, then the oldest of the largest identities."""
     expired: list[tuple[Path, str]] = []
     remaining: list[Path] = []
-    for folder in _sessions(root):
-        is_old = max_days is not None and _started(folder) < now - timedelta(days=max_days)
+    for folder in _session_folders(root):
+        is_old = max_days is not None and _parse_start_time(folder) < now - timedelta(days=max_days)
         if is_old and not is_being_recorded(folder):
             expired.append((folder, f"older than {max_days:g} days"))
         else:
@@ -59,7 +59,7 @@ def _over_limit(folders: list[Path], max_bytes: float) -> Iterator[Path]:
     finished: dict[str, list[Path]] = defaultdict(list)
     totals: Counter[str] = Counter()
     for folder in folders:
-        owner = _owner(folder)
+        owner = _read_owner(folder)
         totals[owner] += sizes[folder]
         if folder != folders[-1] and not is_being_recorded(folder):
             finished[owner].append(folder)
@@ -81,21 +81,21 @@ def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | Non
     return pruned
 
 
-def _sessions(root: Path) -> Iterable[Path]:
+def _session_folders(root: Path) -> Iterable[Path]:
     """Only folders with the name of a session: samples and golden recordings are never deleted."""
     return (folder for folder in list_recordings(root) if is_session_folder(folder))
 
 
-def _started(folder: Path) -> datetime:
+def _parse_start_time(folder: Path) -> datetime:
     return datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def _owner(folder: Path) -> str:
+def _read_owner(folder: Path) -> str:
     """The identity that a recording counts for; a client secret (`key-…/name`) counts for its key."""
-    return (_identity(folder) or "").partition("/")[0]
+    return (_read_identity(folder) or "").partition("/")[0]
 
 
-def _identity(folder: Path) -> str | None:
+def _read_identity(folder: Path) -> str | None:
     try:
         identity = read_json(folder, "session.json").get("identity")
     except RecordingError:

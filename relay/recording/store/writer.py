@@ -45,7 +45,7 @@ class WriteBatch:
         return len(self.journal) + sum(map(len, self.audio))
 
 
-def extended_gap(gap: GapRecord | None, batch: WriteBatch) -> GapRecord:
+def extend_gap(gap: GapRecord | None, batch: WriteBatch) -> GapRecord:
     """Extend a gap by a batch that could not be written; None: no gap yet."""
     records, first = (0, batch.start_s) if gap is None else (gap.n_records, gap.start_s)
     return GapRecord(records + batch.n_records, first, batch.end_s)
@@ -88,7 +88,7 @@ class RecordingFiles:
             appended[JOURNAL_FILE] = self._append(journal, JOURNAL_FILE, gap_line(self.gap) + batch.journal)
         except OSError as error:
             self._undo()
-            self.gap = extended_gap(self.gap, batch)
+            self.gap = extend_gap(self.gap, batch)
             if not self.has_logged_gap:
                 self.has_logged_gap = True
                 _log.error("recording gap: recording=%s error=%s", self.folder.name, error.strerror or error)

@@ -72,10 +72,10 @@ class EstimatedGracefulEnd(GracefulEnd):
     def request(self, reason: str, now: float) -> None:
         """A tool requests the end; the first reason counts."""
         if self.reason is None:
-            self.playback_stopped()
+            self.on_playback_stopped()
         super().request(reason, now)
 
-    def playback_stopped(self) -> None:
+    def on_playback_stopped(self) -> None:
         """Count only audio that comes from now on: the client has stopped playing."""
         self._counted_from = self._ledger.playback_ends_at
 

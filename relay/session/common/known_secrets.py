@@ -88,8 +88,8 @@ class KnownSecrets:
         """
         if not self._needles:
             return raw
-        plain = _without_odd_escapes(raw)
-        spans = self._spans(plain)
+        plain = _normalize_escapes(raw)
+        spans = self._searched_spans(plain)
         if all(plain.find(needle, start, end) < 0 for start, end in spans for needle in self._needles):
             return raw
         for needle in self._needles:
@@ -97,13 +97,13 @@ class KnownSecrets:
         return plain
 
     def _prepare(self) -> None:
-        forms = {form for value in (*self._configured, *self._rotating) for form in _forms(value)}
+        forms = {form for value in (*self._configured, *self._rotating) for form in _spellings(value)}
         # The longest first, so that a secret within another one does not leave the rest of that one.
         self._texts = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._needles = tuple(form.encode(errors="surrogatepass") for form in self._texts)
         self._longest_bytes = max(map(len, self._needles), default=0)
 
-    def _spans(self, raw: bytes) -> list[tuple[int, int]]:
+    def _searched_spans(self, raw: bytes) -> list[tuple[int, int]]:
         """Return where to search: all but blocks of audio or images, with a margin for secrets across a boundary."""
         if len(raw) <= 2 * BLOCK_BYTES:
             return [(0, len(raw))]
@@ -142,13 +142,13 @@ def _common_length(left: str, right: str) -> int:
     return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
-def _forms(value: str) -> set[str]:
+def _spellings(value: str) -> set[str]:
     """Return the spellings of a secret in text, in JSON and in a URL."""
     in_json = (json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
     return {value, *in_json, quote(value, safe="", errors="replace")}
 
 
-def _without_odd_escapes(raw: bytes) -> bytes:
+def _normalize_escapes(raw: bytes) -> bytes:
     """Return a JSON text without needless escapes, so that each text has one spelling."""
     if b"\\" not in raw or _ESCAPE.search(raw) is None:  # the search for one byte is almost free
         return raw

@@ -79,11 +79,11 @@ class ResponseSlot:
         self.request_id = request_id
         self._cancel_on_create = False
 
-    def created(self, response_id: str, request_id: str | None) -> bool:
+    def on_created(self, response_id: str, request_id: str | None) -> bool:
         """A response began. Returns whether it was cancelled before it began, and must be cancelled now (D2.5).
 
         While the upstream has never echoed our metadata, the first response after our request is presumed to be ours.
-        If it is not, a refusal of the request follows (`refused`).
+        If it is not, a refusal of the request follows (`on_refused`).
         """
         self._upstream_echoes_metadata = self._upstream_echoes_metadata or request_id is not None
         is_presumed = request_id is None and not self._upstream_echoes_metadata
@@ -99,7 +99,7 @@ class ResponseSlot:
             self._move(SlotInput.CANCEL)
         return must_cancel
 
-    def refused(self, request_id: str) -> bool:
+    def on_refused(self, request_id: str) -> bool:
         """A request was refused. Returns whether it is the pending one, or the one that was presumed answered."""
         if request_id == self._presumed_id:
             self._presumed_id = None
@@ -119,7 +119,7 @@ class ResponseSlot:
         self._move(SlotInput.CANCEL)
         return self.response_id if old_state is SlotState.ACTIVE else None
 
-    def done(self, response_id: str, request_id: str | None) -> bool:
+    def on_done(self, response_id: str, request_id: str | None) -> bool:
         """A response ended. Returns whether it was the one of this slot."""
         never_began = self.request_id is not None and request_id == self.request_id
         if never_began:

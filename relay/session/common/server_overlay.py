@@ -108,12 +108,12 @@ class ServerOverlay:
         """Return the session as the client may see it; the same object if nothing is removed."""
         members = {key: value for key, value in session.items() if key not in ("instructions", "tools")}
         redacted = self._locked.redact(members)
-        changes = self._stripped_members(session) | ({} if redacted is members else redacted)
+        changes = self._strip_members(session) | ({} if redacted is members else redacted)
         return {**session, **changes} if changes else session
 
     def strip_response(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the response as the client may see it, without the overlay in its settings and its failure details."""
-        changes = self._stripped_members(response)
+        changes = self._strip_members(response)
         details = response.get("status_details")
         redacted = self._locked.redact(details)
         if redacted is not details:
@@ -141,7 +141,7 @@ class ServerOverlay:
         """Return an upstream text without quotes of the overlay."""
         return str(self._locked.redact(text))
 
-    def _stripped_members(self, settings: Mapping[str, Any]) -> JsonObject:
+    def _strip_members(self, settings: Mapping[str, Any]) -> JsonObject:
         """Return the members of a session or a response that change when the overlay is stripped."""
         changes: JsonObject = {}
         server_instructions, instructions = self.policy.instructions, settings.get("instructions")

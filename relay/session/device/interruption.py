@@ -80,7 +80,7 @@ class Interruption:
         heard_text = self._tts.heard_text(part)
         if heard_text is None:
             heard_text = self._conversation.truncate_to_played(part.item_id, part.played_ms, part.received_ms)
-        self._timer.interrupted_sent(now)
+        self._timer.on_interrupted_sent(now)
         self._emit(SendInterrupted(part.item_id, part.played_ms, heard_text, part.estimated))
 
     def _cancel(self) -> None:

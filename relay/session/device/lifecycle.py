@@ -56,20 +56,20 @@ class Lifecycle:
                 self._state.configure()
             case "active":
                 self._turns.apply_config(self._negotiation.config)
-                self._ready(now)
+                self._become_ready(now)
             case "rolled_back":
                 self._turns.apply_config(
                     self._negotiation.config
                 )  # it may have been accepted while another was pending
                 if self._turns.tts.speaker is not None:
                     self._turns.tts.speaker.cancel_fallback()  # the model's voice was refused
-                self._ready(now)
+                self._become_ready(now)
             case "refused":
                 self.end(SETTINGS_REFUSED)
             case _:
                 assert_never(step)
 
-    def _ready(self, now: float) -> None:
+    def _become_ready(self, now: float) -> None:
         was_ready = self._state.was_ready
         self._state.become_ready()
         if self._turns.tts.speaker is not None:

@@ -169,12 +169,12 @@ class Negotiation:
             self._emit(SendReady(self.options, self.config))
         self._unanswered_hellos = 0
 
-    def session_created(self, event: ev.SessionCreated, now: float) -> NegotiationStep:
+    def on_session_created(self, event: ev.SessionCreated, now: float) -> NegotiationStep:
         """Configure the upstream after its first `session.created`."""
         self._include_examples = event.engine is not None
         return self._configure(self.config, now) if self._state.phase is Phase.CONNECTING else "none"
 
-    def session_updated(self) -> NegotiationStep:
+    def on_session_updated(self) -> NegotiationStep:
         """Handle the acceptance of the oldest update."""
         if not self._updates:
             return "none"
@@ -184,7 +184,7 @@ class Negotiation:
         self.config = self._accepted[0]
         return "active"
 
-    def update_refused(self, event: ev.UpstreamErrorEvent) -> NegotiationStep | None:
+    def on_upstream_error(self, event: ev.UpstreamErrorEvent) -> NegotiationStep | None:
         """Handle an error of the upstream. Returns None if it does not refuse an update."""
         if event.event_id is None or self._updates.pop(event.event_id, None) is None:
             return None

@@ -34,7 +34,7 @@ class PlayoutClock:
         self._base_ms = 0.0
         self._base_now = 0.0
 
-    def sent(self, ms: float, now: float) -> None:
+    def count_sent(self, ms: float, now: float) -> None:
         """Count `ms` of audio as sent. A client that has played everything fills its jitter buffer first."""
         self.send_if_room(ms, now, float("inf"))
 
@@ -121,7 +121,7 @@ class PlayoutPacer:
             return 0
         allowed_bytes = n_bytes if requested_ms <= room_ms else int(room_ms) * self._bytes_per_ms
         ms = allowed_bytes / self._bytes_per_ms
-        self._clock.sent(ms, now)
+        self._clock.count_sent(ms, now)
         if self.latest_part != key:
             self._forget_played(now)
             self._segments.append(_Segment(key, self._clock.sent_ms - ms))

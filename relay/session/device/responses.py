@@ -90,9 +90,9 @@ class Responses:
         self._last_event_at = now
         self._emit(CreateResponse(request_id, allow_tools=not self._calls.at_round_limit))
 
-    def refused(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["not_ours", "retry", "failed"]:
+    def on_upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["not_ours", "retry", "failed"]:
         """Handle an error of the upstream. If it refuses our request, return whether that is repeated or has failed."""
-        if event.event_id is None or not self.slot.refused(event.event_id):
+        if event.event_id is None or not self.slot.on_refused(event.event_id):
             return "not_ours"
         if event.code != ALREADY_ACTIVE_ERROR:
             self.cancel_due()
@@ -107,10 +107,10 @@ class Responses:
                 self._calls.set_follow_up_due()
         return "retry"
 
-    def created(self, event: ev.ResponseCreated) -> bool:
+    def on_created(self, event: ev.ResponseCreated) -> bool:
         """A response began, ours or the upstream's own. Returns False if it was cancelled before it began."""
         self._timers.clear_retry()
-        must_cancel = self.slot.created(event.response_id, event.request_id)
+        must_cancel = self.slot.on_created(event.response_id, event.request_id)
         self._counted_usage.pop(event.response_id, None)
         if must_cancel:
             self.abandon(event.response_id)
@@ -120,12 +120,12 @@ class Responses:
         self._calls.clear_follow_up()
         return True
 
-    def done(self, event: ev.ResponseDone) -> bool:
+    def on_done(self, event: ev.ResponseDone) -> bool:
         """A response ended. Returns whether it was the one of the slot."""
         self._timers.clear_retry()
         if event.status == "failed":
             self._calls.clear_follow_up()  # a failed follow-up is not repeated
-        return self.slot.done(event.response_id, event.request_id)
+        return self.slot.on_done(event.response_id, event.request_id)
 
     def suppresses_follow_up(self, response_id: str) -> bool:
         """Whether the tool calls of a response need no follow-up, because the user has begun a new turn."""

@@ -156,12 +156,12 @@ class UserTurn:
         self._committed_bytes = self.input_position_bytes
         self._emit(ClearInput(self._next_id()))
 
-    def input_committed(self) -> None:
+    def on_input_committed(self) -> None:
         """Record that the upstream has created an item of all audio so far."""
         self._committed_bytes = self.input_position_bytes
         self._commits.clear()
 
-    def commit_refused(self, event_id: str | None, message: str) -> bool:
+    def on_event_refused(self, event_id: str | None, message: str) -> bool:
         """Handle a refused event of ours. Returns whether it was a commit; then the client is sent an error."""
         if event_id is None or event_id not in self._commits:
             return False

@@ -65,7 +65,7 @@ class ServerEventRewriter:
         item_id, previous = item.get("id"), body.get("previous_item_id")
         if isinstance(item_id, str) and not body["type"].endswith("retrieved"):
             self._hidden.insert(item_id, previous if isinstance(previous, str) else None)
-        return None if self._hides(item) else self._translate_previous(body)
+        return None if self._is_item_hidden(item) else self._translate_previous(body)
 
     def _translate_previous(self, body: JsonEvent) -> JsonEvent:
         previous = body.get("previous_item_id")
@@ -80,7 +80,7 @@ class ServerEventRewriter:
 
     def _on_output_item(self, body: JsonEvent) -> JsonEvent | None:
         item, response_id = body.get("item"), body.get("response_id")
-        if isinstance(item, Mapping) and self._hides(item, response_id):
+        if isinstance(item, Mapping) and self._is_item_hidden(item, response_id):
             self._hidden.hide_output(response_id, body.get("output_index"))
             return None
         return body
@@ -91,7 +91,7 @@ class ServerEventRewriter:
             return body
         response_id, output = response["id"], response.get("output")
         items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
-        visible = [item for item in items if not self._hides(item, response_id)]
+        visible = [item for item in items if not self._is_item_hidden(item, response_id)]
         self._hidden.output_indexes.pop(response_id, None)
         stripped = self._overlay.strip_response(response)
         if len(visible) < len(items):
@@ -113,13 +113,13 @@ class ServerEventRewriter:
 
     # -- owners of items ----------------------------------------------------------------------------------------------
 
-    def _hides(self, item: JsonEvent, response_id: Any = None) -> bool:
+    def _is_item_hidden(self, item: JsonEvent, response_id: Any = None) -> bool:
         """Return whether an item is hidden from the client, and remember it if so."""
         item_type, item_id = item.get("type"), item.get("id")
         if item_id in self._hidden.item_ids:
             return True
         if item_type == "function_call":
-            if not self._assign_call(item, response_id):
+            if not self._assign_owner(item, response_id):
                 return False
         elif item_type != "function_call_output" or item.get("call_id") not in self._hidden.server_call_ids:
             return False
@@ -128,7 +128,7 @@ class ServerEventRewriter:
             return True
         return False
 
-    def _assign_call(self, item: JsonEvent, response_id: Any) -> bool:
+    def _assign_owner(self, item: JsonEvent, response_id: Any) -> bool:
         """Return whether a call belongs to the server, and remember its owner. A `call_id` keeps its first owner (D4).
 
         A second call with the same id is not a new call. If the id is the server's, it is hidden like the first. If it

@@ -180,7 +180,7 @@ class ResponseQueue:
 
     def _cancel_calls(self) -> None:
         """A user turn begins: pending outputs lead to no follow-up, and calls of `_cancellable` tools are cancelled."""
-        self.calls.user_turn_started()
+        self.calls.on_user_turn_started()
         for call_id, name in self.calls.pending_calls():
             if name in self._cancellable:
                 self._out.add(CancelTool(call_id))
@@ -203,7 +203,7 @@ class ResponseQueue:
         if self.open_requests.match_created(response, may_be_unrequested):
             return
         was_requested = self.slot.request_id is not None
-        is_cancelled = self.slot.created(response_id, None)
+        is_cancelled = self.slot.on_created(response_id, None)
         self._timers.clear_retry()
         if was_requested and self._requested_by_client is not None:
             self._requests[response_id] = self._requested_by_client
@@ -220,12 +220,12 @@ class ResponseQueue:
 
         The caller accepts its calls first, and then calls `request_due_response`.
         """
-        self.slot.done(response_id, None)
+        self.slot.on_done(response_id, None)
         return self._requests.pop(response_id, None)
 
     def on_request_refused(self, event_id: str, code: Any, now: float) -> None:
         """The upstream refused an event, which may have been a `response.create`."""
-        if self.open_requests.remove_refused(event_id) or not self.slot.refused(event_id):
+        if self.open_requests.remove_refused(event_id) or not self.slot.on_refused(event_id):
             return
         if event_id == self._relay_request_id:
             self._relay_request_id = None

@@ -182,7 +182,7 @@ class RealtimeSession:
             self.turns.queue.request_response(request, now)
             return
         if request["type"] == "conversation.item.truncate":
-            self._graceful_end.playback_stopped()
+            self._graceful_end.on_playback_stopped()
         self._out.add(rt.SendToUpstream(request))
         self.turns.on_client_event(request)
 
@@ -222,7 +222,7 @@ class RealtimeSession:
             self._end(endings.SESSION_REFUSED._replace(message=message))
             return None
         elif event_type == "input_audio_buffer.speech_started":
-            self._graceful_end.playback_stopped()
+            self._graceful_end.on_playback_stopped()
         rewritten = self._server_events.rewrite(body)
         self.turns.on_server_event(body, now)
         return rewritten

@@ -55,10 +55,10 @@ class RealtimeTurns:
             case {"type": "input_audio_buffer.committed"}:
                 self.queue.calls.reset_rounds()
             case {"type": "input_audio_buffer.speech_started"}:
-                self.timers.speech_started(now)
+                self.timers.on_speech_started(now)
                 self.queue.on_interruption()
             case {"type": "input_audio_buffer.speech_stopped"}:
-                self.timers.speech_stopped(now, awaits_response=self._settings.creates_responses)
+                self.timers.on_speech_stopped(now, awaits_response=self._settings.creates_responses)
                 self.queue.request_due_response(now)
             case {"type": "input_audio_buffer.cleared"}:
                 self.timers.clear_speech()

@@ -63,7 +63,7 @@ class ClientEventRewriter:
         if isinstance(item, Mapping):
             self._check_item(item, "item")
             if item.get("type") == "function_call":
-                body["item"] = self._with_call_id(item)
+                body["item"] = self._ensure_call_id(item)
         previous = body.get("previous_item_id")
         if previous in self._hidden.item_ids:
             raise _item_not_found(previous, "previous_item_id", "item_create_invalid_previous_item_id")
@@ -87,7 +87,7 @@ class ClientEventRewriter:
                 if isinstance(part, Mapping) and part.get("id") in self._hidden.item_ids:
                     raise _item_not_found(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
 
-    def _with_call_id(self, item: Mapping[str, Any]) -> JsonObject:
+    def _ensure_call_id(self, item: Mapping[str, Any]) -> JsonObject:
         """Return a function call created by the client, with a `call_id`. It belongs to the client and is never run.
 
         It is recognized by its `call_id` when the upstream sends it back. The relay adds one if the client set none.

@@ -83,9 +83,9 @@ class ToolDispatcher:
         else:
             self.finish(failure)
 
-    def client_tool_result(self, event: ToolResult, now: float) -> bool:
+    def on_client_tool_result(self, event: ToolResult, now: float) -> bool:
         """Take the result of a tool that the client ran. Returns False if the call id is unknown."""
-        finished = self._client_calls.result(event, now)
+        finished = self._client_calls.on_result(event, now)
         if finished is not None:
             self.finish(finished)
         return finished is not None or self.calls.is_known(event.call_id)
@@ -103,7 +103,7 @@ class ToolDispatcher:
             self._emit(SendToolStatus(event.call_id, name, event.status, event.ms, arguments=arguments, output=output))
         self._send_output(event.call_id, event.output)
 
-    def progress(self, event: ToolCallProgress) -> None:
+    def send_progress(self, event: ToolCallProgress) -> None:
         """Send the client a progress text of a running tool."""
         name = self.calls.tool_name(event.call_id)
         if name is not None:

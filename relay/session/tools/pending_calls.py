@@ -123,7 +123,7 @@ class PendingToolCalls:
         """Return the pending calls, as (call_id, name)."""
         return [call for batch in self._batches for call in batch.pending_calls.items()]
 
-    def user_turn_started(self) -> None:
+    def on_user_turn_started(self) -> None:
         """Suppress the follow-ups of pending calls: the user began a new turn."""
         self.reset_rounds()
         for batch in self._batches:

@@ -76,9 +76,9 @@ class TtsSpeaker:
         """Handle the stream's deadline."""
         due = self.stream.check_deadline(now)
         if isinstance(due, TtsContextDone):
-            self.context_done(due.context_id, now)
+            self.on_context_done(due.context_id, now)
         elif due is not None:
-            self.failed(due, now)
+            self.on_failed(due, now)
 
     def begin_turn(self, now: float) -> None:
         """Connect to the voice for a new turn, also after a failure."""
@@ -89,26 +89,26 @@ class TtsSpeaker:
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
-    def text_delta(self, event: TextDelta, now: float) -> None:
+    def on_text_delta(self, event: TextDelta, now: float) -> None:
         """Speak more text of the model."""
         if event.spoken or event.response_id in self._muted:
             return
         self.stream.add(event, now)
-        self._proceed(now)
+        self._announce_next(now)
 
-    def part_done(self, response_id: str, now: float) -> None:
+    def on_part_done(self, response_id: str, now: float) -> None:
         """Complete the text of one item."""
-        self.stream.part_done(response_id, now)
-        self._proceed(now)
+        self.stream.end_part(response_id, now)
+        self._announce_next(now)
 
-    def response_done(self, event: ResponseDone, now: float) -> None:
+    def on_response_done(self, event: ResponseDone, now: float) -> None:
         """Complete the text of a response. Items of an unheard response are to be deleted from the history."""
         if event.response_id in self._unheard:
             for item in event.output:
                 if item.kind == "message" and item.id:
                     self._corrections.setdefault(item.id, HistoryCorrection(event.response_id, ""))
         self.stream.end(event.response_id, now)
-        self._proceed(now)
+        self._announce_next(now)
 
     def defer_end(self, response_id: str, end: SendResponseEnd) -> bool:
         """Defer the end of a response until its audio is announced. Returns False if that is not needed."""
@@ -118,7 +118,7 @@ class TtsSpeaker:
         self._deferred_ends[response_id] = end
         return True
 
-    def _proceed(self, now: float) -> None:
+    def _announce_next(self, now: float) -> None:
         """Announce the first utterance; if the voice is known to have failed, report that."""
         failure = self.stream.known_failure()
         if self.stream.utterances and not self.stream.utterances[0].is_announced:
@@ -129,7 +129,7 @@ class TtsSpeaker:
             self._emit(SendAudioStart(*head.key))
             self._send_deferred_end(head)
         if failure is not None:
-            self._fail(failure)
+            self._drop_speech(failure)
 
     def _send_deferred_end(self, utterance: TtsUtterance) -> None:
         end = self._deferred_ends.pop(utterance.response_id, None)
@@ -142,23 +142,23 @@ class TtsSpeaker:
         """Handle an event of the voice. Returns the utterance that has new audio."""
         match event:
             case TtsConnected():
-                self.stream.connected(now)
+                self.stream.on_connected(now)
             case TtsAudio():
-                utterance = self.stream.audio_received(event, now)
+                utterance = self.stream.on_audio_received(event, now)
                 return utterance if event.n_bytes else None
             case TtsContextDone(context_id):
-                self.context_done(context_id, now)
+                self.on_context_done(context_id, now)
             case TtsFailed():
-                self.failed(event, now)
+                self.on_failed(event, now)
             case _:
                 assert_never(event)
         return None
 
-    def context_done(self, context_id: str, now: float) -> None:
+    def on_context_done(self, context_id: str, now: float) -> None:
         """Complete the audio of a context."""
-        result = self.stream.context_done(context_id)
+        result = self.stream.on_context_done(context_id)
         if isinstance(result, TtsFailed):
-            self.failed(result, now)
+            self.on_failed(result, now)
             return
         if result is not None:
             self._end_part(result)
@@ -166,20 +166,20 @@ class TtsSpeaker:
                 if len(self._finished) >= MAX_UTTERANCES:
                     del self._finished[next(iter(self._finished))]
                 self._finished[result.key] = result
-        self._proceed(now)
+        self._announce_next(now)
         self.stream.flush(now)
 
-    def failed(self, event: TtsFailed, now: float) -> None:
+    def on_failed(self, event: TtsFailed, now: float) -> None:
         """Handle a failure of the voice; it is reported only if text could not be spoken."""
-        failure = self.stream.failed(event, now)
+        failure = self.stream.on_failed(event, now)
         if failure is not None:
-            self._fail(failure)
+            self._drop_speech(failure)
 
     def cancel_fallback(self) -> None:
         """Keep this voice: the model's own voice was refused."""
         self.wants_fallback = False
 
-    def _fail(self, failure: TtsFailed) -> None:
+    def _drop_speech(self, failure: TtsFailed) -> None:
         """Drop what was to be spoken, and send the client one error a turn."""
         for utterance in self.stream.abandon():
             self._muted.add(utterance.response_id)
@@ -211,7 +211,7 @@ class TtsSpeaker:
             self._interrupted[utterance.key] = utterance
             self._send_deferred_end(utterance)
 
-    def response_abandoned(self, response_id: str) -> None:
+    def on_response_abandoned(self, response_id: str) -> None:
         """Record that a response was cancelled before it began: none of it is heard."""
         self._unheard.add(response_id)
 

@@ -14,7 +14,7 @@ from relay.config.settings import Settings
 from relay.local_engine.supervisor import EngineSupervisor
 from relay.transport.upstream import UpstreamConnectError, UpstreamConnection, connect_upstream
 from relay.upstreams.credentials import KeyCredential, TokenCredential, UpstreamCredential, load_token_provider
-from relay.upstreams.endpoint import with_model
+from relay.upstreams.endpoint import set_model
 
 
 class UpstreamConnector:
@@ -57,7 +57,7 @@ class UpstreamConnector:
         """Connect a session's upstream, to `model` or the model of the settings. Raises UpstreamConnectError."""
         url = self.endpoint.url_for(model)
         if self.engine is not None and self.engine.url is not None:
-            url = with_model(self.engine.url, model) if model else self.engine.url
+            url = set_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamConnectError("The local engine is not running; try again in a moment.", None, retryable=True)
         await connect_upstream(url, functools.partial(self.endpoint.headers, self.credential), socket)
