@@ -46,7 +46,7 @@ class LowPassDesign:
     beta: float
 
     def coefficients(self, gain: float) -> FloatArray:
-        """The taps, scaled to the sum `gain`."""
+        """Return the taps, scaled to the sum `gain`."""
         n = np.arange(self.taps) - (self.taps - 1) / 2
         lowpass = np.sinc(2 * self.cutoff_hz / self.common_hz * n) * np.kaiser(self.taps, self.beta)
         return np.asarray(lowpass * (gain / lowpass.sum()), dtype=np.float64)
@@ -70,7 +70,7 @@ class FilterBank:
         self._local = threading.local()
 
     def _banded_weights(self, taps: FloatArray, up: int, down: int) -> FloatArray:
-        """The weights as (history + row of input) x (row of output); row k is input sample k - history."""
+        """Return the weights as (history + row of input) x (row of output); row k is input sample k - history."""
         n_in, n_out = self.row_groups * self.group_in, self.row_groups * self.group_out
         at_input = (np.arange(self.history_samples + n_in) - self.history_samples)[:, None] * up
         at_output = np.arange(n_out)[None, :] * down
@@ -86,7 +86,7 @@ class FilterBank:
         return self.step(groups)(buffer[:history_bytes], buffer[history_bytes:end])[0]
 
     def step(self, groups: int) -> "FilterStep":
-        """The step for chunks of `groups` groups, on the scratch buffers of this thread."""
+        """Return the step for chunks of `groups` groups, on the scratch buffers of this thread."""
         try:
             steps: dict[int, FilterStep] = self._local.steps
         except AttributeError:

@@ -142,7 +142,7 @@ def _no_step(history: bytes, chunk: BytesLike) -> tuple[bytes, bytes]:
 
 @lru_cache(maxsize=16)
 def _banks(source_hz: int, target_hz: int) -> tuple[FilterBank, ...]:
-    """The filter banks between two live rates, in order, shared by all streams."""
+    """Return the filter banks between two live rates, in order, shared by all streams."""
     for rate_hz in (source_hz, target_hz):
         if rate_hz not in LIVE_RATES_HZ:
             allowed = ", ".join(map(str, LIVE_RATES_HZ))
@@ -196,7 +196,7 @@ def resample(pcm: BytesLike, source_hz: int, target_hz: int) -> bytes:
 
 
 def _clip_table(up: int, down: int) -> FloatArray:
-    """The weights as phases x window: row p is for an output p/up of a sample after the middle of its window."""
+    """Return the weights as phases x window: row p is for an output p/up of a sample after the middle of its window."""
     width = 2 * ceil(_CLIP_CROSSINGS * max(1.0, down / up)) + 1
     if up * width > _CLIP_TABLE_MAX:
         raise ValueError(f"cannot resample a clip by {up}/{down}: the common divisor of the rates is too small")

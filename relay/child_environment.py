@@ -37,7 +37,7 @@ INTERPRETER_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "
 
 
 def is_allowed(name: str) -> bool:
-    """Whether every child gets this variable; its value is therefore not treated as a secret."""
+    """Return whether every child gets this variable; its value is therefore not treated as a secret."""
     return name in ALLOWED_VARIABLES or name.startswith(ALLOWED_PREFIXES)
 
 
@@ -73,7 +73,7 @@ _RUN_FROM_SOURCES = (
 
 @functools.cache
 def _is_installed(root: Path) -> bool:
-    """Whether this interpreter imports from `root` by itself, as a package or by a `.pth` file (editable install)."""
+    """Return whether this interpreter finds `root` by itself: an installed package, or an editable install (`.pth`)."""
     for folder in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}:
         if folder == root or any(str(root) in _read_lines(file) for file in folder.glob("*.pth")):
             return True

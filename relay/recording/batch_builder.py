@@ -148,7 +148,7 @@ def realtime_event_line(
 
 
 def _is_redacted(event: Any, commands: Sequence[Any] | None) -> bool:
-    """Whether the relay's secrets are redacted already: the codec does so when it parses an upstream event."""
+    """Return whether the relay's secrets are redacted already: the codec does so when it parses an upstream event."""
     if commands is None:  # the text of an exception may contain anything
         return False
     is_forwarded = all(type(command) is ForwardToClient for command in commands)

@@ -44,7 +44,7 @@ class RepairReport:
 
     @property
     def summary(self) -> str:
-        """The changes in words."""
+        """The changes as a sentence."""
         changes = []
         if self.torn_lines or self.torn_bytes:
             changes.append(f"journal truncated by {self.torn_bytes} bytes with {self.torn_lines} complete lines")
@@ -56,7 +56,7 @@ class RepairReport:
 
 
 def is_finalized(folder: Path) -> bool:
-    """Whether all derived files exist and are newer than the journal."""
+    """Return whether all derived files exist and are newer than the journal."""
     try:
         derived_ns = (folder / TIMELINE_FILE).stat().st_mtime_ns
         return derived_ns >= (folder / JOURNAL_FILE).stat().st_mtime_ns and all(
@@ -173,7 +173,7 @@ def _file_size(folder: Path, name: str) -> int:
 
 
 def _consume_audio(line: JournalRecord, unread: dict[str, int]) -> bool:
-    """Whether the audio of a record is in its file; subtracts it from the `unread` bytes."""
+    """Return whether the audio of a record is in its file; subtracts it from the `unread` bytes."""
     name, n_bytes = audio_location(line)
     if not name:
         return True

@@ -55,7 +55,7 @@ class ConsentGate:
         return self._pre_consent_events is not None
 
     def opens_with(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
-        """Whether recording starts with this event; a handshake event is buffered meanwhile."""
+        """Return whether recording starts with this event; a handshake event is buffered meanwhile."""
         if _get_consent(event):
             self.is_open = True
             return True
@@ -74,12 +74,12 @@ class ConsentGate:
         return buffered
 
     def is_revoked_by(self, event: Any) -> bool:
-        """Whether the client revokes its consent with this event."""
+        """Return whether the client revokes its consent with this event."""
         return _get_consent(event) is False
 
 
 def _get_consent(event: Any) -> bool | None:
-    """Whether an event grants or revokes consent; None: neither."""
+    """Return whether an event grants or revokes consent; None: neither."""
     if isinstance(event, ev.Hello | ev.Consent):
         return event.consent
     if type(event) is not RealtimeClientEvent or event.body.get("type") != CONSENT_EVENT_TYPE:
@@ -262,7 +262,7 @@ class RealtimeSessionRecorder(SessionRecorder):
 
 
 def _converts_output(options: DeviceOptions) -> bool:
-    """Whether the client gets another format than the upstream sends."""
+    """Return whether the client gets another format than the upstream sends."""
     return options.output != options.upstream_output
 
 

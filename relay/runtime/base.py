@@ -63,7 +63,7 @@ class SessionCore(Protocol):
 
     @property
     def ignored(self) -> Mapping[str, int]:
-        """Counts of ignored events, by kind."""
+        """The number of ignored events, by kind."""
 
     @property
     def deadline(self) -> float | None:
@@ -139,7 +139,7 @@ class SessionRuntime(Generic[CoreT]):
         self._spawn(self._connect())
 
     def _stop(self) -> None:
-        """Stop what the session has besides its tasks and timers."""
+        """Stop everything of the session but its tasks and timers."""
 
     async def _connect(self) -> None:
         try:
@@ -176,7 +176,7 @@ class SessionRuntime(Generic[CoreT]):
 
     @property
     def close_summary(self) -> str:
-        """How the session ended, for the log: close code and reason, and counts of ignored events."""
+        """Summarize the end of the session for the log: close code and reason, and counts of ignored events."""
         code, reason = self._client_close
         if code == "1006" and not reason:
             reason = "connection lost without a close frame"
@@ -225,7 +225,7 @@ class SessionRuntime(Generic[CoreT]):
             self._end_after_failure(type(event).__name__)
 
     def _on_callback_failure(self) -> None:
-        """A socket callback raised before the rules saw the event; call this from the `except` block."""
+        """Handle an exception in a socket callback, before the rules saw the event. Call it in the `except` block."""
         if not self._has_failed:
             self._end_after_failure("message")
 

@@ -46,12 +46,12 @@ class BudgetHolder:
         raise NotImplementedError
 
     def close_stalled(self) -> None:
-        """Close the connection, because its message takes too long."""
+        """Close the connection: its message takes too long to arrive."""
         raise NotImplementedError
 
 
 class ReadBudget:
-    """Limits the buffered bytes of unfinished messages. One owner may use half of them, plus one message."""
+    """Limits the buffered bytes of unfinished messages. One owner may use half of the budget, plus one message."""
 
     def __init__(self, max_bytes: int = MAX_BUFFERED_INPUT_BYTES, stall_timeout_s: float = STALL_TIMEOUT_S) -> None:
         self._max_bytes = max_bytes
@@ -66,7 +66,7 @@ class ReadBudget:
         self._timer: asyncio.TimerHandle | None = None
 
     def reserve(self, holder: BudgetHolder, n_bytes: int) -> None:
-        """Set the buffered bytes of its unfinished message to `n_bytes`. Pauses reading if the budget is used up."""
+        """Set the buffered bytes of the holder's unfinished message. Pauses its reading if the budget is used up."""
         self._set_reserved(holder, n_bytes)
         self._holders.setdefault(holder)
         self._holders_by_owner.setdefault(holder.owner, {}).setdefault(holder)
@@ -76,7 +76,7 @@ class ReadBudget:
             self._update_stall_timer()
 
     def release(self, holder: BudgetHolder) -> None:
-        """Free its bytes after its message is complete or its connection closed; resume others that now fit."""
+        """Free the holder's bytes: its message is complete or its connection closed. Resumes others that now fit."""
         if holder not in self._holders:
             return
         self._set_reserved(holder, 0)
@@ -182,7 +182,7 @@ class BudgetedReader(BudgetHolder):
         self._connection.resume_reading(BUDGET_USED_UP)
 
     def close_stalled(self) -> None:
-        """Report that its message takes too long."""
+        """Report that the connection's message takes too long to arrive."""
         self._connection.on_message_stalled()
 
 

@@ -183,7 +183,7 @@ class _EarlyDataParser:
 
 
 def is_websocket_upgrade(request: web.Request) -> bool:
-    """Whether a request asks for a WebSocket upgrade."""
+    """Return whether a request asks for a WebSocket upgrade."""
     return "websocket" in request.headers.get("Upgrade", "").lower()
 
 

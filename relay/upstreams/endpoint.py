@@ -77,7 +77,7 @@ def realtime_url(base: str, model: str) -> str:
 
 
 def names_model(url: str) -> bool:
-    """Whether a Realtime URL names its model, deployment, call or intent."""
+    """Return whether a Realtime URL names its model, deployment, call or intent."""
     query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     return any(name in ("model", "deployment", "call_id", "intent") for name, _ in query)
 
@@ -93,7 +93,7 @@ def set_model(url: str, model: str) -> str:
 
 
 def is_url(value: str, schemes: tuple[str, ...]) -> bool:
-    """Whether `value` is a URL with one of these schemes and a host."""
+    """Return whether `value` is a URL with one of these schemes and a host."""
     try:
         parts = urlsplit(value)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0

@@ -89,7 +89,7 @@ def _append_payload(raw: bytes) -> bytes:
         end = raw.rfind(b'"', max(head.end(), len(raw) - _TAIL_BYTES))
         if end >= 0 and _TAIL.fullmatch(raw, end) is not None:
             return raw[head.end() : end]
-    raise ValueError("no append")
+    raise ValueError("not an input_audio_buffer.append event")
 
 
 def audio_offset(raw: bytes) -> int:
@@ -114,7 +114,7 @@ def delta_audio_bytes(raw: bytes) -> int:
 
 
 def _parse_every_delta(raw: bytes) -> int:
-    """Replaces `delta_audio_bytes` for an upstream dialect: all its deltas must be parsed."""
+    """Return -1: replaces `delta_audio_bytes` for an upstream dialect, whose deltas must all be parsed."""
     return -1
 
 

@@ -15,7 +15,7 @@ MAX_CHARS = 120
 
 
 def external_voices(timeline: Timeline) -> list[str]:
-    """The external TTS voices of a conversation."""
+    """Return the external TTS voices of a conversation."""
     return sorted({item.voice for item in timeline.heard if item.voice})
 
 

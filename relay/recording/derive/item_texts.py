@@ -24,7 +24,7 @@ class ItemTexts:
         self._pieces[item_id], self._n_chars[item_id] = [text], len(text)
 
     def get(self, item_id: str) -> str:
-        """The text of an item so far; empty if there is none."""
+        """Return the text of an item so far; empty if there is none."""
         pieces = self._pieces.get(item_id)
         if pieces is None:
             return ""

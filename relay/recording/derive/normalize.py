@@ -201,7 +201,7 @@ class RealtimeNormalizer:
         ]
 
     def _arrival_time(self, audio_ms: int, default: float) -> float:
-        """When the first `audio_ms` of input had arrived."""
+        """Return when the first `audio_ms` of input had arrived."""
         index = bisect_left(self._input_ends, audio_ms * self._options.input.bytes_per_ms)
         return self._input_times[index] if index < len(self._input_times) else default
 
@@ -217,7 +217,7 @@ class RealtimeNormalizer:
 
 
 def _to_hello(session: Mapping[str, Any]) -> ev.Hello:
-    """A client's `session.update` as the hello of a device."""
+    """Convert a client's `session.update` to a device's hello."""
     audio = _get_object(session, "audio")
     fields: JsonObject = {}
     voice, instructions = _get_object(audio, "output").get("voice"), session.get("instructions")
@@ -242,7 +242,7 @@ def _to_hello(session: Mapping[str, Any]) -> ev.Hello:
 
 
 def _to_upstream_commands(body: Mapping[str, Any]) -> list[Any]:
-    """A client event as the commands of a device session; empty if it has no counterpart."""
+    """Convert a client event to commands of a device session; an empty list if there is no counterpart."""
     event_id = str(body.get("event_id") or "")
     match body.get("type"):
         case "session.update":
@@ -260,7 +260,7 @@ def _to_upstream_commands(body: Mapping[str, Any]) -> list[Any]:
 
 
 def _to_error_commands(body: Mapping[str, Any]) -> list[Any]:
-    """An error of the relay to the client, if it is one."""
+    """Convert an `error` of the relay to `SendError`; an empty list for any other event."""
     error = _get_object(body, "error")
     return [cmd.SendError(error.get("code") or "error", str(error.get("message")))] if error else []  # type: ignore[arg-type]
 
@@ -278,6 +278,6 @@ def parse_item(item: Mapping[str, Any]) -> Item:
 
 
 def _get_object(obj: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A member that is an object; an empty one if it is not."""
+    """Return a member that is an object; an empty one for any other value."""
     value = obj.get(name) if isinstance(obj, Mapping) else None
     return value if isinstance(value, Mapping) else {}

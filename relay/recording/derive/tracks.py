@@ -78,7 +78,7 @@ def _write_track(path: Path, track: Track, source: BinaryIO | None, seconds: flo
 
 
 def _read_samples(track: Track, source: BinaryIO | None, total: int) -> Iterator[Samples]:
-    """The samples of a track in blocks: its segments, and silence between them."""
+    """Yield the samples of a track in blocks: its segments, and silence between them."""
     audio_format, at = track.audio_format, 0
     for segment in track.segments:
         start = max(round(segment.start_s * audio_format.rate_hz), at)

@@ -25,7 +25,7 @@ MAX_NESTING: Final = 300
 
 
 def encode_event(event: RealtimeClientEvent | RealtimeServerEvent) -> tuple[JsonObject, bytes]:
-    """The members of an event's line, and the client's audio in it, if any."""
+    """Return the members of an event's line, and the client's audio in it, if any."""
     if isinstance(event, RealtimeServerEvent):
         read: JsonObject = {"read": True} if event.body else {}
         return {"down": bytes(event.raw).decode(errors="replace"), **read}, b""
@@ -129,4 +129,4 @@ def check_nesting(value: Any) -> Any:
         level = [child for siblings in children for child in siblings if isinstance(child, dict | list)]
         if not level:
             return value
-    raise ValueError("it is nested too deeply")
+    raise ValueError("the JSON is nested too deeply")

@@ -130,7 +130,7 @@ def _stored_fields(row: StoredType) -> tuple[_Field, ...]:
 
 
 def _field_defaults(kind: Any) -> dict[str, Any]:
-    """The optional fields of a class, with their defaults."""
+    """Return the optional fields of a class, with their defaults."""
     if not is_dataclass(kind):
         return dict(kind._field_defaults)
     return {

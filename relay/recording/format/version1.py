@@ -38,7 +38,7 @@ _DELTA: Final = "response.output_audio.delta"
 
 
 def format_1_type(row: StoredType) -> StoredType:
-    """A row of the table under its names in format 1."""
+    """Create a row of the table with the names of format 1."""
     old_names = FIELDS.get(row.tag, {})
     fields = {name: old_names.get(stored, stored) for name, stored in row.fields.items()}
     return StoredType(row.python_type, CLASSES.get(row.tag, row.tag), fields)
@@ -54,7 +54,7 @@ def decode_record(line: JsonObject, now: float) -> list[JournalRecord]:
     if "event" in line:
         return _decode_event(line, now)
     if not line.keys() & _AS_IN_FORMAT_2:
-        raise ValueError("the line has none of event, in, out, voice, words, sent, gap, end")
+        raise ValueError("the line must have one of event, in, out, voice, words, sent, gap, end")
     record = version2.decode_record(line, now)
     match record:
         case EventRecord() if "words" not in line:
@@ -74,7 +74,7 @@ def decode_record(line: JsonObject, now: float) -> list[JournalRecord]:
 
 
 def _decode_other_commands(line: JsonObject, now: float, event: ev.Event) -> list[JournalRecord]:
-    """The commands of an audio event other than forwarding it, as a record of `event`."""
+    """Return the commands of an audio event other than forwarding it, as a record of `event`."""
     if line.get("raised") is not None:
         return [decode_event_record(line, now, event)]
     commands = _convert_commands(get_stored_commands(line, ()))
@@ -124,7 +124,7 @@ def _convert_commands(stored: tuple[Any, ...], *, keep_forwarded: bool = False) 
 
 
 def _is_audio(command: Any) -> bool:
-    """Whether a command forwarded audio, unchanged or in a rewritten event."""
+    """Return whether a command forwarded audio, unchanged or in a rewritten event."""
     if command == FORWARDED:
         return True
     body = command.get("body")

@@ -26,7 +26,7 @@ def decode_record(line: JsonObject, now: float) -> JournalRecord:
     for name, decode in _DECODERS.items():
         if name in line:
             return decode(line, now)
-    raise ValueError(f"the line has none of {', '.join(_DECODERS)}, sent, gap, end")
+    raise ValueError(f"the line must have one of {', '.join(_DECODERS)}, sent, gap, end")
 
 
 def _decode_upstream_event(line: JsonObject, now: float) -> JournalRecord:
@@ -78,7 +78,7 @@ _DECODERS: Mapping[str, Callable[[JsonObject, float], JournalRecord]] = {
 def decode_event_record(
     line: JsonObject, now: float, event: Any, default_commands: tuple[Any, ...] = (), n_audio_bytes: int = 0
 ) -> EventRecord:
-    """The record of an event; a line without `do` has `default_commands`."""
+    """Return the record of an event; a line without `do` has `default_commands`."""
     raised = line.get("raised")
     if raised is not None:
         return EventRecord(now, event, None, str(raised), n_audio_bytes)
@@ -86,16 +86,16 @@ def decode_event_record(
 
 
 def get_stored_commands(line: JsonObject, default_commands: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The commands in `do`, as stored."""
+    """Return the commands in `do`, as stored."""
     commands = line.get("do", default_commands)
     is_list = isinstance(commands, list | tuple)
     if not is_list or not all(command == FORWARDED or isinstance(command, dict) for command in commands):
-        raise ValueError('do must be a list of commands, or of "="')
+        raise ValueError('do must be a list; each entry is a command or "="')
     return tuple(commands)
 
 
 def get_strings(line: Mapping[str, Any], *names: str) -> list[str]:
-    """Members that must be strings."""
+    """Return members that must be strings. Raises ValueError."""
     values = [line.get(name) for name in names]
     if not all(isinstance(value, str) for value in values):
         raise ValueError(f"{', '.join(names)} must be {'strings' if len(names) > 1 else 'a string'}")
@@ -103,7 +103,7 @@ def get_strings(line: Mapping[str, Any], *names: str) -> list[str]:
 
 
 def get_int(line: Mapping[str, Any], name: str) -> int:
-    """A member that must be a whole number from 0."""
+    """Return a member that must be a whole number from 0. Raises ValueError."""
     value = line.get(name)
     if type(value) is not int or value < 0:
         raise ValueError(f"{name} must be a whole number from 0, not {value!r:.40}")
@@ -111,7 +111,7 @@ def get_int(line: Mapping[str, Any], name: str) -> int:
 
 
 def get_time_s(line: Mapping[str, Any], name: str) -> float:
-    """A member that must be a time in seconds."""
+    """Return a member that must be a time in seconds. Raises ValueError."""
     value: Any = line.get(name)
     if type(value) not in (int, float) or not -1e12 < value < 1e12:
         raise ValueError(f"{name} must be a time in seconds, not {value!r:.40}")

@@ -53,9 +53,9 @@ _UNREDACTED = b'{"unredacted":'
 def stored_event_object(
     event: Any, now: float, stored_commands: Sequence[Any] | None, raised: str
 ) -> tuple[JsonObject, bytes]:
-    """The line of an event as an object, and the client's audio in it, which is stored in `client.pcm`.
+    """Build the line of an event as an object. Returns it and the client's audio in it, for `client.pcm`.
 
-    `stored_commands` None: our own code `raised`.
+    `stored_commands` is None if the rules `raised`.
     """
     is_realtime = isinstance(event, RealtimeClientEvent | RealtimeServerEvent)
     members, samples = encode_event(event) if is_realtime else ({"event": to_json(event)}, b"")
@@ -68,7 +68,7 @@ def stored_event_object(
 
 
 def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[JsonObject, bytes]:
-    """The same with commands that are not encoded yet; None: our own code `raised`."""
+    """Build the line of an event as an object, from commands to encode; None if the rules `raised`."""
     return stored_event_object(event, now, None if commands is None else _encode_each(event, commands), raised)
 
 
@@ -111,7 +111,7 @@ def _encode_command(command: Any) -> JsonObject:
 
 
 def _replace_audio(name: str, value: Any) -> Any:
-    """A member of a rewritten event; audio is stored once, with the event that brought it."""
+    """Replace audio in a rewritten event by its length: it is stored already, with the original event."""
     if name in ("audio", "delta") and isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
         return f"{len(value)} characters"
     return value
@@ -237,7 +237,7 @@ def live_line(line: JsonObject, n_bytes: int = 0) -> bytes:
 
 
 def is_unredacted(raw: bytes) -> bool:
-    """Whether the redaction of a line was deferred."""
+    """Return whether the redaction of a line was deferred."""
     return raw.startswith(_UNREDACTED)
 
 
@@ -245,11 +245,11 @@ def redact_deferred(raw: bytes) -> bytes:
     """Redact a line that `live_line` deferred, of either format. Raises ValueError for any other line."""
     line = parse_json(raw[len(_UNREDACTED) : raw.rindex(b"}")].lstrip())
     if not isinstance(line, dict):
-        raise ValueError("the unredacted line is not a JSON object")
+        raise ValueError("the line with deferred redaction is not a JSON object")
     try:
         return redacted_line(line)
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
-        raise ValueError(f"the unredacted line was not written by a relay: {type(error).__name__}") from None
+        raise ValueError(f"the line with deferred redaction is invalid: {type(error).__name__}") from None
 
 
 def _redact_command(command: Any) -> Any:
@@ -279,7 +279,7 @@ def parse_json(raw: bytes) -> Any:
     try:
         return check_nesting(json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw))
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("the JSON is nested too deeply") from None
 
 
 def _dump_line(line: JsonObject) -> bytes:

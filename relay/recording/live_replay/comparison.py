@@ -37,7 +37,7 @@ class ComparedTurn:
 
 
 def recorded_turns(timeline: Timeline) -> list[ComparedTurn]:
-    """The turns of the recorded conversation."""
+    """Return the turns of the recorded conversation."""
     speech = sorted(timeline.speech, key=lambda turn: turn.start_ms)
     turns = [ComparedTurn(user=turn.text) for turn in speech] or [ComparedTurn()]
 
@@ -76,7 +76,7 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
     def differences(self, fields: Iterable[str]) -> list[str]:
-        """The fields that differ, each with the first turn in which it does."""
+        """Return the fields that differ, each with the first turn in which it does."""
         differences = []
         for name in fields:
             for number, (recorded, live) in enumerate(self._pairs(), 1):
@@ -135,7 +135,7 @@ def _get_field(turn: ComparedTurn, name: str) -> Any:
 
 
 def _normalize_words(text: str) -> list[str]:
-    """The words alone: capitals and punctuation differ between two runs of the same model."""
+    """Return the words alone: capitals and punctuation differ between two runs of the same model."""
     return "".join(char.lower() if char.isalnum() else " " for char in text).split()
 
 

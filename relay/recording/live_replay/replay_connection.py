@@ -64,7 +64,7 @@ class ExpectMessage:
 
 
 def replay_steps(recording: Recording) -> Iterator[EmitEvent | ExpectMessage]:
-    """The upstream's side of a recording, in order. Raises RecordingError."""
+    """Yield the upstream's side of a recording, in order. Raises RecordingError."""
     input_bytes = 0
     options = recording.header.setup.options
     for entry, event, commands in normalize_entries(recording):

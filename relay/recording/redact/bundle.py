@@ -55,7 +55,7 @@ def write_bundle(folder: Path, target: Path, redaction: Redaction) -> list[str]:
 
 
 def _replay_obstacle(recording: Recording) -> str:
-    """Why the commands cannot be regenerated; empty if they can."""
+    """Return why the commands cannot be regenerated; empty if they can."""
     try:
         result = verify(recording)
     except RecordingError as error:
@@ -67,7 +67,7 @@ def _replay_obstacle(recording: Recording) -> str:
 
 
 def _find_difference(recording: Recording) -> int | None:
-    """The first line at which a recording of format 1, which had no input gates, differs from the current rules."""
+    """Find the first line at which a recording of format 1, without input gates, differs from the current rules."""
     if not recording.header.has_format_1_commands:
         return None  # compared already
     replayer = Replayer(recording.header.setup)

@@ -101,7 +101,7 @@ class RedactedCopy:
         return replace(entry, record=record), commands
 
     def _redact_commands(self, entry: JournalEntry) -> tuple[JournalEntry, Sequence[Any]]:
-        """If any span is silenced, all texts of commands are redacted: it is not known which belong to it."""
+        """Redact the recorded commands; if any span is silenced, all of their texts, as their times are unknown."""
         record, commands = entry.record, decode_commands(self._recording, entry)
         if isinstance(record, EventRecord | TtsAudioRecord) and record.stored_commands:
             commands_as_stored = [
@@ -168,7 +168,7 @@ class RedactedCopy:
         return from_json(redaction.redact(stored if text is None else stored | {"text": text}))
 
     def _is_in_span(self, now: float) -> bool:
-        """Whether input audio that arrived at `now` may belong to a span: it was spoken up to a second before."""
+        """Return whether input audio that arrived at `now`, spoken up to a second earlier, may belong to a span."""
         at_ms = (now - self._started_at) * 1000
         return any(span.overlaps(at_ms - 1000, at_ms + 1000) for span in self._redaction.spans)
 
@@ -201,7 +201,7 @@ def _replace_delta(command: Any, text: str | None) -> Any:
 
 
 def _find_revealing_contexts(recording: Recording, redaction: Redaction) -> frozenset[str]:
-    """The TTS contexts whose text, joined from the alignment, matches a pattern."""
+    """Return the TTS contexts whose text, joined from the alignment, matches a pattern."""
     if not redaction.patterns or not (recording.folder / TTS_AUDIO_FILE).exists():
         return frozenset()
     texts: dict[str, list[str]] = {}
@@ -216,7 +216,7 @@ def _find_revealing_contexts(recording: Recording, redaction: Redaction) -> froz
 
 
 def redact_deltas(recording: Recording, redaction: Redaction) -> dict[int, str]:
-    """By line number, each redacted text delta; a match may begin in one delta and end in another."""
+    """Redact all text deltas, by line number. A match may begin in one delta and end in another."""
     texts: dict[Hashable, list[tuple[int, str]]] = {}
     for entry in recording.entries():
         delta = _get_text_delta(entry)
@@ -231,7 +231,7 @@ def redact_deltas(recording: Recording, redaction: Redaction) -> dict[int, str]:
 
 
 def _get_text_delta(entry: JournalEntry) -> tuple[Hashable, str] | None:
-    """The key of the text that a delta belongs to, and the delta; None for another event."""
+    """Return the key of the text that a delta belongs to, and the delta; None for another event."""
     event: Any = entry.record.event if isinstance(entry.record, EventRecord) else None
     if isinstance(event, ev.TextDelta):
         return (event.response_id, event.item_id, event.content_index), event.text

@@ -25,7 +25,7 @@ class PatternMatcher:
     required_group: str | None = None
 
     def find_spans(self, text: str) -> list[tuple[int, int]]:
-        """The spans of all non-empty matches, in order."""
+        """Return the spans of all non-empty matches, in order."""
         group = self.required_group
         matches = self.expression.finditer(text)
         return [match.span() for match in matches if match[0] and (group is None or match[group])]
@@ -46,7 +46,7 @@ class TimeSpan:
     end_s: float
 
     def overlaps(self, start_ms: float, end_ms: float) -> bool:
-        """Whether an interval lies at least partly in the span."""
+        """Return whether an interval lies at least partly in the span."""
         return start_ms <= self.end_s * 1000 and end_ms >= self.start_s * 1000
 
 
@@ -60,7 +60,7 @@ def parse_span(text: str) -> TimeSpan:
 
 @dataclass(slots=True)
 class Redaction:
-    """What to redact; `removed_counts` counts what was redacted."""
+    """The fields, patterns and spans to redact; `removed_counts` counts the redactions."""
 
     fields: Sequence[str] = ()
     patterns: dict[str, PatternMatcher] = field(default_factory=dict)
@@ -137,7 +137,7 @@ def _merge_spans(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _remove_spans(deltas: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[str]:
-    """The deltas of a text without the spans, which are sorted; a placeholder marks the start of each."""
+    """Return the deltas of a text without the spans, which are sorted; a placeholder marks the start of each."""
     redacted, start, number = [], 0, 0
     for delta in deltas:
         parts, at, end = [], start, start + len(delta)
@@ -167,7 +167,7 @@ def parse_redaction(fields: Iterable[str], patterns: Iterable[str], spans: Itera
 
 
 def items_in_spans(timeline: Timeline, spans: Sequence[TimeSpan]) -> frozenset[str]:
-    """The items of which any part was spoken or played in a span: they are redacted completely."""
+    """Return the items of which any part was spoken or played in a span: they are redacted completely."""
     items = [(turn.item_id, turn.start_ms, turn.end_ms or turn.start_ms) for turn in timeline.speech]
     for played in timeline.heard:
         items += [(item_id, played.start_ms, played.end_ms) for item_id in (played.item_id, *played.others)]

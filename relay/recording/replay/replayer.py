@@ -94,7 +94,7 @@ class ReplayedSession:
             ledger.drop_input(self._held.add(b"", n_bytes, ledger.input_bytes, self._input_bytes_per_ms))
 
     def discards_output(self, response_id: str, key: PartKey) -> bool:
-        """Whether audio from the upstream is discarded; the first of a part comes after its `OutputAudioStarted`."""
+        """Return whether audio from the upstream is discarded. The first of a part follows its `OutputAudioStarted`."""
         return response_id in self.rules.discarded_responses or key not in self.rules.started_parts
 
     def accept_output(self, key: PartKey, n_bytes: int, now: float) -> None:
@@ -106,7 +106,7 @@ class ReplayedSession:
         self.ledger.add_unpaced_output(n_bytes, now, self.rules.delta_forwarding.output_bytes_per_ms)
 
     def discards_tts_audio(self, context_id: str) -> bool:
-        """Whether TTS audio of a context is discarded."""
+        """Return whether TTS audio of a context is discarded."""
         return self.rules.part_for_context(context_id) is None
 
     def accept_tts_audio(self, context_id: str, n_bytes: int, alignment: Alignment | None, now: float) -> Sequence[Any]:

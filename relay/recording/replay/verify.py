@@ -137,7 +137,7 @@ class _Verifier:
 
 
 def _max_difference(recorded: Any, replayed: bytes, encoding: str) -> int:
-    """The largest difference of two samples."""
+    """Return the largest difference of two samples."""
     dtype = "<i2" if encoding == "pcm16" else "u1"
     left, right = (np.frombuffer(samples, dtype).astype(np.int64) for samples in (recorded, replayed))
     return int(np.abs(left - right).max(initial=0))

@@ -60,7 +60,7 @@ class SessionSetup:
         started_at: float,
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
     ) -> Self:
-        """The setup of a Realtime client's session; `tools` are the relay's."""
+        """Return the setup of a Realtime client's session; `tools` are the relay's."""
         config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
         return cls(session_id, config, options, principal, started_at, limits=limits, realtime=start)
 
@@ -101,7 +101,7 @@ class SessionSetup:
 
 
 def current_platform() -> dict[str, str]:
-    """The versions that the samples of converted audio can depend on."""
+    """Return the versions of the libraries and the machine that converted audio can depend on."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -208,7 +208,7 @@ def read_header(folder: Path) -> RecordingHeader:
 
 
 def _parse_format(obj: dict[str, Any], path: Path) -> int:
-    """The number of the format. Raises RecordingError if this relay cannot read it."""
+    """Return the number of the format. Raises RecordingError if this relay cannot read it."""
     number = obj.get("format")
     if type(number) is int and 1 <= number <= FORMAT:
         return number

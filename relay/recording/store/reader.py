@@ -96,7 +96,7 @@ def decode_commands(recording: "Recording", entry: JournalEntry) -> list[Any]:
 
 
 def _forward_command(event: Any) -> Any:
-    """The command that forwards an event unchanged. Raises ValueError."""
+    """Return the command that forwards an event unchanged. Raises ValueError."""
     match event:
         case RealtimeServerEvent(raw):
             return ForwardToClient(raw)
@@ -122,7 +122,7 @@ class AudioFile:
         """Read the next bytes. Raises ValueError if the file is too short."""
         end = self.position + n_bytes
         if end > len(self._content):
-            raise ValueError(f"it needs {end} bytes of {self.path.name}, which has only {len(self._content)}")
+            raise ValueError(f"the audio ends at byte {end} of {self.path.name}, which has only {len(self._content)}")
         start, self.position = self.position, end
         return self._content[start:end]
 
@@ -156,7 +156,7 @@ class Recording:
                         if now < last_s:
                             raise ValueError(f"the time goes backwards, from {last_s} to {now}")
                         if has_end:
-                            raise ValueError("a line after the end")
+                            raise ValueError("no line may follow the end record")
                         last_s, has_end = now, isinstance(record, EndRecord)
                         yield _read_entry(number, record, audio, is_realtime)
                 except ValueError as error:
@@ -164,7 +164,7 @@ class Recording:
             self.has_end = has_end
 
     def error_at(self, number: int, problem: str) -> RecordingError:
-        """The error for a line of the journal."""
+        """Return the error for a line of the journal."""
         return RecordingError(f"{self.journal_path} line {number}: {problem}")
 
     def _raw_lines(self, stack: ExitStack) -> Iterator[tuple[int, bytes]]:
@@ -182,7 +182,7 @@ class Recording:
 def _read_entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
     """Add the audio to a record. Raises ValueError for a record that this kind of session cannot have."""
     if not _is_allowed(record, is_realtime):
-        raise ValueError(f"the session of a {'Realtime client' if is_realtime else 'device'} has no such line")
+        raise ValueError(f"a {'Realtime client' if is_realtime else 'device'}'s session cannot have this record")
     name, n_bytes = audio_location(record)
     samples = audio[name].read(n_bytes) if name else b""
     match record:
@@ -210,7 +210,7 @@ def _is_allowed(record: JournalRecord, is_realtime: bool) -> bool:
 
 
 def audio_location(record: JournalRecord) -> tuple[str, int]:
-    """The file that contains the audio of a record, and its length there; no name if there is none."""
+    """Return the file that contains the audio of a record, and its length there; no name if there is none."""
     match record:
         case InputAudioRecord(n_bytes=n_bytes) | EventRecord(n_audio_bytes=n_bytes) if n_bytes:
             return CLIENT_AUDIO_FILE, n_bytes

@@ -30,14 +30,14 @@ def remove_recording(folder: Path) -> None:
 
 
 def recordings_of_identity(root: Path, identity: str) -> list[Path]:
-    """All recordings of one identity."""
+    """Return all recordings of one identity."""
     return [folder for folder in _session_folders(root) if _read_identity(folder) == identity]
 
 
 def expired_recordings(
     root: Path, now: datetime, max_days: float | None, max_mb: float | None
 ) -> list[tuple[Path, str]]:
-    """The recordings to delete, with the reason: those that are too old, then the oldest of the largest identities."""
+    """Return the recordings to delete, with the reason: the expired ones, then the oldest of the largest identities."""
     expired: list[tuple[Path, str]] = []
     remaining: list[Path] = []
     for folder in _session_folders(root):
@@ -82,7 +82,7 @@ def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | Non
 
 
 def _session_folders(root: Path) -> Iterable[Path]:
-    """Only folders with the name of a session: samples and golden recordings are never deleted."""
+    """Return the folders named like a session: samples and golden recordings are never deleted."""
     return (folder for folder in list_recordings(root) if is_session_folder(folder))
 
 
@@ -91,7 +91,7 @@ def _parse_start_time(folder: Path) -> datetime:
 
 
 def _read_owner(folder: Path) -> str:
-    """The identity that a recording counts for; a client secret (`key-…/name`) counts for its key."""
+    """Return the identity that a recording counts for; a client secret (`key-…/name`) counts for its key."""
     return (_read_identity(folder) or "").partition("/")[0]
 
 

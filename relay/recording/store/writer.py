@@ -199,7 +199,7 @@ class RecordingWriter:
         return not self._thread.is_alive()
 
     def _has_room(self, n_bytes: int, own_bytes: int) -> bool:
-        """Whether a recording with `own_bytes` queued may queue `n_bytes` more.
+        """Return whether a recording with `own_bytes` queued may queue `n_bytes` more.
 
         Its share is as much as it leaves free of three quarters of the limit, so that no recording fills them alone.
         A single batch is accepted if it fits in there. The last quarter is for recordings that have little queued.

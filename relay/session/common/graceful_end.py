@@ -31,13 +31,13 @@ class GracefulEnd:
         return self._end_by if self._playback_ends_at is None else min(self._end_by, self._playback_ends_at)
 
     def request(self, reason: str, now: float) -> None:
-        """A tool requests the end; the first reason counts."""
+        """Request the end for a tool; the first reason counts."""
         if self.reason is None:
             self.reason = reason[:MAX_REASON_CHARS]
             self._end_by = now + MAX_DELAY_S
 
     def is_due(self, now: float, *, has_pending_output: bool, unplayed_ms: int | None) -> bool:
-        """Whether the session ends now.
+        """Return whether the session ends now.
 
         `has_pending_output`: a response or speech is still pending. `unplayed_ms`: how much audio the client may not
         have played yet, as acknowledged or by estimate; None if nothing can be playing.
@@ -57,7 +57,7 @@ class GracefulEnd:
 
 
 class EstimatedGracefulEnd(GracefulEnd):
-    """The same for a client that plays at its own pace and does not acknowledge playback.
+    """The requested end of a session whose client plays at its own pace and does not acknowledge playback.
 
     The unplayed audio is estimated from the ledger: the client plays each delta at once, after the ones before. It
     stops playing when the user speaks and when it truncates an item, so only later audio counts. Audio from before the
@@ -70,7 +70,7 @@ class EstimatedGracefulEnd(GracefulEnd):
         self._counted_from = 0.0
 
     def request(self, reason: str, now: float) -> None:
-        """A tool requests the end; the first reason counts."""
+        """Request the end for a tool; the first reason counts."""
         if self.reason is None:
             self.on_playback_stopped()
         super().request(reason, now)

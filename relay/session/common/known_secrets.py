@@ -35,7 +35,7 @@ _ESCAPE = re.compile(rb"\\[u/]")
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value is unlike ordinary text: it has 8 characters, or 16 if all are lower-case letters or digits."""
+    """Return whether a value is unlike ordinary text: 8 characters, or 16 if all are lower-case letters or digits."""
     return len(value) >= MIN_CHARS and _WORD.fullmatch(value) is None
 
 

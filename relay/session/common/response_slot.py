@@ -80,7 +80,7 @@ class ResponseSlot:
         self._cancel_on_create = False
 
     def on_created(self, response_id: str, request_id: str | None) -> bool:
-        """A response began. Returns whether it was cancelled before it began, and must be cancelled now (D2.5).
+        """Handle the start of a response. Returns whether to cancel it now: it was cancelled too early (D2.5).
 
         While the upstream has never echoed our metadata, the first response after our request is presumed to be ours.
         If it is not, a refusal of the request follows (`on_refused`).
@@ -100,7 +100,7 @@ class ResponseSlot:
         return must_cancel
 
     def on_refused(self, request_id: str) -> bool:
-        """A request was refused. Returns whether it is the pending one, or the one that was presumed answered."""
+        """Handle a refused request. Returns whether it is the pending one, or the one presumed to be answered."""
         if request_id == self._presumed_id:
             self._presumed_id = None
             return True
@@ -120,7 +120,7 @@ class ResponseSlot:
         return self.response_id if old_state is SlotState.ACTIVE else None
 
     def on_done(self, response_id: str, request_id: str | None) -> bool:
-        """A response ended. Returns whether it was the one of this slot."""
+        """Handle the end of a response. Returns whether it was the one of this slot."""
         never_began = self.request_id is not None and request_id == self.request_id
         if never_began:
             self.request_id = None

@@ -133,14 +133,14 @@ class SendReady:
 
 @dataclass(frozen=True, slots=True)
 class SendSpeechState:
-    """`AISpeechDetected` or `AISpeechEnded`."""
+    """`AISpeechDetected` or `AISpeechEnded`: the user has started or stopped speaking."""
 
     started: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SendResponseStart:
-    """`AIResponseStart`."""
+    """`AIResponseStart`: the output of a response begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class SendResponseEnd:
 
 
 class SendTextDelta(NamedTuple):
-    """`textDelta`."""
+    """`textDelta`: the next text of the response."""
 
     text: str
 

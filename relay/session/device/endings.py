@@ -35,9 +35,9 @@ SETTINGS_REFUSED = Ending(CloseCode.INTERNAL_ERROR, "the upstream refused the se
 """The error itself was sent when the upstream refused the settings."""
 NOT_READY = _error(
     CloseCode.INTERNAL_ERROR,
-    "the upstream did not get ready",
+    "the upstream was not ready in time",
     "upstream_timeout",
-    "The upstream did not get ready in time; try again.",
+    "The upstream was not ready in time; try again.",
 )
 _FAULTS_TEXT = f"{MAX_FAULTS} invalid messages within a minute; fix the client, then reconnect."
 TOO_MANY_FAULTS = _error(
@@ -97,7 +97,7 @@ def ending_for_event(event: EndingEvent) -> Ending:
                 CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED_MESSAGE, retryable=False
             )
         case ev.InternalFailure():
-            text = "The relay failed in this session; reconnect."
+            text = "The relay had an internal error in this session; reconnect."
             return _error(CloseCode.INTERNAL_ERROR, "internal error", "internal_error", text)
         case _:
             assert_never(event)

@@ -34,7 +34,7 @@ AckResult = Literal["ok", "late", "unknown"]
 
 @dataclass(slots=True)
 class AudioPart:
-    """The audio of one content part, from its first byte until it has been played."""
+    """The audio of one content part, while it may still be playing."""
 
     item_id: str
     content_index: int

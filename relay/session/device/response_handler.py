@@ -50,7 +50,7 @@ class ResponseText:
 
 @dataclass(slots=True)
 class ResponseHandler:
-    """Joins the parts that take part in a response. Commands go to `_emit`."""
+    """Applies the events of a response to text, playback and speech. Commands go to `_emit`."""
 
     _responses: Responses
     _transcripts: Transcripts
@@ -98,7 +98,7 @@ class ResponseHandler:
         return response
 
     def on_text_delta(self, event: ev.TextDelta, now: float) -> None:
-        """Handle more of the assistant's text. The session may call this directly, so it notes the event itself."""
+        """Handle a delta of the assistant's text. The session may call this directly, so it notes the event itself."""
         self._responses.note_upstream_event(now)
         if event.response_id in self._responses.discarded:
             return

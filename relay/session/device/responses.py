@@ -108,7 +108,7 @@ class Responses:
         return "retry"
 
     def on_created(self, event: ev.ResponseCreated) -> bool:
-        """A response began, ours or the upstream's own. Returns False if it was cancelled before it began."""
+        """Handle the start of a response, ours or the upstream's own. Returns False if it was cancelled already."""
         self._timers.clear_retry()
         must_cancel = self.slot.on_created(event.response_id, event.request_id)
         self._counted_usage.pop(event.response_id, None)
@@ -121,14 +121,14 @@ class Responses:
         return True
 
     def on_done(self, event: ev.ResponseDone) -> bool:
-        """A response ended. Returns whether it was the one of the slot."""
+        """Handle the end of a response. Returns whether it was the active one."""
         self._timers.clear_retry()
         if event.status == "failed":
             self._calls.clear_follow_up()  # a failed follow-up is not repeated
         return self.slot.on_done(event.response_id, event.request_id)
 
     def suppresses_follow_up(self, response_id: str) -> bool:
-        """Whether the tool calls of a response need no follow-up, because the user has begun a new turn."""
+        """Return whether the tool calls of a response need no follow-up, because the user has begun a new turn."""
         return response_id in self.discarded or self._timers.is_user_speaking
 
     def count_usage(self, event: ev.ResponseDone) -> None:

@@ -93,25 +93,25 @@ class TurnMetrics:
     first_delta_ms: int = _declare_metric(
         ("speech_stopped", "speech_end", "first_delta"),
         "first audio from the model",
-        "From that report, or the end of a turn without speech, until the first audio of the answer came.",
+        "From the upstream's report, or the end of a turn without speech, until the first audio of the answer arrived.",
         party="the model",
     )
     first_byte_ms: int = _declare_metric(
         ("first_delta", "first_byte"),
         "to the client",
-        "From that audio until it went to the client's socket.",
+        "From the first audio of the answer until it was sent to the client's socket.",
         client_label="first audio here",
     )
     first_played_ms: int | None = _declare_metric(
         ("first_byte", "first_played"),
         "played",
-        "From the socket until it left the speaker, by the client's `playback`.",
+        "From the client's socket until the speaker played it, as the client reports by `playback`.",
         client_label="first played",
     )
     total_ms: int = _declare_metric(
         ("speech_end", "first_byte"),
         "total",
-        "From the end of the user's speech until the first audio went to the client's socket.",
+        "From the end of the user's speech until the first audio was sent to the client's socket.",
     )
     first_text_ms: int | None = _declare_metric(
         ("speech_stopped", "speech_end", "first_text"),
@@ -209,16 +209,16 @@ class TurnTimer:
         return self.report() if deadline is not None and now >= deadline else None
 
     def on_speech_started(self, at: float | None) -> None:
-        """The user has been speaking since `at`, None if that is not known."""
+        """Mark the start of the user's speech, None if it is not known."""
         self._next_marks = {} if at is None else {"speech_start": at}
 
     def on_interrupted_sent(self, now: float) -> None:
-        """`interrupted` was sent to the client."""
+        """Mark that `interrupted` was sent to the client."""
         if self._next_marks:
             self._next_marks.setdefault("silenced", now)
 
     def on_turn_ended(self, speech_end: float, speech_stopped: float | None = None) -> None:
-        """The user's turn ended: measure a new turn. `speech_stopped` is when the upstream reported the end."""
+        """Measure a new turn: the user's turn ended. `speech_stopped` is when the upstream reported the end."""
         self._marks = {"speech_end": speech_end}
         self._item_id = ""
         if speech_stopped is not None:  # else the turn was not spoken
@@ -226,22 +226,22 @@ class TurnTimer:
         self._next_marks = {}
 
     def on_text_received(self, now: float) -> None:
-        """Text came for an external voice."""
+        """Mark the first text for an external voice."""
         self._mark("first_text", now)
 
     def on_audio_received(self, item_id: str, now: float) -> None:
-        """Audio of an item came, from the model or an external voice."""
+        """Mark the first audio of an item, from the model or an external voice."""
         if "first_delta" not in self._marks:
             self._item_id = item_id
         self._mark("first_delta", now)
 
     def on_audio_sent(self, item_id: str, now: float) -> None:
-        """The first audio of an item was sent to the client."""
+        """Mark that the first audio of an item was sent to the client."""
         if item_id == self._item_id:
             self._mark("first_byte", now)
 
     def on_playback_acknowledged(self, item_id: str, played_ms: int, now: float) -> TurnMetrics | None:
-        """The client has played `played_ms` of an item. Returns the metrics if it is the item of this turn."""
+        """Mark that the client has played `played_ms` of an item. Returns the metrics if the item is this turn's."""
         if not self._marks or item_id != self._item_id or played_ms <= 0:
             return None
         self._mark("first_played", max(now - played_ms / 1000, self._marks.get("first_byte", now)))

@@ -81,7 +81,7 @@ class TurnController:
 
     @property
     def has_output(self) -> bool:
-        """Whether any audio has been received, from the model or an external voice."""
+        """Whether any output audio has been received, from the model or an external voice."""
         return self._ledger.output_bytes > 0 or self._has_tts_audio
 
     @property
@@ -155,7 +155,7 @@ class TurnController:
         self.tools.cancel_interrupted()
 
     def acknowledge_playback(self, item_id: str, played_ms: int, now: float) -> AckResult:
-        """Take the position in an item that the client reports."""
+        """Handle a playback position that the client reports."""
         ack = self.playback.acknowledge(item_id, played_ms, now)
         if ack == "ok":
             self._report(self.timer.on_playback_acknowledged(item_id, played_ms, now))
@@ -163,14 +163,14 @@ class TurnController:
         return ack
 
     def on_client_tool_result(self, event: ev.ToolResult, now: float) -> bool:
-        """Take the result of a tool that the client ran. Returns False if there was no such call."""
+        """Handle the result of a tool that the client ran. Returns False if there was no such call."""
         is_known = self.tools.on_client_tool_result(event, now)
         if is_known:
             self.request_due_response(now)
         return is_known
 
     def on_tool_call_finished(self, event: ev.ToolCallFinished, now: float) -> None:
-        """Take the result of a tool that the relay ran."""
+        """Handle the result of a tool that the relay ran."""
         self.tools.finish(event)
         self.request_due_response(now)
 

@@ -119,12 +119,12 @@ class ClientTools:
         self._activate()
 
     def confirm_oldest_update(self) -> None:
-        """The upstream accepted the oldest unanswered `session.update`."""
+        """Make the oldest unanswered `session.update` active: the upstream accepted it."""
         if self._updates and (update := self._updates.popleft()).sets_tools:
             self._confirmed = update.tools
 
     def reject_update(self, event_id: str) -> frozenset[str]:
-        """The upstream rejected an event; if it was a `session.update`, reactivate the previous tools.
+        """Handle a rejected event; if it was a `session.update`, reactivate the previous tools.
 
         Returns the names of server tools that the client used for tools of its own in that event.
         """

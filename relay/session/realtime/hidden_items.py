@@ -63,7 +63,7 @@ class HiddenItems:
         self.client_call_ids.add(call_id)
 
     def expect_client_call(self, call_id: Any) -> None:
-        """The client creates a function call item: the upstream will send it back with this id."""
+        """Remember that the client created a function call item: the upstream will send it back with this id."""
         self._expected_call_ids.add(call_id)
         self.client_call_ids.add(call_id)
 

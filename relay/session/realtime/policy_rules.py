@@ -30,7 +30,7 @@ _ADDRESS_WORDS = ("url", "mcp", "connector", "file_id")
 
 
 class PolicyViolation(Exception):
-    """A client may not do this. The client gets an `error` event, and nothing of its event is forwarded."""
+    """A client event that the policy forbids. It is answered by an `error` event and not forwarded."""
 
     def __init__(self, message: str, param: str | None = None, code: str = "not_allowed_by_policy") -> None:
         super().__init__(message[:MAX_MESSAGE_CHARS])

@@ -143,7 +143,7 @@ class ResponseQueue:
         self.slot.cancel()
 
     def on_interruption(self) -> None:
-        """The user interrupts: a follow-up that was requested is cancelled as soon as it is created (D2.5)."""
+        """Handle a barge-in: a follow-up that was requested is cancelled as soon as it is created (D2.5)."""
         self._cancel_calls()
         if self._relay_request_id is not None and self.slot.state is SlotState.REQUESTED:
             self.slot.cancel()
@@ -179,7 +179,7 @@ class ResponseQueue:
         self._out.send_relay_event("conversation.item.create", item=item)
 
     def _cancel_calls(self) -> None:
-        """A user turn begins: pending outputs lead to no follow-up, and calls of `_cancellable` tools are cancelled."""
+        """Suppress the follow-ups of pending calls for a new turn, and cancel calls of `_cancellable` tools."""
         self.calls.on_user_turn_started()
         for call_id, name in self.calls.pending_calls():
             if name in self._cancellable:
@@ -192,11 +192,11 @@ class ResponseQueue:
     # -- the upstream -------------------------------------------------------------------------------------------------
 
     def on_upstream_activity(self) -> None:
-        """The upstream has sent an event."""
+        """Restart the stall timeout: the upstream has sent an event."""
         self._upstream_was_active = True
 
     def on_response_created(self, response_id: str, response: Mapping[str, Any], *, may_be_unrequested: bool) -> None:
-        """A response was created. It covers whatever was due, unless it is out-of-band.
+        """Handle `response.created`. The response covers whatever was due, unless it is out-of-band.
 
         `may_be_unrequested`: the upstream may create responses by itself.
         """
@@ -216,7 +216,7 @@ class ResponseQueue:
             self._drop_pending_responses()
 
     def on_response_done(self, response_id: str) -> ResponseRequest | None:
-        """A response ended; returns the client's request for it, None if the client did not request it.
+        """Handle `response.done`. Returns the client's request for the response, None if there was none.
 
         The caller accepts its calls first, and then calls `request_due_response`.
         """
@@ -224,7 +224,7 @@ class ResponseQueue:
         return self._requests.pop(response_id, None)
 
     def on_request_refused(self, event_id: str, code: Any, now: float) -> None:
-        """The upstream refused an event, which may have been a `response.create`."""
+        """Handle an event that the upstream refused, perhaps a `response.create`."""
         if self.open_requests.remove_refused(event_id) or not self.slot.on_refused(event_id):
             return
         if event_id == self._relay_request_id:

@@ -41,7 +41,7 @@ class RealtimeTurns:
         self.queue.on_deadline(now)
 
     def on_client_event(self, event: Mapping[str, Any]) -> None:
-        """A client event was sent to the upstream."""
+        """Handle a client event that was sent to the upstream."""
         event_type, item = event["type"], event.get("item")
         if event_type == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
             self.queue.cancel()
@@ -49,7 +49,7 @@ class RealtimeTurns:
             self.queue.calls.reset_rounds()
 
     def on_server_event(self, event: Mapping[str, Any], now: float) -> None:
-        """The upstream has sent an event. The rewriter has seen it already, so its hidden items are known."""
+        """Handle an upstream event. The rewriter has seen it already, so its hidden items are known."""
         self.queue.on_upstream_activity()
         match event:
             case {"type": "input_audio_buffer.committed"}:

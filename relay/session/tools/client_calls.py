@@ -69,7 +69,7 @@ class ClientToolCalls:
         return None
 
     def on_result(self, event: ToolResult, now: float) -> ToolCallFinished | None:
-        """Take the client's result; None if the call is not pending (any more)."""
+        """Return the client's result as a finished call; None if the call is not pending (any more)."""
         call = self._pending.pop(event.call_id, None)
         if call is None:
             return None

@@ -84,7 +84,7 @@ class ToolDispatcher:
             self.finish(failure)
 
     def on_client_tool_result(self, event: ToolResult, now: float) -> bool:
-        """Take the result of a tool that the client ran. Returns False if the call id is unknown."""
+        """Handle the result of a tool that the client ran. Returns False if the call id is unknown."""
         finished = self._client_calls.on_result(event, now)
         if finished is not None:
             self.finish(finished)
@@ -117,7 +117,7 @@ class ToolDispatcher:
                 self._emit(CancelTool(call_id))
 
     def _is_hidden(self, name: str) -> bool:
-        """Whether the session has no such tool, even if the relay has one."""
+        """Return whether the session has no such tool, even if the relay has one."""
         spec = self._spec(name)
         return (spec is None or not spec.runs_on_client) and not self._offers_tool(name)
 

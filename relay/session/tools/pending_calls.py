@@ -142,5 +142,5 @@ class PendingToolCalls:
         self.is_follow_up_due = False
 
     def is_known(self, call_id: str) -> bool:
-        """Whether a call of that id is among the last `MAX_KNOWN_CALLS` accepted ones."""
+        """Return whether a call with this id is among the last `MAX_KNOWN_CALLS` accepted ones."""
         return call_id in self._known_ids

@@ -83,7 +83,7 @@ class SentenceSplitter:
         return rest
 
     def _may_end_sentence(self, chunk: str) -> bool:
-        """Whether a chunk may complete a sentence; most chunks do not, and need no search."""
+        """Return whether a chunk may complete a sentence; most chunks do not, and need no search."""
         if chunk.isspace() and "\n" not in chunk and self._text[-1:].isspace():
             return False
         return self._is_undecided or _DECIDING.search(chunk) is not None
@@ -150,7 +150,7 @@ def _word_before(text: str, end: int) -> str:
 
 
 def _ends_after_number(text: str, start: int, end: int) -> bool | None:
-    """Whether a sentence ends after a number: "It is 12. Then" does; "1. First" and "on the 3. Mai" do not."""
+    """Return whether a sentence ends after a number: "It is 12. Then" does; "1. First" and "on the 3. Mai" do not."""
     if not text[:start].strip():
         return False
     following = _WORD.match(text, end)

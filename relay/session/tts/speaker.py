@@ -90,7 +90,7 @@ class TtsSpeaker:
     # -- text ---------------------------------------------------------------------------------------------------------
 
     def on_text_delta(self, event: TextDelta, now: float) -> None:
-        """Speak more text of the model."""
+        """Queue a delta of the model's text to be spoken."""
         if event.spoken or event.response_id in self._muted:
             return
         self.stream.add(event, now)

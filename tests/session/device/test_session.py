@@ -61,7 +61,7 @@ def test_an_upstream_that_never_gets_ready_ends_the_session() -> None:
     assert deadline is not None
     commands = harness.feed(ev.DeadlineReached(), after_s=deadline)
     assert commands[0].code == "upstream_timeout"
-    assert only(commands, cmd.CloseClient) == [cmd.CloseClient(1011, "the upstream did not get ready")]
+    assert only(commands, cmd.CloseClient) == [cmd.CloseClient(1011, "the upstream was not ready in time")]
 
 
 def test_a_refused_connection_is_an_error_and_a_close() -> None:
