@@ -72,8 +72,8 @@ def _read_mono(file: "soundfile.SoundFile", path: Path, max_ms: int) -> NDArray[
         # Counted while reading: the length in the header may be wrong.
         if n_frames > max_frames:
             raise AudioFileError(f"{path} is longer than {max_ms / 60_000:g} minutes")
-        scaled = np.rint(np.nan_to_num(block.mean(axis=1)) * 32768)  # a float file may contain NaN
-        blocks.append(np.clip(scaled, -32768, 32767).astype("<i2"))
+        scaled_samples = np.rint(np.nan_to_num(block.mean(axis=1)) * 32768)  # a float file may contain NaN
+        blocks.append(np.clip(scaled_samples, -32768, 32767).astype("<i2"))
     return np.concatenate(blocks) if blocks else np.zeros(0, "<i2")
 
 

@@ -79,40 +79,40 @@ class FilterBank:
         weights = np.where(inside, taps[np.clip(tap, 0, len(taps) - 1)], 0.0)
         return np.ascontiguousarray(np.round(weights * _WEIGHT_GRID) / _WEIGHT_GRID)
 
-    def run(self, buffer: bytes, groups: int) -> bytes:
-        """Filter the first `groups` groups in `buffer` (PCM16: the history, then the groups)."""
+    def run(self, buffer: bytes, n_groups: int) -> bytes:
+        """Filter the first `n_groups` groups in `buffer` (PCM16: the history, then the groups)."""
         history_bytes = 2 * self.history_samples
-        end = history_bytes + 2 * self.group_in * groups
-        return self.step(groups)(buffer[:history_bytes], buffer[history_bytes:end])[0]
+        end = history_bytes + 2 * self.group_in * n_groups
+        return self.step(n_groups)(buffer[:history_bytes], buffer[history_bytes:end])[0]
 
-    def step(self, groups: int) -> "FilterStep":
-        """Return the step for chunks of `groups` groups, on the scratch buffers of this thread."""
+    def step(self, n_groups: int) -> "FilterStep":
+        """Return the step for chunks of `n_groups` groups, on the scratch buffers of this thread."""
         try:
             steps: dict[int, FilterStep] = self._local.steps
         except AttributeError:
             steps = self._local.steps = {}
             self._local.scratch = _allocate_scratch(*self._weights.shape)
         try:
-            return steps[groups]
+            return steps[n_groups]
         except KeyError:
             if len(steps) >= MAX_CACHED_STEPS:
                 del steps[next(iter(steps))]
-            step = steps[groups] = self._step(groups, self._local.scratch)
+            step = steps[n_groups] = self._step(n_groups, self._local.scratch)
             return step
 
-    def _step(self, groups: int, scratch: "tuple[NDArray[Any], ...]") -> "FilterStep":
+    def _step(self, n_groups: int, scratch: "tuple[NDArray[Any], ...]") -> "FilterStep":
         """Create everything that depends only on the chunk length, so that a chunk creates few objects."""
-        rows = -(-groups // self.row_groups)
+        rows = -(-n_groups // self.row_groups)
         width = self._weights.shape[0]
         row_in = self.row_groups * self.group_in
-        history_bytes, chunk_bytes = 2 * self.history_samples, 2 * groups * self.group_in
+        history_bytes, chunk_bytes = 2 * self.history_samples, 2 * n_groups * self.group_in
         # Zeros after the chunk complete the last row; their output is dropped.
         staged = memoryview(bytearray(2 * ((rows - 1) * row_in + width)))
         head, body = staged[:history_bytes], staged[history_bytes : history_bytes + chunk_bytes]
         last = staged[chunk_bytes : chunk_bytes + history_bytes]
         samples: NDArray[np.int16] = np.ndarray((rows, width), "<i2", staged, 0, (2 * row_in, 2))
         source, sums, low, high, result = (array[:rows] for array in scratch)
-        output = result.reshape(-1)[: groups * self.group_out]
+        output = result.reshape(-1)[: n_groups * self.group_out]
         weights, dot = self._weights, source.dot
         rint, maximum, minimum = np.rint, np.maximum, np.minimum
 

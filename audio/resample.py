@@ -63,11 +63,11 @@ class Resampler:
 
     def flush(self) -> bytes:
         """Return the delayed rest of the stream, then `reset`. An incomplete sample is dropped."""
-        drained = b""
+        remainder = b""
         for stage in self._stages:
-            drained = stage.feed(drained) + stage.flush()
+            remainder = stage.feed(remainder) + stage.flush()
         self.reset()
-        return drained
+        return remainder
 
     def reset(self) -> None:
         """Start a new stream, after silence."""
@@ -117,10 +117,10 @@ class _Stage:
             return self.bank.run(buffer, groups) if groups else b""
         return b"".join(self._in_blocks(buffer, groups))
 
-    def _in_blocks(self, buffer: bytes, groups: int) -> Iterator[bytes]:
+    def _in_blocks(self, buffer: bytes, n_groups: int) -> Iterator[bytes]:
         """Filter a chunk that is longer than the scratch buffers, block by block with history."""
-        for start in range(0, groups, self._max_groups):
-            count = min(self._max_groups, groups - start)
+        for start in range(0, n_groups, self._max_groups):
+            count = min(self._max_groups, n_groups - start)
             begin = start * self._group_bytes
             block = buffer[begin : begin + self._history_bytes + count * self._group_bytes]
             yield self.bank.run(block, count)
@@ -184,8 +184,8 @@ def resample(pcm: BytesLike, source_hz: int, target_hz: int) -> bytes:
     table = _clip_table(up, down)
     reach = table.shape[1] // 2
     samples = np.frombuffer(whole, "<i2")
-    padded = np.concatenate((np.zeros(reach), samples, np.zeros(reach + 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, table.shape[1])
+    padded_samples = np.concatenate((np.zeros(reach), samples, np.zeros(reach + 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded_samples, table.shape[1])
     n_out = -(-len(samples) * up // down)
     result = np.empty(n_out, "<i2")
     for start in range(0, n_out, _CLIP_BLOCK):

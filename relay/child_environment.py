@@ -43,8 +43,8 @@ def is_allowed(name: str) -> bool:
 
 def child_environment(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
     """Return the variables of `environ` that a child may see, and those that `extra` names."""
-    named = frozenset(extra)
-    return {name: value for name, value in environ.items() if is_allowed(name) or name in named}
+    extra_names = frozenset(extra)
+    return {name: value for name, value in environ.items() if is_allowed(name) or name in extra_names}
 
 
 def python_environment(environ: Mapping[str, str]) -> dict[str, str]:

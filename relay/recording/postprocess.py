@@ -39,8 +39,8 @@ class RepairReport:
     name: str
     torn_bytes: int = 0
     torn_lines: int = 0
-    end_added: bool = False
-    derived_written: bool = False
+    added_end_record: bool = False
+    wrote_derived_files: bool = False
 
     @property
     def summary(self) -> str:
@@ -48,9 +48,9 @@ class RepairReport:
         changes = []
         if self.torn_lines or self.torn_bytes:
             changes.append(f"journal truncated by {self.torn_bytes} bytes with {self.torn_lines} complete lines")
-        if self.end_added:
+        if self.added_end_record:
             changes.append("end added")
-        if self.derived_written:
+        if self.wrote_derived_files:
             changes.append("tracks, waveform and transcript written")
         return "; ".join(changes) or "nothing to do"
 
@@ -80,7 +80,7 @@ def finalize(folder: Path, *, force: bool = False) -> RepairReport:
         repaired = _truncate_torn_tail(folder)
         _redact_deferred_lines(folder)
     write_derived_files(folder)
-    return replace(repaired, derived_written=True)
+    return replace(repaired, wrote_derived_files=True)
 
 
 @contextlib.contextmanager

@@ -59,11 +59,11 @@ class ConsentGate:
         if _get_consent(event):
             self.is_open = True
             return True
-        buffered = self._pre_consent_events
-        if buffered is None:
+        buffered_events = self._pre_consent_events
+        if buffered_events is None:
             return False
-        if commands is not None and _is_handshake(event) and len(buffered) < MAX_PRE_CONSENT_EVENTS:
-            buffered.append((event, now, commands))
+        if commands is not None and _is_handshake(event) and len(buffered_events) < MAX_PRE_CONSENT_EVENTS:
+            buffered_events.append((event, now, commands))
         else:
             self._pre_consent_events = None
         return False
@@ -84,8 +84,8 @@ def _get_consent(event: Any) -> bool | None:
         return event.consent
     if type(event) is not RealtimeClientEvent or event.body.get("type") != CONSENT_EVENT_TYPE:
         return None
-    granted = event.body.get("granted")
-    return granted if isinstance(granted, bool) else None
+    is_granted = event.body.get("granted")
+    return is_granted if isinstance(is_granted, bool) else None
 
 
 def _is_handshake(event: Any) -> bool:

@@ -80,7 +80,7 @@ class SessionRuntime(Generic[CoreT]):
     """Connects the sockets `client` and `upstream` and the tools with the rules in `core`."""
 
     _uplink: Uplink
-    _opened: ev.UpstreamOpened | ev.SessionCreated = ev.UpstreamOpened()
+    _opened_event: ev.UpstreamOpened | ev.SessionCreated = ev.UpstreamOpened()
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class SessionRuntime(Generic[CoreT]):
         except UpstreamConnectError as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
-            self.dispatch(self._opened)
+            self.dispatch(self._opened_event)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         # Not a TaskGroup: a failing task must not cancel the session's other tasks.

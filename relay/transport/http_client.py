@@ -192,11 +192,11 @@ def _translate_errors(request: HttpRequest) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        translated = _translate_error(error, request)
-        if translated is None:
+        translated_error = _translate_error(error, request)
+        if translated_error is None:
             raise
-        _log.warning("%s", translated)
-        raise translated from None  # the cause may contain a URL or a header with a key
+        _log.warning("%s", translated_error)
+        raise translated_error from None  # the cause may contain a URL or a header with a key
 
 
 def _translate_error(error: Exception, request: HttpRequest) -> UpstreamError | None:

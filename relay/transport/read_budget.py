@@ -186,13 +186,13 @@ class BudgetedReader(BudgetHolder):
         self._connection.on_message_stalled()
 
 
-def _release_pages(unused: memoryview) -> None:
+def _release_pages(unused_buffer: memoryview) -> None:
     """Return unused memory pages to the system: picows never shrinks its read buffer."""
-    if sys.platform != "linux" or len(unused) < _MIN_RELEASED_BYTES:
+    if sys.platform != "linux" or len(unused_buffer) < _MIN_RELEASED_BYTES:
         return
-    address = ctypes.addressof(ctypes.c_char.from_buffer(unused))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(unused_buffer))
     first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (address + len(unused) - first) // mmap.PAGESIZE * mmap.PAGESIZE
+    length = (address + len(unused_buffer) - first) // mmap.PAGESIZE * mmap.PAGESIZE
     _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 

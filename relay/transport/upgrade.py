@@ -128,8 +128,8 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             return
         self._is_throttled = True
         transport = self.transport.underlying_transport
-        throttled = ThrottledReader(transport, self._connection, super().get_buffer, self.buffer_updated)
-        self.get_buffer, self.buffer_updated = throttled.get_buffer, throttled.buffer_updated
+        throttled_reader = ThrottledReader(transport, self._connection, super().get_buffer, self.buffer_updated)
+        self.get_buffer, self.buffer_updated = throttled_reader.get_buffer, throttled_reader.buffer_updated
         transport.set_protocol(self)
 
     def feed_early_data(self, data: bytes) -> None:

@@ -181,8 +181,8 @@ class WebSocketConnection(WSListener):
     def send_long_text(self, message: BytesLike) -> None:
         """Send one text message from a temporary buffer: picows' own send buffer never shrinks."""
         if self.transport is not None and self.is_open:
-            framed = bytearray(_HEADER_BYTES) + message
-            self.transport.send_reuse_external_bytearray(_TEXT, framed, _HEADER_BYTES)
+            frame_buffer = bytearray(_HEADER_BYTES) + message
+            self.transport.send_reuse_external_bytearray(_TEXT, frame_buffer, _HEADER_BYTES)
 
     def send_text_any_size(self, message: BytesLike) -> None:
         """Send one text message of any length."""

@@ -158,11 +158,11 @@ def _rewrite_delta(raw: bytes, rewrite: Callable[[Mapping[str, Any]], Mapping[st
     rewritten = rewrite(body)
     if rewritten is body or not can_reencode(envelope, body):
         return raw
-    written = orjson.dumps(rewritten)
+    encoded_event = orjson.dumps(rewritten)
     if not is_audio_split:
-        return written
+        return encoded_event
     # A duplicate "delta" key is serialized at its first position.
-    return written[:-2] + raw[start:] if written.endswith(_EMPTY_DELTA) else raw
+    return encoded_event[:-2] + raw[start:] if encoded_event.endswith(_EMPTY_DELTA) else raw
 
 
 class ProxyCodec:

@@ -120,9 +120,13 @@ class ServerEventEncoder:
             yield _response_event("function_call_arguments.done", response_id, **fields)
         yield _response_event("output_item.done", response_id, output_index=index, item=item)
 
-    def _content_event(self, suffix: str, response_id: str, item_id: str, part: int, **fields: Any) -> JsonObject:
+    def _content_event(
+        self, suffix: str, response_id: str, item_id: str, content_index: int, **fields: Any
+    ) -> JsonObject:
         index = self._output_index(response_id, item_id)
-        return _response_event(suffix, response_id, item_id=item_id, output_index=index, content_index=part, **fields)
+        return _response_event(
+            suffix, response_id, item_id=item_id, output_index=index, content_index=content_index, **fields
+        )
 
     def _output_index(self, response_id: str, item_id: str) -> int:
         position = self._positions.get(item_id)

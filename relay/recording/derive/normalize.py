@@ -200,10 +200,10 @@ class RealtimeNormalizer:
             if item.kind == "function_call" and item.call_id not in server_calls
         ]
 
-    def _arrival_time(self, audio_ms: int, default: float) -> float:
+    def _arrival_time(self, audio_ms: int, default_s: float) -> float:
         """Return when the first `audio_ms` of input had arrived."""
         index = bisect_left(self._input_ends, audio_ms * self._options.input.bytes_per_ms)
-        return self._input_times[index] if index < len(self._input_times) else default
+        return self._input_times[index] if index < len(self._input_times) else default_s
 
     def _formats(self, session: Mapping[str, Any]) -> list[Any]:
         audio = _get_object(session, "audio")

@@ -197,11 +197,11 @@ class _TimelineBuilder:
         return self._timeline_responses.setdefault(response_id, TimelineResponse(response_id, at_ms))
 
     def _on_interruption(self, item_ids: list[str], commands: Sequence[cmd.Command]) -> None:
-        interrupted = next((command for command in commands if isinstance(command, cmd.SendInterrupted)), None)
-        if interrupted is None or interrupted.item_id not in item_ids:
+        interruption = next((command for command in commands if isinstance(command, cmd.SendInterrupted)), None)
+        if interruption is None or interruption.item_id not in item_ids:
             return
-        for item_id in item_ids[item_ids.index(interrupted.item_id) :]:  # later items were not played at all
-            self._get_clip(item_id).cut_ms = interrupted.played_ms if item_id == interrupted.item_id else 0
+        for item_id in item_ids[item_ids.index(interruption.item_id) :]:  # later items were not played at all
+            self._get_clip(item_id).cut_ms = interruption.played_ms if item_id == interruption.item_id else 0
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

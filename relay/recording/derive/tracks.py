@@ -64,20 +64,20 @@ def write_derived_files(folder: Path) -> Timeline:
     return result.timeline
 
 
-def _write_track(path: Path, track: Track, source: BinaryIO | None, seconds: float) -> bytes:
+def _write_track(path: Path, track: Track, source: BinaryIO | None, duration_s: float) -> bytes:
     """Write a track as FLAC. Returns its peaks: minimum and maximum of each fiftieth of a second."""
     peaks = _Peaks(track.audio_format.rate_hz // PEAKS_PER_S)
     with (
         atomic_private_file(path) as handle,
         soundfile.SoundFile(handle, "w", track.audio_format.rate_hz, 1, "PCM_16", format="FLAC") as file,
     ):
-        for samples in _read_samples(track, source, round(seconds * track.audio_format.rate_hz)):
+        for samples in _read_samples(track, source, round(duration_s * track.audio_format.rate_hz)):
             file.write(samples)
             peaks.add(samples)
     return peaks.finish()
 
 
-def _read_samples(track: Track, source: BinaryIO | None, total: int) -> Iterator[Samples]:
+def _read_samples(track: Track, source: BinaryIO | None, n_samples: int) -> Iterator[Samples]:
     """Yield the samples of a track in blocks: its segments, and silence between them."""
     audio_format, at = track.audio_format, 0
     for segment in track.segments:
@@ -87,7 +87,7 @@ def _read_samples(track: Track, source: BinaryIO | None, total: int) -> Iterator
         for block in _read(audio_format, source, segment.offset, segment.n_bytes):
             at += len(block)
             yield block
-    yield from _silence_blocks(total - at)
+    yield from _silence_blocks(n_samples - at)
 
 
 def _silence_blocks(n_samples: int) -> Iterator[Samples]:

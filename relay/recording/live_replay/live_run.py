@@ -69,13 +69,13 @@ class WaitForTurn:
 class LiveRun:
     """The state of the live conversation."""
 
-    def __init__(self, client: RelayClient, player: VirtualPlayer, speed: float) -> None:
+    def __init__(self, client: RelayClient, player: VirtualPlayer, speed_factor: float) -> None:
         self.turns: list[ComparedTurn] = []
         self.notes: list[str] = []
         self.output_audio = bytearray()
         self.connected = asyncio.Event()
         self._client = client
-        self._speed = speed
+        self._speed = speed_factor
         self._changed = asyncio.Condition()
         self._player = player
         self._is_response_pending = False

@@ -127,13 +127,13 @@ class Redaction:
 
 def _merge_spans(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Sort spans, and merge those that overlap."""
-    merged: list[tuple[int, int]] = []
+    merged_spans: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        if merged_spans and start < merged_spans[-1][1]:
+            merged_spans[-1] = merged_spans[-1][0], max(end, merged_spans[-1][1])
         else:
-            merged.append((start, end))
-    return merged
+            merged_spans.append((start, end))
+    return merged_spans
 
 
 def _remove_spans(deltas: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[str]:
@@ -169,6 +169,9 @@ def parse_redaction(fields: Iterable[str], patterns: Iterable[str], spans: Itera
 def items_in_spans(timeline: Timeline, spans: Sequence[TimeSpan]) -> frozenset[str]:
     """Return the items of which any part was spoken or played in a span: they are redacted completely."""
     items = [(turn.item_id, turn.start_ms, turn.end_ms or turn.start_ms) for turn in timeline.speech]
-    for played in timeline.heard:
-        items += [(item_id, played.start_ms, played.end_ms) for item_id in (played.item_id, *played.others)]
+    for played_item in timeline.heard:
+        items += [
+            (item_id, played_item.start_ms, played_item.end_ms)
+            for item_id in (played_item.item_id, *played_item.others)
+        ]
     return frozenset(item_id for item_id, start, end in items if any(span.overlaps(start, end) for span in spans))

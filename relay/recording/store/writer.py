@@ -74,18 +74,18 @@ class RecordingFiles:
 
     def write_batch(self, batch: WriteBatch) -> None:
         """Write a batch completely, or count it as a gap."""
-        appended = {}
+        appended_bytes = {}
         try:
             journal = self._open_journal()
             for name, data in zip(AUDIO_FILES, batch.audio, strict=True):
                 if data:
                     descriptor = self._open_audio(name)
                     try:
-                        appended[name] = self._append(descriptor, name, data)
+                        appended_bytes[name] = self._append(descriptor, name, data)
                     finally:
                         os.close(descriptor)
             # The journal comes last: it never refers to missing audio.
-            appended[JOURNAL_FILE] = self._append(journal, JOURNAL_FILE, gap_line(self.gap) + batch.journal)
+            appended_bytes[JOURNAL_FILE] = self._append(journal, JOURNAL_FILE, gap_line(self.gap) + batch.journal)
         except OSError as error:
             self._undo()
             self.gap = extend_gap(self.gap, batch)
@@ -94,7 +94,7 @@ class RecordingFiles:
                 _log.error("recording gap: recording=%s error=%s", self.folder.name, error.strerror or error)
             return
         self.gap = None
-        for name, n_bytes in appended.items():
+        for name, n_bytes in appended_bytes.items():
             self._sizes[name] += n_bytes
 
     def close(self) -> None:
@@ -229,11 +229,11 @@ class RecordingWriter:
         """Move submitted jobs to their queues; wait if there are none. False: the thread ends."""
         jobs = self._jobs
         while not jobs.empty() or not (self._round_robin or self._is_stopping):
-            submitted = jobs.get()
-            if submitted is None:
+            submitted_job = jobs.get()
+            if submitted_job is None:
                 self._is_stopping = True
                 continue
-            files, job = submitted
+            files, job = submitted_job
             queue = self._queues.get(files)
             if queue is None:
                 queue = self._queues[files] = deque()

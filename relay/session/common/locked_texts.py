@@ -54,12 +54,12 @@ class _LockedTextRedaction:
         return [changed.get(index, member) for index, member in enumerate(value)]
 
     def _redact_text(self, text: str) -> str:
-        scanned = text[: max(self._remaining_chars, 0)]
-        self._remaining_chars -= len(scanned)
-        redacted = self._redact_fragments(scanned)
+        scanned_text = text[: max(self._remaining_chars, 0)]
+        self._remaining_chars -= len(scanned_text)
+        redacted = self._redact_fragments(scanned_text)
         for locked_text in self._short_texts:
             redacted = _redact_whole(redacted, locked_text)
-        if len(scanned) < len(text):
+        if len(scanned_text) < len(text):
             return redacted + MASK
         return text if redacted == text else redacted
 

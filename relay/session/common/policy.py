@@ -110,13 +110,13 @@ class RealtimePolicy:
 
     def combine_instructions(self, client_instructions: Any) -> Any:
         """Return the policy's instructions followed by the client's; if it has none, the client's unchanged."""
-        own = self.instructions
-        if not own:
+        policy_instructions = self.instructions
+        if not policy_instructions:
             return client_instructions
         return (
-            f"{own}{INSTRUCTIONS_SEPARATOR}{client_instructions}"
+            f"{policy_instructions}{INSTRUCTIONS_SEPARATOR}{client_instructions}"
             if isinstance(client_instructions, str) and client_instructions.strip()
-            else own
+            else policy_instructions
         )
 
     @property
@@ -132,9 +132,9 @@ class RealtimePolicy:
     @property
     def restricts_settings(self) -> bool:
         """Whether a setting is limited; then an unknown field could be another name of the same setting."""
-        named = all(allows_any(names) for names in (self.models, self.voices, self.transcription_models))
-        capped = self.max_output_tokens is not None or self.max_effort is not None
-        return not named or capped or bool(self.instructions) or not self.allow >= DEFAULT_ALLOW
+        is_named = all(allows_any(names) for names in (self.models, self.voices, self.transcription_models))
+        is_capped = self.max_output_tokens is not None or self.max_effort is not None
+        return not is_named or is_capped or bool(self.instructions) or not self.allow >= DEFAULT_ALLOW
 
     @property
     def forbids_fetches(self) -> bool:

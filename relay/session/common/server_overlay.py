@@ -41,8 +41,8 @@ class ServerOverlay:
         """Whether tool descriptions include example sentences, for an engine that learns from them."""
         self.client_tool_names: frozenset[str] = frozenset()
         """The function tools that the client has set for the session."""
-        hidden = self.tools.values() if self.hides_tools else ()
-        descriptions = [text for tool in hidden for text in _tool_texts(tool) if len(text) >= MIN_MATCH_CHARS]
+        hidden_tools = self.tools.values() if self.hides_tools else ()
+        descriptions = [text for tool in hidden_tools for text in _tool_texts(tool) if len(text) >= MIN_MATCH_CHARS]
         self._locked = LockedTexts([policy.instructions, *descriptions])
 
     @property
@@ -89,9 +89,9 @@ class ServerOverlay:
         violations = []
         tools, choice = settings.get("tools"), settings.get("tool_choice")
         members = tools if isinstance(tools, list) else []
-        reserved = [index for index, tool in enumerate(members) if self.is_protected(tool)]
-        if reserved:
-            param = f"{path}.tools[{reserved[0]}].name"
+        reserved_indexes = [index for index, tool in enumerate(members) if self.is_protected(tool)]
+        if reserved_indexes:
+            param = f"{path}.tools[{reserved_indexes[0]}].name"
             violations.append(PolicyViolation("This name cannot be used here.", param, "invalid_value"))
             settings["tools"] = [tool for tool in members if not self.is_protected(tool)]
         if isinstance(choice, Mapping) and choice.get("type") != "mcp" and self.hides_tools:
@@ -134,8 +134,8 @@ class ServerOverlay:
         if not isinstance(message, str):
             return redacted
         names = [re.escape(name) for name in self.tools if self.is_server_tool(name) and name not in quotable_names]
-        masked = re.sub(rf"(?<![\w-])(?:{'|'.join(names)})(?![\w-])", MASK, message) if names else message
-        return redacted if masked == message else {**redacted, "error": {**error, "message": masked}}
+        masked_message = re.sub(rf"(?<![\w-])(?:{'|'.join(names)})(?![\w-])", MASK, message) if names else message
+        return redacted if masked_message == message else {**redacted, "error": {**error, "message": masked_message}}
 
     def redact(self, text: str) -> str:
         """Return an upstream text without quotes of the overlay."""

@@ -35,10 +35,10 @@ class Interruption:
     """Whether the upstream truncates items on request."""
     _pending_cancel_id: str | None = None
 
-    def begin(self, *, cancel: bool) -> None:
-        """Stop all output. `cancel`: the upstream does not cancel its response by itself (D2.2)."""
+    def begin(self, *, cancel_response: bool) -> None:
+        """Stop all output. `cancel_response`: the upstream does not cancel its response by itself (D2.2)."""
         active_id, cancellable_id = self._responses.discard_active()
-        self._pending_cancel_id = cancellable_id if cancel else None
+        self._pending_cancel_id = cancellable_id if cancel_response else None
         is_idle = self._playback.is_idle
         if not is_idle:
             self._emit(ClearPlayout())

@@ -89,7 +89,7 @@ class Negotiation:
         policy: Policy,
         tts_options: TtsOptions | None,
         state: SessionState,
-        ignored: IgnoredCounts,
+        ignored_counts: IgnoredCounts,
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
     ) -> None:
@@ -101,7 +101,7 @@ class Negotiation:
         self._tts_options = tts_options
         self._state = state
         self._server_tools = config.tools
-        self._ignored = ignored
+        self._ignored = ignored_counts
         self._emit = emit
         self._next_id = next_id
         self._include_examples = False
@@ -123,13 +123,13 @@ class Negotiation:
     def handle_hello(self, event: ev.Hello, now: float) -> NegotiationStep:
         """Apply what the policy allows, and send the upstream an update if that changes its configuration."""
         latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
-        granted = self._negotiate(event, latest)
+        new_config = self._negotiate(event, latest)
         self._unanswered_hellos += 1
         if self._state.phase is Phase.CONNECTING:
-            self.config = granted
+            self.config = new_config
             return "chosen"
-        if granted != latest:
-            return self._configure(granted, now)
+        if new_config != latest:
+            return self._configure(new_config, now)
         if self._state.is_ready:
             self._accepted = (self.config, self.options)
             return "active"
@@ -138,10 +138,10 @@ class Negotiation:
     def _negotiate(self, hello: ev.Hello, config: SessionConfig) -> SessionConfig:
         """Apply the options of a hello that are allowed. Returns `config` with its other allowed settings."""
         policy = self._policy
-        denied = dict(_denied_fields(hello, policy))
-        allowed = set(hello.fields_set) - denied.keys()
+        denied_fields = dict(_denied_fields(hello, policy))
+        allowed = set(hello.fields_set) - denied_fields.keys()
         is_reported = policy.realtime.denied_fields == "refuse"
-        refusals = [(message, name) for name, message in denied.items()] if is_reported else []
+        refusals = [(message, name) for name, message in denied_fields.items()] if is_reported else []
         is_external = (hello.voice or "").startswith(ELEVENLABS_PREFIX)
         if "voice" in allowed and is_external and self._tts_options is None:
             allowed.discard("voice")

@@ -151,7 +151,7 @@ class TurnController:
         if expected_follow_up and is_free:  # the client was sent `more`, and waits for the follow-up
             self._response_handler.end_unstarted("cancelled")
         if not is_free or not self.playback.is_idle:
-            self._interruption.begin(cancel=True)
+            self._interruption.begin(cancel_response=True)
         self.tools.cancel_interrupted()
 
     def acknowledge_playback(self, item_id: str, played_ms: int, now: float) -> AckResult:
@@ -216,7 +216,7 @@ class TurnController:
         self.timer.on_speech_started(self.user.speech_started_at(event.audio_start_ms, self._config.turn, now))
         self.user.timers.on_speech_started(now)
         self._emit(SendSpeechState(started=True))
-        self._interruption.begin(cancel=not self._config.upstream_turn.upstream_interrupts)
+        self._interruption.begin(cancel_response=not self._config.upstream_turn.upstream_interrupts)
         self.tools.cancel_interrupted()
         self._begin_turn(now)
 

@@ -160,17 +160,17 @@ class InitialConfiguration:
     """Upstream events held until the session is ready."""
     violations: list[PolicyViolation] = field(default_factory=list)
     """What the policy does not allow in the client secret's session."""
-    _created: Mapping[str, Any] = field(default_factory=dict)
+    _upstream_session_created: Mapping[str, Any] = field(default_factory=dict)
     _request_id: str | None = None
 
-    def begin(self, created: Mapping[str, Any]) -> bool:
+    def begin(self, session_created: Mapping[str, Any]) -> bool:
         """Send the configuration that must be active first. Returns False if there is none. Raises PolicyViolation."""
-        session = reported_session(created)
+        session = reported_session(session_created)
         self._overlay.include_examples = session.get("engine") is not None
         settings = self._initial_settings(session)
         if not settings:
             return False
-        self._created = created
+        self._upstream_session_created = session_created
         self._request_id = self._out.send_relay_event("session.update", session={"type": "realtime", **settings})
         return True
 
@@ -196,10 +196,10 @@ class InitialConfiguration:
         event_id = error.get("event_id") if isinstance(error, Mapping) else None
         return event_id is not None and event_id == self._request_id
 
-    def client_session_created(self, updated: Mapping[str, Any]) -> JsonObject:
+    def client_session_created(self, session_updated: Mapping[str, Any]) -> JsonObject:
         """Return the client's `session.created`, once the upstream has answered with `session.updated`."""
-        merged = {**reported_session(self._created), **reported_session(updated)}
-        return {**self._created, "session": self._overlay.strip_session(merged)}
+        merged_session = {**reported_session(self._upstream_session_created), **reported_session(session_updated)}
+        return {**self._upstream_session_created, "session": self._overlay.strip_session(merged_session)}
 
 
 def reported_session(event: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -111,8 +111,8 @@ class HiddenItems:
         if not self.item_ids or not isinstance(item_id, str) or item_id not in self._ordered_ids:
             return item_id
         following = self._order[self._order.index(item_id) + 1 :]
-        hidden = list(takewhile(self.item_ids.__contains__, following))
-        return hidden[-1] if hidden else item_id
+        hidden_ids = list(takewhile(self.item_ids.__contains__, following))
+        return hidden_ids[-1] if hidden_ids else item_id
 
     # -- outputs of a response ----------------------------------------------------------------------------------------
 

@@ -117,9 +117,9 @@ class OpenRequests:
         if request.metadata != metadata:
             self._ambiguous.append(request)
 
-    def _forget_indistinguishable(self, metadata: Any, answered: _Request | None) -> None:
+    def _forget_indistinguishable(self, metadata: Any, answered_request: _Request | None) -> None:
         """Forget out-of-band requests that this response could have answered: theirs can no longer be told apart."""
-        last_number = answered.number if answered is not None else self._count
+        last_number = answered_request.number if answered_request is not None else self._count
         requests = self._out_of_band_requests
         remaining = [request for request in requests if request.metadata != metadata or request.number > last_number]
         self._out_of_band_requests = deque(remaining, maxlen=MAX_OPEN_REQUESTS)

@@ -256,8 +256,8 @@ def capped_reasoning(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """Cap the effort in a `reasoning` object; leaving it out would reset it to a default that may be higher."""
     if policy.max_effort is None:
         return _REASONING(value, policy, path)
-    limited: JsonObject = _REASONING({} if value is None else value, policy, path)
-    return {"effort": policy.max_effort} | limited
+    limited_reasoning: JsonObject = _REASONING({} if value is None else value, policy, path)
+    return {"effort": policy.max_effort} | limited_reasoning
 
 
 _REASONING = nested(lambda: {"effort": capped_effort})
@@ -267,11 +267,11 @@ def transcription_settings(table: Callable[[], RuleTable]) -> FieldRule:
     """Apply a table to transcription settings; with limited models, the policy's first name is the default."""
 
     def rule(value: Any, policy: RealtimePolicy, path: str) -> Any:
-        checked = nested(table)(value, policy, path)
+        checked_settings = nested(table)(value, policy, path)
         allowed = policy.transcription_models
-        if checked is None or allows_any(allowed) or "model" in checked:
-            return checked
+        if checked_settings is None or allows_any(allowed) or "model" in checked_settings:
+            return checked_settings
         model = allowed_name(lambda _: allowed)(first_literal_name(allowed), policy, f"{path}.model")
-        return {**checked, "model": model}
+        return {**checked_settings, "model": model}
 
     return rule

@@ -62,7 +62,7 @@ class ResponseQueue:
     _requested_by_client: ResponseRequest | None = None
     _relay_request_id: str | None = None
     _tool_call_request: ResponseRequest | None = None  # the client's request for the last response that called tools
-    _mixed: BoundedSet = field(default_factory=lambda: BoundedSet(MAX_MIXED_RESPONSES))
+    _responses_with_client_calls: BoundedSet = field(default_factory=lambda: BoundedSet(MAX_MIXED_RESPONSES))
     _awaits_client_request: bool = False
     _requests: OrderedDict[str, ResponseRequest] = field(default_factory=OrderedDict)
 
@@ -97,7 +97,9 @@ class ResponseQueue:
     def _request_next(self) -> None:
         timers = self._timers
         if self._waiting_request is not None:
-            if not any(response_id in self._mixed for response_id in self.calls.pending_responses()):
+            if not any(
+                response_id in self._responses_with_client_calls for response_id in self.calls.pending_responses()
+            ):
                 request, self._waiting_request = self._waiting_request, None
                 self._relay_request_id = None
                 self._out.add(SendToUpstream(request.body))
@@ -151,21 +153,27 @@ class ResponseQueue:
     # -- server tools -------------------------------------------------------------------------------------------------
 
     def accept_calls(
-        self, response_id: str, status: str, calls: Sequence[Item], cause: ResponseRequest | None, *, mixed: bool
+        self,
+        response_id: str,
+        status: str,
+        calls: Sequence[Item],
+        cause: ResponseRequest | None,
+        *,
+        has_client_calls: bool,
     ) -> None:
-        """Run the server tools that a finished response called; `mixed`: it also called tools of the client.
+        """Run the server tools that a finished response called; `has_client_calls`: it also called tools of the client.
 
         `cause` is the client's request for that response. While the user speaks, the outputs lead to no follow-up.
         """
         self._tool_call_request = cause
-        self._awaits_client_request = self._awaits_client_request or mixed
-        suppress_follow_up = mixed or self._timers.is_user_speaking
-        accepted = self.calls.accept(response_id, calls, status, suppress_follow_up=suppress_follow_up)
-        if accepted.to_run and mixed:
-            self._mixed.add(response_id)
-        for call in accepted.to_run:
+        self._awaits_client_request = self._awaits_client_request or has_client_calls
+        suppress_follow_up = has_client_calls or self._timers.is_user_speaking
+        accepted_calls = self.calls.accept(response_id, calls, status, suppress_follow_up=suppress_follow_up)
+        if accepted_calls.to_run and has_client_calls:
+            self._responses_with_client_calls.add(response_id)
+        for call in accepted_calls.to_run:
             self._out.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
-        for call_id, output in accepted.refused:
+        for call_id, output in accepted_calls.refused:
             self._send_output(call_id, output)
 
     def on_tool_finished(self, call_id: str, output: str, now: float) -> None:

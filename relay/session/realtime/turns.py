@@ -26,7 +26,7 @@ class RealtimeTurns:
     """The turns of one session; `hidden` has the server's calls, `settings` who creates responses."""
 
     _settings: ActiveSettings
-    _hidden: HiddenItems
+    _hidden_items: HiddenItems
     timers: TurnTimers
     queue: ResponseQueue
 
@@ -74,14 +74,16 @@ class RealtimeTurns:
     def _on_response_done(self, response_id: str, response: Mapping[str, Any], now: float) -> None:
         request, status = self.queue.on_response_done(response_id), response.get("status")
         if not self.queue.open_requests.is_out_of_band(response_id):
-            hidden = self._hidden
+            hidden = self._hidden_items
             items = _function_calls(response.get("output"))
             client_calls = [item for item in items if item.get("call_id") not in hidden.server_call_ids]
             server_calls = [_decode_call(item) for item in items if item.get("call_id") in hidden.server_call_ids]
             if server_calls:
-                mixed = any(item.get("id") not in hidden.item_ids for item in client_calls)  # visible to the client
+                has_client_calls = any(
+                    item.get("id") not in hidden.item_ids for item in client_calls
+                )  # visible to the client
                 status = status if isinstance(status, str) else "failed"
-                self.queue.accept_calls(response_id, status, server_calls, request, mixed=mixed)
+                self.queue.accept_calls(response_id, status, server_calls, request, has_client_calls=has_client_calls)
         self.queue.request_due_response(now)
 
 

@@ -99,8 +99,12 @@ def _argument_error(arguments: str, tool: ToolSpec) -> str | None:
         return "The arguments are not JSON."
     if not isinstance(members, dict):
         return "The arguments must be a JSON object."
-    required = tool.parameters.get("required", ())
-    missing = [str(name) for name in required if name not in members] if isinstance(required, list | tuple) else []
+    required_names = tool.parameters.get("required", ())
+    missing = (
+        [str(name) for name in required_names if name not in members]
+        if isinstance(required_names, list | tuple)
+        else []
+    )
     return f"Missing: {', '.join(missing)}." if missing else None
 
 

@@ -58,12 +58,12 @@ class ToolDispatcher:
 
         `suppress_follow_up`: their outputs require no follow-up response.
         """
-        accepted = self.calls.accept(
+        accepted_calls = self.calls.accept(
             event.response_id, event.output, event.status, suppress_follow_up=suppress_follow_up
         )
-        for call_id, output in accepted.refused:
+        for call_id, output in accepted_calls.refused:
             self._send_output(call_id, output)
-        return accepted.to_run
+        return accepted_calls.to_run
 
     def start(self, call: Item, now: float) -> None:
         """Start a call, on the relay or on the client."""
@@ -85,10 +85,10 @@ class ToolDispatcher:
 
     def on_client_tool_result(self, event: ToolResult, now: float) -> bool:
         """Handle the result of a tool that the client ran. Returns False if the call id is unknown."""
-        finished = self._client_calls.on_result(event, now)
-        if finished is not None:
-            self.finish(finished)
-        return finished is not None or self.calls.is_known(event.call_id)
+        finished_call = self._client_calls.on_result(event, now)
+        if finished_call is not None:
+            self.finish(finished_call)
+        return finished_call is not None or self.calls.is_known(event.call_id)
 
     def finish(self, event: ToolCallFinished) -> None:
         """Finish a call: send its one output upstream, and to the client what is visible to it."""

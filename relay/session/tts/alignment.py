@@ -57,23 +57,25 @@ class AlignedText:
         if alignment is None or not self._is_aligned:
             return
         ends_ms, chars = self._ends_ms, self._chars
-        for reported, start_ms, duration_ms in zip(
+        for reported_chars, start_ms, duration_ms in zip(
             alignment.chars, alignment.starts_ms, alignment.durations_ms, strict=False
         ):
-            for char in "".join(reported.split()):
+            for char in "".join(reported_chars.split()):
                 if len(ends_ms) >= len(chars) or chars[len(ends_ms)] != char:
                     self._is_aligned = False
                     return
                 end_ms = from_ms + start_ms + duration_ms
                 ends_ms.append(max(end_ms, ends_ms[-1] if ends_ms else 0))
 
-    def heard_text(self, played_ms: int, received_ms: int, *, finished: bool) -> str:
-        """Return the text within `played_ms` of `received_ms` of audio; `finished`: all audio was received."""
+    def heard_text(self, played_ms: int, received_ms: int, *, is_audio_complete: bool) -> str:
+        """Return the text within `played_ms` of `received_ms` of audio; `is_audio_complete`: all audio was received."""
         if played_ms <= 0:
             return ""
-        if finished and played_ms >= received_ms:
+        if is_audio_complete and played_ms >= received_ms:
             return self.text
-        return truncate_at_word(self.text, self._position_of(self._n_heard_chars(played_ms, received_ms, finished)))
+        return truncate_at_word(
+            self.text, self._position_of(self._n_heard_chars(played_ms, received_ms, is_audio_complete))
+        )
 
     def _n_heard_chars(self, played_ms: int, received_ms: int, finished: bool) -> int:
         ends_ms = self._ends_ms

@@ -70,7 +70,9 @@ class SentenceSplitter:
             look = look or self._may_end_sentence(chunk)
             self._text += chunk
             is_last = start + _LOOKAHEAD >= len(text)
-            while (is_last or len(self._text) >= _LOOKAHEAD) and (end := self._find_end(look=look)) is not None:
+            while (is_last or len(self._text) >= _LOOKAHEAD) and (
+                end := self._find_end(may_have_mark=look)
+            ) is not None:
                 sentences.append(self._text[:end])
                 self._text, self._searched_to, self._is_undecided = self._text[end:], 0, False
                 look = _DECIDING.search(self._text) is not None
@@ -88,9 +90,9 @@ class SentenceSplitter:
             return False
         return self._is_undecided or _DECIDING.search(chunk) is not None
 
-    def _find_end(self, *, look: bool) -> int | None:
-        """Return where the first sentence ends, None if that is not known yet; `look`: there may be a new mark."""
-        end = self._find_mark() if look else None
+    def _find_end(self, *, may_have_mark: bool) -> int | None:
+        """Return where the first sentence ends, None if that is not known yet; `may_have_mark`: with a new mark."""
+        end = self._find_mark() if may_have_mark else None
         if end is not None and end <= MAX_SENTENCE_CHARS:
             return end
         if len(self._text) <= MAX_SENTENCE_CHARS:

@@ -74,11 +74,11 @@ class TtsSpeaker:
 
     def tick(self, now: float) -> None:
         """Handle the stream's deadline."""
-        due = self.stream.check_deadline(now)
-        if isinstance(due, TtsContextDone):
-            self.on_context_done(due.context_id, now)
-        elif due is not None:
-            self.on_failed(due, now)
+        overdue_event = self.stream.check_deadline(now)
+        if isinstance(overdue_event, TtsContextDone):
+            self.on_context_done(overdue_event.context_id, now)
+        elif overdue_event is not None:
+            self.on_failed(overdue_event, now)
 
     def begin_turn(self, now: float) -> None:
         """Connect to the voice for a new turn, also after a failure."""
@@ -260,4 +260,6 @@ class TtsSpeaker:
 def _heard_text(utterance: TtsUtterance, part: InterruptedPart) -> str:
     if part.action == "keep":
         return utterance.text
-    return utterance.aligned_text.heard_text(part.played_ms, part.received_ms, finished=utterance.is_audio_complete)
+    return utterance.aligned_text.heard_text(
+        part.played_ms, part.received_ms, is_audio_complete=utterance.is_audio_complete
+    )

@@ -179,25 +179,25 @@ class TtsStream:
 
     def cancel(self) -> list[TtsUtterance]:
         """Cancel the current context and all queued utterances. Returns the cancelled utterances."""
-        cancelled = list(self.utterances)
+        cancelled_utterances = list(self.utterances)
         self.utterances.clear()
-        for utterance in cancelled:
+        for utterance in cancelled_utterances:
             if utterance.context_id:
                 self._emit(CancelTtsContext(utterance.context_id))
-        return cancelled
+        return cancelled_utterances
 
     def abandon(self) -> list[TtsUtterance]:
         """Drop all utterances, which cannot be spoken. Returns them. The connection of an open context is closed."""
-        dropped = list(self.utterances)
+        dropped_utterances = list(self.utterances)
         self.utterances.clear()
-        if dropped and dropped[0].context_id:
+        if dropped_utterances and dropped_utterances[0].context_id:
             if self._options.mode == "final":
-                self._emit(CancelTtsContext(dropped[0].context_id))
+                self._emit(CancelTtsContext(dropped_utterances[0].context_id))
             elif self.connection != "down":
                 self.close()
         elif self.connection == "opening":
             self.close()
-        return dropped
+        return dropped_utterances
 
     def close(self) -> None:
         """Disconnect from the voice."""

@@ -179,10 +179,10 @@ class ExternalVoices:
     @property
     def configured_ids(self) -> dict[str, str]:
         """The ids of all configured voices, each with the setting that names it."""
-        named = {
+        named_voices = {
             voice.removeprefix(ELEVENLABS_PREFIX): f"policies.{name}.voice" for name, voice in self.by_policy.items()
         }
-        return named if self.default is None else named | {self.default: "ELEVENLABS_VOICE_ID"}
+        return named_voices if self.default is None else named_voices | {self.default: "ELEVENLABS_VOICE_ID"}
 
     def describe(self) -> list[str]:
         """Return the lines of the start-up log about external voices."""

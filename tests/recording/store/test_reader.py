@@ -66,7 +66,10 @@ BAD: dict[str, tuple[Damage, str]] = {
         r"journal.jsonl line 1: .*nested too deeply"
     ),
     "missing journal": (lambda folder: (folder / "journal.jsonl").unlink(), r"journal.jsonl: the file is missing"),
-    "short audio": (cut_audio, r"journal.jsonl line \d+: the audio ends at byte 6400 of client.pcm, which has only 5000"),
+    "short audio": (
+        cut_audio,
+        r"journal.jsonl line \d+: the audio ends at byte 6400 of client.pcm, which has only 5000",
+    ),
     "a link": (link_audio, r"upstream.pcm: symbolic links are not followed"),
     "foreign version": (
         header('"format": 2', '"format": 9'),
