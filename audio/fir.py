@@ -1,13 +1,13 @@
 """Polyphase FIR filters: design, and the filter bank that applies them to PCM16.
 
 Resampling by L/M inserts L - 1 zeros between the samples, filters at that common rate, and keeps every M-th sample. The
-bank gives the same result without processing the zeros: the phases of the filter are one banded matrix. It maps a row
-of samples (history, then 2 ms of input) to 2 ms of output, so that a chunk is one small matrix product.
+bank produces the same result without processing the zeros: the phases of the filter are one banded matrix. It maps a
+row of samples (history, then 2 ms of input) to 2 ms of output, so that a chunk is one small matrix product.
 
 **Exactness.** A float sum depends on the order of addition, which depends on the BLAS kernel, the processor and the
 number of rows. With plain float32 or float64 weights, one sample in a few thousand would differ by one between two
 chunkings of a stream. Here the weights are multiples of 2**-32. Products with 16-bit samples and their sums then need
-at most 52 bits, which float64 represents exactly: any chunking, on any machine, gives the same bytes.
+at most 52 bits, which float64 represents exactly: any chunking, on any machine, returns the same bytes.
 """
 
 import threading

@@ -35,7 +35,7 @@ _DESIGNS = {
 class Resampler:
     """Resamples one stream between two of `LIVE_RATES_HZ`. Raises ValueError for any other rate.
 
-    Any chunking, down to single bytes, gives exactly the same samples. Pairs without 24 kHz are resampled through it.
+    Any chunking, down to single bytes, returns exactly the same samples. Pairs without 24 kHz are resampled through it.
     Equal rates return chunks unchanged. The state is less than 0.2 KiB per stage. A stream must not be used by two
     threads at a time.
     """

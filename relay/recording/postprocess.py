@@ -196,7 +196,7 @@ def finalize_all(
             finalize(folder)
         except (RecordingError, OSError, ValueError) as error:
             failures.append(str(error))
-        except Exception as error:  # our own failure with one recording must not affect the others
+        except Exception as error:  # a failure with one recording must not affect the others
             failures.append(f"{folder.name}: {type(error).__name__}: {error}")
     try:
         for folder, reason in prune(root, datetime.now(UTC), max_days, max_mb):

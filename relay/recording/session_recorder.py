@@ -136,7 +136,7 @@ class SessionRecorder:
     # -- the session's interface --------------------------------------------------------------------------------------
 
     def record_event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        """Record an event and its commands; None if the relay's own code failed."""
+        """Record an event and its commands; None if the rules raised."""
         try:
             if not self._gate.is_open:
                 if not self._is_closed and self._gate.opens_with(event, now, commands):

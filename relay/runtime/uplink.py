@@ -156,7 +156,7 @@ class DeviceUplink(Uplink):
         self._accept(aligner.feed(message) if aligner.carry or n_bytes % self._sample_bytes else message)
 
     def _receive_short(self, message: bytes) -> None:
-        """Buffer a message too short to be worth an append of its own."""
+        """Buffer a message too short to be sent as a separate append."""
         self._allowance.use_short_slices()
         self._read_limiter.count_bytes(len(message))
         if not self._aligner.hold(message, self._coalesced_bytes):

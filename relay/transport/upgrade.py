@@ -226,7 +226,7 @@ def upgrade_to_websocket(
     transport.set_protocol(protocol)
     socket.throttle_reads = protocol.throttle_reads
     transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, _KERNEL_BUFFER_BYTES)
-    # picows parses a minimal request head of ours: aiohttp has handled the client's.
+    # picows parses a minimal request head: aiohttp has handled the client's.
     key = request.headers["Sec-WebSocket-Key"].strip().encode("ascii")
     protocol.feed_data(
         b"GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"

@@ -47,8 +47,8 @@ def noop(*_args: object) -> None:
 class WebSocketConnection(WSListener):
     """One WebSocket connection: `on_text` and `on_binary` get whole messages, `on_closed(code, reason)` its end, once.
 
-    `code` is the peer's close code, 1005 if it sent none, 1006 if there was no closing handshake. It is our own code if
-    we closed first.
+    `code` is the peer's close code, 1005 if it sent none, 1006 if there was no closing handshake. It is the local code
+    if this side closed first.
     """
 
     def __init__(self, max_message_bytes: int, *, strict_utf8: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 It has two uses. `BetaClientDialect` is for clients that speak beta (`OpenAI-Beta: realtime=v1`, Azure's preview path),
 `BetaUpstreamDialect` for upstreams that do (Azure's preview endpoint). Event types, session fields, response fields and
-content types are tables; whatever they do not name is unchanged. Events are never changed in place.
+content types are tables; anything that they do not name is unchanged. Events are never changed in place.
 
 Fields of one dialect alone are dropped: `temperature` and `client_secret` of beta, some session fields of GA.
 """

@@ -2,7 +2,7 @@
 
 In the session of a Realtime client, upstream events are decoded by the codec, client events become those of a device,
 and a truncation becomes a barge-in. Events without a counterpart are left out. Audio that was forwarded to a Realtime
-client gets a `SentAudioRecord` of its own.
+client gets a separate `SentAudioRecord`.
 """
 
 from bisect import bisect_left

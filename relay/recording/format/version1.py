@@ -92,7 +92,7 @@ def _convert_tts_audio(record: TtsAudioRecord) -> list[JournalRecord]:
 def _decode_event(line: JsonObject, now: float) -> list[JournalRecord]:
     obj = line["event"]
     name = obj.get("t") if isinstance(obj, Mapping) else None
-    if name == _AUDIO:  # its audio was not canonical base64, or our own code failed
+    if name == _AUDIO:  # its audio was not canonical base64, or the rules raised
         return _decode_other_commands(line, now, _decode_audio_event(obj))
     if name == CLASSES["voice_audio"]:
         obj = {member: value for member, value in obj.items() if member != "raw"}

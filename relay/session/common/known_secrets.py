@@ -1,9 +1,9 @@
 """Redacts the secrets that a relay was configured with from text and JSON, by their exact values (D10, D12).
 
-`relay.session.common.redact` finds text that looks like a credential; this module finds known credentials, whatever
-they look like. The settings' secrets are added at the start and whenever settings are reloaded, and are never removed.
-Of tokens that change at run time, the latest `MAX_ROTATING` are kept. Short or ordinary values are not treated as
-secrets, because they would redact ordinary text.
+`relay.session.common.redact` finds text that looks like a credential; this module finds known credentials of any form.
+The settings' secrets are added at the start and whenever settings are reloaded, and are never removed. Of tokens that
+change at run time, the latest `MAX_ROTATING` are kept. Short or ordinary values are not treated as secrets, because
+they would redact ordinary text.
 
 Each secret is searched in its plain, JSON and URL spelling, the longest first. JSON with unusual escapes is rewritten
 before the search. Long base64 is skipped, as it is audio or an image. Every search is a plain substring search: its

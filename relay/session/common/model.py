@@ -41,7 +41,7 @@ class TurnDetection:
 
     @property
     def upstream_creates(self) -> bool:
-        """Whether the upstream creates the response to a spoken turn by itself."""
+        """Whether the upstream creates the response to a spoken turn automatically."""
         return self.kind != "manual" and self.create_response
 
     @property

@@ -68,7 +68,7 @@ A session that is opened with a provider's client secret bypasses the relay and 
 DEFAULT_SCOPES = frozenset({"session", "tools", "speech", MINT})
 """The scopes of a policy that names none. Without a policy file, `PROVIDER_SECRET` is added to them."""
 CLIENT_SECRET_SCOPES = frozenset({"session", "tools"})
-"""The most that a client secret can grant, whatever its policy."""
+"""The upper bound of a client secret's scopes, for every policy."""
 
 
 INSTRUCTIONS_SEPARATOR = "\n\n"

@@ -43,7 +43,7 @@ class TurnTimers:
         self._speech_ends_by = now + MAX_SPEECH_S
 
     def on_speech_stopped(self, now: float, *, awaits_response: bool) -> None:
-        """The user stopped speaking; `awaits_response`: the upstream creates a response by itself."""
+        """The user stopped speaking; `awaits_response`: the upstream creates a response automatically."""
         self._speech_ends_by = now + AUTO_RESPONSE_TIMEOUT_S
         self.is_user_speaking = awaits_response
 

@@ -1,9 +1,9 @@
 """The endings of a device session, and the upstream errors that end it.
 
-An `error` or `goodbye` gives the reason before the close, unless the client itself ended the session. The close codes
+An `error` or `goodbye` states the reason before the close, unless the client itself ended the session. The close codes
 are in `relay.session.common.close_codes`.
 
-An error that answers a request of ours is handled where the request was made. This module classifies all others by
+An error that answers a request of the relay is handled where the request was made. This module classifies all others by
 code. An upstream's message may quote the server's instructions and tools; those parts are removed.
 """
 
@@ -58,7 +58,7 @@ FATAL_ERROR_CODES = frozenset({
     "insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated",
     "billing_hard_limit_reached", "session_expired",
 })  # fmt: skip
-"""Errors after which nothing works any more (D6). After any other error the session goes on."""
+"""Fatal upstream errors (D6). After any other error the session continues."""
 
 
 def ending_for_event(event: EndingEvent) -> Ending:

@@ -147,7 +147,7 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class ClientProtocolError:
-    """The client sent an invalid message, which `message` describes. The session goes on."""
+    """The client sent an invalid message, which `message` describes. The session continues."""
 
     code: ErrorCode
     message: str

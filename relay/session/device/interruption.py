@@ -5,7 +5,7 @@
 
 The playout answers `ClearPlayout` with the audio that it had sent, so the played position is known before anything goes
 upstream. An unheard part is deleted, with its item if no other part of that was heard. A partly heard one is truncated,
-unless the upstream does that by itself. `TtsSwitch` corrects what an external voice spoke.
+unless the upstream does so automatically. `TtsSwitch` corrects what an external voice spoke.
 """
 
 from collections.abc import Callable, Iterable
@@ -36,7 +36,7 @@ class Interruption:
     _pending_cancel_id: str | None = None
 
     def begin(self, *, cancel_response: bool) -> None:
-        """Stop all output. `cancel_response`: the upstream does not cancel its response by itself (D2.2)."""
+        """Stop all output. `cancel_response`: the upstream does not cancel its response automatically (D2.2)."""
         active_id, cancellable_id = self._responses.discard_active()
         self._pending_cancel_id = cancellable_id if cancel_response else None
         is_idle = self._playback.is_idle

@@ -5,8 +5,8 @@
 
 A change of the configuration is a `NegotiationStep`, which `apply` executes. When the session is ready, the client is
 sent `AIConnected` once and `ready` for each hello. Then the held events are handled in the order in which they came.
-`tick` gives up what takes too long, and ends a session that has reached a limit. If a tool has requested the end, the
-session ends when its last answer was played. `end` is the only way to end a session, and happens once.
+`tick` applies the timeouts, and ends a session that has reached a limit. If a tool has requested the end, the session
+ends when its last answer was played. `end` is the only way to end a session, and happens once.
 """
 
 from collections.abc import Callable

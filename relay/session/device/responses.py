@@ -108,7 +108,7 @@ class Responses:
         return "retry"
 
     def on_created(self, event: ev.ResponseCreated) -> bool:
-        """Handle the start of a response, ours or the upstream's own. Returns False if it was cancelled already."""
+        """Handle the start of a response, requested or not. Returns False if it was cancelled already."""
         self._timers.clear_retry()
         must_cancel = self.slot.on_created(event.response_id, event.request_id)
         self._counted_usage.pop(event.response_id, None)

@@ -227,7 +227,7 @@ class TurnController:
         self.request_due_response(now)
 
     def _on_input_committed(self, event: ev.InputCommitted, now: float) -> None:
-        """Mark a response as due, unless the upstream creates it by itself."""
+        """Mark a response as due, unless the upstream creates it automatically."""
         self.user.on_input_committed()
         self._conversation.get_or_create(event.item_id)
         if not self._config.upstream_turn.upstream_creates:

@@ -66,7 +66,7 @@ class UserTranscript:
 
 @dataclass(frozen=True, slots=True)
 class UserTranscriptFailed:
-    """The transcription of one item failed; the conversation goes on."""
+    """The transcription of one item failed; the conversation continues."""
 
     item_id: str
     message: str

@@ -162,7 +162,7 @@ class UserTurn:
         self._commits.clear()
 
     def on_event_refused(self, event_id: str | None, message: str) -> bool:
-        """Handle a refused event of ours. Returns whether it was a commit; then the client is sent an error."""
+        """Handle an event that the upstream refused. Returns whether it was a commit; then the client gets an error."""
         if event_id is None or event_id not in self._commits:
             return False
         self._commits.remove(event_id)

@@ -2,7 +2,7 @@
 
 Three things are tracked:
 
-- The owner of each call, by item id and by `call_id`. A call keeps its owner whatever comes later.
+- The owner of each call, by item id and by `call_id`. The owner of a call never changes.
 - The order of the conversation as the upstream reports it, to translate `previous_item_id`. Towards the client it
   becomes the nearest visible item before it. Towards the upstream, hidden items that follow it are skipped.
 - The hidden outputs of active responses, so that the client sees an `output_index` without gaps.
@@ -58,7 +58,7 @@ class HiddenItems:
         self._ordered_ids: set[str] = set()
 
     def assign_to_client(self, item_id: Any, call_id: Any) -> None:
-        """Make the client the owner of this call, whatever comes later."""
+        """Make the client the permanent owner of this call."""
         self.client_item_ids.add(item_id)
         self.client_call_ids.add(call_id)
 

@@ -78,7 +78,7 @@ class OpenRequests:
     def match_created(self, response: Mapping[str, Any], may_be_unrequested: bool) -> bool:
         """Match a created response with its request and remove that; returns whether the response is out-of-band.
 
-        `may_be_unrequested`: the upstream may create responses by itself.
+        `may_be_unrequested`: the upstream may create responses automatically.
         """
         metadata = _normalize_metadata(response.get("metadata"))
         conversation_id = response.get("conversation_id")

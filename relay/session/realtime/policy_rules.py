@@ -235,7 +235,7 @@ _NAME = scalar_or_object({"id": scalar})
 
 
 def capped_max_tokens(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """Cap a number of tokens: anything but an integer within the policy's cap becomes the cap."""
+    """Cap a number of tokens: any value other than an integer within the policy's cap becomes the cap."""
     cap = policy.max_output_tokens
     if cap is None:
         return scalar(value, policy, path)
@@ -244,7 +244,7 @@ def capped_max_tokens(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 
 def capped_effort(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """Cap the reasoning effort: anything but a known lower effort becomes the policy's cap."""
+    """Cap the reasoning effort: any value other than a known lower effort becomes the policy's cap."""
     cap = policy.max_effort
     if cap is None:
         return scalar(value, policy, path)

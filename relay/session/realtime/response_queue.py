@@ -204,9 +204,9 @@ class ResponseQueue:
         self._upstream_was_active = True
 
     def on_response_created(self, response_id: str, response: Mapping[str, Any], *, may_be_unrequested: bool) -> None:
-        """Handle `response.created`. The response covers whatever was due, unless it is out-of-band.
+        """Handle `response.created`. The response covers everything that was due, unless it is out-of-band.
 
-        `may_be_unrequested`: the upstream may create responses by itself.
+        `may_be_unrequested`: the upstream may create responses automatically.
         """
         if self.open_requests.match_created(response, may_be_unrequested):
             return

@@ -5,7 +5,7 @@ both sides. `ResponseQueue` requests responses and runs tools; `TurnTimers` know
 
 A barge-in cancels the calls of tools with `cancel_on_interrupt`, and later outputs lead to no follow-up. Every response
 covers all outputs sent before it. The calls of a response are accepted when it is done: server tools run, and the
-client answers the calls of its own.
+client answers the calls of its own tools.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _CALL_FIELDS = ("id", "status", "call_id", "name", "arguments")
 
 @dataclass(slots=True)
 class RealtimeTurns:
-    """The turns of one session; `hidden` has the server's calls, `settings` who creates responses."""
+    """The turns of one session; `settings` says whether the upstream creates responses."""
 
     _settings: ActiveSettings
     _hidden_items: HiddenItems

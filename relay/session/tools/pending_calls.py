@@ -4,7 +4,7 @@
 that run form a `CallBatch`. A call leaves it with its first output; a later output is never sent.
 
 When the last call has left, a follow-up response is due (`is_follow_up_due`). Any response that begins afterwards
-includes the outputs, whoever requested it, and is the follow-up.
+includes the outputs and is the follow-up, no matter who requested it.
 
 When the user begins a new turn, running calls go on and their outputs are delivered, but they require no follow-up:
 their batch has `suppress_follow_up`. The same `call_id` never runs twice. `consecutive_rounds` counts responses in a

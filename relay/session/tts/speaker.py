@@ -189,7 +189,7 @@ class TtsSpeaker:
         if not self.has_failed:
             self.has_failed = self.wants_fallback = True
             code = f" ({failure.code})" if failure.code else ""
-            message = f"The voice failed{code}: {failure.message} The answer goes on as text."
+            message = f"The voice failed{code}: {failure.message} The answer continues as text."
             self._emit(SendError("voice_failed", message, retryable=failure.retryable))
 
     def _end_part(self, utterance: TtsUtterance) -> None:

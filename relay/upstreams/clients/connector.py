@@ -50,7 +50,7 @@ class UpstreamConnector:
 
     @property
     def default_model(self) -> str | None:
-        """The model of sessions that name none; None if the upstream's URL fixes it, whatever a policy says."""
+        """The model of sessions that name none; None if the upstream's URL fixes it; then a policy cannot change it."""
         return None if self.endpoint.has_fixed_model else self._model
 
     async def connect(self, socket: UpstreamConnection, model: str | None = None) -> None:
