@@ -67,7 +67,7 @@ class SessionCore(Protocol):
 
     @property
     def deadline(self) -> float | None:
-        """When `DeadlineReached` must be dispatched; None if no timer is running."""
+        """The time at which `DeadlineReached` must be dispatched; None if no timer is running."""
 
     def handle(self, event: Any, now: float) -> Sequence[Any]:
         """Handle one event at `now` and return the resulting commands in order."""

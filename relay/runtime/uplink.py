@@ -76,7 +76,7 @@ class Uplink:
             self._release(None)
 
     def set_writable(self, is_writable: bool) -> None:
-        """Set whether the upstream reads; audio dropped after that is reported again."""
+        """Set whether the upstream's socket accepts data; audio dropped afterwards is reported again."""
         self._is_blocked = not is_writable
         self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 

@@ -21,7 +21,7 @@ UNBUDGETED_BYTES = 64 * 1024
 STALL_TIMEOUT_S = 10.0
 BUDGET_USED_UP = "read budget used up"
 LONG_MESSAGE_READ_BYTES = 8192
-"""The read size for clients that send messages longer than half of it: 200 of the shortest events."""
+"""The read size for clients with messages longer than half of it; it holds 200 of the shortest events."""
 _MIN_RELEASED_BYTES = 256 * 1024
 """Less is not worth a system call."""
 MIN_READ_BYTES = 256

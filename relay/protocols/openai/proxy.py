@@ -144,7 +144,7 @@ def counted_audio_bytes(raw: bytes) -> int:
 def _rewrite_delta(raw: bytes, rewrite: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> BytesLike:
     """Apply `rewrite` to a delta; audio that is its last member is not parsed.
 
-    A message that is not JSON stays as it is, and so does one that could not be serialized again.
+    A message that is not JSON, or that orjson cannot serialize again, is returned unchanged.
     """
     start = audio_offset(raw) if delta_audio_bytes(raw) > 0 and raw.endswith(b'"}') else -1
     is_audio_split = start > 0 and raw.find(b'"', start) == len(raw) - 2

@@ -62,7 +62,7 @@ class RecordingFiles:
     header: bytes
     write: Callable[[int, bytes], int] = os.write
     gap: GapRecord | None = None
-    """The batches that could not be written since the last one that was."""
+    """The gap since the last written batch; None if there is none."""
     has_logged_gap: bool = False
     accepted_bytes: int = 0
     """The bytes submitted so far; only the event loop adds to it."""

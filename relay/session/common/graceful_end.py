@@ -80,7 +80,7 @@ class EstimatedGracefulEnd(GracefulEnd):
         self._counted_from = self._ledger.playback_ends_at
 
     def unplayed_ms(self, now: float) -> int | None:
-        """Return how much audio is left to play; None if none came since the client stopped playing."""
+        """Return the estimated audio left to play, in ms; None if the client stopped playing and no audio followed."""
         ledger = self._ledger
         to_play_s = ledger.playback_ends_at - self._counted_from
         if to_play_s <= 0:

@@ -98,7 +98,7 @@ class KnownSecrets:
 
     def _prepare(self) -> None:
         forms = {form for value in (*self._configured, *self._rotating) for form in _spellings(value)}
-        # The longest first, so that a secret within another one does not leave the rest of that one.
+        # The longest first, so that a secret within a longer one does not leave the rest of the longer one.
         self._texts = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._needles = tuple(form.encode(errors="surrogatepass") for form in self._texts)
         self._longest_bytes = max(map(len, self._needles), default=0)

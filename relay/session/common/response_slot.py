@@ -100,7 +100,7 @@ class ResponseSlot:
         return must_cancel
 
     def on_refused(self, request_id: str) -> bool:
-        """Handle a refused request. Returns whether it is the pending one, or the one presumed to be answered."""
+        """Handle a refused request. Returns whether this slot made it."""
         if request_id == self._presumed_id:
             self._presumed_id = None
             return True
@@ -120,7 +120,7 @@ class ResponseSlot:
         return self.response_id if old_state is SlotState.ACTIVE else None
 
     def on_done(self, response_id: str, request_id: str | None) -> bool:
-        """Handle the end of a response. Returns whether it was the one of this slot."""
+        """Handle the end of a response. Returns whether it occupied this slot."""
         never_began = self.request_id is not None and request_id == self.request_id
         if never_began:
             self.request_id = None

@@ -21,7 +21,7 @@ class TurnTimers:
 
     @property
     def deadline(self) -> float | None:
-        """The time for the next call of `tick`; None if there is nothing to wait for."""
+        """The time for the next call of `tick`; None if no timer is running."""
         speech = self._speech_ends_by if self.is_user_speaking else None
         return min((time for time in (speech, self._retry_at) if time is not None), default=None)
 

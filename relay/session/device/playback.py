@@ -67,7 +67,7 @@ class PlaybackLedger:
     def __init__(self, upstream_format: AudioFormat, ledger: MediaLedger) -> None:
         self._format = upstream_format
         self._ledger = ledger
-        self.acknowledged_ms = 0  # the position in the item that was acknowledged last
+        self.acknowledged_ms = 0  # the last acknowledged position in the item
         self.parts: dict[PartKey, AudioPart] = {}
         self._unended: dict[PartKey, AudioPart] = {}  # played, but not complete yet (D1)
         self._known_items = BoundedSet(MAX_KNOWN_ITEMS)
@@ -79,7 +79,7 @@ class PlaybackLedger:
 
     @property
     def unplayed_ms(self) -> int:
-        """How much received audio the client may not have played, as acknowledged."""
+        """The received audio that the client has not acknowledged as played, in ms."""
         return sum(max(self._received_ms(part) - part.played_ms, 0) for part in self.parts.values())
 
     def start(self, item_id: str, content_index: int, response_id: str, source: AudioSource = "model") -> None:
@@ -117,7 +117,7 @@ class PlaybackLedger:
         ]
 
     def acknowledge(self, item_id: str, played_ms: int, now: float) -> AckResult:
-        """Move the played position to the one that the client reports, within the received audio (D1)."""
+        """Set the played position to the reported one, at most the received audio (D1)."""
         part = next((part for part in self.parts.values() if part.item_id == item_id), None)
         if part is None:
             return "late" if item_id in self._known_items else "unknown"

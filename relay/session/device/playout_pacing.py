@@ -49,7 +49,7 @@ class PlayoutClock:
         return True
 
     def position_ms(self, now: float) -> float:
-        """Return how much of the stream has been played by `now`; never more than was sent."""
+        """Return the estimated playback position at `now`, at most `sent_ms`."""
         elapsed_ms = (now - self._base_now) * 1000
         if elapsed_ms <= 0:
             return self._base_ms
@@ -57,7 +57,7 @@ class PlayoutClock:
         return position_ms if position_ms < self.sent_ms else self.sent_ms
 
     def ahead_ms(self, now: float) -> float:
-        """How much audio the client holds that it has not played."""
+        """Return the audio that the client has received but not played, in ms."""
         return self.sent_ms - self.position_ms(now)
 
     def sync(self, position_ms: float, now: float) -> None:
@@ -135,7 +135,7 @@ class PlayoutPacer:
         return now + (chunk_ms - room_ms) / 1000 + WAKE_MARGIN_S
 
     def ahead_ms(self, now: float) -> float:
-        """How much audio the client holds that it has not played."""
+        """Return the audio that the client has received but not played, in ms."""
         return self._clock.ahead_ms(now)
 
     # -- what belongs to which part -----------------------------------------------------------------------------------

@@ -50,12 +50,12 @@ class Responses:
 
     @property
     def last_upstream_at(self) -> float:
-        """When the upstream last sent an event or audio, or a response was last requested."""
+        """The time of the last upstream event, output audio or request for a response."""
         return max(self._last_event_at, self._ledger.last_output_at)
 
     @property
     def deadline(self) -> float | None:
-        """When the active response counts as stalled; None if there is none."""
+        """The time at which the active response counts as stalled; None without one."""
         return None if self.slot.is_free else self.last_upstream_at + STALL_TIMEOUT_S
 
     @property
@@ -91,13 +91,13 @@ class Responses:
         self._emit(CreateResponse(request_id, allow_tools=not self._calls.at_round_limit))
 
     def on_upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["not_ours", "retry", "failed"]:
-        """Handle an error of the upstream. If it refuses our request, return whether that is repeated or has failed."""
+        """Handle an upstream error. Returns "not_ours" unless it refuses our request, else whether that is retried."""
         if event.event_id is None or not self.slot.on_refused(event.event_id):
             return "not_ours"
         if event.code != ALREADY_ACTIVE_ERROR:
             self.cancel_due()
             return "failed"
-        # Another response is active. Ours is requested again after its end, unless another one begins and covers it.
+        # Another response is active. The request is repeated after its end, unless a new response covers it.
         if self.slot.is_free:
             self._timers.schedule_retry(now)
         elif not self._timers.is_user_speaking:

@@ -99,7 +99,7 @@ class DeviceSession:
 
     @property
     def deadline(self) -> float | None:
-        """The time for the next `DeadlineReached`; None if there is nothing to wait for."""
+        """The time for the next `DeadlineReached`; None if no timer is running."""
         graceful_end = self._lifecycle.graceful_end
         return self.state.deadline(self.turns.deadline, self._negotiation.deadline, graceful_end.deadline)
 

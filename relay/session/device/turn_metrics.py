@@ -40,13 +40,13 @@ class TurnMetric(NamedTuple):
     """The declaration of one metric."""
 
     marks: tuple[TurnMark, ...]
-    """The metric is measured from the first of these that was set to the last one."""
+    """Names of marks. The metric is the time from the first mark that is set to the last one."""
     label: str
     """A short label for people."""
     description: str
     """A sentence for the documentation."""
     part_of: str = ""
-    """The name of the metric that this one is a part of; people are shown the parts instead of the whole."""
+    """The metric that contains this one; reports for people show the parts instead of the whole."""
     party: str = ""
     """The party that took the time, if there is only one."""
     sign: str = "+"

@@ -67,7 +67,7 @@ class TurnController:
         )
 
     def apply_config(self, config: SessionConfig) -> None:
-        """Apply a configuration that is active now, perhaps the same as before."""
+        """Apply the active configuration, which may be unchanged."""
         self._config = config
         self.tools.set_tools(config.tools)
         self.playback.set_format(config.output_format)
@@ -101,7 +101,7 @@ class TurnController:
 
     @property
     def deadline(self) -> float | None:
-        """The time for the next call of `tick`; None if there is nothing to wait for."""
+        """The time for the next call of `tick`; None if no timer is running."""
         parts = (self.user.timers, self.responses, self.timer, self.tools)
         tts_deadline = None if self.tts.speaker is None else self.tts.speaker.stream.deadline
         deadlines = (tts_deadline, *(part.deadline for part in parts))

@@ -130,7 +130,7 @@ class UserTurn:
         self._silence_ms = silence_ms
 
     def speech_started_at(self, audio_start_ms: int, turn: TurnDetection, now: float) -> float | None:
-        """Return when the user began to speak, as the upstream reports; None if that is implausibly long ago."""
+        """Return when the user began to speak, as the upstream reports; None if the reported time is implausible."""
         padding_ms = PREFIX_PADDING_MS if turn.prefix_padding_ms is None else turn.prefix_padding_ms
         lag_ms = self._heard_since_ms(audio_start_ms + (padding_ms if turn.kind == "server_vad" else 0))
         return now - lag_ms / 1000 if lag_ms <= MAX_SPEECH_LAG_MS else None

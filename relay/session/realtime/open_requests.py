@@ -3,8 +3,8 @@
 An out-of-band response (`conversation: "none"`) calls no server tools. A response in the conversation must therefore
 never be taken for an out-of-band one: its hidden calls would be shown.
 
-Most upstreams report which is which by `conversation_id`. Where none has been reported, the metadata of the request and
-the order of the requests decide. A response that may be either counts as in the conversation. The client chooses ids,
+Most upstreams report the kind by `conversation_id`. Where none has been reported, the metadata of the request and the
+order of the requests decide. A response that may be either counts as in the conversation. The client chooses ids,
 metadata and times, so each of them may be meant to mislead.
 """
 

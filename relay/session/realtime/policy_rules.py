@@ -43,7 +43,7 @@ FieldRule = Callable[[Any, RealtimePolicy, str], Any]
 RuleTable = Mapping[str, FieldRule]
 
 REQUIRED_FIELDS = ("response.input", "response.conversation")
-"""A response without these would not be the one requested. If denied, they reject the event under any policy."""
+"""Fields that change what a response is. If one is denied, the event is rejected under any policy."""
 
 
 def filter_fields(obj: Mapping[str, Any], table: RuleTable, policy: RealtimePolicy, path: str) -> JsonObject:

@@ -95,7 +95,7 @@ class RealtimeSession:
 
     @property
     def deadline(self) -> float | None:
-        """When `DeadlineReached` must be dispatched; None if no timer is running."""
+        """The time at which `DeadlineReached` must be dispatched; None if no timer is running."""
         return self.state.deadline(
             self.turns.timers.deadline, self.turns.queue.stall_deadline, self._graceful_end.deadline
         )

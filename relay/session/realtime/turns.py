@@ -49,7 +49,7 @@ class RealtimeTurns:
             self.queue.calls.reset_rounds()
 
     def on_server_event(self, event: Mapping[str, Any], now: float) -> None:
-        """Handle an upstream event. The rewriter has seen it already, so its hidden items are known."""
+        """Handle an upstream event, after the rewriter: hidden items in it are known."""
         self.queue.on_upstream_activity()
         match event:
             case {"type": "input_audio_buffer.committed"}:

@@ -57,7 +57,7 @@ class ClientToolCalls:
 
     @property
     def deadline(self) -> float | None:
-        """When the next call times out; None if none is pending."""
+        """The time at which the next call times out; None if no call is pending."""
         return min((call.deadline for call in self._pending.values()), default=None)
 
     def start(self, call: Item, tool: ToolSpec, now: float) -> ToolCallFinished | None:

@@ -111,7 +111,7 @@ class TtsSpeaker:
         self._announce_next(now)
 
     def defer_end(self, response_id: str, end: SendResponseEnd) -> bool:
-        """Defer the end of a response until its audio is announced. Returns False if that is not needed."""
+        """Defer the end of a response until its audio is announced. Returns False if it can end now."""
         utterance = self.stream.find(response_id)
         if utterance is None or utterance.is_announced:
             return False

@@ -56,7 +56,7 @@ class TtsStream:
         self.voice_id = voice_id
         self.output_format = output_format
         self.utterances: deque[TtsUtterance] = deque()
-        """The first one speaks; the others are queued."""
+        """The current utterance, then the queued ones."""
         self.connection: Literal["down", "opening", "up"] = "down"
         self._options = options
         self._emit = emit
@@ -241,7 +241,7 @@ class TtsStream:
         return self.utterances.popleft()
 
     def on_failed(self, event: TtsFailed, now: float) -> TtsFailed | None:
-        """Handle a failure of the voice. Returns it if an utterance cannot be spoken because of it."""
+        """Handle a failure of the voice. Returns the failure if it prevents an utterance from being spoken."""
         if event.context_id:
             self._contexts.pop(event.context_id, None)
             if not self.utterances or self.utterances[0].context_id != event.context_id:
@@ -259,7 +259,7 @@ class TtsStream:
         return event
 
     def known_failure(self) -> TtsFailed | None:
-        """Return the failure because of which the first utterance cannot be spoken, if one is known already."""
+        """Return a known failure that prevents the first utterance from being spoken; None if there is none."""
         return self._refusal if self.utterances else None
 
     def reset_failure(self) -> None:
