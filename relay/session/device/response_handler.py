@@ -174,7 +174,7 @@ class ResponseHandler:
         if result == "failed":
             self._emit(SendError("response_failed", event.message, retryable=True))
             self.end_unstarted("failed")
-        return result != "not_ours"
+        return result != "unrelated"
 
     def abandon_stalled(self, now: float) -> bool:
         """Abandon the active response if it has stalled. Returns whether a response that had begun was abandoned."""

@@ -90,10 +90,10 @@ class Responses:
         self._last_event_at = now
         self._emit(CreateResponse(request_id, allow_tools=not self._calls.at_round_limit))
 
-    def on_upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["not_ours", "retry", "failed"]:
-        """Handle an upstream error. Returns "not_ours" unless it refuses our request, else whether that is retried."""
+    def on_upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["unrelated", "retry", "failed"]:
+        """Handle an upstream error. Returns "unrelated" unless it refuses our request, else whether it is retried."""
         if event.event_id is None or not self.slot.on_refused(event.event_id):
-            return "not_ours"
+            return "unrelated"
         if event.code != ALREADY_ACTIVE_ERROR:
             self.cancel_due()
             return "failed"
