@@ -171,7 +171,7 @@ class LatencyEvent(RelayEvent, wire="latency"):
 
     @property
     def figures(self) -> dict[str, int]:
-        """In ms, by the names of `TurnMetrics`, such as `first_delta_ms`; a step that did not happen is left out."""
+        """In ms, by the names of the fields of `TurnMetrics`; a step that did not happen is left out."""
         return {
             figure.name: self.raw[figure.wire_name]
             for figure in METRICS
