@@ -1,4 +1,4 @@
-"""The files of docs/access.md for nginx and HAProxy, with TLS: conversations, clients' addresses and the admin's login."""
+"""The proxies of docs/access.md, nginx and HAProxy, with TLS: conversations, clients' addresses, the admin's login."""
 
 import json
 from collections.abc import AsyncIterator
