@@ -68,7 +68,7 @@ class ServerSettings(SettingsGroup):
 
 
 class AccessSettings(SettingsGroup):
-    """Who may use the relay. See "Who gets in" in the README."""
+    """Who may use the relay. See docs/access.md."""
 
     GROUP: ClassVar[str] = "access"
     TITLE: ClassVar[str] = "Access"
