@@ -80,7 +80,15 @@ class _Stage:
     """A filter bank on one stream. Its state is the tail: the history, and the samples of an incomplete group."""
 
     __slots__ = (
-        "_chunk_bytes", "_fed", "_group_bytes", "_history_bytes", "_max_groups", "_step", "_tail", "_thread", "bank",
+        "_chunk_bytes",
+        "_group_bytes",
+        "_has_input",
+        "_history_bytes",
+        "_max_groups",
+        "_step",
+        "_tail",
+        "_thread",
+        "bank",
     )  # fmt: skip
 
     def __init__(self, bank: FilterBank) -> None:
@@ -94,7 +102,7 @@ class _Stage:
 
     def reset(self) -> None:
         self._tail = bytes(self._history_bytes)
-        self._fed = False
+        self._has_input = False
         self._chunk_bytes = -1
 
     def feed(self, chunk: BytesLike) -> bytes:
@@ -107,7 +115,7 @@ class _Stage:
             return pcm
         if not chunk:
             return b""
-        self._fed = True
+        self._has_input = True
         buffer = self._tail + chunk
         groups = (len(buffer) - self._history_bytes) // self._group_bytes
         self._tail = buffer[groups * self._group_bytes :]
@@ -126,7 +134,7 @@ class _Stage:
             yield self.bank.run(block, count)
 
     def flush(self) -> bytes:
-        if not self._fed:
+        if not self._has_input:
             return b""
         waiting = (len(self._tail) - self._history_bytes) // 2
         groups = -(-(waiting + self.bank.drain_samples) // self.bank.group_in)

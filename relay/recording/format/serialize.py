@@ -31,8 +31,8 @@ class Schema:
 
     def __init__(self, tagged: Iterable[StoredType], values: Iterable[StoredType]) -> None:
         """`tagged`: events and commands, stored with their tag. `values`: their members, which need none."""
-        self._tagged = {row.tag: row for row in tagged}
-        self._rows = {row.python_type: row for row in (*self._tagged.values(), *values)}
+        self._rows_by_tag = {row.tag: row for row in tagged}
+        self._rows = {row.python_type: row for row in (*self._rows_by_tag.values(), *values)}
         self._fields = {kind: _stored_fields(row) for kind, row in self._rows.items()}
 
     def to_json(self, value: Any) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Schema:
         if not isinstance(obj, Mapping):
             raise ValueError(f"an event or command must be a JSON object, not {obj!r:.80}")
         tag = obj.get("t")
-        row = self._tagged.get(tag) if isinstance(tag, str) else None
+        row = self._rows_by_tag.get(tag) if isinstance(tag, str) else None
         if row is None:
             raise ValueError(f"unknown event or command {tag!r:.80}")
         return self.decode_value(row.python_type, {name: member for name, member in obj.items() if name != "t"})

@@ -43,7 +43,7 @@ class KnownSecrets:
     """Values that must not leave the relay. Secrets can be added while sessions run."""
 
     def __init__(self, values: Iterable[str | None] = ()) -> None:
-        self._configured: set[str] = set()
+        self._configured_secrets: set[str] = set()
         self._rotating: deque[str] = deque(maxlen=MAX_ROTATING)
         self._texts: tuple[str, ...] = ()
         self._needles: tuple[bytes, ...] = ()
@@ -55,7 +55,7 @@ class KnownSecrets:
 
     def add(self, values: Iterable[str | None]) -> None:
         """Add secrets for good; values that are not secret (`is_secret`) are skipped."""
-        self._configured |= {value for value in values if value is not None and is_secret(value)}
+        self._configured_secrets |= {value for value in values if value is not None and is_secret(value)}
         self._prepare()
 
     def add_rotating(self, value: str) -> None:
@@ -97,7 +97,7 @@ class KnownSecrets:
         return plain
 
     def _prepare(self) -> None:
-        forms = {form for value in (*self._configured, *self._rotating) for form in _spellings(value)}
+        forms = {form for value in (*self._configured_secrets, *self._rotating) for form in _spellings(value)}
         # The longest first, so that a secret within a longer one does not leave the rest of the longer one.
         self._texts = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._needles = tuple(form.encode(errors="surrogatepass") for form in self._texts)

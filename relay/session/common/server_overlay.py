@@ -43,7 +43,7 @@ class ServerOverlay:
         """The function tools that the client has set for the session."""
         hidden_tools = self.tools.values() if self.hides_tools else ()
         descriptions = [text for tool in hidden_tools for text in _tool_texts(tool) if len(text) >= MIN_MATCH_CHARS]
-        self._locked = LockedTexts([policy.instructions, *descriptions])
+        self._locked_texts = LockedTexts([policy.instructions, *descriptions])
 
     @property
     def hides_tools(self) -> bool:
@@ -107,7 +107,7 @@ class ServerOverlay:
     def strip_session(self, session: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the session as the client may see it; the same object if nothing is removed."""
         members = {key: value for key, value in session.items() if key not in ("instructions", "tools")}
-        redacted = self._locked.redact(members)
+        redacted = self._locked_texts.redact(members)
         changes = self._strip_members(session) | ({} if redacted is members else redacted)
         return {**session, **changes} if changes else session
 
@@ -115,7 +115,7 @@ class ServerOverlay:
         """Return the response as the client may see it, without the overlay in its settings and its failure details."""
         changes = self._strip_members(response)
         details = response.get("status_details")
-        redacted = self._locked.redact(details)
+        redacted = self._locked_texts.redact(details)
         if redacted is not details:
             changes["status_details"] = redacted
         return {**response, **changes} if changes else response
@@ -126,7 +126,7 @@ class ServerOverlay:
         `quotable_names` are names in the client event that the error answers. They stay: removing those that are also
         server tools would tell the client which they are.
         """
-        redacted: Mapping[str, Any] = self._locked.redact(event)
+        redacted: Mapping[str, Any] = self._locked_texts.redact(event)
         error = redacted.get("error")
         if not self.hides_tools or not isinstance(error, Mapping) or "tools" not in str(error.get("param"))[:80]:
             return redacted
@@ -139,7 +139,7 @@ class ServerOverlay:
 
     def redact(self, text: str) -> str:
         """Return an upstream text without quotes of the overlay."""
-        return str(self._locked.redact(text))
+        return str(self._locked_texts.redact(text))
 
     def _strip_members(self, settings: Mapping[str, Any]) -> JsonObject:
         """Return the members of a session or a response that change when the overlay is stripped."""

@@ -101,12 +101,12 @@ class Negotiation:
         self._tts_options = tts_options
         self._state = state
         self._server_tools = config.tools
-        self._ignored = ignored_counts
+        self._ignored_counts = ignored_counts
         self._emit = emit
         self._next_id = next_id
         self._include_examples = False
         self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
-        self._accepted = (self.config, options)
+        self._accepted_state = (self.config, options)
         self._answer_by = 0.0
         self._unanswered_hellos = 0
 
@@ -131,7 +131,7 @@ class Negotiation:
         if new_config != latest:
             return self._configure(new_config, now)
         if self._state.is_ready:
-            self._accepted = (self.config, self.options)
+            self._accepted_state = (self.config, self.options)
             return "active"
         return "none"
 
@@ -149,7 +149,7 @@ class Negotiation:
         tools, refused_names = merge_tools(self._server_tools, hello.tools if "tools" in allowed else ())
         refusals += [(f"The tool {name} is the relay's own; rename yours.", "tools") for name in refused_names]
         for message, field in refusals:
-            self._ignored.count("(hello fields refused)")
+            self._ignored_counts.count("(hello fields refused)")
             self._emit(SendError("not_allowed", message, field))
         new_config = _apply_to_config(config, hello, allowed, policy)
         options = replace(
@@ -178,10 +178,10 @@ class Negotiation:
         """Handle the acceptance of the oldest update."""
         if not self._updates:
             return "none"
-        self._accepted = self._updates.pop(next(iter(self._updates)))
+        self._accepted_state = self._updates.pop(next(iter(self._updates)))
         if self._updates:
             return "none"  # a hello came in between, and its update is still pending
-        self.config = self._accepted[0]
+        self.config = self._accepted_state[0]
         return "active"
 
     def on_upstream_error(self, event: ev.UpstreamErrorEvent) -> NegotiationStep | None:
@@ -220,7 +220,7 @@ class Negotiation:
         self._emit(SendError("hello_refused", message, field))
         if self._updates:
             return "none"
-        self.config, options = self._accepted
+        self.config, options = self._accepted_state
         self._apply_options(options)
         return "rolled_back"
 

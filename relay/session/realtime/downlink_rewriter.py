@@ -31,7 +31,7 @@ class ServerEventRewriter:
     _hidden_items: HiddenItems
     _queue: ResponseQueue
     _client_tools: ClientTools
-    _out: CommandBuffer
+    _command_buffer: CommandBuffer
     _ignored_counts: IgnoredCounts
 
     def rewrite(self, body: JsonEvent) -> JsonEvent | None:
@@ -104,7 +104,7 @@ class ServerEventRewriter:
         if not isinstance(error, Mapping) or not isinstance(event_id, str):
             return self._overlay.strip_error(body)
         names = self._client_tools.reject_update(event_id)
-        if self._out.is_synthetic_id(event_id):
+        if self._command_buffer.is_synthetic_id(event_id):
             body = {**body, "error": {**error, "event_id": None}}
         elif event_id.startswith(RELAY_EVENT_ID_PREFIX):
             self._ignored_counts.count(f"error {error.get('code')!s:.60}")

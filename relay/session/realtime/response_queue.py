@@ -44,7 +44,7 @@ _FOLLOW_UP_SETTINGS = ("instructions", "tools", "output_modalities", "audio", "m
 class ResponseQueue:
     """One session's response slot and the requests waiting for it; `timers` say when a follow-up may be requested."""
 
-    _out: CommandBuffer
+    _command_buffer: CommandBuffer
     _cancellable: Collection[str]
     """Tools whose calls are cancelled on barge-in."""
     _timers: TurnTimers
@@ -102,12 +102,12 @@ class ResponseQueue:
             ):
                 request, self._waiting_request = self._waiting_request, None
                 self._relay_request_id = None
-                self._out.add(SendToUpstream(request.body))
+                self._command_buffer.add(SendToUpstream(request.body))
                 self._on_requested(request.event_id, request.settings.get("metadata"), request)
         elif self.calls.is_follow_up_due and not timers.is_user_speaking and not timers.is_retry_pending:
             settings = self._follow_up_settings()
             members = {"response": settings} if settings else {}
-            self._relay_request_id = self._out.send_relay_event("response.create", **members)
+            self._relay_request_id = self._command_buffer.send_relay_event("response.create", **members)
             self._on_requested(self._relay_request_id, None, self._tool_call_request)
 
     def _follow_up_settings(self) -> JsonObject:
@@ -126,10 +126,10 @@ class ResponseQueue:
         """Send the client's request now if the slot is free, otherwise after the active response."""
         if request.settings.get("conversation") == "none":
             self.open_requests.add(request.event_id, request.settings.get("metadata"), out_of_band=True)
-            self._out.add(SendToUpstream(request.body))
+            self._command_buffer.add(SendToUpstream(request.body))
         elif self._waiting_request is not None:
             problem = "Another response.create is waiting for the active response to end."
-            self._out.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
+            self._command_buffer.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
         else:
             self._waiting_request = request
             self.request_due_response(now)
@@ -141,7 +141,7 @@ class ResponseQueue:
         if self._waiting_request is not None:
             request, self._waiting_request = self._waiting_request, None
             problem = "The response was cancelled before it started."
-            self._out.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
+            self._command_buffer.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
         self.slot.cancel()
 
     def on_interruption(self) -> None:
@@ -172,7 +172,7 @@ class ResponseQueue:
         if accepted_calls.to_run and has_client_calls:
             self._responses_with_client_calls.add(response_id)
         for call in accepted_calls.to_run:
-            self._out.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
+            self._command_buffer.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
         for call_id, output in accepted_calls.refused:
             self._send_output(call_id, output)
 
@@ -184,14 +184,14 @@ class ResponseQueue:
 
     def _send_output(self, call_id: str, output: str) -> None:
         item = {"type": "function_call_output", "call_id": call_id, "output": output}
-        self._out.send_relay_event("conversation.item.create", item=item)
+        self._command_buffer.send_relay_event("conversation.item.create", item=item)
 
     def _cancel_calls(self) -> None:
         """Suppress the follow-ups of pending calls for a new turn, and cancel calls of `_cancellable` tools."""
         self.calls.on_user_turn_started()
         for call_id, name in self.calls.pending_calls():
             if name in self._cancellable:
-                self._out.add(CancelTool(call_id))
+                self._command_buffer.add(CancelTool(call_id))
 
     def _drop_pending_responses(self) -> None:
         self._awaits_client_request = False
@@ -218,7 +218,7 @@ class ResponseQueue:
             if len(self._requests) > MAX_TRACKED_RESPONSES:
                 self._requests.popitem(last=False)
         if is_cancelled:
-            self._out.send_relay_event("response.cancel", response_id=response_id)
+            self._command_buffer.send_relay_event("response.cancel", response_id=response_id)
         else:
             self._timers.clear_speech()
             self._drop_pending_responses()

@@ -27,7 +27,7 @@ class ClientEventRewriter:
     _hidden_items: HiddenItems
     _client_tools: ClientTools
     _settings: ActiveSettings
-    _out: CommandBuffer
+    _command_buffer: CommandBuffer
 
     def rewrite(self, event: Mapping[str, Any]) -> JsonObject | ResponseRequest:
         """Return the event for the upstream. Raises PolicyViolation."""
@@ -53,7 +53,7 @@ class ClientEventRewriter:
         session = body.get("session")
         if isinstance(session, dict):
             self._check_names(session, "session")
-            body = self._out.ensure_event_id(body)
+            body = self._command_buffer.ensure_event_id(body)
             self._client_tools.record_update(body["event_id"], session)
             self._overlay.merge(session)
         return body
@@ -92,7 +92,7 @@ class ClientEventRewriter:
 
         It is recognized by its `call_id` when the upstream sends it back. The relay adds one if the client set none.
         """
-        call_id = item.get("call_id") or f"call_{self._out.new_client_visible_id()}"
+        call_id = item.get("call_id") or f"call_{self._command_buffer.new_client_visible_id()}"
         self._hidden_items.expect_client_call(call_id)
         return {**item, "call_id": call_id}
 
@@ -109,7 +109,7 @@ class ClientEventRewriter:
         return body
 
     def _response_create(self, body: JsonObject) -> ResponseRequest:
-        body = self._out.ensure_event_id(body)
+        body = self._command_buffer.ensure_event_id(body)
         response = body.get("response")
         names = None
         if isinstance(response, dict):

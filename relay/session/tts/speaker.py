@@ -63,11 +63,11 @@ class TtsSpeaker:
         self._conversation = conversation
         self._emit = emit
         self._next_id = next_id
-        self._finished: dict[PartKey, TtsUtterance] = {}
-        self._interrupted: dict[PartKey, TtsUtterance] = {}
+        self._finished_utterances: dict[PartKey, TtsUtterance] = {}
+        self._interrupted_utterances: dict[PartKey, TtsUtterance] = {}
         self._corrections: dict[str, HistoryCorrection] = {}
-        self._unheard = BoundedSet(MAX_UTTERANCES)
-        self._muted = BoundedSet(MAX_UTTERANCES)
+        self._unheard_response_ids = BoundedSet(MAX_UTTERANCES)
+        self._muted_response_ids = BoundedSet(MAX_UTTERANCES)
         self._deferred_ends: dict[str, SendResponseEnd] = {}
 
     # -- time ---------------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ class TtsSpeaker:
 
     def on_text_delta(self, event: TextDelta, now: float) -> None:
         """Queue a delta of the model's text to be spoken."""
-        if event.spoken or event.response_id in self._muted:
+        if event.spoken or event.response_id in self._muted_response_ids:
             return
         self.stream.add(event, now)
         self._announce_next(now)
@@ -103,7 +103,7 @@ class TtsSpeaker:
 
     def on_response_done(self, event: ResponseDone, now: float) -> None:
         """Complete the text of a response. Items of an unheard response are to be deleted from the history."""
-        if event.response_id in self._unheard:
+        if event.response_id in self._unheard_response_ids:
             for item in event.output:
                 if item.kind == "message" and item.id:
                     self._corrections.setdefault(item.id, HistoryCorrection(event.response_id, ""))
@@ -163,9 +163,9 @@ class TtsSpeaker:
         if result is not None:
             self._end_part(result)
             if result.audio_bytes:
-                if len(self._finished) >= MAX_UTTERANCES:
-                    del self._finished[next(iter(self._finished))]
-                self._finished[result.key] = result
+                if len(self._finished_utterances) >= MAX_UTTERANCES:
+                    del self._finished_utterances[next(iter(self._finished_utterances))]
+                self._finished_utterances[result.key] = result
         self._announce_next(now)
         self.stream.flush(now)
 
@@ -182,7 +182,7 @@ class TtsSpeaker:
     def _drop_speech(self, failure: TtsFailed) -> None:
         """Drop what was to be spoken, and send the client one error a turn."""
         for utterance in self.stream.abandon():
-            self._muted.add(utterance.response_id)
+            self._muted_response_ids.add(utterance.response_id)
             if utterance.is_announced:
                 self._end_part(utterance)
             self._send_deferred_end(utterance)
@@ -203,38 +203,40 @@ class TtsSpeaker:
 
     def interrupt(self, response_id: str | None) -> None:
         """Cancel all speech, and discard further text of the active response."""
-        if response_id is not None and response_id not in self._muted:  # after a failure the client got it as text
-            self._unheard.add(response_id)
-            self._muted.add(response_id)
+        if (
+            response_id is not None and response_id not in self._muted_response_ids
+        ):  # after a failure the client got it as text
+            self._unheard_response_ids.add(response_id)
+            self._muted_response_ids.add(response_id)
         for utterance in self.stream.cancel():
-            self._muted.add(utterance.response_id)
-            self._interrupted[utterance.key] = utterance
+            self._muted_response_ids.add(utterance.response_id)
+            self._interrupted_utterances[utterance.key] = utterance
             self._send_deferred_end(utterance)
 
     def on_response_abandoned(self, response_id: str) -> None:
         """Record that a response was cancelled before it began: none of it is heard."""
-        self._unheard.add(response_id)
+        self._unheard_response_ids.add(response_id)
 
     def heard_text(self, part: InterruptedPart) -> str | None:
         """Return the heard text of an interrupted part; None if this voice did not speak it."""
         key = (part.item_id, part.content_index)
-        utterance = self._interrupted.get(key) or self._finished.get(key)
+        utterance = self._interrupted_utterances.get(key) or self._finished_utterances.get(key)
         return None if utterance is None else _heard_text(utterance, part)
 
     def record_interruption(self, parts: Iterable[InterruptedPart]) -> None:
         """Record what was heard of each item; the items that need a correction are corrected later."""
         parts_by_key = {(part.item_id, part.content_index): part for part in parts}
-        for key, utterance in {**self._finished, **self._interrupted}.items():
+        for key, utterance in {**self._finished_utterances, **self._interrupted_utterances}.items():
             part = parts_by_key.get(key)
-            if part is None and key in self._finished:
+            if part is None and key in self._finished_utterances:
                 continue  # it was played completely long ago
             heard_text = _heard_text(utterance, part) if part is not None else ""
             for item_id, whole_text, heard_of_item in utterance.heard_by_item(heard_text):
                 self._conversation.get_or_create(item_id).heard_text = heard_of_item
                 if heard_of_item != whole_text or not utterance.is_text_complete:
                     self._corrections[item_id] = HistoryCorrection(utterance.response_id, heard_of_item)
-        self._finished.clear()
-        self._interrupted.clear()
+        self._finished_utterances.clear()
+        self._interrupted_utterances.clear()
 
     def correct_history(self, active_response_id: str | None) -> None:
         """Correct the items to what was heard, except those of the active response, which may still grow."""
