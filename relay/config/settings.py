@@ -97,7 +97,10 @@ class Settings(SettingsGroup):
             raise InvalidSettings(unknown)
         validated = {name: groups[name].model_validate(group) for name, group in overrides.items()}
         reader = SettingsReader(environment if environment is not None else Environment.read())
-        settings = cls.model_validate(reader.read_all(groups, validated), context=reader.names)
+        try:
+            settings = cls.model_validate(reader.read_all(groups, validated), context=reader.names)
+        except InvalidSettings as error:
+            raise InvalidSettings([*error.problems, *cls._unknown_names(reader.environment)]) from None
         settings._environment, settings._names = reader.environment, reader.names
         settings._overrides, settings._ignored_values = overrides, reader.warnings
         return settings
@@ -152,14 +155,18 @@ class Settings(SettingsGroup):
 
     def warnings(self) -> list[str]:
         """What the start should report although nothing is wrong."""
-        known = [name for group in self.groups().values() for var in group.variables().values() for name in var.names]
-        unknown = self._environment.unknown(known)
         return [
             *self._upstream_warnings(),
-            *([unknown] if unknown else []),
+            *self._unknown_names(self._environment),
             *self._unused_warnings(),
             *self._access_warnings(),
         ]
+
+    @classmethod
+    def _unknown_names(cls, environment: Environment) -> list[str]:
+        known = [name for group in cls.groups().values() for var in group.variables().values() for name in var.names]
+        unknown = environment.unknown(known)
+        return [unknown] if unknown else []
 
     def _upstream_warnings(self) -> Iterator[str]:
         endpoint, model = self.resolve_upstream(), self.session.model

@@ -87,7 +87,7 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
         'tool      get_time done in 12 ms → {"time": "15:10"}',
         "relay     Ten past three.",
         "usage     120 tokens in (audio 100, text 20, cached 0), 45 out (audio 30, text 15)",
-        "latency   392 ms from end of speech to first audio (speech end noticed +210 ms,"
+        "latency   392 ms from end of user turn to first audio (speech end noticed +210 ms,"
         " first audio from the model +180 ms, first audio here +2 ms)",
         f"note      0.4 s of audio in {tmp_path / 'reply.wav'}",
     ]
