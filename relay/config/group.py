@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from relay.errors import ConfigError
+from relay.session.common.redact import redact
 
 NameOf = Callable[[str], str]
 """Gives the name that the user writes for a path such as `server.port`."""
@@ -95,6 +96,14 @@ class SettingsGroup(BaseModel):
         """The path of a field in `Settings`, such as `server.port`."""
         return f"{cls.GROUP}.{field}" if cls.GROUP else field
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The fields of a repr: no keys, not even those in URLs, and of a callable its name alone."""
+        for name, value in super().__repr_args__():
+            if isinstance(value, str):
+                yield name, redact(value, len(value))
+            else:
+                yield name, getattr(value, "__qualname__", type(value).__name__) if callable(value) else value
+
     @model_validator(mode="wrap")
     @classmethod
     def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
@@ -104,7 +113,7 @@ class SettingsGroup(BaseModel):
             return names.get(path, path)
 
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
-        problems = [cls.unknown_keyword(key) for key in unknown]
+        problems = [cls.unknown_keyword(str(key)) for key in unknown]
         try:
             group = handler({key: values[key] for key in values if key not in unknown} if unknown else values)
         except ValidationError as error:

@@ -20,6 +20,7 @@ from relay.config.values import (
     Switch,
     is_origin,
     normal_origin,
+    quote,
 )
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
@@ -132,8 +133,8 @@ class AccessSettings(SettingsGroup):
         for origin in value:
             if origin not in ("*", "null", "file://") and not is_origin(origin):
                 raise ValueError(
-                    f"{origin!r} is not an origin; write it like https://app.example.com or capacitor://localhost, "
-                    "without a path; file:// and null are origins as well"
+                    f"{quote(origin)} is not an origin; write it like https://app.example.com or "
+                    "capacitor://localhost, without a path; file:// and null are origins as well"
                 )
         return tuple(normal_origin(origin) for origin in value)
 
@@ -144,7 +145,7 @@ class AccessSettings(SettingsGroup):
             try:
                 ip_network(proxy)
             except ValueError:
-                raise ValueError(f"{proxy!r} is not an address or network; write it like 10.0.0.0/8") from None
+                raise ValueError(f"{quote(proxy)} is not an address or network; write it like 10.0.0.0/8") from None
         return value
 
     @field_validator("hosts")
@@ -152,7 +153,7 @@ class AccessSettings(SettingsGroup):
     def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host):
-                raise ValueError(f"{host!r} is not a host name; write it like voice.example.com, without a port")
+                raise ValueError(f"{quote(host)} is not a host name; write it like voice.example.com, without a port")
         return tuple(host.lower() for host in value)
 
     @field_validator("api_keys", "admin_keys", "ticket_keys")

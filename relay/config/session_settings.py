@@ -18,9 +18,10 @@ from relay.config.values import (
     TtsMode,
     TtsProvider,
     TurnDetectionKind,
+    printable,
+    quote,
 )
 from relay.loopback import is_loopback_host
-from relay.session.common.redact import redact
 from relay.upstreams.endpoint import is_url
 
 DEFAULT_TOOLS = "tools"
@@ -113,7 +114,7 @@ def _number(name: str, text: str) -> float:
         value = math.nan
     if math.isfinite(value):
         return value
-    raise IgnoredValue(f"[navai] {name} is no number and is ignored: {text!r:.40}.")
+    raise IgnoredValue(f"[navai] {name} is no number and is ignored: {quote(text, 40)}.")
 
 
 def _boolean(name: str, text: str) -> bool:
@@ -121,13 +122,13 @@ def _boolean(name: str, text: str) -> bool:
         return True
     if text.lower() in ("false", "0", "no"):
         return False
-    raise IgnoredValue(f'[navai] {name} must be "true" or "false" and is ignored: {text!r:.40}.')
+    raise IgnoredValue(f'[navai] {name} must be "true" or "false" and is ignored: {quote(text, 40)}.')
 
 
 def _provider(name: str, text: str) -> str:
     if text.lower() in ("openai", "elevenlabs"):
         return text.lower()
-    raise IgnoredValue(f'[navai] {name} knows "openai" and "elevenlabs", not {text!r:.40}; "openai" is used.')
+    raise IgnoredValue(f'[navai] {name} knows "openai" and "elevenlabs", not {quote(text, 40)}; "openai" is used.')
 
 
 def _voice_number(name: str) -> Variable:
@@ -209,7 +210,7 @@ class TtsSettings(SettingsGroup):
             if self.voice_id is None:
                 yield f"{name_of('tts.voice_id')}: Missing elevenLabsVoiceId in NavaiVoiceBackendOptions."
         if not is_url(self.base_url, HTTP_SCHEMES):
-            text = f"{redact(self.base_url)!r} is not a URL; write it like {DEFAULT_ELEVENLABS_BASE_URL}"
+            text = f"{quote(self.base_url)} is not a URL; write it like {DEFAULT_ELEVENLABS_BASE_URL}"
             yield f"{name_of('tts.base_url')}: {text}"
 
 
@@ -244,7 +245,9 @@ def _ttl(value: Any) -> Any:
     text = str(value)
     is_whole = type(value) is int or (isinstance(value, str) and text.isascii() and text.isdigit() and len(text) <= 9)
     if not is_whole or not MIN_TTL_S <= int(text) <= MAX_TTL_S:
-        raise ValueError(f"clientSecretTtlSeconds must be between {MIN_TTL_S} and {MAX_TTL_S}. Received: {value}")
+        raise ValueError(
+            f"clientSecretTtlSeconds must be between {MIN_TTL_S} and {MAX_TTL_S}. Received: {printable(text)}"
+        )
     return int(text)
 
 

@@ -18,6 +18,7 @@ from relay.config.navai_options import NavaiGroups, NavaiOptions
 from relay.config.server_settings import AccessSettings, LimitSettings, LogSettings, RecordingSettings, ServerSettings
 from relay.config.session_settings import NavaiSettings, SessionSettings, ToolSettings, TtsSettings, TurnSettings
 from relay.config.upstream_settings import LOCAL, AzureSettings, OpenAISettings, UpstreamSettings
+from relay.config.values import printable
 from relay.loopback import is_loopback_host
 from relay.session.common.limits import SessionLimits
 from relay.session.common.model import ELEVENLABS_PREFIX, SessionConfig, TurnDetection
@@ -140,7 +141,7 @@ class Settings(SettingsGroup):
         server, access = self.server, self.access
         if not server.is_loopback and not access.api_keys and not access.open:
             yield (
-                f"{name_of('server.host')}={server.host} can be reached from other machines. Set "
+                f"{name_of('server.host')}={printable(server.host)} can be reached from other machines. Set "
                 f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to let "
                 "in everybody who can reach it"
             )
@@ -189,8 +190,8 @@ class Settings(SettingsGroup):
         server, access, name_of = self.server, self.access, self.name_of
         if access.open:
             yield (
-                f"{name_of('access.open')} is set: everybody who can reach {server.host}, also through a reverse "
-                "proxy, can use this relay and its key"
+                f"{name_of('access.open')} is set: everybody who can reach {printable(server.host)}, also through a "
+                "reverse proxy, can use this relay and its key"
             )
         elif server.is_loopback and not access.trusts_local and not access.api_keys:
             local, keys = name_of("access.local"), name_of("access.api_keys")
@@ -198,8 +199,8 @@ class Settings(SettingsGroup):
         if not server.is_loopback and server.tls_cert is None:
             names = f"{name_of('server.tls_cert')} and {name_of('server.tls_key')}"
             yield (
-                f"{name_of('server.host')}={server.host} without {names}: keys and audio cross the network in clear "
-                "text unless a reverse proxy adds TLS, and admins cannot sign in from other machines"
+                f"{name_of('server.host')}={printable(server.host)} without {names}: keys and audio cross the network "
+                "in clear text unless a reverse proxy adds TLS, and admins cannot sign in from other machines"
             )
         yield from access.origin_warnings(name_of)
 
