@@ -65,10 +65,10 @@ def setting(variable: str | Variable, default: Any, description: str, **constrai
     return Field(default, description=description, json_schema_extra=cast(Any, {"variable": variable}), **constraints)
 
 
-class SettingsGroup(BaseModel):
+class SettingsGroup(BaseModel, frozen=True):
     """Settings that belong together. Raises InvalidSettings for wrong values and unknown keywords."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     GROUP: ClassVar[str] = ""
     """The keyword of `Settings` that takes the group."""
@@ -122,7 +122,7 @@ class SettingsGroup(BaseModel):
                 path = cls.path(str(problem["loc"][0])) if problem["loc"] else cls.GROUP or cls.__name__
                 problems.append(f"{name_of(path)}: {text.partition(', unable')[0]}")
             raise InvalidSettings(problems) from None
-        if info.context is None or not cls.GROUP:  # of groups that are read together, Settings reports this
+        if not cls.GROUP:  # alone, a group may be completed by the environment
             problems += group.problems(name_of)
         if problems:
             raise InvalidSettings(problems)

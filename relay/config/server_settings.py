@@ -26,7 +26,7 @@ from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
 
 
-class ServerSettings(SettingsGroup):
+class ServerSettings(SettingsGroup, frozen=True):
     """Where the relay listens."""
 
     GROUP: ClassVar[str] = "server"
@@ -68,7 +68,7 @@ class ServerSettings(SettingsGroup):
             yield f"TLS needs both {names}; scripts/dev-cert makes a pair for this machine"
 
 
-class AccessSettings(SettingsGroup):
+class AccessSettings(SettingsGroup, frozen=True):
     """Who may use the relay. See "Who gets in" in the README."""
 
     GROUP: ClassVar[str] = "access"
@@ -196,7 +196,7 @@ class AccessSettings(SettingsGroup):
                 yield f"{name} has {origin}: every app that uses this scheme and name is allowed"
 
 
-class LimitSettings(SettingsGroup):
+class LimitSettings(SettingsGroup, frozen=True):
     """Bounds of sessions, connections and requests. What reaches a bound is refused or ended with its name."""
 
     GROUP: ClassVar[str] = "limits"
@@ -261,7 +261,7 @@ class LimitSettings(SettingsGroup):
             yield f"{name_of('limits.pong_timeout_s')} may not be longer than {name_of('limits.ping_interval_s')}"
 
 
-class RecordingSettings(SettingsGroup):
+class RecordingSettings(SettingsGroup, frozen=True):
     """Recordings of sessions: whether, where, and how long they are kept."""
 
     GROUP: ClassVar[str] = "recording"
@@ -283,7 +283,7 @@ class RecordingSettings(SettingsGroup):
     )
 
 
-class LogSettings(SettingsGroup):
+class LogSettings(SettingsGroup, frozen=True):
     """The log, on standard error."""
 
     GROUP: ClassVar[str] = "log"

@@ -33,7 +33,7 @@ MIN_TTL_S, MAX_TTL_S = 10, 7200
 DEFAULT_ELEVENLABS_BASE_URL = "https://api.elevenlabs.io"
 
 
-class SessionSettings(SettingsGroup):
+class SessionSettings(SettingsGroup, frozen=True):
     """What the upstream is asked for at the start of a session. Clients may change it as far as policies allow."""
 
     GROUP: ClassVar[str] = "session"
@@ -68,7 +68,7 @@ class SessionSettings(SettingsGroup):
     )
 
 
-class TurnSettings(SettingsGroup):
+class TurnSettings(SettingsGroup, frozen=True):
     """How the upstream finds the end of the user's turn. What is not set is left to the model."""
 
     GROUP: ClassVar[str] = "turns"
@@ -135,7 +135,7 @@ def _voice_number(name: str) -> Variable:
     return Variable(name, default="the voice's", parse=_number)
 
 
-class TtsSettings(SettingsGroup):
+class TtsSettings(SettingsGroup, frozen=True):
     """Another voice than the model's: the model answers in text, and an ElevenLabs voice speaks it."""
 
     GROUP: ClassVar[str] = "tts"
@@ -214,7 +214,7 @@ class TtsSettings(SettingsGroup):
             yield f"{name_of('tts.base_url')}: {text}"
 
 
-class ToolSettings(SettingsGroup):
+class ToolSettings(SettingsGroup, frozen=True):
     """The backend tools: functions that the relay runs for the model."""
 
     GROUP: ClassVar[str] = "tools"
@@ -255,7 +255,7 @@ def _is_true(_: str, text: str) -> bool:
     return text.lower() == "true"
 
 
-class NavaiSettings(SettingsGroup):
+class NavaiSettings(SettingsGroup, frozen=True):
     """The provider's secrets that browsers get from NAVAI's routes, to connect to OpenAI themselves."""
 
     GROUP: ClassVar[str] = "navai"

@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Self, TypedDict, Unpack, cast
 from urllib.parse import urlsplit
 
@@ -49,7 +49,17 @@ class GroupOverrides(TypedDict, total=False):
     log: LogSettings
 
 
-class Settings(SettingsGroup):
+@dataclass(slots=True)
+class SettingsSource:
+    """What settings were loaded from; `overrides` is None where they were given in Python."""
+
+    environment: Environment = field(default_factory=Environment)
+    names: dict[str, str] = field(default_factory=dict)
+    overrides: GroupOverrides | None = None
+    ignored_values: list[str] = field(default_factory=list)
+
+
+class Settings(SettingsGroup, frozen=True):
     """All settings of the relay. Raises InvalidSettings, a ConfigError, with every mistake at once."""
 
     upstream: UpstreamSettings = UpstreamSettings()
@@ -66,10 +76,7 @@ class Settings(SettingsGroup):
     recording: RecordingSettings = RecordingSettings()
     log: LogSettings = LogSettings()
 
-    _environment: Environment = PrivateAttr(default_factory=Environment)
-    _names: dict[str, str] = PrivateAttr(default_factory=dict)
-    _overrides: GroupOverrides | None = PrivateAttr(default=None)
-    _ignored_values: list[str] = PrivateAttr(default_factory=list)
+    _source: SettingsSource = PrivateAttr(default_factory=SettingsSource)
 
     @classmethod
     def groups(cls) -> dict[str, type[SettingsGroup]]:
@@ -99,8 +106,9 @@ class Settings(SettingsGroup):
         validated = {name: groups[name].model_validate(group) for name, group in overrides.items()}
         reader = SettingsReader(environment if environment is not None else Environment.read())
         settings = cls.model_validate(reader.read_all(groups, validated), context=reader.names)
-        settings._environment, settings._names = reader.environment, reader.names
-        settings._overrides, settings._ignored_values = overrides, reader.warnings
+        source = settings._source
+        source.environment, source.names = reader.environment, reader.names
+        source.overrides, source.ignored_values = overrides, reader.warnings
         return settings
 
     def reread(self) -> Self:
@@ -108,18 +116,19 @@ class Settings(SettingsGroup):
 
         Settings that were not loaded from there stay as they are.
         """
-        if self._overrides is None:
+        source = self._source
+        if source.overrides is None:
             return self
-        return type(self).load(self._environment.reread(), **self._overrides)
+        return type(self).load(source.environment.reread(), **source.overrides)
 
     @property
     def environment(self) -> Environment:
         """The environment that the settings were loaded from; empty if they were given in Python."""
-        return self._environment
+        return self._source.environment
 
     def name_of(self, path: str) -> str:
         """The name that the user writes for a setting, such as `server.port`, PORT or --port."""
-        return self._names.get(path, path)
+        return self._source.names.get(path, path)
 
     @classmethod
     def unknown_keyword(cls, keyword: str) -> str:
@@ -154,7 +163,7 @@ class Settings(SettingsGroup):
     def warnings(self) -> list[str]:
         """What the start should report although nothing is wrong."""
         known = [name for group in self.groups().values() for var in group.variables().values() for name in var.names]
-        unknown = self._environment.unknown(known)
+        unknown = self._source.environment.unknown(known)
         return [
             *self._upstream_warnings(),
             *([unknown] if unknown else []),
@@ -180,7 +189,7 @@ class Settings(SettingsGroup):
 
     def _unused_warnings(self) -> Iterator[str]:
         for name in RETIRED_NAMES:
-            if self._environment.find((name,)):
+            if self._source.environment.find((name,)):
                 yield f"{name} has no effect any more and can be removed"
         if self.tools.navai_folders is not None and "folders" in self.tools.model_fields_set:
             folders, navai_folders = self.name_of("tools.folders"), self.name_of("tools.navai_folders")
@@ -263,7 +272,7 @@ class Settings(SettingsGroup):
     def navai_options(self) -> NavaiOptions:
         """The options of the NAVAI routes."""
         groups = NavaiGroups(self.openai, self.session, self.tts, self.tools, self.navai)
-        return NavaiOptions.from_groups(groups, self._ignored_values)
+        return NavaiOptions.from_groups(groups, self._source.ignored_values)
 
 
 def _secret(key: str | None) -> SecretStr | None:

@@ -16,7 +16,7 @@ LOCAL: Final = "local"
 AZURE_PREFIX = "/api/ai-assistant"
 
 
-class UpstreamSettings(SettingsGroup):
+class UpstreamSettings(SettingsGroup, frozen=True):
     """Which realtime model the relay connects to."""
 
     GROUP: ClassVar[str] = "upstream"
@@ -57,7 +57,7 @@ class UpstreamSettings(SettingsGroup):
         return value
 
 
-class OpenAISettings(SettingsGroup):
+class OpenAISettings(SettingsGroup, frozen=True):
     """The OpenAI account: for the upstream, and for secrets of browsers that connect to OpenAI themselves."""
 
     GROUP: ClassVar[str] = "openai"
@@ -76,7 +76,7 @@ class OpenAISettings(SettingsGroup):
         return checked_url(value, "https://api.openai.com/v1")
 
 
-class AzureSettings(SettingsGroup):
+class AzureSettings(SettingsGroup, frozen=True):
     """An Azure OpenAI resource: its endpoint, its deployment, and a key or a token."""
 
     GROUP: ClassVar[str] = "azure"
