@@ -30,7 +30,8 @@ def replay(
         str, typer.Option(help="With --as-upstream and --against: a speed factor such as 1, or max for no waiting.")
     ] = "1",
     equal: Annotated[
-        str, typer.Option(help="With --against: what must be equal for exit code 0, of user,assistant,tools,arguments.")
+        str,
+        typer.Option(help="With --against: what must be equal for exit code 0: user, assistant, tools or arguments."),
     ] = "user,tools,arguments",
     save: Annotated[
         Path | None, typer.Option(help="With --against: folder for the audio of the live answers and the comparison.")

@@ -1,4 +1,4 @@
-"""`relay tools`: list the backend tools, run one by hand, print the schema of one."""
+"""`relay tools`: list the server tools, run one by hand, print the schema of one."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from relay.app.toolbox import ToolBox
     from relay.toolkit.registry import Tool, ToolRegistry
 
-app = typer.Typer(help="List the backend tools, run one, or print its schema.", invoke_without_command=True)
+app = typer.Typer(help="List the server tools, run one, or print its schema.", invoke_without_command=True)
 
 Folders = Annotated[
-    str | None, typer.Option("--tools", help="Folders, files or glob patterns of backend tools (RELAY_TOOLS; tools).")
+    str | None, typer.Option("--tools", help="Folders, files or glob patterns of server tools (RELAY_TOOLS; tools).")
 ]
 Name = Annotated[str, typer.Argument(help="The tool's name, as `relay tools` lists it.", show_default=False)]
 
@@ -30,7 +30,7 @@ def list_tools(
     tools: Folders = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the backend tools (without a command): parameters, source, who may call them; then the warnings."""
+    """List the server tools (without a command): parameters, source, who may call them; then the warnings."""
     # Warnings are printed below, and errors by the command itself; the log would repeat them with tracebacks.
     logging.getLogger("relay").setLevel(logging.CRITICAL)
     context.obj = tools

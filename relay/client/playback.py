@@ -46,7 +46,7 @@ class _Item:
 
 
 class PlaybackTracker:
-    """The items that a speaker plays, one after the other: give it to `connect`, and call `played`.
+    """The items that a speaker plays, one after the other: give it to `connect`, and call `played(n_bytes)`.
 
     `connect` shows it every event and sends its reports: every 200 ms while an item plays, and once at its end.
     From the thread of an audio callback: `loop.call_soon_threadsafe(tracker.played, n_bytes)`. `clock` is in seconds.

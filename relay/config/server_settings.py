@@ -69,7 +69,7 @@ class ServerSettings(SettingsGroup, frozen=True):
 
 
 class AccessSettings(SettingsGroup, frozen=True):
-    """Who may use the relay. See "Who gets in" in the README."""
+    """Who may use the relay. See docs/access.md."""
 
     GROUP: ClassVar[str] = "access"
     TITLE: ClassVar[str] = "Access"

@@ -136,7 +136,7 @@ def _voice_number(name: str) -> Variable:
 
 
 class TtsSettings(SettingsGroup, frozen=True):
-    """Another voice than the model's: the model answers in text, and an ElevenLabs voice speaks it."""
+    """The model answers in text, and an ElevenLabs voice speaks it."""
 
     GROUP: ClassVar[str] = "tts"
     TITLE: ClassVar[str] = "External TTS voice"
@@ -215,7 +215,7 @@ class TtsSettings(SettingsGroup, frozen=True):
 
 
 class ToolSettings(SettingsGroup, frozen=True):
-    """The backend tools: functions that the relay runs for the model."""
+    """The server tools: functions that the relay runs for the model."""
 
     GROUP: ClassVar[str] = "tools"
     TITLE: ClassVar[str] = "Tools"

@@ -105,7 +105,10 @@ class Settings(SettingsGroup, frozen=True):
             raise InvalidSettings(unknown)
         validated = {name: groups[name].model_validate(group) for name, group in overrides.items()}
         reader = SettingsReader(environment if environment is not None else Environment.read())
-        settings = cls.model_validate(reader.read_all(groups, validated), context=reader.names)
+        try:
+            settings = cls.model_validate(reader.read_all(groups, validated), context=reader.names)
+        except InvalidSettings as error:
+            raise InvalidSettings([*error.problems, *cls._unknown_names(reader.environment)]) from None
         source = settings._source
         source.environment, source.names = reader.environment, reader.names
         source.overrides, source.ignored_values = overrides, reader.warnings
@@ -162,14 +165,18 @@ class Settings(SettingsGroup, frozen=True):
 
     def warnings(self) -> list[str]:
         """What the start should report although nothing is wrong."""
-        known = [name for group in self.groups().values() for var in group.variables().values() for name in var.names]
-        unknown = self._source.environment.unknown(known)
         return [
             *self._upstream_warnings(),
-            *([unknown] if unknown else []),
+            *self._unknown_names(self._source.environment),
             *self._unused_warnings(),
             *self._access_warnings(),
         ]
+
+    @classmethod
+    def _unknown_names(cls, environment: Environment) -> list[str]:
+        known = [name for group in cls.groups().values() for var in group.variables().values() for name in var.names]
+        unknown = environment.unknown(known)
+        return [unknown] if unknown else []
 
     def _upstream_warnings(self) -> Iterator[str]:
         endpoint, model = self.resolve_upstream(), self.session.model

@@ -32,13 +32,13 @@ enum { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
 #define FRAME_MS 20
 #define FRAME_BYTES 640 /* 20 ms */
 #define BYTES_PER_MS 32
-#define SETTLE_MS 1000 /* text overtakes sound: after the end of a response one more item may be on its way */
+#define SETTLE_MS 1000 /* text overtakes audio: after the end of a response one more item may follow */
 #define GIVE_UP_MS 30000
 #define GOODBYE_MS 2000
 #define SOCKET_TIMEOUT_S 5
-/* The relay sends at most maxAheadMs (500) ahead of what is played; 1 s leaves room for the way there and back. */
+/* The relay sends at most maxAheadMs (500) ahead of what is played; 1 s leaves room for the round trip. */
 #define RING_BYTES 32768
-#define MAX_TEXT_BYTES 16384 /* what a longer message has behind that is not seen, and counts as left out */
+#define MAX_TEXT_BYTES 16384 /* the rest of a longer message is ignored */
 #define MAX_ITEMS 8
 #define MAX_ID_BYTES 257 /* 256 and the end */
 
@@ -47,7 +47,7 @@ static const char HELLO[] = "{\"type\":\"hello\",\"v\":1,\"input\":{\"rate\":160
 
 static int line = -1, entropy = -1; /* the socket; the source of masks (esp_random() on a device) */
 
-/* What is to be played: a ring of sound, and the items in it by their places in the stream of all sound. */
+/* The audio to be played: a ring buffer, and the items in it by their positions in the stream of all audio. */
 static struct {
     uint8_t ring[RING_BYTES];
     uint64_t came, played; /* bytes, ever */
@@ -74,7 +74,7 @@ static struct {
 
 static bool response_ended, retryable = true, over; /* `over`: there is no connection any more */
 static int verdict = -1;                            /* the exit code, once it stands */
-static int64_t news;                                /* when something was last said, heard or played; pings are none */
+static int64_t news;                                /* when something was last sent, received or played; pings do not count */
 
 static void end(int code) {
     over = true;
@@ -123,7 +123,7 @@ static void send_text(const char *text) { send_frame(TEXT, text, strlen(text)); 
 
 /* -- the little JSON that is needed --------------------------------------------------------------------------------- */
 
-/* The value of a member of the outermost object, or NULL. Nested members of the same name are passed over. */
+/* The value of a member of the outermost object, or NULL. Nested members of the same name are ignored. */
 static const char *member(const char *json, const char *name) {
     size_t n = strlen(name);
     int depth = 0;
@@ -163,7 +163,7 @@ static const char *string(const char *json, const char *name, char *out, size_t 
 
 /* -- the speaker ---------------------------------------------------------------------------------------------------- */
 
-static void queue_sound(const uint8_t *bytes, size_t n) {
+static void queue_audio(const uint8_t *bytes, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (speaker.came - speaker.played >= RING_BYTES) { /* cannot be, with maxAheadMs: the newest goes, audibly */
             speaker.lost += (unsigned)(n - i);
@@ -183,7 +183,7 @@ static void acknowledge(int index) {
 }
 
 static void start_item(const char *message) {
-    if (speaker.n_items == MAX_ITEMS) return; /* eight items within half a second: their sound plays, untold */
+    if (speaker.n_items == MAX_ITEMS) return; /* eight items within half a second: their audio plays without acknowledgement */
     string(message, "itemId", speaker.items[speaker.n_items].id, MAX_ID_BYTES);
     speaker.items[speaker.n_items].from = speaker.came;
     speaker.items[speaker.n_items].complete = false;
@@ -200,13 +200,13 @@ static void end_item(const char *message) {
     }
 }
 
-/* The user spoke: what waits must be neither heard nor told as played. */
+/* The user spoke: the queued audio must be neither played nor acknowledged. */
 static void fall_silent(void) {
     speaker.played = speaker.came;
     speaker.n_items = 0;
 }
 
-/* 20 ms of sound; every 200 ms, and at an item's end, the relay is told: it makes the cut of a barge-in exact. */
+/* Play 20 ms. Acknowledge every 200 ms and at an item's end: that makes the position of a barge-in exact. */
 static void play(FILE *out, bool tell) {
     for (size_t n = 0; n < FRAME_BYTES && speaker.played < speaker.came; n++)
         fputc(speaker.ring[speaker.played++ % RING_BYTES], out);
@@ -287,7 +287,7 @@ static void take_payload(const uint8_t *bytes, size_t n) {
         memcpy(in.control + in.n_control, bytes, n);
         in.n_control += n;
     } else if (in.message == BINARY) {
-        queue_sound(bytes, n); /* at once: sound is never held twice */
+        queue_audio(bytes, n); /* at once: audio is never buffered twice */
     } else {
         size_t room = MAX_TEXT_BYTES - in.n_text;
         memcpy(in.text + in.n_text, bytes, n < room ? n : room);
@@ -449,7 +449,7 @@ static int talk(FILE *microphone, FILE *out) {
         }
     }
     listen_until(now_ms() + GOODBYE_MS); /* hanging up on what is still unread would be a reset, not a goodbye */
-    if (speaker.lost) fprintf(stderr, "%u bytes of sound came too fast\n", speaker.lost);
+    if (speaker.lost) fprintf(stderr, "%u bytes of audio came too fast\n", speaker.lost);
     return verdict;
 }
 

@@ -4,17 +4,17 @@
 // Exit codes: 0 the turn is over · 1 used wrongly · 2 refused, and will be again · 3 broken or busy · 4 no answer
 
 const FRAME_MS = 20, FRAME_BYTES = 640, BYTES_PER_MS = 32;
-const SETTLE_MS = 1000, GIVE_UP_MS = 30_000; // text overtakes sound: one more item may be on its way
+const SETTLE_MS = 1000, GIVE_UP_MS = 30_000; // text overtakes audio: one more item may follow
 const FINAL_CODES = [1002, 1007, 1008, 1009]; // this client's own fault: it would do the same again
 const HELLO = { v: 1, input: { rate: 16000 }, output: { rate: 16000 }, maxAheadMs: 500 };
 
-/** One turn. `microphone(n)` gives the next n bytes or fewer, `speaker(bytes)` plays; resolves to the exit code. */
+/** One turn. `microphone(n)` returns the next n bytes or fewer, `speaker(bytes)` plays; resolves to the exit code. */
 export function talk(url, microphone, speaker, { key, log = console } = {}) {
   // Pages cannot send a key: they come from an allowed origin. Node's WebSocket takes headers, a browser's does not.
   const relay = key ? new WebSocket(url, { headers: { Authorization: `Bearer ${key}` } }) : new WebSocket(url);
   relay.binaryType = "arraybuffer";
   const send = (type, fields) => relay.send(JSON.stringify({ type, ...fields }));
-  let queue = []; // what is to be played, in line: sound, the id of an item that begins, null where it ends
+  let queue = []; // what is to be played, in order: audio, the id of an item that begins, null where it ends
   let item = null, playedBytes = 0, step = 0, ended = false, retryable = true, verdict, timer, start, news;
 
   relay.onopen = () => {
@@ -32,7 +32,7 @@ export function talk(url, microphone, speaker, { key, log = console } = {}) {
     switch (message.type === "event" ? message.name : message.type) {
       case "audioStart": queue.push(message.itemId); break;
       case "audioEnd": queue.push(null); break;
-      case "interrupted": queue = []; item = null; break; // the rest must be neither heard nor told as played
+      case "interrupted": queue = []; item = null; break; // the rest must be neither played nor acknowledged
       case "AISpeechDetected": case "AIResponseStart": ended = false; break;
       case "AIResponseEnd": ended = !message.more && message.status !== "cancelled"; break; // cancelled: it is the user's turn
       case "transcript": if (message.final) log.log(`${message.role}: ${message.text}`); break;
@@ -42,18 +42,18 @@ export function talk(url, microphone, speaker, { key, log = console } = {}) {
 
   const playback = () => send("playback", { itemId: item, playedMs: Math.floor(playedBytes / BYTES_PER_MS) });
 
-  function tick() { // 20 ms of hearing and speaking
+  function tick() { // 20 ms of input and output
     const frame = microphone(FRAME_BYTES), padded = new Uint8Array(FRAME_BYTES);
-    padded.set(frame); // silence after the file: the relay knows the end of speech by what it hears
+    padded.set(frame); // silence after the file: speech detection follows the audio
     relay.send(padded);
     for (let room = FRAME_BYTES; queue.length && room;) {
       const head = queue.shift();
       if (head instanceof Uint8Array) {
-        const sound = head.subarray(0, room);
-        speaker(sound);
-        playedBytes += sound.length;
-        room -= sound.length;
-        if (sound.length < head.length) queue.unshift(head.subarray(sound.length));
+        const audio = head.subarray(0, room);
+        speaker(audio);
+        playedBytes += audio.length;
+        room -= audio.length;
+        if (audio.length < head.length) queue.unshift(head.subarray(audio.length));
       } else if (head !== null) { item = head; playedBytes = 0; }
       else if (item !== null) { playback(); item = null; }
     }

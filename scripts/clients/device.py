@@ -17,13 +17,13 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 FRAME_S, FRAME_BYTES, BYTES_PER_MS = 0.02, 640, 32
 HELLO = {"type": "hello", "v": 1, "input": {"rate": 16000}, "output": {"rate": 16000}, "maxAheadMs": 500}
-SETTLE_S, GIVE_UP_S = 1, 30  # text overtakes sound: after the end of a response one more item may be on its way
+SETTLE_S, GIVE_UP_S = 1, 30  # text overtakes audio: after the end of a response one more item may follow
 FINAL_CODES = (1002, 1007, 1008, 1009)  # this client's own fault: it would do the same again
 
 
 async def talk(relay, microphone, speaker):
-    """Hear and speak in steps of 20 ms until all is quiet; returns the exit code."""
-    queue = deque()  # what is to be played, in line: sound, the id of an item that begins, None where it ends
+    """Send and play audio in steps of 20 ms until the turn is over; returns the exit code."""
+    queue = deque()  # what is to be played, in order: audio, the id of an item that begins, None where it ends
     item, played_bytes, step, ended, retryable = None, 0, 0, False, True
     now = asyncio.get_running_loop().time
     start = news = now()
@@ -43,7 +43,7 @@ async def talk(relay, microphone, speaker):
                         queue.append(begins)
                     case {"type": "audioEnd"}:
                         queue.append(None)
-                    case {"type": "interrupted"}:  # the user spoke: the rest must be neither heard nor told as played
+                    case {"type": "interrupted"}:  # the user spoke: the rest must be neither played nor acknowledged
                         queue.clear()
                         item = None
                     case {"name": "AISpeechDetected" | "AIResponseStart"}:
@@ -54,7 +54,7 @@ async def talk(relay, microphone, speaker):
                         print(f"{role}: {text}")
                     case {"type": "error", "code": code, "message": text, "retryable": retryable}:
                         print(f"{code}: {text}", file=sys.stderr)  # the session goes on, unless a close follows
-            # After the file comes silence: the relay knows the end of speech by what it hears, not by the clock.
+            # After the file comes silence: speech detection follows the audio, not the clock.
             frame = microphone.read(FRAME_BYTES)
             await relay.send(frame.ljust(FRAME_BYTES, b"\0"))
             room = FRAME_BYTES

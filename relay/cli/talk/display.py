@@ -73,11 +73,8 @@ class TextDisplay(Display):
                 self._line("cut", f"after {_ms(message, 'playedMs')}; heard: {_text(message, 'heardText')!r}")
             case "latency":
                 steps = format_latency(message, at_client=True)
-                self._line(
-                    "latency",
-                    f"{_ms(message, TOTAL_METRIC.wire_name)} from end of speech to first audio ({steps})",
-                    "dim",
-                )
+                total = _ms(message, TOTAL_METRIC.wire_name)
+                self._line("latency", f"{total} from end of user turn to first audio ({steps})", "dim")
             case "usage":
                 self._line("usage", _usage(message), "dim")
             case "error":
@@ -114,7 +111,10 @@ class TextDisplay(Display):
         name, status = _text(message, "name"), _text(message, "status")
         match status:
             case "started":
-                self._line("tool", f"{name} {_value(message.get('arguments', {}))}", "magenta")
+                arguments = (
+                    _value(message["arguments"]) if "arguments" in message else "(the relay hides its arguments)"
+                )
+                self._line("tool", f"{name} {arguments}", "magenta")
             case "progress":
                 self._line("tool", f"{name}: {_text(message, 'text')}", "magenta")
             case _:

@@ -115,9 +115,8 @@ def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
         if metric.party:
             shares.setdefault(metric.party, []).append(ms)
     parts = "; ".join(f"{party}: {p50_and_p95(ms)}" for party, ms in shares.items())
-    yield (
-        f"latency   {p50_and_p95(totals)} from the end of speech to the first audio, over {len(totals)} turns ({parts})"
-    )
+    turns = f"{len(totals)} turn{'s' if len(totals) > 1 else ''}"
+    yield f"latency   {p50_and_p95(totals)} from the end of speech to the first audio, over {turns} ({parts})"
 
 
 def _short(text: str) -> str:

@@ -87,7 +87,7 @@ def _is_gate(command: object) -> bool:
 
 def _report(recording: Recording, redaction: Redaction, not_replayable: str) -> list[str]:
     lines = [f"Removed from {recording.folder.name}:", "  the identity of its owner"]
-    lines += [f"  {name}: {count}" for name, count in sorted(redaction.removed_counts.items())]
+    lines += [f"  {name}: {count}" for name, count in sorted((+redaction.removed_counts).items())]
     rules = [*(f"field {name}" for name in redaction.fields), *redaction.patterns]
     lines += [f"  {name}: no match" for name in rules if not redaction.removed_counts[name]]
     for span in redaction.spans:

@@ -77,7 +77,7 @@ def ending_for_event(event: EndingEvent) -> Ending:
             )
         case ev.UpstreamRefused():
             code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
-            reason = "the upstream refused the connection"
+            reason = "the upstream is unreachable" if event.status is None else "the upstream refused the connection"
             return _error(CloseCode.INTERNAL_ERROR, reason, code, event.message, retryable=event.retryable)
         case ev.UpstreamBackpressure():
             text = "The upstream reads too slowly; reconnect."

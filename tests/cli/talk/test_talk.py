@@ -87,7 +87,7 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
         'tool      get_time done in 12 ms → {"time": "15:10"}',
         "relay     Ten past three.",
         "usage     120 tokens in (audio 100, text 20, cached 0), 45 out (audio 30, text 15)",
-        "latency   392 ms from end of speech to first audio (speech end noticed +210 ms,"
+        "latency   392 ms from end of user turn to first audio (speech end noticed +210 ms,"
         " first audio from the model +180 ms, first audio here +2 ms)",
         f"note      0.4 s of audio in {tmp_path / 'reply.wav'}",
     ]
@@ -107,7 +107,7 @@ async def test_a_file_of_another_rate_is_sent_at_the_relays(tmp_path: Path) -> N
     write_wav(tmp_path / "a.wav", noise(200, 48000), 48000)
 
     async def script(device: ScriptedConnection) -> None:
-        await device.begin(rate=16000)  # whatever was asked for, this is in force
+        await device.begin(rate=16000)  # whatever was requested, this is active
         await device.until(lambda: len(device.frames) >= 12)
         await device.hear()
         await device.answer()
