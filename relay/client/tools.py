@@ -63,14 +63,14 @@ async def run_tool(run: Callable[..., Any], call: ToolCallEvent) -> tuple[Any, s
         text = str(error).strip().encode(errors="replace").decode()
         return None, text[:MAX_ERROR_CHARS] or f"{call.name} failed."
     except (Exception, SystemExit, asyncio.CancelledError) as error:
-        if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
             raise
         log.exception("tool failed name=%s call_id=%s", call.name, escape_controls(call.call_id[:MAX_ID_CHARS]))
         return None, f"{call.name} failed: {type(error).__name__}"
     return output, ""
 
 
-def is_being_cancelled() -> bool:
+def _is_being_cancelled() -> bool:
     """Whether the current task is cancelled, rather than something that a tool waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
