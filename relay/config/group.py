@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from relay.errors import ConfigError
+from relay.session.common.redact import redact
 
 NameOf = Callable[[str], str]
 """Gives the name that the user writes for a path such as `server.port`."""
@@ -64,10 +65,10 @@ def setting(variable: str | Variable, default: Any, description: str, **constrai
     return Field(default, description=description, json_schema_extra=cast(Any, {"variable": variable}), **constraints)
 
 
-class SettingsGroup(BaseModel):
+class SettingsGroup(BaseModel, frozen=True):
     """Settings that belong together. Raises InvalidSettings for wrong values and unknown keywords."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     GROUP: ClassVar[str] = ""
     """The keyword of `Settings` that takes the group."""
@@ -95,6 +96,14 @@ class SettingsGroup(BaseModel):
         """The path of a field in `Settings`, such as `server.port`."""
         return f"{cls.GROUP}.{field}" if cls.GROUP else field
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The fields of a repr: no keys, not even those in URLs, and of a callable its name alone."""
+        for name, value in super().__repr_args__():
+            if isinstance(value, str):
+                yield name, redact(value, len(value))
+            else:
+                yield name, getattr(value, "__qualname__", type(value).__name__) if callable(value) else value
+
     @model_validator(mode="wrap")
     @classmethod
     def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
@@ -104,7 +113,7 @@ class SettingsGroup(BaseModel):
             return names.get(path, path)
 
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
-        problems = [cls.unknown_keyword(key) for key in unknown]
+        problems = [cls.unknown_keyword(str(key)) for key in unknown]
         try:
             group = handler({key: values[key] for key in values if key not in unknown} if unknown else values)
         except ValidationError as error:
@@ -113,7 +122,7 @@ class SettingsGroup(BaseModel):
                 path = cls.path(str(problem["loc"][0])) if problem["loc"] else cls.GROUP or cls.__name__
                 problems.append(f"{name_of(path)}: {text.partition(', unable')[0]}")
             raise InvalidSettings(problems) from None
-        if info.context is None or not cls.GROUP:  # of groups that are read together, Settings reports this
+        if not cls.GROUP:  # alone, a group may be completed by the environment
             problems += group.problems(name_of)
         if problems:
             raise InvalidSettings(problems)

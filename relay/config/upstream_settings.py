@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Final
 from pydantic import field_validator
 
 from relay.config.group import NameOf, SettingsGroup, setting
-from relay.config.values import OptionalText, checked_url, lower
-from relay.session.common.redact import redact
+from relay.config.values import OptionalText, checked_url, lower, quote
 from relay.upstreams.azure import AzureResource, normalize_azure_endpoint
 from relay.upstreams.endpoint import is_url
 from relay.upstreams.registry import UPSTREAM_DIALECTS
@@ -17,7 +16,7 @@ LOCAL: Final = "local"
 AZURE_PREFIX = "/api/ai-assistant"
 
 
-class UpstreamSettings(SettingsGroup):
+class UpstreamSettings(SettingsGroup, frozen=True):
     """Which realtime model the relay connects to."""
 
     GROUP: ClassVar[str] = "upstream"
@@ -47,18 +46,18 @@ class UpstreamSettings(SettingsGroup):
     @classmethod
     def _check_target(cls, value: str) -> str:
         if value not in ("auto", "openai", "azure", LOCAL) and not is_url(value, ("ws", "wss")):
-            raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
+            raise ValueError(f"{quote(value)} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
         return value
 
     @field_validator("dialect")
     @classmethod
     def _check_dialect(cls, value: str) -> str:
         if value not in (known := ("auto", *UPSTREAM_DIALECTS)):
-            raise ValueError(f"{value!r:.80} is none of {', '.join(known)}")
+            raise ValueError(f"{quote(value)} is none of {', '.join(known)}")
         return value
 
 
-class OpenAISettings(SettingsGroup):
+class OpenAISettings(SettingsGroup, frozen=True):
     """The OpenAI account: for the upstream, and for secrets of browsers that connect to OpenAI themselves."""
 
     GROUP: ClassVar[str] = "openai"
@@ -77,7 +76,7 @@ class OpenAISettings(SettingsGroup):
         return checked_url(value, "https://api.openai.com/v1")
 
 
-class AzureSettings(SettingsGroup):
+class AzureSettings(SettingsGroup, frozen=True):
     """An Azure OpenAI resource: its endpoint, its deployment, and a key or a token."""
 
     GROUP: ClassVar[str] = "azure"
@@ -118,7 +117,7 @@ class AzureSettings(SettingsGroup):
     @classmethod
     def _check_routes_prefix(cls, value: str) -> str:
         if not re.fullmatch(r"(/[\w.~-]+)+/?", value):
-            raise ValueError(f"{value!r} is not a path; write it like {AZURE_PREFIX}")
+            raise ValueError(f"{quote(value)} is not a path; write it like {AZURE_PREFIX}")
         return value.rstrip("/")
 
     def problems(self, name_of: NameOf) -> Iterator[str]:

@@ -4,7 +4,7 @@ The settings define one `UpstreamEndpoint` for the whole relay. Each connection 
 and its headers from it. OpenAI's endpoints have the model in the query; other dialects may have it elsewhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -25,7 +25,7 @@ class UpstreamEndpoint:
     """
 
     kind: Literal["openai", "azure", "url", "local"]
-    url: str | None
+    url: str | None = field(repr=False)
     key: SecretStr | None
     has_fixed_model: bool = False
     dialect: UpstreamDialect = OPENAI
