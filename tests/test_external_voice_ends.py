@@ -284,3 +284,23 @@ async def test_a_recorded_voice_runs_identically(tmp_path: Path, rate: int, per_
     assert outcome.sent_bytes == len(client.audio)
     (heard,) = build_timeline(recording).timeline.heard
     assert (heard.voice, heard.heard_text, heard.cut_ms) == ("elevenlabs:voice-1", "Hello", 600)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16_000])
+async def test_a_voice_without_a_hello_is_recorded_in_its_own_format(tmp_path: Path, rate_hz: int) -> None:
+    per_ms = rate_hz * 2 // 1000
+    recorded: dict[str, Any] = {"record": "on", "recordings_dir": tmp_path}
+    async with talking(f"/?rate={rate_hz}", **recorded) as (client, session, voices, _):
+        voice = await voices.accept()
+        await ask(client, session)
+        await write(session, "Hello there.")
+        await end(session)
+        context = (await voice.expect("text"))["context_id"]
+        await voice.speak(context, "Hello there.", 200, per_ms=per_ms)
+        await client.expect_audio(200 * per_ms)
+        await client.send(type="bye")
+        await client.wait_closed()
+    (folder,) = list_recordings(tmp_path)
+    outcome = verify(Recording(folder))
+    assert outcome.difference is None
+    assert outcome.sent_bytes == len(client.audio) == 200 * per_ms

@@ -84,7 +84,8 @@ class SessionFactory:
     ) -> DeviceRuntime:
         """Create a device session: the relay controls its turns."""
         dialect = self.upstream.endpoint.dialect
-        options = replace(options, upstream=dialect.capabilities)
+        has_external_voice = initial.config.external_voice is not None
+        options = replace(options, upstream=dialect.capabilities, has_external_voice=has_external_voice)
         voice_rules, limits = self.voices.tts_options_for(principal.policy), self.settings.session_limits()
         setup = SessionSetup(_new_session_id(), initial.config, options, principal, _now(), voice_rules, limits)
         recorder = self.recordings.open(setup, _now, initial.model)

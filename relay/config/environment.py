@@ -66,7 +66,7 @@ class Environment:
             path = DOTENV if DOTENV.is_file() else None
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f".env cannot be read: {error}") from None
-        in_process = {name: value for name, value in os.environ.items() if value or name not in in_file}
+        in_process = {name: value for name, value in os.environ.items() if value.strip() or name not in in_file}
         chosen = {name: option for name, option in (options or {}).items() if option[1] is not None}
         return cls(in_file | in_process, chosen, in_file, path)
 
@@ -92,7 +92,8 @@ class Environment:
                 reports.append("and others")
                 break
             prefix, _ = split_name(name)
-            if not prefix or name in known or name in OTHER_NAMES or name in RETIRED_NAMES:
+            is_ours = prefix or (name in self.dotenv and name.upper() in known)  # such as `port` in `.env`
+            if not is_ours or name in known or name in OTHER_NAMES or name in RETIRED_NAMES:
                 continue
             may_be_others = prefix in SHARED_PREFIXES and name not in self.dotenv
             label = printable_name(name)

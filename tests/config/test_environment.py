@@ -27,10 +27,10 @@ def variables() -> set[str]:
 
 
 def test_the_environment_wins_over_the_file_unless_it_is_empty(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / ".env").write_text("PORT=1\nHOST=a\nRELAY_TURN=manual\nTLS_KEY=\n")
-    monkeypatch.setattr("os.environ", {"PORT": "2", "HOST": "", "EMPTY": ""})
+    (folder / ".env").write_text("PORT=1\nHOST=a\nRELAY_HOSTS=b\nRELAY_TURN=manual\nTLS_KEY=\n")
+    monkeypatch.setattr("os.environ", {"PORT": "2", "HOST": "", "RELAY_HOSTS": " ", "EMPTY": ""})
     environment = Environment.read()
-    assert environment.values == {"PORT": "2", "HOST": "a", "RELAY_TURN": "manual", "EMPTY": ""}
+    assert environment.values == {"PORT": "2", "HOST": "a", "RELAY_HOSTS": "b", "RELAY_TURN": "manual", "EMPTY": ""}
     assert environment.path == Path(".env")
     assert environment.find(("MISSING", "PORT")) == ("PORT", "2")
     assert environment.find(("EMPTY",)) is None
@@ -83,6 +83,16 @@ def test_names_of_other_programs_are_left_alone(name: str) -> None:
 def test_in_the_relays_own_file_every_unknown_name_is_reported(folder: Path) -> None:
     (folder / ".env").write_text("OPENAI_DEFAULT_TEAM=1\nOPENAI_LOG=debug\n")
     assert Settings.load().warnings() == ["unknown settings are ignored: OPENAI_DEFAULT_TEAM"]
+
+
+def test_a_name_in_lower_case_is_another_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("port=9000\nrelay_open=1\ncolor=red\n")
+    monkeypatch.setattr("os.environ", {"host": "0.0.0.0"})
+    settings = Settings.load()
+    assert (settings.server.host, settings.server.port, settings.access.open) == ("127.0.0.1", 8080, False)
+    assert settings.warnings() == [
+        "unknown settings are ignored: port (did you mean PORT?), relay_open (did you mean RELAY_OPEN?)"
+    ]
 
 
 def test_no_known_name_is_reported_and_none_is_in_two_places() -> None:
