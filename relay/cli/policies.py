@@ -1,4 +1,4 @@
-"""`relay policies`: show what each key may do, by the settings and the policy file."""
+"""`relay policies`: show the policies and the policy of each key."""
 
 import sys
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def policies(
 
 
 def policy_lines(policy: "Policy") -> Iterator[str]:
-    """Describe a policy, a line for each thing that it limits."""
+    """Describe a policy, a line for each limit."""
     limits = policy.realtime
     yield f"allow {', '.join(sorted(limits.allow)) or 'nothing'}"
     yield f"scopes {', '.join(sorted(policy.scopes)) or 'none'}"

@@ -218,7 +218,7 @@ def parse_event(text: str) -> RelayEvent:
         name = event_field.name
         member = _WIRE_FIELDS.get(name) or camel_case(name)
         if member in message and name != "raw" and _has_type(message[member], event_field.type):
-            values[name] = _convert(name, message[member], event_field.type)
+            values[name] = _parse_value(name, message[member], event_field.type)
     return event_type(raw=message, **values)
 
 
@@ -230,7 +230,7 @@ def _has_type(value: Any, kind: Any) -> bool:
     return kind is Any or isinstance(value, dict if kind is JsonObject else kind)
 
 
-def _convert(name: str, value: Any, kind: Any) -> Any:
+def _parse_value(name: str, value: Any, kind: Any) -> Any:
     if kind is AudioFormat:
         return AudioFormat(value.get("format", "pcm16"), value.get("rate", 16_000))
     if isinstance(value, list) and kind is not Any:

@@ -19,7 +19,7 @@ from relay.transport.no_redirects import NoRedirectConnect, is_redirect
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """Audio comes in pieces of about 100 ms, but without pacing (`max_ahead_ms=None`) in those of the model."""
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
-_REFUSALS = {
+_REFUSAL_TEXTS = {
     403: "it does not allow this client",
     404: "there is no device protocol at this path; try / or /ws",
     429: "it had too many requests; try again later",
@@ -76,7 +76,7 @@ async def open_socket(
             **tls,
         )
     except InvalidStatus as error:
-        raise ConnectError(_refusal(target, error, bool(key)), error.response.status_code) from error
+        raise ConnectError(_refusal_text(target, error, bool(key)), error.response.status_code) from error
     except InvalidURI as error:
         raise InvalidURL(f"the URL cannot be used: {error.msg}") from error
     except WebSocketException as error:
@@ -84,12 +84,12 @@ async def open_socket(
     except TimeoutError as error:
         raise ConnectError(f"{target.address} did not answer within {timeout_s:g} s") from error
     except (OSError, ImportError) as error:  # ImportError: a SOCKS proxy needs a package of its own
-        raise ConnectError(f"cannot reach {target.address}: {_network_error(error)}") from error
+        raise ConnectError(f"cannot reach {target.address}: {_network_error_text(error)}") from error
 
 
-def _refusal(target: RelayURL, error: InvalidStatus, has_key: bool) -> str:
+def _refusal_text(target: RelayURL, error: InvalidStatus, has_key: bool) -> str:
     status = error.response.status_code
-    meaning = _REFUSALS.get(status, "it refused the connection")
+    meaning = _REFUSAL_TEXTS.get(status, "it refused the connection")
     if is_redirect(error):
         meaning = "it redirects elsewhere; give the URL that it really has"
     if status == 401:
@@ -104,7 +104,7 @@ def _error_text(body: Any) -> str:
     return text[:300] if isinstance(text, str) else ""
 
 
-def _network_error(error: OSError | ImportError) -> str:
+def _network_error_text(error: OSError | ImportError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message}); name the certificate's file in SSL_CERT_FILE"
     if isinstance(error, ssl.SSLError):

@@ -28,7 +28,7 @@ _EPSILON_MS = 1e-6  # the error of sums of fractions of seconds
 
 
 @dataclass(slots=True)
-class _Item:
+class _PlayedItem:
     item_id: str
     received_ms: float = 0.0
     played_ms: float = 0.0
@@ -36,13 +36,13 @@ class _Item:
     ended: bool = False
 
     @property
-    def whole_ms(self) -> int:
+    def whole_played_ms(self) -> int:
         return int(self.played_ms + _EPSILON_MS)
 
     @property
-    def has_news(self) -> bool:
+    def has_unreported(self) -> bool:
         """Whether it plays, or has played something that was not reported."""
-        return self.played_ms < self.received_ms - _EPSILON_MS or self.whole_ms > self.reported_ms
+        return self.played_ms < self.received_ms - _EPSILON_MS or self.whole_played_ms > self.reported_ms
 
 
 class PlaybackTracker:
@@ -55,7 +55,7 @@ class PlaybackTracker:
     def __init__(self, bytes_per_ms: int = PCM16_16K.bytes_per_ms, clock: Callable[[], float] = time.monotonic) -> None:
         self._bytes_per_ms = bytes_per_ms
         self._clock = clock
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[_PlayedItem] = deque()
         self._finished: list[tuple[str, int]] = []
         self._reported_at = -math.inf
 
@@ -80,14 +80,14 @@ class PlaybackTracker:
     def start(self, item_id: str) -> None:
         """Audio of this item follows."""
         if len(self._queue) < MAX_ITEMS:
-            self._queue.append(_Item(item_id))
+            self._queue.append(_PlayedItem(item_id))
 
     def feed(self, n_bytes: int, now: float) -> None:
         """Audio of the item last started; audio without an item is not acknowledged."""
         if not self._queue or self._queue[-1].ended:
             return
         item = self._queue[-1]
-        if item is self._queue[0] and item.received_ms > 0 and not item.has_news:
+        if item is self._queue[0] and item.received_ms > 0 and not item.has_unreported:
             self._reported_at = now  # the queue had run dry, and that was reported: 200 ms count from here
         item.received_ms += n_bytes / self._bytes_per_ms
 
@@ -109,8 +109,8 @@ class PlaybackTracker:
         due, self._finished = self._finished, []
         if self._queue and now >= self._reported_at + REPORT_S - 1e-6:
             item = self._queue[0]
-            if item.whole_ms > item.reported_ms:
-                item.reported_ms = item.whole_ms
+            if item.whole_played_ms > item.reported_ms:
+                item.reported_ms = item.whole_played_ms
                 due.append((item.item_id, item.reported_ms))
                 self._reported_at = now
         return due
@@ -159,7 +159,7 @@ class VirtualPlayer(PlaybackTracker):
         report_at = max(self._at, self._reported_at + REPORT_S)
         if item.ended:
             return min(self._at + (item.received_ms - item.played_ms) / 1000, report_at)
-        return report_at if item.has_news else None
+        return report_at if item.has_unreported else None
 
     def _advance(self, now: float) -> None:
         """Play what the time since the last call allows; a queue that has run dry plays nothing."""

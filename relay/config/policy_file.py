@@ -1,4 +1,4 @@
-"""The policies of a relay, from a TOML file (`RELAY_POLICIES`), and how one is applied to the fields of a request.
+"""The policies of a relay, from a TOML file (`RELAY_POLICIES`), and their checks of a request's fields.
 
     [policies.kiosk]
     instructions = "You are the voice of the museum. Speak of nothing else."
@@ -64,19 +64,19 @@ class _PolicyEntry(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _tuple(cls, value: Any) -> Any:
+    def _lists_to_tuples(cls, value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
     @field_validator("voice")
     @classmethod
-    def _whole(cls, value: str | None) -> str | None:
+    def _check_voice(cls, value: str | None) -> str | None:
         if value is not None and not value.removeprefix(ELEVENLABS_PREFIX).strip():
             raise ValueError(f"write the name of a voice after {ELEVENLABS_PREFIX}")
         return value
 
     @field_validator("allow", "deny", "hello_fields", "scopes")
     @classmethod
-    def _known(cls, value: Names | None, info: ValidationInfo) -> Names | None:
+    def _check_names(cls, value: Names | None, info: ValidationInfo) -> Names | None:
         known = {"hello_fields": HELLO_FIELDS, "scopes": SCOPES}.get(info.field_name or "", CAPABILITIES)
         unknown = [name for name in value or () if name not in known]
         if unknown:
@@ -85,7 +85,7 @@ class _PolicyEntry(BaseModel):
 
     @field_validator("keys")
     @classmethod
-    def _identities(cls, value: Names) -> Names:
+    def _check_identities(cls, value: Names) -> Names:
         for index, name in enumerate(value):
             if not name.startswith("key-"):  # it may be the key itself: never repeated
                 raise ValueError(
@@ -94,9 +94,9 @@ class _PolicyEntry(BaseModel):
         return value
 
     def policy(self, name: str) -> Policy:
-        """The entry as the rules know it."""
-        usual = RESTRICTED_ALLOW if self.instructions.strip() else DEFAULT_ALLOW
-        allow = usual if self.allow is None else frozenset(self.allow)
+        """Convert the entry to the policy that the rules use."""
+        default_allow = RESTRICTED_ALLOW if self.instructions.strip() else DEFAULT_ALLOW
+        allow = default_allow if self.allow is None else frozenset(self.allow)
         realtime = RealtimePolicy(
             instructions=self.instructions.strip(),
             tools=self.tools,
@@ -120,43 +120,43 @@ class _File(BaseModel):
     policies: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")], _PolicyEntry] = {}
 
 
-_UNGOVERNED = Policy(scopes=DEFAULT_SCOPES | {PROVIDER_SECRET})
-"""Where no policy file is configured, there is nothing that a provider secret could get around."""
+_UNRESTRICTED = Policy(scopes=DEFAULT_SCOPES | {PROVIDER_SECRET})
+"""The default policy without a policy file: there are no rules that a provider secret could bypass."""
 
 
 class Policies:
-    """All policies by name, and which identity has which."""
+    """All policies by name, and the policy of each identity."""
 
     def __init__(
         self, by_name: Mapping[str, Policy] | None = None, by_identity: Mapping[str, str] | None = None
     ) -> None:
-        self._by_name = {DEFAULT: _UNGOVERNED if by_name is None else Policy()} | dict(by_name or {})
+        self._by_name = {DEFAULT: _UNRESTRICTED if by_name is None else Policy()} | dict(by_name or {})
         self.by_identity = dict(by_identity or {})
 
     def names(self) -> list[str]:
-        """Their names."""
+        """Return the names of all policies."""
         return list(self._by_name)
 
     def get(self, name: str) -> Policy | None:
-        """A policy by its name."""
+        """Return a policy by its name."""
         return self._by_name.get(name)
 
     def records(self) -> bool:
-        """Whether a policy has sessions recorded, whatever RELAY_RECORD says."""
+        """Whether a policy records sessions, regardless of RELAY_RECORD."""
         return any(policy.record in ("on", "consent") for policy in self._by_name.values())
 
     def external_voices(self) -> dict[str, str]:
-        """The external voices by the names of the policies that have them speak."""
+        """Return the external voices by the names of the policies that use them."""
         named = {name: policy.voice or "" for name, policy in self._by_name.items()}
         return {name: voice for name, voice in named.items() if voice.startswith(ELEVENLABS_PREFIX)}
 
     def of(self, identity: str) -> Policy:
-        """The policy of a key, by its identity."""
+        """Return the policy of an identity."""
         return self._by_name[self.by_identity.get(identity, DEFAULT)]
 
     @classmethod
     def load(cls, path: Path | None, setting: str = "RELAY_POLICIES") -> "Policies":
-        """Read the file that `setting` names, if any. Raises ConfigError with every mistake at once."""
+        """Read the file that `setting` names, if any. Raises ConfigError with all problems."""
         if path is None:
             return cls()
         try:
@@ -167,12 +167,12 @@ class Policies:
     @classmethod
     def _read(cls, path: Path) -> "Policies":
         try:
-            entries = _File.model_validate(tomllib.loads(_text_of(path))).policies
+            entries = _File.model_validate(tomllib.loads(_read_text(path))).policies
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
-            raise ConfigError(f"{path} is wrong:\n{_report(error)}") from None
-        except (ValueError, RecursionError) as error:  # also for numbers too long, and what is nested too deeply
+            raise ConfigError(f"{path} is wrong:\n{_format_problems(error)}") from None
+        except (ValueError, RecursionError) as error:  # also for too long numbers and too deep nesting
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         by_identity: dict[str, str] = {}
         for name, entry in entries.items():
@@ -191,8 +191,8 @@ class Policies:
         return cls({name: entry.policy(name) for name, entry in entries.items()}, by_identity)
 
 
-def _text_of(path: Path) -> str:
-    """The whole file or nothing: keys of policies that were cut off would get the default one."""
+def _read_text(path: Path) -> str:
+    """Read the whole file, or raise ConfigError: keys beyond a limit would get the default policy."""
     with path.open("rb") as file:
         raw = file.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
@@ -200,27 +200,26 @@ def _text_of(path: Path) -> str:
     return raw.decode()
 
 
-def _report(error: ValidationError) -> str:
+def _format_problems(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False, include_context=False):
         where = ".".join(str(part) for part in problem["loc"])
         text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            text = "is not known" + (f"; known are {_FIELDS}" if len(problem["loc"]) == 3 else "")
+            text = "is not known" + (f"; known are {_FIELD_NAMES}" if len(problem["loc"]) == 3 else "")
         elif problem["type"] == "tuple_type":
             text = 'must be a list, such as ["kiosk"]'
         lines.append(f"  {where}: {text}")
     return "\n".join(dict.fromkeys(lines))
 
 
-_FIELDS = ", ".join(_PolicyEntry.model_fields)
+_FIELD_NAMES = ", ".join(_PolicyEntry.model_fields)
 
 
 def permitted(policy: Policy, field: str, requested: str | None, is_allowed: Callable[[str], bool]) -> str | None:
-    """The value that a client requested for `field`.
+    """Return the requested value of a field if the policy allows it.
 
-    Returns None where there is none, or where `denied_fields` of its policy drops it. Raises AccessDenied naming the
-    field where the policy refuses it.
+    Returns None if there is none, or if the policy drops denied fields. Otherwise raises AccessDenied with the field.
     """
     if requested is None or is_allowed(requested):
         return requested
@@ -230,24 +229,24 @@ def permitted(policy: Policy, field: str, requested: str | None, is_allowed: Cal
 
 
 def permitted_words(policy: Policy, field: str, requested: str | None) -> str | None:
-    """The same for words that become part of the instructions, such as a language."""
+    """Check a phrase that becomes part of the instructions, such as a language, as `permitted` does."""
     return permitted(policy, field, requested, policy.allows_phrase)
 
 
 def permitted_instructions(policy: Policy, requested: str | None) -> str | None:
-    """The same for instructions, which need a capability."""
+    """Check instructions, which require a capability, as `permitted` does."""
     return permitted(policy, "instructions", requested, lambda _: policy.allows("instructions"))
 
 
 def require_value(field: str, value: str | None) -> str:
-    """The value that is used. Raises AccessDenied where the policy allows no default and the client names none."""
+    """Return the value. Raises AccessDenied if it is None: the policy allows no default and the client names none."""
     if value is None:
         raise no_default(field)
     return value
 
 
 def no_default(field: str) -> AccessDenied:
-    """The error of a client whose policy allows neither the configured value of `field` nor names one."""
+    """Return the error for a field without a value: neither the policy nor the client names one."""
     return AccessDenied(
         f"There is no {field} for this client: its policy does not allow the configured {field} and names none.",
         field=field,

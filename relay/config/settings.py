@@ -1,4 +1,4 @@
-"""All settings of the relay, in typed groups, with one report of all mistakes.
+"""All settings of the relay, in typed groups, with one report of all problems.
 
 `Settings(...)` takes values in Python; `Settings.load(...)` reads the environment and `.env`. An empty value is unset.
 """
@@ -27,7 +27,7 @@ from relay.upstreams.registry import AZURE_PREVIEW, find_dialect
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
 )
-"""Models that their vendor shuts down on 2027-01-20 or before."""
+"""Models that OpenAI shuts down by 2027-01-20."""
 
 
 class GroupOverrides(TypedDict, total=False):
@@ -49,7 +49,7 @@ class GroupOverrides(TypedDict, total=False):
 
 
 class Settings(SettingsGroup):
-    """All settings of the relay. Raises InvalidSettings, a ConfigError, with every mistake at once."""
+    """All settings of the relay. Raises InvalidSettings, a ConfigError, with all problems."""
 
     upstream: UpstreamSettings = UpstreamSettings()
     openai: OpenAISettings = OpenAISettings()
@@ -72,12 +72,12 @@ class Settings(SettingsGroup):
 
     @classmethod
     def groups(cls) -> dict[str, type[SettingsGroup]]:
-        """The groups by their names."""
+        """Return the groups by name."""
         return {name: cast(type[SettingsGroup], info.annotation) for name, info in cls.model_fields.items()}
 
     @classmethod
     def secret_variables(cls) -> tuple[str, ...]:
-        """The variables that hold keys."""
+        """Return the variables that contain keys."""
         return tuple(
             variable.name
             for group in cls.groups().values()
@@ -103,9 +103,9 @@ class Settings(SettingsGroup):
         return settings
 
     def reread(self) -> Self:
-        """The settings as the environment and `.env` are now, with the same overrides. Raises ConfigError.
+        """Load the settings again from the environment and `.env`, with the same overrides. Raises ConfigError.
 
-        Settings that were not loaded from there stay as they are.
+        Returns settings that were created in Python unchanged.
         """
         if self._overrides is None:
             return self
@@ -113,23 +113,23 @@ class Settings(SettingsGroup):
 
     @property
     def environment(self) -> Environment:
-        """The environment that the settings were loaded from; empty if they were given in Python."""
+        """The environment that the settings were loaded from; empty if they were created in Python."""
         return self._environment
 
     def name_of(self, path: str) -> str:
-        """The name that the user writes for a setting, such as `server.port`, PORT or --port."""
+        """Return the name that the user writes for a setting: `server.port`, PORT or --port."""
         return self._names.get(path, path)
 
     @classmethod
     def unknown_keyword(cls, keyword: str) -> str:
-        """Say which group has a setting of that name, or name the nearest group."""
+        """Return the problem of an unknown keyword, with the group that has such a setting, or the nearest group."""
         for name, group in cls.groups().items():
             if keyword in group.model_fields:
                 return f"{keyword}: is not a group of settings; did you mean {name}={group.__name__}({keyword}=...)?"
         return super().unknown_keyword(keyword)
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """Report what does not fit together, in each group and across groups."""
+        """Yield contradictions within each group and across groups."""
         for name in self.groups():
             yield from getattr(self, name).problems(name_of)
         target = name_of("upstream.target")
@@ -151,7 +151,7 @@ class Settings(SettingsGroup):
             )
 
     def warnings(self) -> list[str]:
-        """What the start should report although nothing is wrong."""
+        """Return warnings about valid settings that are probably mistakes, for the start-up log."""
         known = [name for group in self.groups().values() for var in group.variables().values() for name in var.names]
         unknown = self._environment.unknown(known)
         return [
@@ -204,7 +204,7 @@ class Settings(SettingsGroup):
         yield from access.origin_warnings(name_of)
 
     def resolve_upstream(self) -> UpstreamEndpoint:
-        """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
+        """Return the upstream of these settings; `auto` means OpenAI, else Azure, else the local engine."""
         endpoint = self._endpoint()
         return replace(endpoint, dialect=find_dialect(endpoint.url, self.upstream.dialect))
 
@@ -222,7 +222,7 @@ class Settings(SettingsGroup):
         return UpstreamEndpoint(LOCAL, None, None)
 
     def _key_for(self, url: str) -> str | None:
-        """The key for a URL of the user's: OpenAI's own goes only to its own host or to this machine."""
+        """Return the key for a configured URL; OPENAI_API_KEY is sent only to OpenAI's host or this machine."""
         if self.upstream.key is not None:
             return self.upstream.key
         host = urlsplit(url).hostname or ""
@@ -231,15 +231,15 @@ class Settings(SettingsGroup):
 
     @property
     def fallback_voice(self) -> str | None:
-        """The model's voice that speaks after an external one has failed; None if that is off."""
+        """The model's voice that replaces a failed external voice; None if the fallback is off."""
         return self.session.voice if self.tts.fallback == "model" else None
 
     def session_limits(self) -> SessionLimits:
-        """How long sessions may last and be quiet; 0 is for ever."""
+        """Return the limits of a session's duration and idle time."""
         return SessionLimits(self.limits.max_duration_s or None, self.limits.max_idle_s or None)
 
     def session_config(self) -> SessionConfig:
-        """The configuration of every session before its client changes it; without tools."""
+        """Return the initial configuration of a session, without tools."""
         session, turns = self.session, self.turns
         model = session.transcription_model
         return SessionConfig(
@@ -260,7 +260,7 @@ class Settings(SettingsGroup):
         )
 
     def navai_options(self) -> NavaiOptions:
-        """The options of the NAVAI routes."""
+        """Return the options of the NAVAI routes."""
         groups = NavaiGroups(self.openai, self.session, self.tts, self.tools, self.navai)
         return NavaiOptions.from_groups(groups, self._ignored_values)
 

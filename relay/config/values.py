@@ -1,4 +1,4 @@
-"""Types of the values of settings, which also read the texts of the environment."""
+"""Types of setting values, which also parse the texts of environment variables."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def _split(value: Any) -> Any:
 
 
 def lower(value: Any) -> Any:
-    """A choice in lower case; a URL keeps its case."""
+    """Convert a choice to lower case; a URL keeps its case."""
     if not isinstance(value, str):
         return value
     return value.strip() if "://" in value else value.strip().lower()
@@ -30,14 +30,15 @@ def _blank_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _text(value: Any) -> Any:
+def _path_to_text(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split)]
+LowerText = Annotated[str, BeforeValidator(lower)]
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
-PathText = Annotated[str, BeforeValidator(_text)]
+PathText = Annotated[str, BeforeValidator(_path_to_text)]
 
 Switch = Annotated[Literal["on", "off"], BeforeValidator(lower)]
 BrowserAccess = Annotated[Literal["credential", "origin"], BeforeValidator(lower)]
@@ -52,7 +53,7 @@ LogFormat = Annotated[Literal["text", "json"], BeforeValidator(lower)]
 
 
 def checked_url(value: str, example: str) -> str:
-    """A URL of an HTTP API, without a slash at its end. Raises ValueError."""
+    """Return the URL of an HTTP API without a trailing slash. Raises ValueError."""
     if not is_url(value, HTTP_SCHEMES):
         raise ValueError(f"{redact(value)!r} is not a URL; write it like {example}")
     return value.rstrip("/")
@@ -65,7 +66,7 @@ def is_origin(text: str) -> bool:
 
 
 def normal_origin(origin: str) -> str:
-    """An origin as browsers send it: lower case, without the scheme's own port. Raises ValueError for a bad port."""
+    """Return an origin as browsers send it: lower case, without the default port. Raises ValueError for a bad port."""
     parts = urlsplit(origin.lower())
-    own_port = {"http": 80, "https": 443}.get(parts.scheme)
-    return origin.lower().removesuffix(f":{own_port}") if parts.port == own_port else origin.lower()
+    default_port = {"http": 80, "https": 443}.get(parts.scheme)
+    return origin.lower().removesuffix(f":{default_port}") if parts.port == default_port else origin.lower()

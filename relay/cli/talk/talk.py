@@ -1,7 +1,7 @@
-"""`relay talk`: a terminal client of the device protocol. It speaks an audio file or a text and shows the answer.
+"""`relay talk`: a terminal client of the device protocol, which sends an audio file or a text and prints the answer.
 
-It behaves as a device would: audio is sent in real time, silence follows it (speech detection moves with audio alone),
-and playback is acknowledged as if there were a speaker.
+It behaves like a device: it sends audio in real time, then silence (VAD needs audio to detect the end of speech), and
+acknowledges playback as if it had a speaker.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from relay.client import (
 from relay.errors import RelayError
 
 MAX_SAVED_BYTES = 64 * 1024 * 1024
-"""Kept for --save, about 23 minutes at 24 kHz. What comes after that is not written, and a note says so."""
+"""The limit of audio for --save, about 23 minutes at 24 kHz. Further audio is dropped with a note."""
 
 
 class TalkError(RelayError):
@@ -48,7 +48,7 @@ class TalkError(RelayError):
 
 @dataclass
 class TalkOptions:
-    """What to say and where; `url` may be ws(s):// or http(s)://, `timeout_s` is how long a silent relay is awaited."""
+    """The options of `relay talk`. `timeout_s` limits the wait for the next event of the relay."""
 
     file: Path | None
     url: str
@@ -60,9 +60,9 @@ class TalkOptions:
 
 
 async def talk(options: TalkOptions, out: TextIO) -> int:
-    """Have the conversation and print it to `out`; 0 when the turns are over, else 1 and a sentence on stderr.
+    """Have the conversation and print it to `out`. Returns the exit code: 0, or 1 after an error on standard error.
 
-    The key, if one is needed, comes from the environment variable RELAY_KEY.
+    The key comes from the environment variable RELAY_KEY.
     """
     display = JsonDisplay(out) if options.json_lines else TextDisplay(out)
     try:
@@ -74,8 +74,8 @@ async def talk(options: TalkOptions, out: TextIO) -> int:
         display.close()
         say_lines(f"relay: {error}", err=True)
         return 1
-    except BrokenPipeError:  # whoever read the output has left: `relay talk … | head`
-        if out is sys.stdout:  # the interpreter flushes it once more when it ends, and would complain
+    except BrokenPipeError:  # the reader of the output has exited: `relay talk … | head`
+        if out is sys.stdout:  # the interpreter flushes it at exit, and would report the error
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
@@ -103,9 +103,9 @@ async def _talk(options: TalkOptions, display: Display) -> None:
 
 
 def add_rate(url: str, rate_hz: int) -> tuple[str, int]:
-    """Ask for `rate_hz` in the query of a URL unless it asks for a rate or G.711; returns it and the rate in Hz.
+    """Add `rate_hz` to the query of a URL, unless that sets a rate or G.711. Returns the URL and the rate in Hz.
 
-    Raises InvalidURL, or TalkError for a format that does not exist.
+    Raises InvalidURL, or TalkError for an unknown format.
     """
     try:
         parts = urlsplit(url.strip() if "://" in url else f"ws://{url.strip()}")
@@ -128,7 +128,7 @@ def add_rate(url: str, rate_hz: int) -> tuple[str, int]:
 
 
 class TalkRun:
-    """One session from its start to the end of the last turn."""
+    """One session of `relay talk`, until the end of the last turn."""
 
     def __init__(self, options: TalkOptions, client: RelayClient, display: Display, pcm: bytes, rate_hz: int) -> None:
         self._options = options
@@ -141,7 +141,7 @@ class TalkRun:
         self._last_reason = ""  # of the relay's last error or goodbye
 
     async def run(self) -> None:
-        """Say everything there is to say; returns when the last turn is over. Raises TalkError or ClientError."""
+        """Send the file, then the text; returns when the last turn is over. Raises TalkError or ClientError."""
         microphone: asyncio.Task[None] | None = None
         try:
             await self._wait_connected()
@@ -161,7 +161,7 @@ class TalkRun:
                     await microphone
 
     def save(self) -> None:
-        """Write the received audio, if that was asked for; raises AudioFileError."""
+        """Write the received audio to the file of --save, if any. Raises AudioFileError."""
         path = self._options.save
         if path is None:
             return
@@ -194,7 +194,7 @@ class TalkRun:
             raise TalkError(f"the answer failed: {self._last_reason or 'the relay gave no reason'}")
 
     async def _recv(self, until: float | None) -> RelayEvent | None:
-        """Return the next event, shown and saved; None when none came by `until` (loop time)."""
+        """Receive, show and save the next event; returns None at `until` (loop time)."""
         try:
             async with asyncio.timeout_at(until):
                 event = await self._client.recv()
@@ -216,7 +216,7 @@ class TalkRun:
         return event
 
     def _describe_failure(self, verdict: Verdict, turn: TurnTracker) -> str:
-        """The sentence for a turn that did not come to its end."""
+        """Return the error message for an incomplete turn."""
         if verdict.state == "no_speech":
             seconds = len(self._pcm) / 2 / self._pcm_hz
             level = level_dbfs(self._pcm)
