@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.recordings import RecordingsDir, RecordingId, recordings_dir
+from relay.cli.recordings import RecordingId, RecordingsDir, recordings_dir
 from relay.cli.terminal import os_error_text, say
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def replay(
         str, typer.Option(help="With --as-upstream and --against: a speed factor such as 1, or max for no waiting.")
     ] = "1",
     equal: Annotated[
-        str, typer.Option(help="With --against: fields that must be equal for exit code 0: user,assistant,tools,arguments.")
+        str,
+        typer.Option(help="With --against: fields that must be equal for exit code 0: user,assistant,tools,arguments."),
     ] = "user,tools,arguments",
     save: Annotated[
         Path | None, typer.Option(help="With --against: folder for the audio of the live answers and the comparison.")
@@ -119,7 +120,9 @@ def _difference_lines(difference: "Difference", started_at: float) -> list[str]:
     lines = [line(near) for near in difference.preceding]
     lines.append(f"> {difference.number:>7}  {difference.time_s - started_at:9.3f} s  {difference.description}")
     if difference.recorded is not None:
-        lines += _command_diff([*map(_format_command, difference.recorded)], [*map(_format_command, difference.replayed)])
+        lines += _command_diff(
+            [*map(_format_command, difference.recorded)], [*map(_format_command, difference.replayed)]
+        )
     return lines
 
 

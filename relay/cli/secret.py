@@ -72,7 +72,9 @@ async def _create_openai_secret(settings: "Settings", **fields: str | None) -> t
     return answer, f"{rest_base_url(options.openai_base_url)}/realtime/calls"
 
 
-async def _create_azure_session(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
+async def _create_azure_session(
+    settings: "Settings", voice: str | None, instructions: str | None
+) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.transport.http_client import ProviderHttpClient
     from relay.upstreams.clients.browser_secrets import (

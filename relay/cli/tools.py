@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List the backend tools, run one, or print its schema.", invoke_without_command=True)
 
 ToolFolders = Annotated[
-    str | None, typer.Option("--tools", help="ToolFolders, files or glob patterns of backend tools (RELAY_TOOLS; tools).")
+    str | None,
+    typer.Option("--tools", help="ToolFolders, files or glob patterns of backend tools (RELAY_TOOLS; tools)."),
 ]
 ToolName = Annotated[str, typer.Argument(help="The tool's name, as `relay tools` lists it.", show_default=False)]
 

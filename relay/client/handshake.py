@@ -1,4 +1,4 @@
-"""The opening handshake: the URL of a relay, the connection, and a sentence for each way in which it can fail."""
+"""The opening handshake: the URL of a relay, the connection, and the texts of its errors."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ from relay.loopback import is_loopback_host
 from relay.transport.no_redirects import NoRedirectConnect, is_redirect
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Audio comes in pieces of about 100 ms, but without pacing (`max_ahead_ms=None`) in those of the model."""
+"""Paced audio has about 100 ms per message; without pacing (`max_ahead_ms=None`), a message is one of the model's deltas."""
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _REFUSAL_TEXTS = {
     403: "it does not allow this client",
@@ -29,7 +29,7 @@ _REFUSAL_TEXTS = {
 
 @dataclass(frozen=True, slots=True)
 class RelayURL:
-    """A URL to connect to, and its `address` for messages: without the query, which may hold a client secret."""
+    """A URL to connect to; `address` is the URL for messages, without the query, which may contain a client secret."""
 
     url: str
     address: str
@@ -37,7 +37,7 @@ class RelayURL:
 
 
 def parse_url(url: str) -> RelayURL:
-    """Read a ws, wss, http or https URL, or `host:port`. Raises InvalidURL."""
+    """Parse a ws, wss, http or https URL, or `host:port`. Raises InvalidURL."""
     try:
         parts = urlsplit(url.strip() if "://" in url else f"ws://{url.strip()}")
         host = parts.hostname
@@ -59,7 +59,7 @@ def parse_url(url: str) -> RelayURL:
 async def open_socket(
     target: RelayURL, key: str | None, timeout_s: float, ssl_context: ssl.SSLContext | None
 ) -> ClientConnection:
-    """Connect; redirects are not followed, for they would send the key elsewhere. Raises ConnectError or InvalidURL."""
+    """Connect without following redirects, which would leak the key. Raises ConnectError or InvalidURL."""
     key = os.environ.get("RELAY_KEY", "").strip() if key is None else key
     if not (key.isascii() and key.isprintable()):
         raise ConnectError("RELAY_KEY holds characters that no key has")
@@ -99,7 +99,7 @@ def _refusal_text(target: RelayURL, error: InvalidStatus, has_key: bool) -> str:
 
 
 def _error_text(body: Any) -> str:
-    """The relay's own sentence in the body of a refusal, if there is one."""
+    """Return the error message in the body of a refusal, if there is one."""
     text = (parse_json_object(body or b"") or {}).get("error")
     return text[:300] if isinstance(text, str) else ""
 

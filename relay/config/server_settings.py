@@ -117,9 +117,7 @@ class AccessSettings(SettingsGroup):
     local: Switch = setting(
         "RELAY_LOCAL", "on", "`off`: programs of the relay's own user on this machine need a key as well."
     )
-    open: bool = setting(
-        "RELAY_OPEN", False, "`1`: no client needs a key. Recordings still require an admin."
-    )
+    open: bool = setting("RELAY_OPEN", False, "`1`: no client needs a key. Recordings still require an admin.")
     state_dir: Path = setting(
         "RELAY_STATE_DIR",
         Path("~/.local/state/relay"),
@@ -229,7 +227,11 @@ class LimitSettings(SettingsGroup):
         "RELAY_MAX_DURATION_S", 14_400, "Maximum duration of a session, in seconds; 0 for no limit.", ge=0
     )
     max_queued_s: float = setting(
-        "RELAY_MAX_QUEUED_S", 300, "Maximum length of audio queued for one client, in seconds, 1 to 3600.", ge=1, le=3600
+        "RELAY_MAX_QUEUED_S",
+        300,
+        "Maximum length of audio queued for one client, in seconds, 1 to 3600.",
+        ge=1,
+        le=3600,
     )
     ping_interval_s: float = setting("RELAY_PING_INTERVAL_S", 20, "Seconds between two WebSocket pings.", gt=0)
     pong_timeout_s: float = setting(
@@ -279,7 +281,10 @@ class RecordingSettings(SettingsGroup):
         gt=0,
     )
     max_mb: float | None = setting(
-        "RELAY_RECORDING_MAX_MB", 1000, "Maximum size of a recording, in MB. It stops there; the session continues.", gt=0
+        "RELAY_RECORDING_MAX_MB",
+        1000,
+        "Maximum size of a recording, in MB. It stops there; the session continues.",
+        gt=0,
     )
 
 

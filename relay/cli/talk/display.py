@@ -70,7 +70,9 @@ class TextDisplay(Display):
             case "tool":
                 self._print_tool(message)
             case "interrupted":
-                self._print_line("cut", f"after {_ms_field(message, 'playedMs')}; heard: {_text_field(message, 'heardText')!r}")
+                self._print_line(
+                    "cut", f"after {_ms_field(message, 'playedMs')}; heard: {_text_field(message, 'heardText')!r}"
+                )
             case "latency":
                 steps = format_latency(message, at_client=True)
                 self._print_line(
@@ -96,7 +98,10 @@ class TextDisplay(Display):
     def _show_event(self, message: JsonObject) -> None:
         match message.get("name"):
             case "AIConnected":
-                formats = [f"{_describe_format(message.get(direction))} {label}" for direction, label in (("input", "in"), ("output", "out"))]
+                formats = [
+                    f"{_describe_format(message.get(direction))} {label}"
+                    for direction, label in (("input", "in"), ("output", "out"))
+                ]
                 session = _text_field(message, "sessionId")
                 self._print_line("connected", f"{self._address} · session {session} · {', '.join(formats)}", "green")
             case "AIResponseEnd":
