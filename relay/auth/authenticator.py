@@ -140,7 +140,7 @@ class Authenticator:
         paths = ("access.policies", "access.api_keys", "access.admin_keys")
         file, api_keys, admin_keys = map(self._name_of, paths)
         return [
-            f"{file}: policy {self.policies.by_identity[identity]} is for {identity}, and no key of {api_keys} or "
+            f"{file}: policy {self.policies.by_identity[identity]} lists {identity}, but no key of {api_keys} or "
             f"{admin_keys} has this identity"
             for identity in sorted(unknown)
         ]

@@ -121,7 +121,7 @@ def bundle(
     target = to or Path(f"{path.name}.zip")
     for line in write_bundle(path, target, parse_redaction(field or (), pattern or (), silence or ())):
         say(line)
-    say(f"{target}: look into it before you send it; people can be recognised by their voices")
+    say(f"{target}: check its content before you send it; voices can identify people")
 
 
 @app.command()
@@ -138,7 +138,7 @@ def delete(
 
     root = recordings_dir(folder)
     if (recording is None) == (identity is None):
-        raise RelayError("name one recording, or give --identity")
+        raise RelayError("specify either a recording or --identity")
     paths = [find_recording(root, recording)] if recording is not None else recordings_of_identity(root, identity or "")
     if not paths:
         raise RelayError(f"there is no recording of {identity} in {root}")

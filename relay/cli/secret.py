@@ -48,7 +48,7 @@ def secret(
         raise typer.Exit(1) from None
     value = answer.get("ephemeralKey" if azure else "value")
     if not isinstance(value, str) or not value.isprintable():  # users copy it from the terminal
-        say("relay: the response has no secret in it", err=True)
+        say("relay: the response contains no secret", err=True)
         raise typer.Exit(1)
     if json:
         say_json(answer)

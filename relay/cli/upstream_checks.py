@@ -98,11 +98,11 @@ async def _check_model(settings: Settings, provider: ProviderHttpClient, today: 
 
 def _openai_hint(error: UpstreamError, settings: Settings) -> str:
     hints = {
-        401: "OPENAI_API_KEY is not accepted",
+        401: "OPENAI_API_KEY is not accepted; set a valid key",
         403: f"OPENAI_API_KEY may not use {settings.session.model}; change the key's rights or OPENAI_REALTIME_MODEL",
-        404: f"this key has no model {settings.session.model}; change OPENAI_REALTIME_MODEL",
+        404: f"the key has no access to model {settings.session.model}; change OPENAI_REALTIME_MODEL",
         429: "too many requests, or no quota left for OPENAI_API_KEY; check the billing of the account",
-        None: "nothing answers properly at OPENAI_BASE_URL; change it, or check the network",
+        None: "no valid response from OPENAI_BASE_URL; change it, or check the network",
     }
     return hints.get(error.upstream_status, "OPENAI_BASE_URL answers with an error")
 
@@ -185,11 +185,12 @@ def _finding_from_event(event: ev.UpstreamEvent | AudioDelta, label: str, settin
 
 def _dial_hint(status: int | None, settings: Settings) -> str:
     kind = settings.resolve_upstream().kind
+    if kind == "local":
+        return "the local engine refused the session"
     names: Mapping[str, tuple[str, str, str]] = {
         "openai": ("OPENAI_API_KEY", "OPENAI_REALTIME_MODEL", "OPENAI_BASE_URL"),
         "azure": ("AZURE_OPENAI_API_KEY or RELAY_AZURE_TOKEN", "AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_ENDPOINT"),
         "url": ("RELAY_UPSTREAM_KEY", "the model in RELAY_UPSTREAM", "RELAY_UPSTREAM"),
-        "local": ("nothing", "nothing", "nothing"),
     }
     key, model, address = names[kind]
     hints = {
@@ -267,9 +268,9 @@ async def _check_elevenlabs_model(options: ElevenLabsOptions, provider: Provider
         return _elevenlabs_failure(error, "models", "ELEVENLABS_MODEL_ID", "no list of models")
     by_id = {model.get("model_id"): model for model in models if isinstance(model, dict)}
     if model_id not in by_id:
-        return Finding("fail", "elevenlabs", f"this key has no model {model_id}; change ELEVENLABS_MODEL_ID")
+        return Finding("fail", "elevenlabs", f"the key has no access to model {model_id}; change ELEVENLABS_MODEL_ID")
     if by_id[model_id].get("can_do_text_to_speech") is False:
-        return Finding("fail", "elevenlabs", f"the model {model_id} does not speak; change ELEVENLABS_MODEL_ID")
+        return Finding("fail", "elevenlabs", f"{model_id} is not a text-to-speech model; change ELEVENLABS_MODEL_ID")
     return Finding("ok", "elevenlabs", f"the model is {model_id}")
 
 
@@ -289,7 +290,7 @@ def _elevenlabs_failure(error: UpstreamError, resource: str, setting: str, missi
         text = f"ELEVENLABS_API_KEY is valid but may not read {resource}, so {setting} was not checked"
         return Finding("warn", "elevenlabs", text)
     hints = {
-        401: "ELEVENLABS_API_KEY is not accepted",
+        401: "ELEVENLABS_API_KEY is not accepted; set a valid key",
         400: f"there is {missing}; change {setting}",
         404: f"there is {missing}; change {setting}",
         None: "change ELEVENLABS_BASE_URL, or check the network",

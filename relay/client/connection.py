@@ -108,7 +108,7 @@ class RelayClient:
     # -- to the relay -------------------------------------------------------------------------------------------------
 
     async def send_audio(self, data: bytes) -> None:
-        """Send microphone audio in `input_format`, in messages of any size. Send silence too: VAD needs a continuous stream."""
+        """Send microphone audio in `input_format`, of any length. Send silence too: VAD needs a continuous stream."""
         for start in range(0, len(data), MAX_AUDIO_MESSAGE_BYTES):
             await self._write(data[start : start + MAX_AUDIO_MESSAGE_BYTES])
 
@@ -208,7 +208,7 @@ class RelayClient:
                 while missing:
                     event = await self._receive()
                     if len(self._unread) >= MAX_EARLY_EVENTS:
-                        raise ProtocolError(f"the relay sent {MAX_EARLY_EVENTS} events and was not ready")
+                        raise ProtocolError(f"the relay sent {MAX_EARLY_EVENTS} events, but the session is not ready")
                     self._unread.append(event)
                     missing.discard(type(event))
                     if isinstance(event, ErrorEvent) and event.code == "hello_refused":
@@ -240,9 +240,9 @@ class RelayClient:
     def _closed_error(self, error: ConnectionClosed) -> ClosedError:
         if error.rcvd is None:
             detail = f"; the relay's last error: {self._last_reason}" if self._last_reason else ""
-            return ClosedError(f"the connection broke off{detail}", 1006, "", self._last_error)
+            return ClosedError(f"the connection was lost{detail}", 1006, "", self._last_error)
         code, reason = int(error.rcvd.code), error.rcvd.reason
-        cause = self._last_reason or reason or "it gave no reason"
+        cause = self._last_reason or reason or "no reason given"
         return ClosedError(f"the relay closed the connection ({code}): {cause}", code, reason, self._last_error)
 
 
@@ -261,8 +261,8 @@ async def connect(
     """Open a session with the relay at `url` (ws, wss, http or https); it ends with the context.
 
     `key` is by default RELAY_KEY of the environment; "" means no key. With `ready_timeout_s=None`, `connect` does not
-    wait until the session is ready, which `ConnectedEvent` then reports. Raises InvalidURL, ConnectError, ProtocolError or
-    ClosedError.
+    wait until the session is ready, which `ConnectedEvent` then reports. Raises InvalidURL, ConnectError,
+    ProtocolError or ClosedError.
     """
     target = parse_url(url)
     hello = _hello(options, tools)

@@ -17,13 +17,13 @@ from relay.loopback import is_loopback_host
 from relay.transport.no_redirects import NoRedirectConnect, is_redirect
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Paced audio has about 100 ms per message; without pacing (`max_ahead_ms=None`), a message is one of the model's deltas."""
+"""Without pacing (`max_ahead_ms=None`), an audio message is one of the model's deltas; else it has about 100 ms."""
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 _REFUSAL_TEXTS = {
-    403: "it does not allow this client",
+    403: "this client is not allowed",
     404: "there is no device protocol at this path; try / or /ws",
-    429: "it had too many requests; try again later",
-    503: "it is full or stopping; try again later",
+    429: "too many requests; try again later",
+    503: "the relay is full or shutting down; try again later",
 }
 
 
@@ -62,7 +62,7 @@ async def open_socket(
     """Connect without following redirects, which would leak the key. Raises ConnectError or InvalidURL."""
     key = os.environ.get("RELAY_KEY", "").strip() if key is None else key
     if not (key.isascii() and key.isprintable()):
-        raise ConnectError("RELAY_KEY holds characters that no key has")
+        raise ConnectError("the key contains characters other than printable ASCII; check RELAY_KEY")
     tls: dict[str, Any] = {"ssl": ssl_context} if ssl_context and target.url.startswith("wss:") else {}
     try:
         return await NoRedirectConnect(
@@ -80,7 +80,7 @@ async def open_socket(
     except InvalidURI as error:
         raise InvalidURL(f"the URL cannot be used: {error.msg}") from error
     except WebSocketException as error:
-        raise ConnectError(f"{target.address} does not answer as a relay: {error}") from error
+        raise ConnectError(f"{target.address} is not a relay: {error}") from error
     except TimeoutError as error:
         raise ConnectError(f"{target.address} did not answer within {timeout_s:g} s") from error
     except (OSError, ImportError) as error:  # ImportError: a SOCKS proxy needs a package of its own
@@ -89,11 +89,11 @@ async def open_socket(
 
 def _refusal_text(target: RelayURL, error: InvalidStatus, has_key: bool) -> str:
     status = error.response.status_code
-    meaning = _REFUSAL_TEXTS.get(status, "it refused the connection")
+    meaning = _REFUSAL_TEXTS.get(status, "the connection was refused")
     if is_redirect(error):
-        meaning = "it redirects elsewhere; give the URL that it really has"
+        meaning = "redirects are not followed; use the final URL"
     if status == 401:
-        meaning = "it does not accept the key in RELAY_KEY" if has_key else "it wants a key; set RELAY_KEY"
+        meaning = "the key in RELAY_KEY is not accepted" if has_key else "a key is required; set RELAY_KEY"
     detail = _error_text(error.response.body)
     return f"{target.address} answered HTTP {status}: {meaning}{f' ({detail})' if detail else ''}"
 

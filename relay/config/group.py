@@ -29,7 +29,7 @@ class InvalidSettings(ConfigError):
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
-        super().__init__("\n  ".join(["the settings are wrong:", *self.problems]))
+        super().__init__("\n  ".join(["invalid settings:", *self.problems]))
 
 
 class IgnoredValue(Exception):

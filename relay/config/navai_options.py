@@ -60,7 +60,7 @@ class NavaiPaths:
         for name in self.__slots__:
             path = getattr(self, name)
             if not path.startswith("/") or path.strip("/") == "" or set(path) & set("{}?# "):
-                raise ConfigError(f'The path {name}={path!r} must begin with "/" and hold none of {{ }} ? # or blanks.')
+                raise ConfigError(f'The path {name}={path!r} must begin with "/" and not contain {{ }} ? # or blanks.')
             other = names.setdefault(path.rstrip("/").lower(), name)
             if other != name:
                 raise ConfigError(f"The paths {other} and {name} are the same: {path!r}.")

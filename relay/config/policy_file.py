@@ -171,7 +171,7 @@ class Policies:
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
-            raise ConfigError(f"{path} is wrong:\n{_format_problems(error)}") from None
+            raise ConfigError(f"{path} is invalid:\n{_format_problems(error)}") from None
         except (ValueError, RecursionError) as error:  # also for too long numbers and too deep nesting
             raise ConfigError(f"{path} is not valid TOML: {error}") from error
         by_identity: dict[str, str] = {}
@@ -187,7 +187,7 @@ class Policies:
             if other != DEFAULT and other not in entries
         ]
         if unknown:
-            raise ConfigError(f"{path} is wrong:\n" + "\n".join(unknown))
+            raise ConfigError(f"{path} is invalid:\n" + "\n".join(unknown))
         return cls({name: entry.policy(name) for name, entry in entries.items()}, by_identity)
 
 
@@ -206,7 +206,7 @@ def _format_problems(error: ValidationError) -> str:
         where = ".".join(str(part) for part in problem["loc"])
         text = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            text = "is not known" + (f"; known are {_FIELD_NAMES}" if len(problem["loc"]) == 3 else "")
+            text = "is not a field" + (f"; the fields are {_FIELD_NAMES}" if len(problem["loc"]) == 3 else "")
         elif problem["type"] == "tuple_type":
             text = 'must be a list, such as ["kiosk"]'
         lines.append(f"  {where}: {text}")
@@ -248,6 +248,6 @@ def require_value(field: str, value: str | None) -> str:
 def no_default(field: str) -> AccessDenied:
     """Return the error for a field without a value: neither the policy nor the client names one."""
     return AccessDenied(
-        f"There is no {field} for this client: its policy does not allow the configured {field} and names none.",
+        f"This client must request a {field}: its policy does not allow the configured {field} and has no other.",
         field=field,
     )

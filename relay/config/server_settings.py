@@ -174,9 +174,9 @@ class AccessSettings(SettingsGroup):
         """Report a signing key that is also a key of clients or admins."""
         if set(self.ticket_keys) & {*self.api_keys, *self.admin_keys}:
             yield (
-                f"{name_of('access.ticket_keys')} has a key that is one of {name_of('access.api_keys')} or "
-                f"{name_of('access.admin_keys')}: whoever holds it could sign client secrets of every policy, and an "
-                "admin's login. Make another one with: openssl rand -hex 24"
+                f"{name_of('access.ticket_keys')} contains a key of {name_of('access.api_keys')} or "
+                f"{name_of('access.admin_keys')}: its holder could sign client secrets of every policy, and admin "
+                "logins. Create another one with: openssl rand -hex 24"
             )
 
     def origin_warnings(self, name_of: NameOf) -> Iterator[str]:
@@ -184,13 +184,13 @@ class AccessSettings(SettingsGroup):
         name = name_of("access.allowed_origins")
         for origin in self.allowed_origins:
             if origin == "*":
-                yield f"{name}=*: every page that a visitor opens, anywhere, counts as allowed"
+                yield f"{name}=*: pages of every site are allowed"
             elif origin == "null":
-                yield f"{name} has null: any page can send that, from a sandboxed frame"
+                yield f"{name} contains null: any page can send this origin, from a sandboxed frame"
             elif origin == "file://":
-                yield f"{name} has file://: every file that a user opens in a browser or app view is allowed"
+                yield f"{name} contains file://: every file that a user opens in a browser or app view is allowed"
             elif not origin.startswith(("http://", "https://")):
-                yield f"{name} has {origin}: every app that uses this scheme and name is allowed"
+                yield f"{name} contains {origin}: every app that uses this scheme and name is allowed"
 
 
 class LimitSettings(SettingsGroup):

@@ -141,8 +141,8 @@ class Settings(SettingsGroup):
         if not server.is_loopback and not access.api_keys and not access.open:
             yield (
                 f"{name_of('server.host')}={server.host} can be reached from other machines. Set "
-                f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to let "
-                "in everybody who can reach it"
+                f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to "
+                "admit every client"
             )
         if self.session.voice.startswith(ELEVENLABS_PREFIX):
             yield (
@@ -168,7 +168,7 @@ class Settings(SettingsGroup):
             yield f"{name}={model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
         missing = self.azure.missing(self.name_of)
         if 0 < len(missing) < 3:
-            yield f"Azure is configured in part and not used: {', '.join(missing)} is missing"
+            yield f"The Azure configuration is incomplete and not used: set {', '.join(missing)}"
         if endpoint.dialect is AZURE_PREVIEW:
             is_automatic = self.upstream.dialect == "auto"
             chosen_by = self.name_of("azure.api_version" if is_automatic else "upstream.dialect")
@@ -183,18 +183,18 @@ class Settings(SettingsGroup):
                 yield f"{name} has no effect any more and can be removed"
         if self.tools.navai_folders is not None and "folders" in self.tools.model_fields_set:
             folders, navai_folders = self.name_of("tools.folders"), self.name_of("tools.navai_folders")
-            yield f"{folders} is not used: {navai_folders} is set, and only that decides which tools are loaded"
+            yield f"{folders} is not used: {navai_folders} is set and replaces it"
 
     def _access_warnings(self) -> Iterator[str]:
         server, access, name_of = self.server, self.access, self.name_of
         if access.open:
             yield (
-                f"{name_of('access.open')} is set: everybody who can reach {server.host}, also through a reverse "
-                "proxy, can use this relay and its key"
+                f"{name_of('access.open')} is set: every client that can reach {server.host}, also through a reverse "
+                "proxy, can use this relay and its provider key"
             )
         elif server.is_loopback and not access.trusts_local and not access.api_keys:
             local, keys = name_of("access.local"), name_of("access.api_keys")
-            yield f"{local}=off without {keys}: there is no key to this relay for anybody but admins"
+            yield f"{local}=off without {keys}: no client key is configured, so only admins can use this relay"
         if not server.is_loopback and server.tls_cert is None:
             names = f"{name_of('server.tls_cert')} and {name_of('server.tls_key')}"
             yield (

@@ -43,14 +43,14 @@ class UpstreamSettings(SettingsGroup):
     @classmethod
     def _check_target(cls, value: str) -> str:
         if value not in ("auto", "openai", "azure", LOCAL) and not is_url(value, ("ws", "wss")):
-            raise ValueError(f"{redact(value)!r} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
+            raise ValueError(f"{redact(value)!r} is not one of auto, openai, azure, local, or a ws:// or wss:// URL")
         return value
 
     @field_validator("dialect")
     @classmethod
     def _check_dialect(cls, value: str) -> str:
         if value not in (known := ("auto", *UPSTREAM_DIALECTS)):
-            raise ValueError(f"{value!r:.80} is none of {', '.join(known)}")
+            raise ValueError(f"{value!r:.80} is not one of {', '.join(known)}")
         return value
 
 

@@ -163,7 +163,7 @@ async def test_a_relay_that_sends_on_and_on_before_it_is_ready_is_left() -> None
             await device.send("textDelta", text="word")
 
     async with scripted_relay(script) as harness:
-        with pytest.raises(ProtocolError, match=r"^the relay sent 256 events and was not ready$"):
+        with pytest.raises(ProtocolError, match=r"^the relay sent 256 events, but the session is not ready$"):
             async with connect(harness.url):
                 pass
 
@@ -302,7 +302,7 @@ async def test_a_broken_connection_has_code_1006_and_sending_raises_too() -> Non
         await client.commit()
         for use in (until(client, GoodbyeEvent), client.send_text("Hello?"), client.recv()):
             with pytest.raises(
-                ClosedError, match=r"^the connection broke off; the relay's last error: Slower\.$"
+                ClosedError, match=r"^the connection was lost; the relay's last error: Slower\.$"
             ) as closed:
                 await use
             assert (closed.value.code, closed.value.retryable, closed.value.error) == (1006, True, error)

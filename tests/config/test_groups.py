@@ -49,7 +49,7 @@ def test_all_mistakes_of_a_group_are_one_report_by_their_paths() -> None:
     with pytest.raises(ConfigError) as error:
         ServerSettings(port="many", hots="a")
     assert str(error.value).splitlines() == [
-        "the settings are wrong:",
+        "invalid settings:",
         "  server.hots: is not a setting; did you mean server.host?",
         "  server.port: must be a valid integer",
     ]

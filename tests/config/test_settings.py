@@ -329,9 +329,9 @@ def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
     with pytest.raises(ConfigError) as error:
         Settings.load()
     report = str(error.value).splitlines()
-    assert report[0] == "the settings are wrong:"
+    assert report[0] == "invalid settings:"
     assert report[1:] == [
-        "  RELAY_UPSTREAM: 'moon' is none of auto, openai, azure, local, or a ws:// or wss:// URL",
+        "  RELAY_UPSTREAM: 'moon' is not one of auto, openai, azure, local, or a ws:// or wss:// URL",
         "  OPENAI_REALTIME_CLIENT_SECRET_TTL: clientSecretTtlSeconds must be between 10 and 7200. Received: 5 minutes",
         "  PORT: must be less than or equal to 65535",
         "  ELEVENLABS_API_KEY: Missing elevenLabsApiKey in NavaiVoiceBackendOptions.",
@@ -341,7 +341,7 @@ def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
     for name in ("PORT", "RELAY_UPSTREAM"):
         clean.delenv(name)
     with pytest.raises(
-        ConfigError, match="the settings are wrong:\n  OPENAI_REALTIME_CLIENT_SECRET_TTL: clientSecretTtlSeconds"
+        ConfigError, match="invalid settings:\n  OPENAI_REALTIME_CLIENT_SECRET_TTL: clientSecretTtlSeconds"
     ):
         Settings.load()
 

@@ -83,7 +83,7 @@ async def talk(options: TalkOptions, out: TextIO) -> int:
 
 async def _talk(options: TalkOptions, display: Display) -> None:
     if options.file is None and options.text is None:
-        raise TalkError("there is nothing to say: name an audio file, or give --text")
+        raise TalkError("nothing to send: specify an audio file or --text")
     if options.text is not None and not options.text.strip():
         raise TalkError("--text is empty")
     if options.save is not None and not options.save.absolute().parent.is_dir():
@@ -168,12 +168,12 @@ class TalkRun:
         output_format = self._client.output_format
         pcm = decode(bytes(self._saved), output_format)
         if not pcm:
-            self._display.note(f"no audio came: {path} is not written")
+            self._display.note(f"no audio was received; {path} was not written")
             return
         write_wav(path, pcm, output_format.rate_hz)
         seconds = len(pcm) / 2 / output_format.rate_hz
-        full = ", and more came than is kept" if len(self._saved) >= MAX_SAVED_BYTES else ""
-        self._display.note(f"{seconds:.1f} s of audio in {path}{full}")
+        full = " (truncated to 64 MiB)" if len(self._saved) >= MAX_SAVED_BYTES else ""
+        self._display.note(f"saved {seconds:.1f} s of audio to {path}{full}")
 
     async def _wait_connected(self) -> None:
         until = self._connected_at + self._options.timeout_s
@@ -208,7 +208,7 @@ class TalkRun:
                     self._saved += data[: MAX_SAVED_BYTES - len(self._saved)]
                 return event
             case UnknownEvent(raw=raw) if not raw:
-                self._display.note("the relay sent a text that is not a message; it is ignored")
+                self._display.note("ignored a text message of the relay that is not a JSON object")
                 return event
             case ErrorEvent(message=reason) | GoodbyeEvent(reason=reason):
                 self._last_reason = reason[:1000]
@@ -220,10 +220,12 @@ class TalkRun:
         if verdict.state == "no_speech":
             seconds = len(self._pcm) / 2 / self._pcm_hz
             level = level_dbfs(self._pcm)
-            return f"no speech was found in {self._options.file}: {seconds:.1f} s were sent, at {level:.0f} dBFS"
-        timeout = f"nothing came from the relay for {self._options.timeout_s:g} s"
+            return (
+                f"the relay detected no speech in {self._options.file}: {seconds:.1f} s were sent, at {level:.0f} dBFS"
+            )
+        timeout = f"the relay sent nothing for {self._options.timeout_s:g} s"
         if turn.began:
-            return f"the answer did not come to its end: {timeout}"
+            return f"the answer is incomplete: {timeout}"
         if turn.user_text:
-            return f'"{turn.user_text}" was heard, but there was no answer: {timeout}'
-        return f"{'speech was heard, but ' if turn.speech_found else ''}there was no answer: {timeout}"
+            return f'"{turn.user_text}" was transcribed, but there was no answer: {timeout}'
+        return f"{'speech was detected, but ' if turn.speech_found else ''}there was no answer: {timeout}"
