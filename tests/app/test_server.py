@@ -118,7 +118,7 @@ async def test_sighup_reads_keys_and_policies_anew_and_ends_the_sessions_of_a_re
 
         settings.write_text(f"RELAY_API_KEYS={kept},short\n")
         served.process.send_signal(signal.SIGHUP)
-        await served.read_until(r"keys and policies not reloaded, the previous ones stay: the settings are wrong")
+        await served.read_until(r"keys and policies not reloaded, the previous ones stay: invalid settings")
         await mint(old)
 
         settings.write_text(f"RELAY_API_KEYS={kept},{new}\nRELAY_POLICIES=policies.toml\n")

@@ -184,7 +184,7 @@ async def record_conversations(names: Iterable[str], root: Path, *, at_once: boo
 @asynccontextmanager
 async def _relay(root: Path, voice: str) -> AsyncIterator[RunningRelay]:
     """A relay with the local engine, with the voice of the model or an external TTS voice."""
-    registry, settings = load_tools("tools"), {"record": "consent", "recordings_dir": root}
+    registry, settings = load_tools("tools"), {"recording_mode": "consent", "recording_dir": root}
     if voice == "another-voice":
         async with (
             local_engine() as engine,
