@@ -112,7 +112,7 @@ def bundle(
     ] = None,
     folder: RecordingsDir = None,
 ) -> None:
-    """Create one file for a bug report, and list the redactions. E-mail addresses and long numbers are always redacted."""
+    """Create a file for a bug report, and list the redactions; always redacts e-mail addresses and long numbers."""
     from relay.recording.redact.bundle import write_bundle
     from relay.recording.redact.rules import parse_redaction
     from relay.recording.store.layout import find_recording

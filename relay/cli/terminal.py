@@ -16,7 +16,7 @@ def say(line: str, *, err: bool = False) -> None:
 
 
 def say_lines(text: str, *, err: bool = False, indent: int = _INDENT) -> None:
-    """Print a text of several lines; lines after the first are indented, so that they cannot look like other messages."""
+    """Print several lines; those after the first are indented, so that they cannot look like other messages."""
     _write(escape_lines(text, indent), err)
 
 

@@ -108,8 +108,8 @@ class AccessSettings(SettingsGroup):
     hosts: CommaList = setting(
         "RELAY_HOSTS",
         (),
-        "Host names of this relay, such as voice.example.com, without a port. A request without a key must have "
-        "one in its `Host` header.",
+        "Host names of this relay, such as voice.example.com, without a port. In a request without a key, `Host` must "
+        "be one of them, an IP address or this machine's name.",
     )
     proxies: CommaList = setting(
         "RELAY_PROXIES", (), "Addresses or networks of reverse proxies, whose `X-Forwarded-For` is trusted."

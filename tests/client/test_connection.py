@@ -134,7 +134,7 @@ async def test_a_session_that_does_not_become_ready_says_why() -> None:
 
 async def test_a_refusal_has_its_status() -> None:
     async with scripted_relay(ScriptedConnection.begin, refuse=http.HTTPStatus.SERVICE_UNAVAILABLE) as harness:
-        with pytest.raises(ConnectError, match="it is full or stopping") as refused:
+        with pytest.raises(ConnectError, match="the relay is full or shutting down") as refused:
             async with connect(harness.url):
                 pass
     assert refused.value.status == 503
@@ -435,7 +435,7 @@ CERTIFICATE = Path(__file__).parent.parent / "support" / "self_signed.pem"
 
 
 async def test_a_certificate_that_is_not_trusted_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_relay(tls_cert=CERTIFICATE, tls_key=CERTIFICATE) as served:
+    async with running_relay(server_tls_cert=CERTIFICATE, server_tls_key=CERTIFICATE) as served:
         url = f"wss://localhost:{served.port}/"
         with pytest.raises(ConnectError) as refused:
             async with connect(url):

@@ -74,7 +74,7 @@ def test_an_alias_is_named_where_the_value_came_by_it() -> None:
 def test_warnings_name_settings_as_they_were_given() -> None:
     settings = Settings(azure=AzureSettings(api_key="azure-key"))
     assert settings.warnings() == [
-        "Azure is configured in part and not used: azure.endpoint, azure.deployment is missing"
+        "The Azure configuration is incomplete and not used: set azure.endpoint, azure.deployment"
     ]
 
 

@@ -114,7 +114,7 @@ def test_a_key_in_the_file_is_refused_and_never_repeated(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("max_tokens = 5", "policies.kiosk.max_tokens: is not known; known are instructions, tools"),
+        ("max_tokens = 5", "policies.kiosk.max_tokens: is not a field; the fields are instructions, tools"),
         ('may_mint = "kiosk"', 'policies.kiosk.may_mint: must be a list, such as ["kiosk"]'),
         ('may_mint = ["nobody"]', "policies.kiosk.may_mint: there is no policy nobody"),
         ('scopes = ["sessions"]', "policies.kiosk.scopes: sessions: not among mint, mint:*"),
