@@ -123,7 +123,7 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
 
 def _may_record(app: web.Application) -> bool:
     """Whether the settings or a policy allow recordings."""
-    return app[SETTINGS].recording.mode != "off" or app[AUTHENTICATOR].policies.records()
+    return app[SETTINGS].recording.mode != "off" or app[AUTHENTICATOR].policies.records_sessions()
 
 
 def limit_sessions_to_descriptors(app: web.Application) -> DescriptorBudget:

@@ -47,7 +47,7 @@ def policies(
     for kind, keys in (("key", settings.access.api_keys), ("admin", settings.access.admin_keys)):
         for identity in map(key_identity, keys):
             identities[identity] = kind
-            say(f"{kind:<7} {identity:<16} {loaded.of(identity).name}")
+            say(f"{kind:<7} {identity:<16} {loaded.for_identity(identity).name}")
     for identity in sorted(loaded.by_identity.keys() - identities.keys()):
         say(f"unknown {identity:<16} {loaded.by_identity[identity]}: no configured key has this identity")
 

@@ -149,7 +149,7 @@ class VirtualPlayer(PlaybackTracker):
         self._advance(now)
         return super().reports(now)
 
-    def next_at(self) -> float | None:
+    def next_report_at(self) -> float | None:
         """Return the time of the next report; None until more audio arrives or an item ends."""
         if self._finished:
             return self._at

@@ -80,7 +80,7 @@ class Environment:
                 return name, text
         return None
 
-    def unknown(self, known: Iterable[str]) -> str | None:
+    def unknown_names_warning(self, known: Iterable[str]) -> str | None:
         """Return one warning about all names that look like settings and are not in `known`, without their values."""
         known = [*known]
         reports = []

@@ -84,7 +84,7 @@ class SettingsGroup(BaseModel):
         yield from ()
 
     @classmethod
-    def unknown_keyword(cls, keyword: str) -> str:
+    def unknown_keyword_problem(cls, keyword: str) -> str:
         """Return the problem of an unknown keyword, with the nearest known one."""
         nearest = get_close_matches(keyword, cls.model_fields, 1)
         hint = f"did you mean {cls.path(nearest[0])}?" if nearest else f"known are {', '.join(cls.model_fields)}"
@@ -104,7 +104,7 @@ class SettingsGroup(BaseModel):
             return names.get(path, path)
 
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
-        problems = [cls.unknown_keyword(key) for key in unknown]
+        problems = [cls.unknown_keyword_problem(key) for key in unknown]
         try:
             group = handler({key: values[key] for key in values if key not in unknown} if unknown else values)
         except ValidationError as error:

@@ -93,7 +93,7 @@ class _PolicyEntry(BaseModel):
                 )
         return value
 
-    def policy(self, name: str) -> Policy:
+    def to_policy(self, name: str) -> Policy:
         """Convert the entry to the policy that the rules use."""
         default_allow = RESTRICTED_ALLOW if self.instructions.strip() else DEFAULT_ALLOW
         allow = default_allow if self.allow is None else frozenset(self.allow)
@@ -141,7 +141,7 @@ class Policies:
         """Return a policy by its name."""
         return self._by_name.get(name)
 
-    def records(self) -> bool:
+    def records_sessions(self) -> bool:
         """Whether a policy records sessions, regardless of RELAY_RECORD."""
         return any(policy.record in ("on", "consent") for policy in self._by_name.values())
 
@@ -150,7 +150,7 @@ class Policies:
         named = {name: policy.voice or "" for name, policy in self._by_name.items()}
         return {name: voice for name, voice in named.items() if voice.startswith(ELEVENLABS_PREFIX)}
 
-    def of(self, identity: str) -> Policy:
+    def for_identity(self, identity: str) -> Policy:
         """Return the policy of an identity."""
         return self._by_name[self.by_identity.get(identity, DEFAULT)]
 
@@ -188,7 +188,7 @@ class Policies:
         ]
         if unknown:
             raise ConfigError(f"{path} is invalid:\n" + "\n".join(unknown))
-        return cls({name: entry.policy(name) for name, entry in entries.items()}, by_identity)
+        return cls({name: entry.to_policy(name) for name, entry in entries.items()}, by_identity)
 
 
 def _read_text(path: Path) -> str:
@@ -228,7 +228,7 @@ def permitted(policy: Policy, field: str, requested: str | None, is_allowed: Cal
     raise AccessDenied(f"This client may not set {field} to that; leave {field} out.", field=field)
 
 
-def permitted_words(policy: Policy, field: str, requested: str | None) -> str | None:
+def permitted_phrase(policy: Policy, field: str, requested: str | None) -> str | None:
     """Check a phrase that becomes part of the instructions, such as a language, as `permitted` does."""
     return permitted(policy, field, requested, policy.allows_phrase)
 
@@ -241,11 +241,11 @@ def permitted_instructions(policy: Policy, requested: str | None) -> str | None:
 def require_value(field: str, value: str | None) -> str:
     """Return the value. Raises AccessDenied if it is None: the policy allows no default and the client names none."""
     if value is None:
-        raise no_default(field)
+        raise no_default_error(field)
     return value
 
 
-def no_default(field: str) -> AccessDenied:
+def no_default_error(field: str) -> AccessDenied:
     """Return the error for a field without a value: neither the policy nor the client names one."""
     return AccessDenied(
         f"This client must request a {field}: its policy does not allow the configured {field} and has no other.",

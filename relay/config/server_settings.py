@@ -19,7 +19,7 @@ from relay.config.values import (
     RecordingMode,
     Switch,
     is_origin,
-    normal_origin,
+    normalize_origin,
 )
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
@@ -133,7 +133,7 @@ class AccessSettings(SettingsGroup):
                     f"{origin!r} is not an origin; write it like https://app.example.com or capacitor://localhost, "
                     "without a path; file:// and null are origins as well"
                 )
-        return tuple(normal_origin(origin) for origin in value)
+        return tuple(normalize_origin(origin) for origin in value)
 
     @field_validator("proxies")
     @classmethod

@@ -93,7 +93,7 @@ class Settings(SettingsGroup):
         ConfigError.
         """
         groups = cls.groups()
-        if unknown := [cls.unknown_keyword(name) for name in overrides if name not in groups]:
+        if unknown := [cls.unknown_keyword_problem(name) for name in overrides if name not in groups]:
             raise InvalidSettings(unknown)
         validated = {name: groups[name].model_validate(group) for name, group in overrides.items()}
         reader = SettingsReader(environment if environment is not None else Environment.read())
@@ -121,12 +121,12 @@ class Settings(SettingsGroup):
         return self._names.get(path, path)
 
     @classmethod
-    def unknown_keyword(cls, keyword: str) -> str:
+    def unknown_keyword_problem(cls, keyword: str) -> str:
         """Return the problem of an unknown keyword, with the group that has such a setting, or the nearest group."""
         for name, group in cls.groups().items():
             if keyword in group.model_fields:
                 return f"{keyword}: is not a group of settings; did you mean {name}={group.__name__}({keyword}=...)?"
-        return super().unknown_keyword(keyword)
+        return super().unknown_keyword_problem(keyword)
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
         """Yield contradictions within each group and across groups."""
@@ -153,7 +153,7 @@ class Settings(SettingsGroup):
     def warnings(self) -> list[str]:
         """Return warnings about valid settings that are probably mistakes, for the start-up log."""
         known = [name for group in self.groups().values() for var in group.variables().values() for name in var.names]
-        unknown = self._environment.unknown(known)
+        unknown = self._environment.unknown_names_warning(known)
         return [
             *self._upstream_warnings(),
             *([unknown] if unknown else []),

@@ -19,7 +19,7 @@ def _split(value: Any) -> Any:
     return value
 
 
-def lower(value: Any) -> Any:
+def lower_choice(value: Any) -> Any:
     """Convert a choice to lower case; a URL keeps its case."""
     if not isinstance(value, str):
         return value
@@ -35,21 +35,21 @@ def _path_to_text(value: Any) -> Any:
 
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split)]
-LowerText = Annotated[str, BeforeValidator(lower)]
+LowerText = Annotated[str, BeforeValidator(lower_choice)]
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
 PathText = Annotated[str, BeforeValidator(_path_to_text)]
 
-Switch = Annotated[Literal["on", "off"], BeforeValidator(lower)]
-BrowserAccess = Annotated[Literal["credential", "origin"], BeforeValidator(lower)]
-TurnDetectionKind = Annotated[Literal["server_vad", "semantic_vad", "manual"], BeforeValidator(lower)]
-NoiseReduction = Annotated[Literal["near_field", "far_field", "off"], BeforeValidator(lower)]
+Switch = Annotated[Literal["on", "off"], BeforeValidator(lower_choice)]
+BrowserAccess = Annotated[Literal["credential", "origin"], BeforeValidator(lower_choice)]
+TurnDetectionKind = Annotated[Literal["server_vad", "semantic_vad", "manual"], BeforeValidator(lower_choice)]
+NoiseReduction = Annotated[Literal["near_field", "far_field", "off"], BeforeValidator(lower_choice)]
 TtsProvider = Literal["openai", "elevenlabs"]
-TtsMode = Annotated[Literal["streaming", "final"], BeforeValidator(lower)]
-TtsFallback = Annotated[Literal["model", "off"], BeforeValidator(lower)]
-RecordingMode = Annotated[Literal["off", "on", "consent"], BeforeValidator(lower)]
-LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)]
-LogFormat = Annotated[Literal["text", "json"], BeforeValidator(lower)]
+TtsMode = Annotated[Literal["streaming", "final"], BeforeValidator(lower_choice)]
+TtsFallback = Annotated[Literal["model", "off"], BeforeValidator(lower_choice)]
+RecordingMode = Annotated[Literal["off", "on", "consent"], BeforeValidator(lower_choice)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower_choice)]
+LogFormat = Annotated[Literal["text", "json"], BeforeValidator(lower_choice)]
 
 
 def checked_url(value: str, example: str) -> str:
@@ -65,7 +65,7 @@ def is_origin(text: str) -> bool:
     return match is not None and is_url(text, (match[1].lower(),))
 
 
-def normal_origin(origin: str) -> str:
+def normalize_origin(origin: str) -> str:
     """Return an origin as browsers send it: lower case, without the default port. Raises ValueError for a bad port."""
     parts = urlsplit(origin.lower())
     default_port = {"http": 80, "https": 443}.get(parts.scheme)

@@ -86,7 +86,7 @@ def test_in_the_relays_own_file_every_unknown_name_is_reported(folder: Path) -> 
 
 
 def test_no_known_name_is_reported_and_none_is_in_two_places() -> None:
-    assert Environment(dict.fromkeys(variables(), "1")).unknown(variables()) is None
+    assert Environment(dict.fromkeys(variables(), "1")).unknown_names_warning(variables()) is None
     assert not variables() & {*OTHER_NAMES, *RETIRED_NAMES}
 
 

@@ -85,7 +85,7 @@ class SpeakingDevice:
             self._processed[1] = n_bytes
         for item_id, played_ms in self._player.reports(now):
             await self.client.send(type="playback", itemId=item_id, playedMs=played_ms)
-        if self._player.next_at() is None:
+        if self._player.next_report_at() is None:
             self._is_silent.set()
 
 

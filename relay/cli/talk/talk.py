@@ -94,7 +94,7 @@ async def _talk(options: TalkOptions, display: Display) -> None:
         pcm = await asyncio.to_thread(read_audio, options.file, rate_hz)
     player = VirtualPlayer()
     async with connect(url, playback=player, open_timeout_s=options.timeout_s, ready_timeout_s=None) as client:
-        run = TalkRun(options, client, display, pcm, rate_hz)
+        run = TalkSession(options, client, display, pcm, rate_hz)
         display.connected(client.address)
         try:
             await run.run()
@@ -127,7 +127,7 @@ def add_rate(url: str, rate_hz: int) -> tuple[str, int]:
     return urlunsplit(parts._replace(query=with_rate)), rate_hz
 
 
-class TalkRun:
+class TalkSession:
     """One session of `relay talk`, until the end of the last turn."""
 
     def __init__(self, options: TalkOptions, client: RelayClient, display: Display, pcm: bytes, rate_hz: int) -> None:
@@ -224,8 +224,8 @@ class TalkRun:
                 f"the relay detected no speech in {self._options.file}: {seconds:.1f} s were sent, at {level:.0f} dBFS"
             )
         timeout = f"the relay sent nothing for {self._options.timeout_s:g} s"
-        if turn.began:
+        if turn.answer_started:
             return f"the answer is incomplete: {timeout}"
         if turn.user_text:
             return f'"{turn.user_text}" was transcribed, but there was no answer: {timeout}'
-        return f"{'speech was detected, but ' if turn.speech_found else ''}there was no answer: {timeout}"
+        return f"{'speech was detected, but ' if turn.speech_detected else ''}there was no answer: {timeout}"

@@ -57,8 +57,8 @@ class TurnTracker:
         self._has_text = False
         self._transcript_pending = False
         self._latency_pending = False
-        self.began = False
-        self.speech_found = False
+        self.answer_started = False
+        self.speech_detected = False
         self.user_text = ""
         self.status = ""
 
@@ -67,14 +67,14 @@ class TurnTracker:
         self._last_event_at = now
         match event:
             case SpeechStartedEvent():
-                self.speech_found = self._user_speaking = self._response_pending = True
+                self.speech_detected = self._user_speaking = self._response_pending = True
             case SpeechEndedEvent():
                 self._user_speaking = False
                 self._transcript_pending = True
             case ResponseStartedEvent():
                 # A response that begins while the user speaks is of an earlier turn.
                 self._response_pending = self._user_speaking
-                self.began = True
+                self.answer_started = True
                 self._ended = False
             case ResponseEndedEvent(final_text=text, status=status, more=more):
                 self.status = status
@@ -108,7 +108,7 @@ class TurnTracker:
         self._over_at = None
         if now < self._input_ends_at:
             return Verdict("wait", self._input_ends_at)
-        if self._spoken and not self.speech_found and not self.began:
+        if self._spoken and not self.speech_detected and not self.answer_started:
             until = self._input_ends_at + min(NO_SPEECH_S, self._timeout_s)
             return Verdict("no_speech" if now >= until else "wait", until)
         until = max(self._last_event_at, self._input_ends_at) + self._timeout_s

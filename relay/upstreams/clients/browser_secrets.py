@@ -10,7 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.config.navai_options import NavaiOptions
-from relay.config.policy_file import no_default, permitted, permitted_instructions, permitted_words, require_value
+from relay.config.policy_file import (
+    no_default_error,
+    permitted,
+    permitted_instructions,
+    permitted_phrase,
+    require_value,
+)
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.session.common.policy import Policy
@@ -96,9 +102,9 @@ def permitted_secret_request(
         model=require_value("model", model or policy.default_model(options.default_model)),
         voice=voice,
         instructions=permitted_instructions(policy, request.instructions),
-        language=permitted_words(policy, "language", request.language),
-        voice_accent=permitted_words(policy, "voiceAccent", request.voice_accent),
-        voice_tone=permitted_words(policy, "voiceTone", request.voice_tone),
+        language=permitted_phrase(policy, "language", request.language),
+        voice_accent=permitted_phrase(policy, "voiceAccent", request.voice_accent),
+        voice_tone=permitted_phrase(policy, "voiceTone", request.voice_tone),
     )
 
 
@@ -197,7 +203,7 @@ def permitted_azure_request(
     voice = permitted(policy, "voice", request.voice, policy.allows_voice)
     voice = require_value("voice", voice or policy.default_voice(DEFAULT_AZURE_VOICE, kind="model"))
     if resource.is_preview and voice not in PREVIEW_VOICES:
-        raise no_default("voice")
+        raise no_default_error("voice")
     instructions = permitted_instructions(policy, request.instructions)
     return replace(request, voice=voice, instructions=policy.combine_instructions(instructions) or None)
 
