@@ -18,9 +18,9 @@ app = typer.Typer(
 )
 
 RecordingsDir = Annotated[
-    Path | None, typer.Option("--dir", help="The folder that holds the recordings (RELAY_RECORDINGS_DIR; recordings).")
+    Path | None, typer.Option("--dir", help="The folder of the recordings (RELAY_RECORDINGS_DIR; recordings).")
 ]
-RecordingId = Annotated[str, typer.Argument(metavar="ID", help="Folder of a recording, or a unique part of its name.")]
+RecordingId = Annotated[str, typer.Argument(metavar="ID", help="The name of a recording, or a unique part of it.")]
 
 
 def recordings_dir(option: Path | None) -> Path:

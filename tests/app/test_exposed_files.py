@@ -36,7 +36,7 @@ def warnings(*, records: bool = False, **overrides: object) -> list[str]:
 def test_an_env_file_with_a_key(mode: int) -> None:
     write(".env", f"OPENAI_API_KEY={KEY}\n", mode)
     assert warnings() == [
-        f".env is accessible to other users of this machine (mode {mode:04o}) and holds keys. Run: chmod 600 .env"
+        f".env is accessible to other users of this machine (mode {mode:04o}) and contains keys. Run: chmod 600 .env"
     ]
     Path(".env").chmod(0o600)
     assert warnings() == []

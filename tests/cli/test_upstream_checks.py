@@ -19,7 +19,7 @@ MODEL = "gpt-realtime-2.1"
 
 
 async def findings(provider: ScriptedProvider, env: dict[str, str] | None = None, **settings: Any) -> list[Finding]:
-    if "upstream" not in settings:
+    if "upstream_target" not in settings:
         settings |= {
             "upstream_target": "openai",
             "openai_api_key": BACKEND_KEY,

@@ -94,7 +94,7 @@ async def test_nobody_is_told_a_secret(own_key: bool, caplog: pytest.LogCaptureF
 
 async def test_no_event_of_a_session_shows_the_upstreams_key(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    async with contract_client(azure_deployment="dep", upstream_target="azure") as harness, asyncio.timeout(TIMEOUT_S):
+    async with contract_client(azure_deployment="dep", upstream="azure") as harness, asyncio.timeout(TIMEOUT_S):
         for script in echoes():
             harness.provider.script = replace(script, status=script.status if script.status != 200 else 401)
             async with await DeviceClient.connect(harness.relay.ws()) as client:

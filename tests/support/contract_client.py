@@ -75,7 +75,7 @@ async def contract_client(
         options = NavaiOptions.from_env(environment, upstream_timeout_s=timeout_s)
         if "azure_deployment" in settings:
             settings = {"azure_endpoint": provider.url, "azure_api_key": AZURE_KEY} | settings
-        settings = {"upstream_target": "ws://127.0.0.1:9/"} | settings
+        settings = {"upstream": "ws://127.0.0.1:9/"} | settings
         app = create_app(settings_for(**settings), registry if registry is not None else ToolRegistry(), options)
         async with serve_app(app) as port:
             yield ContractClient(RunningRelay(app, port), provider, http)
