@@ -19,7 +19,7 @@ from typing import Any
 from relay.app.toolbox import ToolBox, tool_specs
 from relay.auth.authenticator import Authenticator
 from relay.auth.client_secrets import ClientSecretIssuer
-from relay.config.policy_file import no_default_error, require_value
+from relay.config.policy_checks import no_default_error, require_value
 from relay.config.settings import Settings
 from relay.errors import AccessDenied, CapacityExceeded
 from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeDialect

@@ -89,7 +89,7 @@ class Authenticator:
             return Caller(origin, host=host, policy=self.policies.for_identity(""))
         presented, place = _presented_credential(request)
         if is_client_secret(presented) and place != "elsewhere":
-            return self._caller_of_client_secret(presented, origin, place == "url")
+            return self._client_secret_caller(presented, origin, place == "url")
         credential: CredentialKind = "none"
         if presented:  # logs and histories contain URLs, so a key in a URL is not accepted
             credential = self.keys.classify(presented) if place == "header" else "unknown"
@@ -153,7 +153,7 @@ class Authenticator:
         proxies = ", but for connections from RELAY_PROXIES" if self._addresses.has_proxies else ""
         return f"{programs} on this machine need no key{proxies}"
 
-    def _caller_of_client_secret(self, text: str, origin: OriginKind, in_url: bool) -> Caller:
+    def _client_secret_caller(self, text: str, origin: OriginKind, in_url: bool) -> Caller:
         secret = self.client_secrets.verify(text, in_url=in_url)
         policy = self.policies.get(secret.policy)
         if policy is None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.config.navai_options import NavaiOptions
-from relay.config.policy_file import (
+from relay.config.policy_checks import (
     no_default_error,
-    permitted,
     permitted_instructions,
     permitted_phrase,
+    permitted_value,
     require_value,
 )
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
@@ -93,8 +93,8 @@ def permitted_secret_request(
     policy: Policy, options: NavaiOptions, request: ClientSecretRequest
 ) -> ClientSecretRequest:
     """Return the request with the policy's defaults for model and voice. Raises AccessDenied for a forbidden field."""
-    model = permitted(policy, "model", request.model, policy.allows_model)
-    voice = permitted(policy, "voice", request.voice, policy.allows_voice)
+    model = permitted_value(policy, "model", request.model, policy.allows_model)
+    voice = permitted_value(policy, "voice", request.voice, policy.allows_voice)
     if options.tts_provider == "openai":
         voice = require_value("voice", voice or policy.default_voice(options.default_voice, kind="model"))
     return replace(
@@ -200,7 +200,7 @@ def permitted_azure_request(
     """
     if resource.is_preview and request.voice is not None and request.voice not in PREVIEW_VOICES:
         raise BadRequest(f"Invalid voice: {request.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
-    voice = permitted(policy, "voice", request.voice, policy.allows_voice)
+    voice = permitted_value(policy, "voice", request.voice, policy.allows_voice)
     voice = require_value("voice", voice or policy.default_voice(DEFAULT_AZURE_VOICE, kind="model"))
     if resource.is_preview and voice not in PREVIEW_VOICES:
         raise no_default_error("voice")
