@@ -257,7 +257,7 @@ def loud_events() -> Iterator[Obj | str]:
 
 
 async def loud_session(session: ScriptedSession, heard: asyncio.Event) -> None:
-    """The model's end of one session: all of the events, a call of every tool, and a close that tells a secret."""
+    """The upstream of one session: all of the events, a call of every tool, and a close that tells a secret."""
     await session.configure(instructions=LOUD, id=LOUD)
     await session.expect("conversation.item.create")
     for event in loud_events():
@@ -305,7 +305,7 @@ async def converse(
 
 
 async def talk(relay: Everything, upstream: ScriptedUpstream) -> None:
-    """Device sessions with the model's own and with another voice, Realtime ones in both dialects."""
+    """Device sessions with the model's own and with an external TTS voice, Realtime ones in both dialects."""
     key: Any = {"additional_headers": {"Authorization": f"Bearer {CLIENT_KEY}"}}
     beta = {"additional_headers": {**key["additional_headers"], "OpenAI-Beta": "realtime=v1"}}
     text = {"type": "text", "text": "hello"}

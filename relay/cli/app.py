@@ -45,7 +45,7 @@ def serve(
         str | None, typer.Option(help="auto, openai, azure, local, or a ws(s):// URL (RELAY_UPSTREAM; auto).")
     ] = None,
     tools: Annotated[
-        str | None, typer.Option(help="Folders, files or glob patterns of backend tools (RELAY_TOOLS; tools).")
+        str | None, typer.Option(help="Folders, files or glob patterns of server tools (RELAY_TOOLS; tools).")
     ] = None,
 ) -> None:
     """Start the relay. All settings come from the environment or `.env`; see docs/configuration.md."""

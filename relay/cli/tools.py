@@ -1,4 +1,4 @@
-"""`relay tools`: list the backend tools, run one, or print its schema."""
+"""`relay tools`: list the server tools, run one, or print its schema."""
 
 import asyncio
 import contextlib
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from relay.app.toolbox import ToolBox
     from relay.toolkit.registry import Tool, ToolRegistry
 
-app = typer.Typer(help="List the backend tools, run one, or print its schema.", invoke_without_command=True)
+app = typer.Typer(help="List the server tools, run one, or print its schema.", invoke_without_command=True)
 
 ToolFolders = Annotated[
     str | None,
-    typer.Option("--tools", help="ToolFolders, files or glob patterns of backend tools (RELAY_TOOLS; tools)."),
+    typer.Option("--tools", help="Folders, files or glob patterns of server tools (RELAY_TOOLS; tools)."),
 ]
 ToolName = Annotated[str, typer.Argument(help="The tool's name, as `relay tools` lists it.", show_default=False)]
 
@@ -31,7 +31,7 @@ def list_tools(
     tools: ToolFolders = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the backend tools (without a command): parameters, source, permitted callers; then the warnings."""
+    """List the server tools (without a command): parameters, source, permitted callers; then the warnings."""
     # Warnings are printed below, and errors by the command itself; the log would repeat them with tracebacks.
     logging.getLogger("relay").setLevel(logging.CRITICAL)
     context.obj = tools

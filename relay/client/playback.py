@@ -46,7 +46,7 @@ class _PlayedItem:
 
 
 class PlaybackTracker:
-    """Tracks the playback position of each item: pass it to `connect`, and call `played`.
+    """Tracks the playback position of each item: pass it to `connect`, and call `played(n_bytes)`.
 
     The client passes every event to it and sends its reports: every 200 ms while an item plays, and once at its end. In
     an audio callback, call `loop.call_soon_threadsafe(tracker.played, n_bytes)`. `clock` is in seconds.

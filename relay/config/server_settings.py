@@ -68,7 +68,7 @@ class ServerSettings(SettingsGroup):
 
 
 class AccessSettings(SettingsGroup):
-    """Access to the relay: keys, policies, origins, hosts and proxies. See "Who gets in" in the README."""
+    """Access to the relay: keys, policies, origins, hosts and proxies. See docs/access.md."""
 
     GROUP: ClassVar[str] = "access"
     TITLE: ClassVar[str] = "Access"

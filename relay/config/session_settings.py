@@ -135,7 +135,7 @@ def _voice_number(name: str) -> Variable:
 
 
 class TtsSettings(SettingsGroup):
-    """The external TTS voice: the model answers in text, and an ElevenLabs voice speaks it."""
+    """The model answers in text, and an ElevenLabs voice speaks it."""
 
     GROUP: ClassVar[str] = "tts"
     TITLE: ClassVar[str] = "External TTS voice"
@@ -214,7 +214,7 @@ class TtsSettings(SettingsGroup):
 
 
 class ToolSettings(SettingsGroup):
-    """The backend tools: functions that the relay runs for the model."""
+    """The server tools: functions that the relay runs for the model."""
 
     GROUP: ClassVar[str] = "tools"
     TITLE: ClassVar[str] = "Tools"

@@ -95,9 +95,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         Policies.load(tmp_path / "nowhere.toml")
 
 
-def test_the_readme_says_what_every_capability_and_scope_is() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    section = readme.partition("### Policies\n")[2].partition("\n## ")[0]
+def test_the_page_says_what_every_capability_and_scope_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "access.md").read_text("utf-8")
+    section = page.partition("\n## Policies\n")[2].partition("\n## ")[0]
     for name, text in (CAPABILITIES | SCOPES).items():  # type: ignore[operator]
         assert f"| `{name}` | {text} |" in section
     assert {"session", "tools", "speech", "mint"} == DEFAULT_SCOPES

@@ -19,7 +19,7 @@ import pytest
 
 START_TIMEOUT_S = 10.0
 CERTIFICATE = Path(__file__).parent.parent / "support" / "self_signed.pem"
-README = Path(__file__).parent.parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent.parent / "docs" / "access.md"
 ADDRESS = "127.0.0.9"
 """Where the proxies listen: connections that go out from 127.0.0.1 cannot take a port of it meanwhile."""
 
@@ -146,7 +146,7 @@ async def forwarding_proxy(
 async def documented_proxy(
     folder: Path, kind: str, relay_port: int, *, without: str = "", more: str = ""
 ) -> AsyncIterator[ReverseProxy]:
-    """The proxy of the README's own snippet, with this machine's ports and certificate.
+    """The proxy of the page's own snippet, with this machine's ports and certificate.
 
     `without` is left out of the snippet, and `more` stands in place of it.
     """
@@ -166,15 +166,15 @@ async def documented_proxy(
     }
     config = readme_snippet(kind)
     for old, new in (changes[kind] | ({without: more} if without else {})).items():
-        assert config.count(old) == 1, f"the README's snippet for {kind} holds {old!r} {config.count(old)} times"
+        assert config.count(old) == 1, f"the page's snippet for {kind} holds {old!r} {config.count(old)} times"
         config = config.replace(old, new)
     async with _running(folder, kind, config, [port]) as proxy:
         yield proxy
 
 
 def readme_snippet(kind: str) -> str:
-    """The README's one fenced block in the language of a proxy's files."""
-    [snippet] = re.findall(rf"^```{kind}\n(.*?)^```$", README.read_text("utf-8"), re.M | re.S)
+    """The page's one fenced block in the language of a proxy's files."""
+    [snippet] = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text("utf-8"), re.M | re.S)
     return str(snippet)
 
 

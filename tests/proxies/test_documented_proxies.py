@@ -1,4 +1,4 @@
-"""The README's own files for nginx and HAProxy, with TLS: conversations, clients' addresses and the admin's login."""
+"""The proxies of docs/access.md, nginx and HAProxy, with TLS: conversations, clients' addresses, the admin's login."""
 
 import json
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ def proxies_of_other_users() -> None:
 async def behind(
     kind: str, folder: Path, upstream: str = NOWHERE, proxies: tuple[str, ...] = ("127.0.0.1",), **settings: Any
 ) -> AsyncIterator[tuple[RunningRelay, ReverseProxy]]:
-    """A relay as the README sets one up behind that proxy."""
+    """A relay as docs/access.md sets one up behind that proxy."""
     async with (
         running_relay(upstream, access_api_keys=(KEY,), access_proxies=proxies, **settings) as relay,
         documented_proxy(folder, kind, relay.port) as proxy,

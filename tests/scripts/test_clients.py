@@ -115,12 +115,12 @@ async def test_a_turn(name: str, tmp_path: Path) -> None:
         await device.socket.send('{"type":"weather","of":{"type":"error","more":[true,"}"]}}')  # of a later version
         await device.hear()
         await device.event("AIResponseStart")
-        await send_item(device, 'say \\ "hi"', answer[:3201])  # an id is any text; sound comes in any pieces
+        await send_item(device, 'say \\ "hi"', answer[:3201])  # an id is any text; audio comes in any pieces
         await end_turn(device, more=True)
         await asyncio.wait_for(await device.socket.ping(), 5)
         await device.event("AIResponseStart")
         await device.send("textDelta", text="Here it is. " * 2000)
-        await end_turn(device)  # text overtakes sound
+        await end_turn(device)  # text overtakes audio
         await device.until(lambda: device.played('say \\ "hi"'))
         await send_item(device, "item_2", answer[3201:])
         await wait_bye(device)

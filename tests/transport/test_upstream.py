@@ -1,4 +1,4 @@
-"""Dialling the model's end: what goes well, every way it can fail, and the key that nobody else may see."""
+"""Connecting to the upstream: success, every way it can fail, and the key that nobody else may see."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""The admin's login in a real browser behind nginx with TLS, from the README's own file, and on the relay's own TLS."""
+"""The admin's login in a real browser, behind the nginx of docs/access.md with TLS, and on the relay's own TLS."""
 
 from pathlib import Path
 

@@ -107,7 +107,7 @@ async def test_a_file_of_another_rate_is_sent_at_the_relays(tmp_path: Path) -> N
     write_wav(tmp_path / "a.wav", noise(200, 48000), 48000)
 
     async def script(device: ScriptedConnection) -> None:
-        await device.begin(rate=16000)  # whatever was asked for, this is in force
+        await device.begin(rate=16000)  # whatever was requested, this is active
         await device.until(lambda: len(device.frames) >= 12)
         await device.hear()
         await device.answer()
