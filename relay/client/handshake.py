@@ -91,7 +91,7 @@ def _refusal_text(target: RelayURL, error: InvalidStatus, has_key: bool) -> str:
     status = error.response.status_code
     meaning = _REFUSAL_TEXTS.get(status, "the connection was refused")
     if is_redirect(error):
-        meaning = "redirects are not followed; use the final URL"
+        meaning = "it redirects to another URL; set its final URL"
     if status == 401:
         meaning = "the key in RELAY_KEY is not accepted" if has_key else "a key is required; set RELAY_KEY"
     detail = _error_text(error.response.body)

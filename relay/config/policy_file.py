@@ -80,7 +80,7 @@ class _PolicyEntry(BaseModel):
         known = {"hello_fields": HELLO_FIELDS, "scopes": SCOPES}.get(info.field_name or "", CAPABILITIES)
         unknown = [name for name in value or () if name not in known]
         if unknown:
-            raise ValueError(f"{', '.join(unknown)}: not among {', '.join(sorted(known))}")
+            raise ValueError(f"{', '.join(unknown)} is not one of {', '.join(sorted(known))}")
         return value
 
     @field_validator("keys")

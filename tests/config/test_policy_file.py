@@ -117,7 +117,7 @@ def test_a_key_in_the_file_is_refused_and_never_repeated(tmp_path: Path) -> None
         ("max_tokens = 5", "policies.kiosk.max_tokens: is not a field; the fields are instructions, tools"),
         ('may_mint = "kiosk"', 'policies.kiosk.may_mint: must be a list, such as ["kiosk"]'),
         ('may_mint = ["nobody"]', "policies.kiosk.may_mint: there is no policy nobody"),
-        ('scopes = ["sessions"]', "policies.kiosk.scopes: sessions: not among mint, mint:*"),
+        ('scopes = ["sessions"]', "policies.kiosk.scopes: sessions is not one of mint, mint:*"),
     ],
 )
 def test_a_mistake_says_what_is_possible(tmp_path: Path, line: str, told: str) -> None:
