@@ -29,7 +29,7 @@ def read_audio(path: str | Path, rate_hz: int, max_ms: int = MAX_FILE_MS) -> byt
             source_hz = int(file.samplerate)
             samples = _read_mono(file, path, max_ms)
     except OSError as error:
-        raise AudioFileError(f"cannot open {path}: {_reason(error)}") from error
+        raise AudioFileError(f"cannot open {path}: {_failure_reason(error)}") from error
     except soundfile.SoundFileError as error:
         raise AudioFileError(f"{path} is not an audio file that can be read (WAV, FLAC, Ogg, MP3)") from error
     if not samples.size:
@@ -57,7 +57,7 @@ def write_wav(path: str | Path, pcm: bytes, rate_hz: int) -> None:
         ):
             file.write(np.frombuffer(pcm, "<i2"))
     except OSError as error:
-        raise AudioFileError(f"cannot write {path}: {_reason(error)}") from error
+        raise AudioFileError(f"cannot write {path}: {_failure_reason(error)}") from error
     except soundfile.SoundFileError as error:
         raise AudioFileError(f"cannot write {path}: {error}") from error
 
@@ -72,10 +72,10 @@ def _read_mono(file: "soundfile.SoundFile", path: Path, max_ms: int) -> NDArray[
         # Counted while reading: the length in the header may be wrong.
         if n_frames > max_frames:
             raise AudioFileError(f"{path} is longer than {max_ms / 60_000:g} minutes")
-        scaled = np.rint(np.nan_to_num(block.mean(axis=1)) * 32768)  # a float file may contain NaN
-        blocks.append(np.clip(scaled, -32768, 32767).astype("<i2"))
+        scaled_samples = np.rint(np.nan_to_num(block.mean(axis=1)) * 32768)  # a float file may contain NaN
+        blocks.append(np.clip(scaled_samples, -32768, 32767).astype("<i2"))
     return np.concatenate(blocks) if blocks else np.zeros(0, "<i2")
 
 
-def _reason(error: OSError) -> str:
+def _failure_reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()

@@ -1,13 +1,13 @@
 """Polyphase FIR filters: design, and the filter bank that applies them to PCM16.
 
 Resampling by L/M inserts L - 1 zeros between the samples, filters at that common rate, and keeps every M-th sample. The
-bank gives the same result without processing the zeros: the phases of the filter are one banded matrix. It maps a row
-of samples (history, then 2 ms of input) to 2 ms of output, so that a chunk is one small matrix product.
+bank produces the same result without processing the zeros: the phases of the filter are one banded matrix. It maps a
+row of samples (history, then 2 ms of input) to 2 ms of output, so that a chunk is one small matrix product.
 
 **Exactness.** A float sum depends on the order of addition, which depends on the BLAS kernel, the processor and the
 number of rows. With plain float32 or float64 weights, one sample in a few thousand would differ by one between two
 chunkings of a stream. Here the weights are multiples of 2**-32. Products with 16-bit samples and their sums then need
-at most 52 bits, which float64 represents exactly: any chunking, on any machine, gives the same bytes.
+at most 52 bits, which float64 represents exactly: any chunking, on any machine, returns the same bytes.
 """
 
 import threading
@@ -46,7 +46,7 @@ class LowPassDesign:
     beta: float
 
     def coefficients(self, gain: float) -> FloatArray:
-        """The taps, scaled to the sum `gain`."""
+        """Return the taps, scaled to the sum `gain`."""
         n = np.arange(self.taps) - (self.taps - 1) / 2
         lowpass = np.sinc(2 * self.cutoff_hz / self.common_hz * n) * np.kaiser(self.taps, self.beta)
         return np.asarray(lowpass * (gain / lowpass.sum()), dtype=np.float64)
@@ -65,12 +65,12 @@ class FilterBank:
         self.history_samples = (design.taps - 1) // up
         # The delay in whole samples: so much silence after the last sample drains the filter.
         self.drain_samples = -(-(design.taps - 1) // (2 * up))
-        self._weights = self._banded(design.coefficients(gain=up), up, down)
+        self._weights = self._banded_weights(design.coefficients(gain=up), up, down)
         # BLAS and the ufuncs release the GIL, so threads must not share scratch buffers.
         self._local = threading.local()
 
-    def _banded(self, taps: FloatArray, up: int, down: int) -> FloatArray:
-        """The weights as (history + row of input) x (row of output); row k is input sample k - history."""
+    def _banded_weights(self, taps: FloatArray, up: int, down: int) -> FloatArray:
+        """Return the weights as (history + row of input) x (row of output); row k is input sample k - history."""
         n_in, n_out = self.row_groups * self.group_in, self.row_groups * self.group_out
         at_input = (np.arange(self.history_samples + n_in) - self.history_samples)[:, None] * up
         at_output = np.arange(n_out)[None, :] * down
@@ -79,40 +79,40 @@ class FilterBank:
         weights = np.where(inside, taps[np.clip(tap, 0, len(taps) - 1)], 0.0)
         return np.ascontiguousarray(np.round(weights * _WEIGHT_GRID) / _WEIGHT_GRID)
 
-    def run(self, buffer: bytes, groups: int) -> bytes:
-        """Filter the first `groups` groups in `buffer` (PCM16: the history, then the groups)."""
+    def run(self, buffer: bytes, n_groups: int) -> bytes:
+        """Filter the first `n_groups` groups in `buffer` (PCM16: the history, then the groups)."""
         history_bytes = 2 * self.history_samples
-        end = history_bytes + 2 * self.group_in * groups
-        return self.step(groups)(buffer[:history_bytes], buffer[history_bytes:end])[0]
+        end = history_bytes + 2 * self.group_in * n_groups
+        return self.step(n_groups)(buffer[:history_bytes], buffer[history_bytes:end])[0]
 
-    def step(self, groups: int) -> "FilterStep":
-        """The step for chunks of `groups` groups, on the scratch buffers of this thread."""
+    def step(self, n_groups: int) -> "FilterStep":
+        """Return the step for chunks of `n_groups` groups, on the scratch buffers of this thread."""
         try:
             steps: dict[int, FilterStep] = self._local.steps
         except AttributeError:
             steps = self._local.steps = {}
-            self._local.scratch = _scratch(*self._weights.shape)
+            self._local.scratch = _allocate_scratch(*self._weights.shape)
         try:
-            return steps[groups]
+            return steps[n_groups]
         except KeyError:
             if len(steps) >= MAX_CACHED_STEPS:
                 del steps[next(iter(steps))]
-            step = steps[groups] = self._step(groups, self._local.scratch)
+            step = steps[n_groups] = self._step(n_groups, self._local.scratch)
             return step
 
-    def _step(self, groups: int, scratch: "tuple[NDArray[Any], ...]") -> "FilterStep":
+    def _step(self, n_groups: int, scratch: "tuple[NDArray[Any], ...]") -> "FilterStep":
         """Create everything that depends only on the chunk length, so that a chunk creates few objects."""
-        rows = -(-groups // self.row_groups)
+        rows = -(-n_groups // self.row_groups)
         width = self._weights.shape[0]
         row_in = self.row_groups * self.group_in
-        history_bytes, chunk_bytes = 2 * self.history_samples, 2 * groups * self.group_in
+        history_bytes, chunk_bytes = 2 * self.history_samples, 2 * n_groups * self.group_in
         # Zeros after the chunk complete the last row; their output is dropped.
         staged = memoryview(bytearray(2 * ((rows - 1) * row_in + width)))
         head, body = staged[:history_bytes], staged[history_bytes : history_bytes + chunk_bytes]
         last = staged[chunk_bytes : chunk_bytes + history_bytes]
         samples: NDArray[np.int16] = np.ndarray((rows, width), "<i2", staged, 0, (2 * row_in, 2))
         source, sums, low, high, result = (array[:rows] for array in scratch)
-        output = result.reshape(-1)[: groups * self.group_out]
+        output = result.reshape(-1)[: n_groups * self.group_out]
         weights, dot = self._weights, source.dot
         rint, maximum, minimum = np.rint, np.maximum, np.minimum
 
@@ -131,7 +131,7 @@ class FilterBank:
         return step
 
 
-def _scratch(width: int, n_out: int) -> tuple[NDArray[Any], ...]:
+def _allocate_scratch(width: int, n_out: int) -> tuple[NDArray[Any], ...]:
     """Source, sums, low and high limits, and result, for the longest chunk.
 
     Steps for shorter chunks use the front, which stays in the cache.

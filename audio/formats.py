@@ -36,7 +36,7 @@ class AudioFormat:
 
     @property
     def bytes_per_sample(self) -> int:
-        """2 for PCM16, 1 for G.711."""
+        """Bytes per sample: 2 for PCM16, 1 for G.711."""
         return _BYTES_PER_SAMPLE[self.encoding]
 
     @property
@@ -45,15 +45,15 @@ class AudioFormat:
         return self.rate_hz * self.bytes_per_sample // 1000
 
     def duration_ms(self, n_bytes: int) -> int:
-        """The duration of `n_bytes` in whole milliseconds, rounded down."""
+        """Return the duration of `n_bytes` in whole milliseconds, rounded down."""
         return n_bytes // self.bytes_per_ms
 
     def silence(self, n_bytes: int) -> bytes:
-        """`n_bytes` of digital silence, which is not zero in G.711 (ITU-T G.711, tables 1a and 2a)."""
+        """Return `n_bytes` of digital silence, which is not zero in G.711 (ITU-T G.711, tables 1a and 2a)."""
         return _SILENCE[self.encoding] * n_bytes
 
     def frame_bytes(self, ms: int) -> int:
-        """The length in bytes of a frame of `ms` milliseconds."""
+        """Return the length in bytes of a frame of `ms` milliseconds."""
         return ms * self.bytes_per_ms
 
 

@@ -16,32 +16,32 @@ _SIGN = 0x80
 
 
 def ulaw_encode(pcm16: BytesLike) -> bytes:
-    """PCM16 to mu-law, one byte per sample; ValueError for an odd number of bytes."""
+    """Encode PCM16 as mu-law, one byte per sample. Raises ValueError for an odd number of bytes."""
     return _ULAW_ENCODE.take(np.frombuffer(pcm16, "<u2")).tobytes()
 
 
 def ulaw_decode(codes: BytesLike) -> bytes:
-    """Mu-law to PCM16, two bytes per code."""
+    """Decode mu-law to PCM16, two bytes per code."""
     return _ULAW_DECODE.take(np.frombuffer(codes, np.uint8)).tobytes()
 
 
 def alaw_encode(pcm16: BytesLike) -> bytes:
-    """PCM16 to A-law, one byte per sample; ValueError for an odd number of bytes."""
+    """Encode PCM16 as A-law, one byte per sample. Raises ValueError for an odd number of bytes."""
     return _ALAW_ENCODE.take(np.frombuffer(pcm16, "<u2")).tobytes()
 
 
 def alaw_decode(codes: BytesLike) -> bytes:
-    """A-law to PCM16, two bytes per code."""
+    """Decode A-law to PCM16, two bytes per code."""
     return _ALAW_DECODE.take(np.frombuffer(codes, np.uint8)).tobytes()
 
 
 def _samples() -> NDArray[np.int32]:
-    """Every PCM16 sample, at the index of its unsigned 16-bit reading."""
+    """Return every PCM16 sample, at the index of its unsigned 16-bit reading."""
     return np.arange(65536, dtype=np.uint16).view(np.int16).astype(np.int32)
 
 
 def _segments(magnitude: NDArray[np.int32], first_end: int) -> NDArray[np.int32]:
-    """Segment 0–7 of each magnitude: segment 0 ends at `first_end`, every further one at twice the last, plus 1."""
+    """Return the segment (0–7) of each magnitude: 0 ends at `first_end`, each further one at twice the last, plus 1."""
     ends = (first_end + 1 << np.arange(7)) - 1
     return np.searchsorted(ends, magnitude).astype(np.int32)
 

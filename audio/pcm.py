@@ -10,7 +10,7 @@ _FULL_SCALE = 32768.0
 
 
 def level_dbfs(pcm: bytes | bytearray | memoryview) -> float:
-    """The RMS level in dB relative to full scale (32768); SILENCE_DBFS without samples, or if all are zero.
+    """Return the RMS level in dB relative to full scale (32768); SILENCE_DBFS without samples, or if all are zero.
 
     A sine at full scale is -3.0, a square wave 0.0. Raises ValueError for an odd number of bytes.
     """

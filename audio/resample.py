@@ -35,7 +35,7 @@ _DESIGNS = {
 class Resampler:
     """Resamples one stream between two of `LIVE_RATES_HZ`. Raises ValueError for any other rate.
 
-    Any chunking, down to single bytes, gives exactly the same samples. Pairs without 24 kHz are resampled through it.
+    Any chunking, down to single bytes, returns exactly the same samples. Pairs without 24 kHz are resampled through it.
     Equal rates return chunks unchanged. The state is less than 0.2 KiB per stage. A stream must not be used by two
     threads at a time.
     """
@@ -63,11 +63,11 @@ class Resampler:
 
     def flush(self) -> bytes:
         """Return the delayed rest of the stream, then `reset`. An incomplete sample is dropped."""
-        drained = b""
+        remainder = b""
         for stage in self._stages:
-            drained = stage.feed(drained) + stage.flush()
+            remainder = stage.feed(remainder) + stage.flush()
         self.reset()
-        return drained
+        return remainder
 
     def reset(self) -> None:
         """Start a new stream, after silence."""
@@ -80,7 +80,15 @@ class _Stage:
     """A filter bank on one stream. Its state is the tail: the history, and the samples of an incomplete group."""
 
     __slots__ = (
-        "_chunk_bytes", "_fed", "_group_bytes", "_history_bytes", "_max_groups", "_step", "_tail", "_thread", "bank",
+        "_chunk_bytes",
+        "_group_bytes",
+        "_has_input",
+        "_history_bytes",
+        "_max_groups",
+        "_step",
+        "_tail",
+        "_thread",
+        "bank",
     )  # fmt: skip
 
     def __init__(self, bank: FilterBank) -> None:
@@ -94,7 +102,7 @@ class _Stage:
 
     def reset(self) -> None:
         self._tail = bytes(self._history_bytes)
-        self._fed = False
+        self._has_input = False
         self._chunk_bytes = -1
 
     def feed(self, chunk: BytesLike) -> bytes:
@@ -107,7 +115,7 @@ class _Stage:
             return pcm
         if not chunk:
             return b""
-        self._fed = True
+        self._has_input = True
         buffer = self._tail + chunk
         groups = (len(buffer) - self._history_bytes) // self._group_bytes
         self._tail = buffer[groups * self._group_bytes :]
@@ -117,16 +125,16 @@ class _Stage:
             return self.bank.run(buffer, groups) if groups else b""
         return b"".join(self._in_blocks(buffer, groups))
 
-    def _in_blocks(self, buffer: bytes, groups: int) -> Iterator[bytes]:
+    def _in_blocks(self, buffer: bytes, n_groups: int) -> Iterator[bytes]:
         """Filter a chunk that is longer than the scratch buffers, block by block with history."""
-        for start in range(0, groups, self._max_groups):
-            count = min(self._max_groups, groups - start)
+        for start in range(0, n_groups, self._max_groups):
+            count = min(self._max_groups, n_groups - start)
             begin = start * self._group_bytes
             block = buffer[begin : begin + self._history_bytes + count * self._group_bytes]
             yield self.bank.run(block, count)
 
     def flush(self) -> bytes:
-        if not self._fed:
+        if not self._has_input:
             return b""
         waiting = (len(self._tail) - self._history_bytes) // 2
         groups = -(-(waiting + self.bank.drain_samples) // self.bank.group_in)
@@ -142,7 +150,7 @@ def _no_step(history: bytes, chunk: BytesLike) -> tuple[bytes, bytes]:
 
 @lru_cache(maxsize=16)
 def _banks(source_hz: int, target_hz: int) -> tuple[FilterBank, ...]:
-    """The filter banks between two live rates, in order, shared by all streams."""
+    """Return the filter banks between two live rates, in order, shared by all streams."""
     for rate_hz in (source_hz, target_hz):
         if rate_hz not in LIVE_RATES_HZ:
             allowed = ", ".join(map(str, LIVE_RATES_HZ))
@@ -184,8 +192,8 @@ def resample(pcm: BytesLike, source_hz: int, target_hz: int) -> bytes:
     table = _clip_table(up, down)
     reach = table.shape[1] // 2
     samples = np.frombuffer(whole, "<i2")
-    padded = np.concatenate((np.zeros(reach), samples, np.zeros(reach + 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, table.shape[1])
+    padded_samples = np.concatenate((np.zeros(reach), samples, np.zeros(reach + 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded_samples, table.shape[1])
     n_out = -(-len(samples) * up // down)
     result = np.empty(n_out, "<i2")
     for start in range(0, n_out, _CLIP_BLOCK):
@@ -196,7 +204,7 @@ def resample(pcm: BytesLike, source_hz: int, target_hz: int) -> bytes:
 
 
 def _clip_table(up: int, down: int) -> FloatArray:
-    """The weights as phases x window: row p is for an output p/up of a sample after the middle of its window."""
+    """Return the weights as phases x window: row p is for an output p/up of a sample after the middle of its window."""
     width = 2 * ceil(_CLIP_CROSSINGS * max(1.0, down / up)) + 1
     if up * width > _CLIP_TABLE_MAX:
         raise ValueError(f"cannot resample a clip by {up}/{down}: the common divisor of the rates is too small")

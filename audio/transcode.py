@@ -29,9 +29,9 @@ class Transcoder:
     __slots__ = ("_decode", "_encode", "_resampler")
 
     def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
-        same = source == target
-        self._decode = None if same else _DECODERS.get(source.encoding)
-        self._encode = None if same else _ENCODERS.get(target.encoding)
+        is_same_format = source == target
+        self._decode = None if is_same_format else _DECODERS.get(source.encoding)
+        self._encode = None if is_same_format else _ENCODERS.get(target.encoding)
         self._resampler = None if source.rate_hz == target.rate_hz else Resampler(source.rate_hz, target.rate_hz)
 
     @property

@@ -1,7 +1,7 @@
 """`python -m relay`: the same as the `relay` command.
 
-`-m` puts the current folder first on the import path, where a user's own package `audio` would hide ours. The console
-script does not have this problem.
+`-m` puts the current folder first on the import path, where a user's own package `audio` would hide Relay's. The
+console script does not have this problem.
 """
 
 import sys

@@ -2,8 +2,8 @@
 
 The relay's environment holds keys, and a variable's name does not say whether it is one. So a child gets only the
 variables listed here. `PYTHONPATH` is special: an empty or relative entry means the working folder, where anybody can
-put a `json.py`. A server that is not ours never gets it. A Python child of ours gets its absolute entries, because the
-relay and its packages may have been loaded from there.
+put a `json.py`. A server that is not ours never gets it. A Python child of the relay gets its absolute entries, because
+the relay and its packages may have been loaded from there.
 """
 
 import functools
@@ -33,28 +33,28 @@ ALLOWED_PREFIXES = ("LC_",)
 TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 """The trusted certificates, for children that open TLS connections."""
 INTERPRETER_VARIABLES = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUSERBASE")
-"""For our own Python children: without these, some installations of Python do not start or find no packages."""
+"""For Python children of the relay: without these, some installations of Python do not start or find no packages."""
 
 
 def is_allowed(name: str) -> bool:
-    """Whether every child gets this variable; its value is therefore not treated as a secret."""
+    """Return whether every child gets this variable; its value is therefore not treated as a secret."""
     return name in ALLOWED_VARIABLES or name.startswith(ALLOWED_PREFIXES)
 
 
 def child_environment(environ: Mapping[str, str], extra: Iterable[str] = ()) -> dict[str, str]:
     """Return the variables of `environ` that a child may see, and those that `extra` names."""
-    named = frozenset(extra)
-    return {name: value for name, value in environ.items() if is_allowed(name) or name in named}
+    extra_names = frozenset(extra)
+    return {name: value for name, value in environ.items() if is_allowed(name) or name in extra_names}
 
 
 def python_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a Python child that runs a module of ours (`python_command`)."""
+    """Return the environment of a Python child that runs a module of the relay (`python_command`)."""
     path = [entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()]
     return child_environment(environ, INTERPRETER_VARIABLES) | ({"PYTHONPATH": os.pathsep.join(path)} if path else {})
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:
-    """Return the command line that runs a module of ours. -P keeps the working folder off the import path.
+    """Return the command line that runs a module of the relay. -P keeps the working folder off the import path.
 
     If the relay runs from its sources without being installed, its folder is appended to the import path. At the end,
     no file of that folder can hide a module of the standard library.
@@ -73,7 +73,7 @@ _RUN_FROM_SOURCES = (
 
 @functools.cache
 def _is_installed(root: Path) -> bool:
-    """Whether this interpreter imports from `root` by itself, as a package or by a `.pth` file (editable install)."""
+    """Return whether this interpreter finds `root` by itself: an installed package, or an editable install (`.pth`)."""
     for folder in {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}:
         if folder == root or any(str(root) in _read_lines(file) for file in folder.glob("*.pth")):
             return True

@@ -12,7 +12,7 @@ class ConfigError(RelayError):
 
 
 class AccessDenied(RelayError):
-    """The caller may not do this; `http_status` is 401 if a credential would help, else 403.
+    """The caller lacks permission; `http_status` is 401 if a credential would help, else 403.
 
     `field` names the part of the request that is not allowed, if it is a single part.
     """

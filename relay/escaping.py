@@ -19,7 +19,7 @@ _NOT_PLAIN_ASCII = re.compile(r"[^\w -~]")
 
 def escape_controls(text: str) -> str:
     """Return `text` as one line; every character that is not printable becomes its Python escape."""
-    return _escaped(text, "", _python_escape)
+    return _escape_matches(text, "", _python_escape)
 
 
 def escape_lines(text: str, indent: int = 0) -> str:
@@ -27,15 +27,15 @@ def escape_lines(text: str, indent: int = 0) -> str:
 
     With an indent, no line of untrusted text can look like the first line of another entry.
     """
-    return _escaped(text, "\n\t", _python_escape).replace("\n", "\n" + " " * indent)
+    return _escape_matches(text, "\n\t", _python_escape).replace("\n", "\n" + " " * indent)
 
 
 def escape_json(text: str) -> str:
     r"""Return a JSON text with the same value and with such characters as `\uXXXX`; its own line ends stay."""
-    return _escaped(text, "\n", _json_escape)
+    return _escape_matches(text, "\n", _json_escape)
 
 
-def _escaped(text: str, allowed: str, escape: Callable[[str], str]) -> str:
+def _escape_matches(text: str, allowed: str, escape: Callable[[str], str]) -> str:
     def replacement(match: re.Match[str]) -> str:
         char = match[0]
         return char if char in allowed or _is_printable(char) else escape(char)

@@ -21,16 +21,16 @@ class LineFormatter(logging.Formatter):
             record.asctime = self.formatTime(record, self.datefmt)
         parts = [escape_controls(self.clean(self.formatMessage(record)))]
         if record.exc_info:
-            parts.append(self._indented(self.formatException(record.exc_info)))
+            parts.append(self._indent(self.formatException(record.exc_info)))
         if record.stack_info:
-            parts.append(self._indented(record.stack_info))
+            parts.append(self._indent(record.stack_info))
         return "\n".join(parts)
 
     def clean(self, text: str) -> str:
         """Remove from `text` what must not be logged; subclasses override this."""
         return text
 
-    def _indented(self, text: str) -> str:
+    def _indent(self, text: str) -> str:
         return " " * _INDENT + escape_lines(self.clean(text), _INDENT)
 
 

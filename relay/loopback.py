@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether `host` is `localhost` or a loopback address: 127.0.0.0/8, the same mapped to IPv6, or ::1.
+    """Return whether `host` is `localhost` or a loopback address: 127.0.0.0/8, the same mapped to IPv6, or ::1.
 
     A name below `localhost` does not count: a resolver may ask a DNS server for it, and a key may be sent to the
     address that it returns.

@@ -27,7 +27,7 @@ def create_file(path: Path) -> BinaryIO:
 
 
 def is_exposed(path: Path, mask: int = stat.S_IRWXG | stat.S_IRWXO) -> bool:
-    """Whether other users have a permission of `mask`; False if the path does not exist or is not on POSIX."""
+    """Return whether other users have a permission of `mask`; False if the path does not exist or is not on POSIX."""
     if os.name != "posix":
         return False
     try:

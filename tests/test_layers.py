@@ -33,7 +33,8 @@ LAYERS: dict[str, set[str]] = {
         "relay.protocols.openai.beta",
         "relay.session",
     },
-    "relay.toolkit": {"relay.child_environment", "relay.errors", "relay.escaping"},
+    "relay.toolkit.running.threads": set(),
+    "relay.toolkit": {"relay.child_environment", "relay.errors", "relay.escaping", "relay.toolkit.running.threads"},
     "relay.config": {"relay.errors", "relay.loopback", "relay.session", "relay.upstreams"},
     "relay.auth": {
         "relay.config",
@@ -168,8 +169,10 @@ LAYERS: dict[str, set[str]] = {
     "relay.client": {
         "audio",
         "relay.errors",
+        "relay.escaping",
         "relay.loopback",
         "relay.session.device.turn_metrics",
+        "relay.toolkit.running.threads",
         "relay.transport.no_redirects",
     },
     "relay.recording.live_replay": {

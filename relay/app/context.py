@@ -180,7 +180,8 @@ def reload_access(app: web.Application) -> None:
         reread = app[SETTINGS].reread()
         policies = Policies.load(reread.access.policies, reread.name_of("access.policies"))
     except ConfigError as error:
-        _log.error("keys and policies not reloaded, the previous ones stay: %s", error)
+        text = str(error).replace(":\n  ", ": ", 1).replace("\n  ", "; ")
+        _log.error("keys and policies not reloaded, the previous ones stay: %s", text)
         return
     app[KNOWN_SECRETS].add(collect_secrets(reread))
     app[AUTHENTICATOR].use_keys_and_policies(reread, policies)

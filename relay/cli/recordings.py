@@ -244,11 +244,11 @@ def _export_file(path: Path, name: str, target: Path) -> None:
 
 
 def _final_options(path: Path, options: "DeviceOptions") -> "DeviceOptions":
-    from relay.recording.derive.normalize import normalized_entries
+    from relay.recording.derive.normalize import normalize_entries
     from relay.recording.store.reader import Recording
     from relay.session.device.commands import ApplyOptions
 
-    for _, _, commands in normalized_entries(Recording(path)):
+    for _, _, commands in normalize_entries(Recording(path)):
         for command in commands:
             if isinstance(command, ApplyOptions):
                 options = command.options

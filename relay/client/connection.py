@@ -3,6 +3,7 @@
 The client reads its socket only in `recv`, which iteration calls. So a program must read events: only then does the
 client run tools, track playback and apply new formats. Buffers are bounded. At 16 unread messages TCP backpressure
 stops the relay, which closes the session with 4003 after a while. Sending waits while more than 32 KiB are unsent.
+Reading waits while the answers to many tool calls are unsent.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 import orjson
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from audio.formats import PCM16_16K, AudioFormat
 from relay.client.errors import ClosedError, ConnectError, ProtocolError
@@ -31,9 +33,9 @@ from relay.client.events import (
     ToolCallEvent,
     parse_event,
 )
-from relay.client.handshake import open_socket, parse_url
+from relay.client.handshake import MAX_MESSAGE_BYTES, open_socket, parse_url
 from relay.client.playback import PlaybackTracker
-from relay.client.tools import FunctionTool, run_tool
+from relay.client.tools import TOO_MANY_CALLS, FunctionTool, run_tool
 from relay.json_types import JsonObject
 from relay.session.device.turn_metrics import camel_case
 
@@ -42,8 +44,13 @@ MAX_EARLY_EVENTS = 256
 """The limit of events that `connect` keeps until the session is ready; a relay sends a few."""
 MAX_RUNNING_TOOLS = 32
 """The limit of concurrent tool calls; a further call is answered with an error. It is the relay's limit too."""
-TOO_MANY_CALLS = "Too many calls at once; try again after the others."
+MAX_UNANSWERED_CALLS = 64
+"""The limit of calls without a sent answer; at the limit nothing more is read."""
 PLAYBACK_POLL_S = 0.05
+CLOSE_TIMEOUT_S = 2.0
+"""The connection is cut if the relay has not read what was sent, and closed, by then."""
+_OUR_CLOSES = frozenset({CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, CloseCode.MESSAGE_TOO_BIG})
+"""Codes with which the WebSocket library closes because of what the relay sent."""
 
 
 class SessionOptions(TypedDict, total=False):
@@ -85,7 +92,10 @@ class RelayClient:
         self._item_id = ""
         self._last_error: ErrorEvent | None = None
         self._last_reason = ""
+        self._received_bytes = 0
         self._is_closing = False
+        if playback is not None:
+            playback.reset()
         self._reporter = None if playback is None else asyncio.create_task(self._report_playback(playback))
 
     def __aiter__(self) -> Self:
@@ -102,7 +112,10 @@ class RelayClient:
             raise
 
     async def recv(self) -> RelayEvent:
-        """Return the next event. Cancellation loses no event. Raises ClosedError or ProtocolError."""
+        """Return the next event. Cancellation loses no event. Raises ClosedError or ProtocolError.
+
+        A second concurrent call raises RuntimeError.
+        """
         return self._unread.popleft() if self._unread else await self._receive()
 
     # -- to the relay -------------------------------------------------------------------------------------------------
@@ -151,9 +164,14 @@ class RelayClient:
     async def close(self) -> None:
         """End the session: send `bye`, and wait for the connection to close."""
         self._is_closing = True
-        with suppress(ClosedError):
-            await self.send({"type": "bye"})
-        await self._socket.close()
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                with suppress(ClosedError):
+                    await self.send({"type": "bye"})
+                await self._socket.close()
+        except TimeoutError:  # it does not read, so that neither the `bye` nor the close frame leaves
+            self._socket.transport.abort()
+            await self._socket.wait_closed()
 
     # -- internal -----------------------------------------------------------------------------------------------------
 
@@ -164,8 +182,11 @@ class RelayClient:
             raise self._closed_error(error) from error
 
     async def _receive(self) -> RelayEvent:
+        while len(self._calls) >= MAX_UNANSWERED_CALLS:
+            await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
         try:
             message = await self._socket.recv()
+            self._received_bytes += len(message)
             event = parse_event(message) if isinstance(message, str) else self._audio_event(message)
         except ConnectionClosed as error:
             raise self._closed_error(error) from error
@@ -203,12 +224,15 @@ class RelayClient:
     async def _wait_ready(self, timeout_s: float, *, has_hello: bool) -> None:
         """Receive events until the session is ready, and keep them for `recv`."""
         missing: set[type[RelayEvent]] = {ConnectedEvent, ReadyEvent} if has_hello else {ConnectedEvent}
+        max_mib = MAX_MESSAGE_BYTES // 1024**2
         try:
             async with asyncio.timeout(timeout_s):
                 while missing:
                     event = await self._receive()
                     if len(self._unread) >= MAX_EARLY_EVENTS:
                         raise ProtocolError(f"the relay sent {MAX_EARLY_EVENTS} events, but the session is not ready")
+                    if self._received_bytes > MAX_MESSAGE_BYTES:
+                        raise ProtocolError(f"the relay sent more than {max_mib} MiB, but the session is not ready")
                     self._unread.append(event)
                     missing.discard(type(event))
                     if isinstance(event, ErrorEvent) and event.code == "hello_refused":
@@ -230,14 +254,27 @@ class RelayClient:
                 await asyncio.sleep(PLAYBACK_POLL_S)
 
     async def _stop(self) -> None:
-        """Close the connection, without `bye` if it is still open, and cancel the client's tasks."""
-        await self._socket.close()
+        """Cancel the client's tasks, and close the connection, without `bye` if it is still open."""
         tasks = [*self._calls, *([self._reporter] if self._reporter else [])]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self._socket.close()
+            if tasks:  # a tool may refuse to be cancelled
+                await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S)
+        finally:
+            self._socket.transport.abort()
 
     def _closed_error(self, error: ConnectionClosed) -> ClosedError:
+        if self._is_closing:
+            code, reason = (int(error.rcvd.code), error.rcvd.reason) if error.rcvd else (1006, "")
+            return ClosedError("the connection is closed", code, reason, self._last_error)
+        if error.sent is not None and not error.rcvd_then_sent and error.sent.code in _OUR_CLOSES:
+            code, reason = int(error.sent.code), error.sent.reason
+            text = f"the relay sent what the protocol does not allow ({code}): {reason}"
+            return ClosedError(text, code, reason, self._last_error)
         if error.rcvd is None:
             detail = f"; the relay's last error: {self._last_reason}" if self._last_reason else ""
             return ClosedError(f"the connection was lost{detail}", 1006, "", self._last_error)
@@ -264,6 +301,8 @@ async def connect(
     wait until the session is ready, which `ConnectedEvent` then reports. Raises InvalidURL, ConnectError,
     ProtocolError or ClosedError.
     """
+    if unknown := options.keys() - SessionOptions.__annotations__.keys():
+        raise TypeError(f"connect() has no argument {', '.join(map(repr, sorted(unknown)))}")
     target = parse_url(url)
     hello = _hello(options, tools)
     socket = await open_socket(target, key, open_timeout_s, ssl_context)
@@ -284,7 +323,9 @@ def _hello(options: SessionOptions, tools: Sequence[FunctionTool]) -> JsonObject
     hello: JsonObject = {camel_case(name): value for name, value in options.items()}
     for name in ("input", "output"):
         audio_format = hello.pop(f"{name}Format", None)
-        if isinstance(audio_format, AudioFormat):
+        if audio_format is not None:
+            if not isinstance(audio_format, AudioFormat):
+                raise TypeError(f"{name}_format must be an AudioFormat, such as audio.formats.PCM16_24K")
             hello[name] = {"format": audio_format.encoding, "rate": audio_format.rate_hz}
     if tools:
         hello["tools"] = [tool.definition() for tool in tools]

@@ -2,13 +2,17 @@
 
 from relay.client.events import ErrorEvent
 from relay.errors import RelayError
+from relay.escaping import escape_controls
 
 # docs/device-protocol.md, "How a session ends"; 1011 is decided by the `error` event before it.
 _RETRYABLE_CODES = frozenset({1001, 1006, 1013, 4002, 4003})
 
 
 class ClientError(RelayError):
-    """Base of all errors of the client."""
+    """Base of all errors of the client. What a relay wrote is escaped, so that a terminal does not interpret it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(escape_controls(message))
 
 
 class InvalidURL(ClientError):

@@ -170,18 +170,18 @@ class LatencyEvent(RelayEvent, wire="latency"):
     item_id: str = ""
 
     @property
-    def figures(self) -> dict[str, int]:
+    def metrics(self) -> dict[str, int]:
         """The measured times in ms, by the names of `TurnMetrics`, such as `first_delta_ms`."""
         return {
-            figure.name: self.raw[figure.wire_name]
-            for figure in METRICS
-            if isinstance(self.raw.get(figure.wire_name), int)
+            metric.name: self.raw[metric.wire_name]
+            for metric in METRICS
+            if isinstance(self.raw.get(metric.wire_name), int)
         }
 
     @property
     def total_ms(self) -> int | None:
         """The time from the end of the user's speech until the first audio was sent to the client."""
-        return self.figures.get(TOTAL_METRIC.name)
+        return self.metrics.get(TOTAL_METRIC.name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,11 @@ class PlaybackTracker:
         self._finished: list[tuple[str, int]] = []
         self._reported_at = -math.inf
 
+    def reset(self) -> None:
+        """Forget all items: `connect` calls it, so that a tracker can be used for one session after the other."""
+        self._queue.clear()
+        self._finished.clear()
+
     def observe(self, event: RelayEvent) -> None:
         """Handle an event of the relay."""
         match event:

@@ -9,11 +9,21 @@ from typing import Any
 
 import orjson
 
-from relay.client.events import ToolCallEvent
+from relay.client.events import MAX_ID_CHARS, ToolCallEvent
 from relay.errors import ToolError
+from relay.escaping import escape_controls
 from relay.json_types import JsonObject
+from relay.toolkit.running.threads import DaemonThreads
 
 log = logging.getLogger(__name__)
+
+MAX_OUTPUT_BYTES = 60 * 1024
+"""A relay closes the connection (1009) for a message of more than 64 KiB."""
+MAX_ERROR_CHARS = 4096
+TOO_MANY_CALLS = "Too many calls at once; try again after the others."
+
+_threads = DaemonThreads(64)
+"""For the tools of all clients: those that never return keep their thread, and delay neither others nor the exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +54,42 @@ async def run_tool(run: Callable[..., Any], call: ToolCallEvent) -> tuple[Any, s
     """
     try:
         async with asyncio.timeout(call.timeout_ms / 1000):
-            if inspect.iscoroutinefunction(run):
-                output = await run(**call.arguments)
-            else:
-                output = await asyncio.to_thread(run, **call.arguments)
-        orjson.dumps(output)
+            output = await _call(run, call)
+        n_bytes = len(orjson.dumps(output))
+        if n_bytes > MAX_OUTPUT_BYTES:
+            log.error("tool result too long name=%s n_bytes=%d", call.name, n_bytes)
+            return None, f"{call.name} failed: its result is longer than {MAX_OUTPUT_BYTES // 1024} KiB"
     except ToolError as error:
-        return None, str(error).strip() or f"{call.name} failed."
-    except Exception as error:
-        log.exception("tool failed name=%s call_id=%s", call.name, call.call_id)
+        text = str(error).strip().encode(errors="replace").decode()
+        return None, text[:MAX_ERROR_CHARS] or f"{call.name} failed."
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and _is_being_cancelled():
+            raise
+        log.exception("tool failed name=%s call_id=%s", call.name, escape_controls(call.call_id[:MAX_ID_CHARS]))
         return None, f"{call.name} failed: {type(error).__name__}"
     return output, ""
+
+
+def _is_being_cancelled() -> bool:
+    """Whether the current task is cancelled, rather than something that a tool waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _call(run: Callable[..., Any], call: ToolCallEvent) -> Any:
+    if inspect.iscoroutinefunction(run):
+        return await run(**call.arguments)
+
+    def work() -> tuple[Any, BaseException | None]:
+        try:
+            return run(**call.arguments), None
+        except BaseException as error:  # raised again in the event loop
+            return None, error
+
+    thread = _threads.submit(work, call.name)
+    if thread is None:
+        raise ToolError(TOO_MANY_CALLS)
+    output, error = await thread
+    if error is not None:
+        raise error
+    return await output if inspect.isawaitable(output) else output

@@ -4,6 +4,7 @@ Other code gets an `Environment`, or a value from one. An empty or blank value i
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -20,6 +21,8 @@ PREFIXES = ("RELAY_", "OPENAI_", "AZURE_OPENAI_", "ELEVENLABS_", "NAVAI_")
 SHARED_PREFIXES = ("OPENAI_", "AZURE_OPENAI_", "ELEVENLABS_")
 """Prefixes that other programs use as well: only probable typing mistakes are reported."""
 TYPO_SIMILARITY = 0.85
+MAX_REPORTED = 20
+MAX_NAME_CHARS = 64
 
 OTHER_NAMES = {
     "RELAY_KEY": "`relay.client`, `relay talk`, `relay replay` and the reference clients, as their key",
@@ -51,7 +54,7 @@ class Environment:
     """
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    options: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    options: Mapping[str, tuple[str, Any]] = field(default_factory=dict, repr=False)
     dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
     path: Path | None = None
 
@@ -83,18 +86,29 @@ class Environment:
     def unknown_names_warning(self, known: Iterable[str]) -> str | None:
         """Return one warning about all names that look like settings and are not in `known`, without their values."""
         known = [*known]
-        reports = []
+        reports: list[str] = []
         for name in sorted(self.values):
+            if len(reports) == MAX_REPORTED:
+                reports.append("and others")
+                break
             prefix, _ = split_name(name)
             if not prefix or name in known or name in OTHER_NAMES or name in RETIRED_NAMES:
                 continue
             may_be_foreign = prefix in SHARED_PREFIXES and name not in self.dotenv
-            nearest = nearest_name(name, known, TYPO_SIMILARITY if may_be_foreign else 0.6)
+            label = printable_name(name)
+            nearest = nearest_name(label.rstrip("…"), known, TYPO_SIMILARITY if may_be_foreign else 0.6)
             if nearest:
-                reports.append(f"{name} (did you mean {nearest}?)")
+                reports.append(f"{label} (did you mean {nearest}?)")
             elif not may_be_foreign:
-                reports.append(name)
+                reports.append(label)
         return f"unknown settings are ignored: {', '.join(reports)}" if reports else None
+
+
+def printable_name(name: str) -> str:
+    """Cut a name before its first character that no name has: `OPENAI_API_KEY:sk-…` in `.env` is a name and a key."""
+    match = re.match(r"[A-Za-z0-9_]*", name)
+    start = match[0][:MAX_NAME_CHARS] if match else ""
+    return name if start == name else f"{start}…"
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from relay.errors import ConfigError
+from relay.session.common.redact import redact
 
 NameOf = Callable[[str], str]
 """Returns the name that the user writes for the setting at a path such as `server.port`."""
@@ -64,10 +65,10 @@ def setting(variable: str | Variable, default: Any, description: str, **constrai
     return Field(default, description=description, json_schema_extra=cast(Any, {"variable": variable}), **constraints)
 
 
-class SettingsGroup(BaseModel):
+class SettingsGroup(BaseModel, frozen=True):
     """Settings that belong together. Raises InvalidSettings for invalid values and unknown keywords."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     GROUP: ClassVar[str] = ""
     """The keyword of the group in `Settings`."""
@@ -95,6 +96,14 @@ class SettingsGroup(BaseModel):
         """Return the path of a field in `Settings`, such as `server.port`."""
         return f"{cls.GROUP}.{field}" if cls.GROUP else field
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The fields of a repr: no keys, not even those in URLs, and of a callable its name alone."""
+        for name, value in super().__repr_args__():
+            if isinstance(value, str):
+                yield name, redact(value, len(value))
+            else:
+                yield name, getattr(value, "__qualname__", type(value).__name__) if callable(value) else value
+
     @model_validator(mode="wrap")
     @classmethod
     def _validate(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
@@ -104,7 +113,7 @@ class SettingsGroup(BaseModel):
             return names.get(path, path)
 
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
-        problems = [cls.unknown_keyword_problem(key) for key in unknown]
+        problems = [cls.unknown_keyword_problem(str(key)) for key in unknown]
         try:
             group = handler({key: values[key] for key in values if key not in unknown} if unknown else values)
         except ValidationError as error:
@@ -113,7 +122,7 @@ class SettingsGroup(BaseModel):
                 path = cls.path(str(problem["loc"][0])) if problem["loc"] else cls.GROUP or cls.__name__
                 problems.append(f"{name_of(path)}: {text.partition(', unable')[0]}")
             raise InvalidSettings(problems) from None
-        if info.context is None or not cls.GROUP:  # Settings reports those of groups that are read together
+        if not cls.GROUP:  # alone, a group may be completed by the environment
             problems += group.problems(name_of)
         if problems:
             raise InvalidSettings(problems)

@@ -91,7 +91,7 @@ class NavaiOptions:
     agents_folders: str | None = None
 
     openai_api_key: str | None = field(default=None, repr=False)
-    openai_base_url: str = DEFAULT_OPENAI_BASE_URL
+    openai_base_url: str = field(default=DEFAULT_OPENAI_BASE_URL, repr=False)
     allow_api_key_from_request: bool = False
     default_model: str = DEFAULT_MODEL
     default_voice: str = DEFAULT_VOICE
@@ -107,7 +107,7 @@ class NavaiOptions:
     elevenlabs_model_id: str | None = None
     elevenlabs_output_format: str | None = None
     elevenlabs_optimize_streaming_latency: float | None = None
-    elevenlabs_base_url: str = DEFAULT_ELEVENLABS_BASE_URL
+    elevenlabs_base_url: str = field(default=DEFAULT_ELEVENLABS_BASE_URL, repr=False)
     elevenlabs_voice_settings: ElevenLabsVoiceSettings = field(default_factory=ElevenLabsVoiceSettings)
 
     upstream_timeout_s: float = DEFAULT_UPSTREAM_TIMEOUT_S

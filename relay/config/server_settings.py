@@ -20,12 +20,13 @@ from relay.config.values import (
     Switch,
     is_origin,
     normalize_origin,
+    quote,
 )
 from relay.errors import ConfigError
 from relay.loopback import is_loopback_host
 
 
-class ServerSettings(SettingsGroup):
+class ServerSettings(SettingsGroup, frozen=True):
     """The listener: its address, port and TLS certificate."""
 
     GROUP: ClassVar[str] = "server"
@@ -67,7 +68,7 @@ class ServerSettings(SettingsGroup):
             yield f"TLS needs both {names}; scripts/dev-cert makes a pair for this machine"
 
 
-class AccessSettings(SettingsGroup):
+class AccessSettings(SettingsGroup, frozen=True):
     """Access to the relay: keys, policies, origins, hosts and proxies. See docs/access.md."""
 
     GROUP: ClassVar[str] = "access"
@@ -130,8 +131,8 @@ class AccessSettings(SettingsGroup):
         for origin in value:
             if origin not in ("*", "null", "file://") and not is_origin(origin):
                 raise ValueError(
-                    f"{origin!r} is not an origin; write it like https://app.example.com or capacitor://localhost, "
-                    "without a path; file:// and null are origins as well"
+                    f"{quote(origin)} is not an origin; write it like https://app.example.com or "
+                    "capacitor://localhost, without a path; file:// and null are origins as well"
                 )
         return tuple(normalize_origin(origin) for origin in value)
 
@@ -142,7 +143,7 @@ class AccessSettings(SettingsGroup):
             try:
                 ip_network(proxy)
             except ValueError:
-                raise ValueError(f"{proxy!r} is not an address or network; write it like 10.0.0.0/8") from None
+                raise ValueError(f"{quote(proxy)} is not an address or network; write it like 10.0.0.0/8") from None
         return value
 
     @field_validator("hosts")
@@ -150,7 +151,7 @@ class AccessSettings(SettingsGroup):
     def _check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if not re.fullmatch(r"[\w-]+(\.[\w-]+)*\.?", host):
-                raise ValueError(f"{host!r} is not a host name; write it like voice.example.com, without a port")
+                raise ValueError(f"{quote(host)} is not a host name; write it like voice.example.com, without a port")
         return tuple(host.lower() for host in value)
 
     @field_validator("api_keys", "admin_keys", "ticket_keys")
@@ -193,7 +194,7 @@ class AccessSettings(SettingsGroup):
                 yield f"{name} contains {origin}: every app that uses this scheme and name is allowed"
 
 
-class LimitSettings(SettingsGroup):
+class LimitSettings(SettingsGroup, frozen=True):
     """Limits of sessions, connections and requests. Error messages name the limit that was reached."""
 
     GROUP: ClassVar[str] = "limits"
@@ -262,7 +263,7 @@ class LimitSettings(SettingsGroup):
             yield f"{name_of('limits.pong_timeout_s')} may not be longer than {name_of('limits.ping_interval_s')}"
 
 
-class RecordingSettings(SettingsGroup):
+class RecordingSettings(SettingsGroup, frozen=True):
     """Recordings of sessions: mode, folder and retention."""
 
     GROUP: ClassVar[str] = "recording"
@@ -288,7 +289,7 @@ class RecordingSettings(SettingsGroup):
     )
 
 
-class LogSettings(SettingsGroup):
+class LogSettings(SettingsGroup, frozen=True):
     """The log, on standard error."""
 
     GROUP: ClassVar[str] = "log"

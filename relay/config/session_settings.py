@@ -18,9 +18,10 @@ from relay.config.values import (
     TtsMode,
     TtsProvider,
     TurnDetectionKind,
+    printable,
+    quote,
 )
 from relay.loopback import is_loopback_host
-from relay.session.common.redact import redact
 from relay.upstreams.endpoint import is_url
 
 DEFAULT_TOOLS = "tools"
@@ -32,7 +33,7 @@ MIN_TTL_S, MAX_TTL_S = 10, 7200
 DEFAULT_ELEVENLABS_BASE_URL = "https://api.elevenlabs.io"
 
 
-class SessionSettings(SettingsGroup):
+class SessionSettings(SettingsGroup, frozen=True):
     """The initial configuration of a session. Clients may change it as far as their policies allow."""
 
     GROUP: ClassVar[str] = "session"
@@ -67,7 +68,7 @@ class SessionSettings(SettingsGroup):
     )
 
 
-class TurnSettings(SettingsGroup):
+class TurnSettings(SettingsGroup, frozen=True):
     """Turn detection by the upstream. Values that are not set are left to the model."""
 
     GROUP: ClassVar[str] = "turns"
@@ -113,7 +114,7 @@ def _number(name: str, text: str) -> float:
         value = math.nan
     if math.isfinite(value):
         return value
-    raise IgnoredValue(f"[navai] {name} is no number and is ignored: {text!r:.40}.")
+    raise IgnoredValue(f"[navai] {name} is no number and is ignored: {quote(text, 40)}.")
 
 
 def _boolean(name: str, text: str) -> bool:
@@ -121,20 +122,20 @@ def _boolean(name: str, text: str) -> bool:
         return True
     if text.lower() in ("false", "0", "no"):
         return False
-    raise IgnoredValue(f'[navai] {name} must be "true" or "false" and is ignored: {text!r:.40}.')
+    raise IgnoredValue(f'[navai] {name} must be "true" or "false" and is ignored: {quote(text, 40)}.')
 
 
 def _provider(name: str, text: str) -> str:
     if text.lower() in ("openai", "elevenlabs"):
         return text.lower()
-    raise IgnoredValue(f'[navai] {name} knows "openai" and "elevenlabs", not {text!r:.40}; "openai" is used.')
+    raise IgnoredValue(f'[navai] {name} knows "openai" and "elevenlabs", not {quote(text, 40)}; "openai" is used.')
 
 
 def _voice_number(name: str) -> Variable:
     return Variable(name, default="the voice's own setting", parse=_number)
 
 
-class TtsSettings(SettingsGroup):
+class TtsSettings(SettingsGroup, frozen=True):
     """The model answers in text, and an ElevenLabs voice speaks it."""
 
     GROUP: ClassVar[str] = "tts"
@@ -209,11 +210,11 @@ class TtsSettings(SettingsGroup):
             if self.voice_id is None:
                 yield f"{name_of('tts.voice_id')}: Missing elevenLabsVoiceId in NavaiVoiceBackendOptions."
         if not is_url(self.base_url, HTTP_SCHEMES):
-            text = f"{redact(self.base_url)!r} is not a URL; write it like {DEFAULT_ELEVENLABS_BASE_URL}"
+            text = f"{quote(self.base_url)} is not a URL; write it like {DEFAULT_ELEVENLABS_BASE_URL}"
             yield f"{name_of('tts.base_url')}: {text}"
 
 
-class ToolSettings(SettingsGroup):
+class ToolSettings(SettingsGroup, frozen=True):
     """The server tools: functions that the relay runs for the model."""
 
     GROUP: ClassVar[str] = "tools"
@@ -244,7 +245,9 @@ def _ttl(value: Any) -> Any:
     text = str(value)
     is_whole = type(value) is int or (isinstance(value, str) and text.isascii() and text.isdigit() and len(text) <= 9)
     if not is_whole or not MIN_TTL_S <= int(text) <= MAX_TTL_S:
-        raise ValueError(f"clientSecretTtlSeconds must be between {MIN_TTL_S} and {MAX_TTL_S}. Received: {value}")
+        raise ValueError(
+            f"clientSecretTtlSeconds must be between {MIN_TTL_S} and {MAX_TTL_S}. Received: {printable(text)}"
+        )
     return int(text)
 
 
@@ -252,7 +255,7 @@ def _is_true(_: str, text: str) -> bool:
     return text.lower() == "true"
 
 
-class NavaiSettings(SettingsGroup):
+class NavaiSettings(SettingsGroup, frozen=True):
     """Provider secrets that NAVAI's routes create for browsers, which connect to OpenAI directly."""
 
     GROUP: ClassVar[str] = "navai"

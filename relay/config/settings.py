@@ -5,7 +5,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Self, TypedDict, Unpack, cast
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from relay.config.navai_options import NavaiGroups, NavaiOptions
 from relay.config.server_settings import AccessSettings, LimitSettings, LogSettings, RecordingSettings, ServerSettings
 from relay.config.session_settings import NavaiSettings, SessionSettings, ToolSettings, TtsSettings, TurnSettings
 from relay.config.upstream_settings import LOCAL, AzureSettings, OpenAISettings, UpstreamSettings
+from relay.config.values import printable
 from relay.loopback import is_loopback_host
 from relay.session.common.limits import SessionLimits
 from relay.session.common.model import ELEVENLABS_PREFIX, SessionConfig, TurnDetection
@@ -48,7 +49,17 @@ class GroupOverrides(TypedDict, total=False):
     log: LogSettings
 
 
-class Settings(SettingsGroup):
+@dataclass(slots=True)
+class SettingsSource:
+    """The source of settings; `overrides` is None if they were created in Python."""
+
+    environment: Environment = field(default_factory=Environment)
+    names: dict[str, str] = field(default_factory=dict)
+    overrides: GroupOverrides | None = None
+    ignored_values: list[str] = field(default_factory=list)
+
+
+class Settings(SettingsGroup, frozen=True):
     """All settings of the relay. Raises InvalidSettings, a ConfigError, with all problems."""
 
     upstream: UpstreamSettings = UpstreamSettings()
@@ -65,10 +76,7 @@ class Settings(SettingsGroup):
     recording: RecordingSettings = RecordingSettings()
     log: LogSettings = LogSettings()
 
-    _environment: Environment = PrivateAttr(default_factory=Environment)
-    _names: dict[str, str] = PrivateAttr(default_factory=dict)
-    _overrides: GroupOverrides | None = PrivateAttr(default=None)
-    _ignored_values: list[str] = PrivateAttr(default_factory=list)
+    _source: SettingsSource = PrivateAttr(default_factory=SettingsSource)
 
     @classmethod
     def groups(cls) -> dict[str, type[SettingsGroup]]:
@@ -97,9 +105,13 @@ class Settings(SettingsGroup):
             raise InvalidSettings(unknown)
         validated = {name: groups[name].model_validate(group) for name, group in overrides.items()}
         reader = SettingsReader(environment if environment is not None else Environment.read())
-        settings = cls.model_validate(reader.read_all(groups, validated), context=reader.names)
-        settings._environment, settings._names = reader.environment, reader.names
-        settings._overrides, settings._ignored_values = overrides, reader.warnings
+        try:
+            settings = cls.model_validate(reader.read_all(groups, validated), context=reader.names)
+        except InvalidSettings as error:
+            raise InvalidSettings([*error.problems, *cls._unknown_names(reader.environment)]) from None
+        source = settings._source
+        source.environment, source.names = reader.environment, reader.names
+        source.overrides, source.ignored_values = overrides, reader.warnings
         return settings
 
     def reread(self) -> Self:
@@ -107,18 +119,19 @@ class Settings(SettingsGroup):
 
         Returns settings that were created in Python unchanged.
         """
-        if self._overrides is None:
+        source = self._source
+        if source.overrides is None:
             return self
-        return type(self).load(self._environment.reread(), **self._overrides)
+        return type(self).load(source.environment.reread(), **source.overrides)
 
     @property
     def environment(self) -> Environment:
         """The environment that the settings were loaded from; empty if they were created in Python."""
-        return self._environment
+        return self._source.environment
 
     def name_of(self, path: str) -> str:
         """Return the name that the user writes for a setting: `server.port`, PORT or --port."""
-        return self._names.get(path, path)
+        return self._source.names.get(path, path)
 
     @classmethod
     def unknown_keyword_problem(cls, keyword: str) -> str:
@@ -140,7 +153,7 @@ class Settings(SettingsGroup):
         server, access = self.server, self.access
         if not server.is_loopback and not access.api_keys and not access.open:
             yield (
-                f"{name_of('server.host')}={server.host} can be reached from other machines. Set "
+                f"{name_of('server.host')}={printable(server.host)} can be reached from other machines. Set "
                 f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to "
                 "admit every client"
             )
@@ -152,14 +165,18 @@ class Settings(SettingsGroup):
 
     def warnings(self) -> list[str]:
         """Return warnings about valid settings that are probably mistakes, for the start-up log."""
-        known = [name for group in self.groups().values() for var in group.variables().values() for name in var.names]
-        unknown = self._environment.unknown_names_warning(known)
         return [
             *self._upstream_warnings(),
-            *([unknown] if unknown else []),
+            *self._unknown_names(self._source.environment),
             *self._unused_warnings(),
             *self._access_warnings(),
         ]
+
+    @classmethod
+    def _unknown_names(cls, environment: Environment) -> list[str]:
+        known = [name for group in cls.groups().values() for var in group.variables().values() for name in var.names]
+        unknown = environment.unknown_names_warning(known)
+        return [unknown] if unknown else []
 
     def _upstream_warnings(self) -> Iterator[str]:
         endpoint, model = self.resolve_upstream(), self.session.model
@@ -179,7 +196,7 @@ class Settings(SettingsGroup):
 
     def _unused_warnings(self) -> Iterator[str]:
         for name in RETIRED_NAMES:
-            if self._environment.find((name,)):
+            if self._source.environment.find((name,)):
                 yield f"{name} has no effect any more and can be removed"
         if self.tools.navai_folders is not None and "folders" in self.tools.model_fields_set:
             folders, navai_folders = self.name_of("tools.folders"), self.name_of("tools.navai_folders")
@@ -189,8 +206,8 @@ class Settings(SettingsGroup):
         server, access, name_of = self.server, self.access, self.name_of
         if access.open:
             yield (
-                f"{name_of('access.open')} is set: every client that can reach {server.host}, also through a reverse "
-                "proxy, can use this relay and its provider key"
+                f"{name_of('access.open')} is set: every client that can reach {printable(server.host)}, also through "
+                "a reverse proxy, can use this relay and its provider key"
             )
         elif server.is_loopback and not access.trusts_local and not access.api_keys:
             local, keys = name_of("access.local"), name_of("access.api_keys")
@@ -198,8 +215,8 @@ class Settings(SettingsGroup):
         if not server.is_loopback and server.tls_cert is None:
             names = f"{name_of('server.tls_cert')} and {name_of('server.tls_key')}"
             yield (
-                f"{name_of('server.host')}={server.host} without {names}: keys and audio cross the network in clear "
-                "text unless a reverse proxy adds TLS, and admins cannot sign in from other machines"
+                f"{name_of('server.host')}={printable(server.host)} without {names}: keys and audio cross the network "
+                "in clear text unless a reverse proxy adds TLS, and admins cannot sign in from other machines"
             )
         yield from access.origin_warnings(name_of)
 
@@ -262,7 +279,7 @@ class Settings(SettingsGroup):
     def navai_options(self) -> NavaiOptions:
         """Return the options of the NAVAI routes."""
         groups = NavaiGroups(self.openai, self.session, self.tts, self.tools, self.navai)
-        return NavaiOptions.from_groups(groups, self._ignored_values)
+        return NavaiOptions.from_groups(groups, self._source.ignored_values)
 
 
 def _secret(key: str | None) -> SecretStr | None:

@@ -7,8 +7,7 @@ from typing import Any, ClassVar, Final
 from pydantic import field_validator
 
 from relay.config.group import NameOf, SettingsGroup, setting
-from relay.config.values import LowerText, OptionalText, checked_url
-from relay.session.common.redact import redact
+from relay.config.values import LowerText, OptionalText, checked_url, quote
 from relay.upstreams.azure import AzureResource, normalize_azure_endpoint
 from relay.upstreams.endpoint import is_url
 from relay.upstreams.registry import UPSTREAM_DIALECTS
@@ -18,7 +17,7 @@ DEFAULT_OPENAI_BASE_URL = "https://api.openai.com/v1"
 AZURE_PREFIX = "/api/ai-assistant"
 
 
-class UpstreamSettings(SettingsGroup):
+class UpstreamSettings(SettingsGroup, frozen=True):
     """The upstream: the realtime model that the relay connects to."""
 
     GROUP: ClassVar[str] = "upstream"
@@ -43,18 +42,18 @@ class UpstreamSettings(SettingsGroup):
     @classmethod
     def _check_target(cls, value: str) -> str:
         if value not in ("auto", "openai", "azure", LOCAL) and not is_url(value, ("ws", "wss")):
-            raise ValueError(f"{redact(value)!r} is not one of auto, openai, azure, local, or a ws:// or wss:// URL")
+            raise ValueError(f"{quote(value)} is not one of auto, openai, azure, local, or a ws:// or wss:// URL")
         return value
 
     @field_validator("dialect")
     @classmethod
     def _check_dialect(cls, value: str) -> str:
         if value not in (known := ("auto", *UPSTREAM_DIALECTS)):
-            raise ValueError(f"{value!r:.80} is not one of {', '.join(known)}")
+            raise ValueError(f"{quote(value)} is not one of {', '.join(known)}")
         return value
 
 
-class OpenAISettings(SettingsGroup):
+class OpenAISettings(SettingsGroup, frozen=True):
     """The OpenAI account, for the upstream and for the provider secrets of browsers."""
 
     GROUP: ClassVar[str] = "openai"
@@ -73,7 +72,7 @@ class OpenAISettings(SettingsGroup):
         return checked_url(value, DEFAULT_OPENAI_BASE_URL)
 
 
-class AzureSettings(SettingsGroup):
+class AzureSettings(SettingsGroup, frozen=True):
     """An Azure OpenAI resource: its endpoint, its deployment, and a key or a token."""
 
     GROUP: ClassVar[str] = "azure"
@@ -114,7 +113,7 @@ class AzureSettings(SettingsGroup):
     @classmethod
     def _check_routes_prefix(cls, value: str) -> str:
         if not re.fullmatch(r"(/[\w.~-]+)+/?", value):
-            raise ValueError(f"{value!r} is not a path; write it like {AZURE_PREFIX}")
+            raise ValueError(f"{quote(value)} is not a path; write it like {AZURE_PREFIX}")
         return value.rstrip("/")
 
     def problems(self, name_of: NameOf) -> Iterator[str]:

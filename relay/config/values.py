@@ -52,10 +52,20 @@ LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidat
 LogFormat = Annotated[Literal["text", "json"], BeforeValidator(lower_choice)]
 
 
+def quote(value: object, max_chars: int = 80) -> str:
+    """A wrong value for a message: in quotes, cut, and without anything that looks like a key."""
+    return repr(redact(str(value), max_chars))
+
+
+def printable(value: object, max_chars: int = 80) -> str:
+    """The same without the quotes."""
+    return quote(value, max_chars)[1:-1]
+
+
 def checked_url(value: str, example: str) -> str:
     """Return the URL of an HTTP API without a trailing slash. Raises ValueError."""
     if not is_url(value, HTTP_SCHEMES):
-        raise ValueError(f"{redact(value)!r} is not a URL; write it like {example}")
+        raise ValueError(f"{quote(value)} is not a URL; write it like {example}")
     return value.rstrip("/")
 
 

@@ -83,7 +83,7 @@ def _select_policy(policies: Policies, principal: Principal, policy_name: Any) -
         raise OpenAIError(f"There is no policy {str(policy_name)[:80]!r}.", 400, "invalid_value", "policy")
     if not own.allows_minting(policy.name):
         allowed = ", ".join((own.name, *own.may_mint))
-        text = f"This caller may only mint client secrets of {allowed}; see may_mint of its policy in RELAY_POLICIES."
+        text = f"This caller may only mint client secrets of the policies {allowed}; see may_mint in RELAY_POLICIES."
         raise OpenAIError(text, 403, "insufficient_permissions", "policy")
     return policy
 

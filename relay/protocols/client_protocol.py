@@ -1,12 +1,12 @@
 """The interfaces of the protocols that clients speak.
 
-There are two kinds, by who owns the turns. In a device session the relay does: it responds, interrupts, runs tools and
-paces audio. A `ClientCodec` translates between its rules and the client's protocol. In a Realtime session the client
-does, in OpenAI's protocol or in a `RealtimeDialect` of it.
+There are two kinds. In a device session the relay owns the turns: it responds, interrupts, runs tools and paces audio.
+A `ClientCodec` translates between its rules and the client's protocol. In a Realtime session the client does, in
+OpenAI's protocol or in a `RealtimeDialect` of it.
 
 A `ClientCodec` belongs to one connection and may keep state. It decodes messages to events and audio, and encodes
-commands as messages. It decides nothing: limits, order and pacing belong to the runtime. Every acknowledgement of
-audio, whatever its form, becomes `Playback`; what the client requests of the session becomes `Hello`.
+commands as messages. It decides nothing: limits, order and pacing belong to the runtime. Every acknowledgement of audio
+becomes `Playback`, in any protocol; what the client requests of the session becomes `Hello`.
 
 A codec that raises ends its own session and no other. A new protocol is a codec module, a row in
 `relay.protocols.registry`, and a test.

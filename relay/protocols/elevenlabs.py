@@ -70,13 +70,13 @@ class ElevenLabsCodec:
         """Encode a command as text messages; an empty list if the connection has nothing to send for it."""
         match command:
             case cmd.SynthesizeSentence(context_id, text):
-                return [*self._open_context(context_id), _dump(context_id, text=text, flush=True)]
+                return [*self._open_context(context_id), _encode_message(context_id, text=text, flush=True)]
             case cmd.FinishTtsContext(context_id):
                 return self._close_context(context_id, flush=True)
             case cmd.CancelTtsContext(context_id):
                 return self._close_context(context_id)
             case cmd.KeepTtsContextAlive(context_id):
-                return [_dump(context_id, text="")] if context_id in self._open_contexts else []
+                return [_encode_message(context_id, text="")] if context_id in self._open_contexts else []
             case _:
                 return []
 
@@ -85,28 +85,31 @@ class ElevenLabsCodec:
             return []
         self._open_contexts.add(context_id)
         settings = {"voice_settings": self._voice_settings} if self._voice_settings else {}
-        return [_dump(context_id, text=" ", **settings)]
+        return [_encode_message(context_id, text=" ", **settings)]
 
     def _close_context(self, context_id: str, **flush: bool) -> list[bytes]:
         if context_id not in self._open_contexts:  # a message for an unknown context would open one
             return []
         self._open_contexts.discard(context_id)
-        return [*([_dump(context_id, **flush)] if flush else []), _dump(context_id, close_context=True)]
+        return [
+            *([_encode_message(context_id, **flush)] if flush else []),
+            _encode_message(context_id, close_context=True),
+        ]
 
     def decode(self, frame: str | bytes) -> list[TtsOutput]:
         """Decode one message to events and audio; an empty list if it is invalid or of no use."""
         obj = parse_json_object(frame)
         if obj is None:
             return []
-        context_id = _text(obj, "contextId") or _text(obj, "context_id")
+        context_id = _get_text(obj, "contextId") or _get_text(obj, "context_id")
         if obj.get("error") is not None:
             return [decode_failure(obj, context_id, self._secrets)]
         events: list[TtsOutput] = []
-        audio = _text(obj, "audio")
+        audio = _get_text(obj, "audio")
         if audio:
             try:
                 samples = decode_audio(audio.encode())
-                events.append(TtsAudioDelta(context_id, samples, _alignment(obj.get("alignment"))))
+                events.append(TtsAudioDelta(context_id, samples, _decode_alignment(obj.get("alignment"))))
             except ValueError:
                 events.append(ev.MalformedUpstreamMessage("audio that is not base64"))
         if obj.get("isFinal") is True or obj.get("is_final") is True:
@@ -117,20 +120,20 @@ class ElevenLabsCodec:
 def decode_failure(obj: JsonObject, context_id: str = "", secrets: KnownSecrets = NO_SECRETS) -> ev.TtsFailed:
     """Decode an error message `{message, error, code}`: `error` is its name, `code` that of the close that follows."""
     code = redact(secrets.redact(str(obj.get("error"))), 64)
-    message = redact(secrets.redact(_text(obj, "message")) or "ElevenLabs reported no reason", 300)
+    message = redact(secrets.redact(_get_text(obj, "message")) or "ElevenLabs reported no reason", 300)
     return ev.TtsFailed(message.rstrip(".") + ".", code, code not in PERMANENT_ERROR_CODES, context_id)
 
 
-def _dump(context_id: str, **fields: Any) -> bytes:
+def _encode_message(context_id: str, **fields: Any) -> bytes:
     return orjson.dumps(fields | {"context_id": context_id})
 
 
-def _text(obj: JsonObject, key: str) -> str:
+def _get_text(obj: JsonObject, key: str) -> str:
     value = obj.get(key)
     return value if isinstance(value, str) else ""
 
 
-def _alignment(value: Any) -> Alignment | None:
+def _decode_alignment(value: Any) -> Alignment | None:
     """Decode `{chars, charStartTimesMs, charDurationsMs}`; None if the shape is different."""
     if not isinstance(value, dict):
         return None

@@ -33,8 +33,8 @@ class BatchBuilder:
     def __init__(self, secrets: KnownSecrets) -> None:
         self._secrets = secrets
         self._lines: list[bytes] = []
-        self._input: list[bytes] = []
-        self._output: list[bytes] = []
+        self._input_chunks: list[bytes] = []
+        self._output_chunks: list[bytes] = []
         self._tts_audio: list[bytes] = []
         self._sent: list[bytes] = []
         self._n_records = 0
@@ -51,7 +51,7 @@ class BatchBuilder:
         }
         for now, record in zip(times, records, strict=True):
             if isinstance(record, bytes):
-                self._input.append(record)
+                self._input_chunks.append(record)
                 self._lines.append(next(input_by_length[len(record)]))
             else:
                 write, *arguments = record
@@ -64,7 +64,9 @@ class BatchBuilder:
 
     def build(self, times: Sequence[float], prefix: bytes) -> WriteBatch:
         """Build the batch; its journal begins with `prefix`."""
-        input_, output, tts, sent = map(b"".join, (self._input, self._output, self._tts_audio, self._sent))
+        input_, output, tts, sent = map(
+            b"".join, (self._input_chunks, self._output_chunks, self._tts_audio, self._sent)
+        )
         n_records = self._n_records
         first, last = (times[0], times[n_records - 1]) if n_records else (0.0, 0.0)
         return WriteBatch((input_, output, tts, sent), prefix + b"".join(self._lines), n_records, first, last)
@@ -73,13 +75,13 @@ class BatchBuilder:
 
     def add_output(self, now: float, samples: bytes, key: tuple[str, str, int], discarded: bool) -> None:
         """Add audio from the upstream; `key`: its response, item and content part."""
-        self._output.append(samples)
+        self._output_chunks.append(samples)
         self._lines.append(output_line(now, len(samples), *key, discarded))
 
     def add_raw_delta(self, now: float, delta: RawDelta) -> None:
         """Add a delta of audio or text that was forwarded to a Realtime client."""
         line, samples = output_event_line(now, delta)
-        self._output.append(samples)
+        self._output_chunks.append(samples)
         self._lines.append(self._secrets.redact_json(line))
 
     def add_discarded_tts_audio(self, now: float, samples: bytes, context_id: str) -> None:
@@ -114,7 +116,7 @@ class BatchBuilder:
 
     def add_line(self, now: float, line: bytes, samples: bytes) -> None:
         """Add an encoded line and the client's audio that it refers to."""
-        self._input.append(samples)
+        self._input_chunks.append(samples)
         self._lines.append(line)
 
 
@@ -148,7 +150,7 @@ def realtime_event_line(
 
 
 def _is_redacted(event: Any, commands: Sequence[Any] | None) -> bool:
-    """Whether the relay's secrets are redacted already: the codec does so when it parses an upstream event."""
+    """Return whether the relay's secrets are redacted already: the codec does so when it parses an upstream event."""
     if commands is None:  # the text of an exception may contain anything
         return False
     is_forwarded = all(type(command) is ForwardToClient for command in commands)

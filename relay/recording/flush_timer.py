@@ -50,8 +50,8 @@ class FlushTimer:
                 )
                 return
 
-    def _flush(self, group: int, at: float) -> None:
-        self._group, self._group_at = group, max(at, asyncio.get_running_loop().time() - FLUSH_INTERVAL_S)
-        for flush in tuple(self._groups[group]):
+    def _flush(self, group_index: int, at: float) -> None:
+        self._group, self._group_at = group_index, max(at, asyncio.get_running_loop().time() - FLUSH_INTERVAL_S)
+        for flush in tuple(self._groups[group_index]):
             flush()
         self._arm()

@@ -14,7 +14,7 @@ from audio.framing import BytesLike
 from relay.recording.batch_builder import BatchBuilder, BufferedRecord
 from relay.recording.format.records import GapRecord
 from relay.recording.format.write import end_line, gap_line
-from relay.recording.store.writer import RecordingFiles, RecordingWriter, WriteBatch, extended_gap
+from relay.recording.store.writer import RecordingFiles, RecordingWriter, WriteBatch, extend_gap
 from relay.session.common.media_types import AudioDelta, RawDelta
 
 FLUSH_BYTES: Final = 96 * 1024
@@ -168,4 +168,4 @@ class JournalBuffer:
             return
         if self._gap is None:
             _log.error("recording gap: recording=%s error=disk too slow", self._name)
-        self._gap = extended_gap(self._gap, batch)
+        self._gap = extend_gap(self._gap, batch)

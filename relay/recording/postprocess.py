@@ -39,24 +39,24 @@ class RepairReport:
     name: str
     torn_bytes: int = 0
     torn_lines: int = 0
-    end_added: bool = False
-    derived_written: bool = False
+    added_end_record: bool = False
+    wrote_derived_files: bool = False
 
     @property
     def summary(self) -> str:
-        """The changes in words."""
+        """The changes as a sentence."""
         changes = []
         if self.torn_lines or self.torn_bytes:
             changes.append(f"journal truncated by {self.torn_bytes} bytes with {self.torn_lines} complete lines")
-        if self.end_added:
+        if self.added_end_record:
             changes.append("end added")
-        if self.derived_written:
+        if self.wrote_derived_files:
             changes.append("tracks, waveform and transcript written")
         return "; ".join(changes) or "nothing to do"
 
 
 def is_finalized(folder: Path) -> bool:
-    """Whether all derived files exist and are newer than the journal."""
+    """Return whether all derived files exist and are newer than the journal."""
     try:
         derived_ns = (folder / TIMELINE_FILE).stat().st_mtime_ns
         return derived_ns >= (folder / JOURNAL_FILE).stat().st_mtime_ns and all(
@@ -80,7 +80,7 @@ def finalize(folder: Path, *, force: bool = False) -> RepairReport:
         repaired = _truncate_torn_tail(folder)
         _redact_deferred_lines(folder)
     write_derived_files(folder)
-    return replace(repaired, derived_written=True)
+    return replace(repaired, wrote_derived_files=True)
 
 
 @contextlib.contextmanager
@@ -173,7 +173,7 @@ def _file_size(folder: Path, name: str) -> int:
 
 
 def _consume_audio(line: JournalRecord, unread: dict[str, int]) -> bool:
-    """Whether the audio of a record is in its file; subtracts it from the `unread` bytes."""
+    """Return whether the audio of a record is in its file; subtracts it from the `unread` bytes."""
     name, n_bytes = audio_location(line)
     if not name:
         return True
@@ -196,7 +196,7 @@ def finalize_all(
             finalize(folder)
         except (RecordingError, OSError, ValueError) as error:
             failures.append(str(error))
-        except Exception as error:  # our own failure with one recording must not affect the others
+        except Exception as error:  # a failure with one recording must not affect the others
             failures.append(f"{folder.name}: {type(error).__name__}: {error}")
     try:
         for folder, reason in prune(root, datetime.now(UTC), max_days, max_mb):

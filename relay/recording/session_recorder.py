@@ -55,15 +55,15 @@ class ConsentGate:
         return self._pre_consent_events is not None
 
     def opens_with(self, event: Any, now: float, commands: Sequence[Any] | None) -> bool:
-        """Whether recording starts with this event; a handshake event is buffered meanwhile."""
-        if _consent_of(event):
+        """Return whether recording starts with this event; a handshake event is buffered meanwhile."""
+        if _get_consent(event):
             self.is_open = True
             return True
-        buffered = self._pre_consent_events
-        if buffered is None:
+        buffered_events = self._pre_consent_events
+        if buffered_events is None:
             return False
-        if commands is not None and _is_handshake(event) and len(buffered) < MAX_PRE_CONSENT_EVENTS:
-            buffered.append((event, now, commands))
+        if commands is not None and _is_handshake(event) and len(buffered_events) < MAX_PRE_CONSENT_EVENTS:
+            buffered_events.append((event, now, commands))
         else:
             self._pre_consent_events = None
         return False
@@ -74,18 +74,18 @@ class ConsentGate:
         return buffered
 
     def is_revoked_by(self, event: Any) -> bool:
-        """Whether the client revokes its consent with this event."""
-        return _consent_of(event) is False
+        """Return whether the client revokes its consent with this event."""
+        return _get_consent(event) is False
 
 
-def _consent_of(event: Any) -> bool | None:
-    """Whether an event grants or revokes consent; None: neither."""
+def _get_consent(event: Any) -> bool | None:
+    """Return whether an event grants or revokes consent; None: neither."""
     if isinstance(event, ev.Hello | ev.Consent):
         return event.consent
     if type(event) is not RealtimeClientEvent or event.body.get("type") != CONSENT_EVENT_TYPE:
         return None
-    granted = event.body.get("granted")
-    return granted if isinstance(granted, bool) else None
+    is_granted = event.body.get("granted")
+    return is_granted if isinstance(is_granted, bool) else None
 
 
 def _is_handshake(event: Any) -> bool:
@@ -136,7 +136,7 @@ class SessionRecorder:
     # -- the session's interface --------------------------------------------------------------------------------------
 
     def record_event(self, event: Any, now: float, commands: Sequence[Any] | None) -> None:
-        """Record an event and its commands; None if the relay's own code failed."""
+        """Record an event and its commands; None if the rules raised."""
         try:
             if not self._gate.is_open:
                 if not self._is_closed and self._gate.opens_with(event, now, commands):
@@ -262,7 +262,7 @@ class RealtimeSessionRecorder(SessionRecorder):
 
 
 def _converts_output(options: DeviceOptions) -> bool:
-    """Whether the client gets another format than the upstream sends."""
+    """Return whether the client gets another format than the upstream sends."""
     return options.output != options.upstream_output
 
 

@@ -63,11 +63,11 @@ class SessionCore(Protocol):
 
     @property
     def ignored(self) -> Mapping[str, int]:
-        """Counts of ignored events, by kind."""
+        """The number of ignored events, by kind."""
 
     @property
     def deadline(self) -> float | None:
-        """When `DeadlineReached` must be dispatched; None if no timer is running."""
+        """The time at which `DeadlineReached` must be dispatched; None if no timer is running."""
 
     def handle(self, event: Any, now: float) -> Sequence[Any]:
         """Handle one event at `now` and return the resulting commands in order."""
@@ -80,7 +80,7 @@ class SessionRuntime(Generic[CoreT]):
     """Connects the sockets `client` and `upstream` and the tools with the rules in `core`."""
 
     _uplink: Uplink
-    _opened: ev.UpstreamOpened | ev.SessionCreated = ev.UpstreamOpened()
+    _opened_event: ev.UpstreamOpened | ev.SessionCreated = ev.UpstreamOpened()
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class SessionRuntime(Generic[CoreT]):
         self._spawn(self._connect())
 
     def _stop(self) -> None:
-        """Stop what the session has besides its tasks and timers."""
+        """Stop everything of the session but its tasks and timers."""
 
     async def _connect(self) -> None:
         try:
@@ -147,7 +147,7 @@ class SessionRuntime(Generic[CoreT]):
         except UpstreamConnectError as refusal:
             self.dispatch(ev.UpstreamRefused(refusal.status, self._secrets.redact(str(refusal)), refusal.retryable))
         else:
-            self.dispatch(self._opened)
+            self.dispatch(self._opened_event)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         # Not a TaskGroup: a failing task must not cancel the session's other tasks.
@@ -176,7 +176,7 @@ class SessionRuntime(Generic[CoreT]):
 
     @property
     def close_summary(self) -> str:
-        """How the session ended, for the log: close code and reason, and counts of ignored events."""
+        """Summarize the end of the session for the log: close code and reason, and counts of ignored events."""
         code, reason = self._client_close
         if code == "1006" and not reason:
             reason = "connection lost without a close frame"
@@ -225,7 +225,7 @@ class SessionRuntime(Generic[CoreT]):
             self._end_after_failure(type(event).__name__)
 
     def _on_callback_failure(self) -> None:
-        """A socket callback raised before the rules saw the event; call this from the `except` block."""
+        """Handle an exception in a socket callback, before the rules saw the event. Call it in the `except` block."""
         if not self._has_failed:
             self._end_after_failure("message")
 

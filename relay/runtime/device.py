@@ -83,7 +83,7 @@ class DeviceRuntime(SessionRuntime[DeviceSession]):
             core.ledger, self.upstream, limiter, self._clock, recorder, options, template, self.dispatch
         )
         self._downlink = DeviceDownlink(core, upstream_codec, self._playout, self._clock, self.dispatch, recorder)
-        self._opened = upstream_codec.opened
+        self._opened_event = upstream_codec.opened
         self._paced_reader.on_message = self._downlink.receive
         self.upstream.on_binary = self._paced_reader.feed
         self._tts = connect_tts(self._on_tts_output) if connect_tts is not None else None

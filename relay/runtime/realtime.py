@@ -113,7 +113,7 @@ class RealtimeRuntime(SessionRuntime[RealtimeSession]):
         self._is_upstream_connected = True
 
     def abandon(self) -> None:
-        """Close an upstream that was connected for a client that left before it was accepted."""
+        """Close the upstream of a client that disconnected before it was accepted."""
         self.upstream.close(CloseCode.NORMAL_CLOSURE)
 
     def _start(self) -> None:

@@ -60,7 +60,7 @@ class StallWatch:
     def __init__(self, socket: WebSocketConnection, on_stalled: Callable[[int], None]) -> None:
         self._socket = socket
         self._on_stalled = on_stalled
-        self._alarm = Alarm(self._stalled)
+        self._alarm = Alarm(self._on_alarm)
 
     def set_writable(self, is_writable: bool) -> None:
         """Start the watch when the socket buffer is full, stop it when the peer reads again."""
@@ -79,7 +79,7 @@ class StallWatch:
         """Stop until the socket buffer fills again."""
         self._alarm.stop()
 
-    def _stalled(self) -> None:
+    def _on_alarm(self) -> None:
         self._on_stalled(self._socket.unsent_bytes)
 
 

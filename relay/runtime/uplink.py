@@ -76,7 +76,7 @@ class Uplink:
             self._release(None)
 
     def set_writable(self, is_writable: bool) -> None:
-        """Set whether the upstream reads; audio dropped after that is reported again."""
+        """Set whether the upstream's socket accepts data; audio dropped afterwards is reported again."""
         self._is_blocked = not is_writable
         self.dropped_bytes = 0 if is_writable else self.dropped_bytes
 
@@ -85,12 +85,12 @@ class Uplink:
             dropped_bytes = self._held_input.add(payload, n_bytes, self._ledger.input_bytes, self._input_bytes_per_ms)
             self._ledger.drop_input(dropped_bytes)
         elif self._gate == "muted":
-            self._send(self._silence(payload))
+            self._send(self._to_silence(payload))
 
     def _release(self, until_bytes: int | None) -> None:
         for payload in self._held_input.take(until_bytes):
             if self._gate == "muted":
-                self._send(self._silence(payload))
+                self._send(self._to_silence(payload))
             elif self._gate != "closed":
                 self._send(payload)
 
@@ -98,7 +98,7 @@ class Uplink:
     def _input_bytes_per_ms(self) -> int:
         raise NotImplementedError
 
-    def _silence(self, payload: BytesLike) -> BytesLike:
+    def _to_silence(self, payload: BytesLike) -> BytesLike:
         raise NotImplementedError
 
     def _send(self, payload: BytesLike) -> None:
@@ -156,7 +156,7 @@ class DeviceUplink(Uplink):
         self._accept(aligner.feed(message) if aligner.carry or n_bytes % self._sample_bytes else message)
 
     def _receive_short(self, message: bytes) -> None:
-        """Buffer a message too short to be worth an append of its own."""
+        """Buffer a message too short to be sent as a separate append."""
         self._allowance.use_short_slices()
         self._read_limiter.count_bytes(len(message))
         if not self._aligner.hold(message, self._coalesced_bytes):
@@ -183,7 +183,7 @@ class DeviceUplink(Uplink):
     def _input_bytes_per_ms(self) -> int:
         return self._options.input.bytes_per_ms
 
-    def _silence(self, payload: BytesLike) -> BytesLike:
+    def _to_silence(self, payload: BytesLike) -> BytesLike:
         return self._options.input.silence(len(payload))
 
     def _send(self, payload: BytesLike) -> None:

@@ -13,7 +13,7 @@ import logging
 import math
 import re
 from collections.abc import Callable, Container, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, overload
 
 from relay.errors import ToolError
@@ -91,6 +91,9 @@ def tool(function: F | None = None, /, **options: Any) -> F | Callable[[F], F]:
     """
     if isinstance(options.get("examples"), str) or isinstance(options.get("expose"), str):
         raise ToolError("@tool: examples and expose must be lists of strings, not a string.")
+    known = [option.name for option in fields(ToolOptions)]
+    if unknown := [name for name in options if name not in known]:
+        raise ToolError(f"@tool has no option {unknown[0]!r}. The options are: {', '.join(known)}.")
     tool_options = ToolOptions(**options)
 
     def decorate(function: F) -> F:

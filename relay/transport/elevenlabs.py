@@ -122,7 +122,7 @@ class ElevenLabsTts:
                 self._send_queue.put_nowait(message)
         except asyncio.QueueFull:
             self._disconnect()
-            self._dispatch(ev.TtsFailed("ElevenLabs does not read what it is sent.", "stuck"))
+            self._dispatch(ev.TtsFailed("ElevenLabs stopped reading from the connection.", "stuck"))
 
     # -- the WebSocket ------------------------------------------------------------------------------------------------
 

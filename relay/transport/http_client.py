@@ -101,7 +101,7 @@ class ProviderHttpClient:
 
     async def fetch(self, request: HttpRequest) -> HttpResponse:
         """Send a request and read the whole response. Raises UpstreamError, UpstreamTimeout."""
-        with _translated_errors(request):
+        with _translate_errors(request):
             async with asyncio.timeout(request.timeout_s):
                 response = await self._open_response(request)
                 try:
@@ -113,7 +113,7 @@ class ProviderHttpClient:
     @asynccontextmanager
     async def stream(self, request: HttpRequest) -> AsyncIterator["HttpResponseStream"]:
         """Send a request and read the response as it arrives; leaving the block ends the transfer."""
-        with _translated_errors(request):
+        with _translate_errors(request):
             async with asyncio.timeout(request.timeout_s):
                 response = await self._open_response(request)
         try:
@@ -175,28 +175,28 @@ class HttpResponseStream:
         request, content = self._request, self._response.content
         remaining_bytes = request.max_bytes
         while True:
-            with _translated_errors(request):
+            with _translate_errors(request):
                 async with asyncio.timeout(request.timeout_s):
                     chunk = await content.readany()
                 remaining_bytes -= len(chunk)
                 if remaining_bytes < 0:
-                    raise _too_big(request.name, request.max_bytes)
+                    raise _too_large_error(request.name, request.max_bytes)
             if not chunk:
                 return
             yield chunk
 
 
 @contextmanager
-def _translated_errors(request: HttpRequest) -> Iterator[None]:
+def _translate_errors(request: HttpRequest) -> Iterator[None]:
     """Translate every failure of a request into one of our errors, and log it once."""
     try:
         yield
     except Exception as error:
-        translated = _translate_error(error, request)
-        if translated is None:
+        translated_error = _translate_error(error, request)
+        if translated_error is None:
             raise
-        _log.warning("%s", translated)
-        raise translated from None  # the cause may contain a URL or a header with a key
+        _log.warning("%s", translated_error)
+        raise translated_error from None  # the cause may contain a URL or a header with a key
 
 
 def _translate_error(error: Exception, request: HttpRequest) -> UpstreamError | None:
@@ -227,16 +227,16 @@ def _host_name(request: HttpRequest) -> str:
 
 async def _read(response: aiohttp.ClientResponse, max_bytes: int, name: str) -> bytes:
     if (response.content_length or 0) > max_bytes:
-        raise _too_big(name, max_bytes)
+        raise _too_large_error(name, max_bytes)
     body = bytearray()
     async for chunk in response.content.iter_chunked(CHUNK_BYTES):
         body += chunk
         if len(body) > max_bytes:
-            raise _too_big(name, max_bytes)
+            raise _too_large_error(name, max_bytes)
     return bytes(body)
 
 
-def _too_big(name: str, max_bytes: int) -> UpstreamError:
+def _too_large_error(name: str, max_bytes: int) -> UpstreamError:
     return UpstreamError(f"{name} failed: the response is larger than {max_bytes // 1024} KiB.")
 
 

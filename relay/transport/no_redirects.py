@@ -13,5 +13,5 @@ class NoRedirectConnect(connect):
 
 
 def is_redirect(error: InvalidStatus) -> bool:
-    """Whether the server answered with a redirect."""
+    """Return whether the server answered with a redirect."""
     return 300 <= error.response.status_code < 400

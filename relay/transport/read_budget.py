@@ -21,7 +21,7 @@ UNBUDGETED_BYTES = 64 * 1024
 STALL_TIMEOUT_S = 10.0
 BUDGET_USED_UP = "read budget used up"
 LONG_MESSAGE_READ_BYTES = 8192
-"""The read size for clients that send messages longer than half of it: 200 of the shortest events."""
+"""The read size for clients with messages longer than half of it; it holds 200 of the shortest events."""
 _MIN_RELEASED_BYTES = 256 * 1024
 """Less is not worth a system call."""
 MIN_READ_BYTES = 256
@@ -46,12 +46,12 @@ class BudgetHolder:
         raise NotImplementedError
 
     def close_stalled(self) -> None:
-        """Close the connection, because its message takes too long."""
+        """Close the connection: its message takes too long to arrive."""
         raise NotImplementedError
 
 
 class ReadBudget:
-    """Limits the buffered bytes of unfinished messages. One owner may use half of them, plus one message."""
+    """Limits the buffered bytes of unfinished messages. One owner may use half of the budget, plus one message."""
 
     def __init__(self, max_bytes: int = MAX_BUFFERED_INPUT_BYTES, stall_timeout_s: float = STALL_TIMEOUT_S) -> None:
         self._max_bytes = max_bytes
@@ -66,7 +66,7 @@ class ReadBudget:
         self._timer: asyncio.TimerHandle | None = None
 
     def reserve(self, holder: BudgetHolder, n_bytes: int) -> None:
-        """Set the buffered bytes of its unfinished message to `n_bytes`. Pauses reading if the budget is used up."""
+        """Set the buffered bytes of the holder's unfinished message. Pauses its reading if the budget is used up."""
         self._set_reserved(holder, n_bytes)
         self._holders.setdefault(holder)
         self._holders_by_owner.setdefault(holder.owner, {}).setdefault(holder)
@@ -76,7 +76,7 @@ class ReadBudget:
             self._update_stall_timer()
 
     def release(self, holder: BudgetHolder) -> None:
-        """Free its bytes after its message is complete or its connection closed; resume others that now fit."""
+        """Free the holder's bytes: its message is complete or its connection closed. Resumes others that now fit."""
         if holder not in self._holders:
             return
         self._set_reserved(holder, 0)
@@ -182,17 +182,17 @@ class BudgetedReader(BudgetHolder):
         self._connection.resume_reading(BUDGET_USED_UP)
 
     def close_stalled(self) -> None:
-        """Report that its message takes too long."""
+        """Report that the connection's message takes too long to arrive."""
         self._connection.on_message_stalled()
 
 
-def _release_pages(unused: memoryview) -> None:
+def _release_pages(unused_buffer: memoryview) -> None:
     """Return unused memory pages to the system: picows never shrinks its read buffer."""
-    if sys.platform != "linux" or len(unused) < _MIN_RELEASED_BYTES:
+    if sys.platform != "linux" or len(unused_buffer) < _MIN_RELEASED_BYTES:
         return
-    address = ctypes.addressof(ctypes.c_char.from_buffer(unused))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(unused_buffer))
     first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = (address + len(unused) - first) // mmap.PAGESIZE * mmap.PAGESIZE
+    length = (address + len(unused_buffer) - first) // mmap.PAGESIZE * mmap.PAGESIZE
     _libc().madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
 

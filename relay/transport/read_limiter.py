@@ -112,7 +112,7 @@ class ReadLimiter:
 
 
 class PacedReader:
-    """Passes messages to `on_message` and the end of the connection to `on_closed`, in order.
+    """Calls `on_message` for each message and `on_closed` for the end of the connection, in order.
 
     Beyond `BURST_MESSAGES` or `BURST_BYTES` in `BURST_PAUSE_S`, messages are queued and reading pauses. The queue holds
     at most the messages of one read.
@@ -165,7 +165,7 @@ class PacedReader:
         return self._n_messages < BURST_MESSAGES and self._n_bytes < BURST_BYTES
 
     def _was_slow_burst(self) -> bool:
-        """Whether the full burst took longer than `BURST_PAUSE_S`, so that the next one may start at once."""
+        """Return whether the full burst took longer than `BURST_PAUSE_S`, so that the next one may start at once."""
         now = self._clock()
         was_slow = now - self._burst_started_at > BURST_PAUSE_S * max(1.0, self._n_bytes / BURST_BYTES)
         if was_slow:

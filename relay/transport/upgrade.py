@@ -128,8 +128,8 @@ class _ServerProtocol(WSProtocol):  # type: ignore[misc]
             return
         self._is_throttled = True
         transport = self.transport.underlying_transport
-        throttled = ThrottledReader(transport, self._connection, super().get_buffer, self.buffer_updated)
-        self.get_buffer, self.buffer_updated = throttled.get_buffer, throttled.buffer_updated
+        throttled_reader = ThrottledReader(transport, self._connection, super().get_buffer, self.buffer_updated)
+        self.get_buffer, self.buffer_updated = throttled_reader.get_buffer, throttled_reader.buffer_updated
         transport.set_protocol(self)
 
     def feed_early_data(self, data: bytes) -> None:
@@ -183,7 +183,7 @@ class _EarlyDataParser:
 
 
 def is_websocket_upgrade(request: web.Request) -> bool:
-    """Whether a request asks for a WebSocket upgrade."""
+    """Return whether a request asks for a WebSocket upgrade."""
     return "websocket" in request.headers.get("Upgrade", "").lower()
 
 
@@ -226,7 +226,7 @@ def upgrade_to_websocket(
     transport.set_protocol(protocol)
     socket.throttle_reads = protocol.throttle_reads
     transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, _KERNEL_BUFFER_BYTES)
-    # picows parses a minimal request head of ours: aiohttp has handled the client's.
+    # picows parses a minimal request head: aiohttp has handled the client's.
     key = request.headers["Sec-WebSocket-Key"].strip().encode("ascii")
     protocol.feed_data(
         b"GET / HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"

@@ -90,7 +90,7 @@ async def connect_upstream(
         if isinstance(error, asyncio.CancelledError):
             raise
         connect_error = error if isinstance(error, UpstreamConnectError) else _connect_error(error)
-        _log.warning("connecting to upstream %s failed: %s", netloc_of(url), connect_error)
+        _log.warning("upstream connection failed: host=%s error=%s", netloc_of(url), connect_error)
         raise connect_error from None  # the original text may contain a URL with a key
 
 

@@ -47,8 +47,8 @@ def noop(*_args: object) -> None:
 class WebSocketConnection(WSListener):
     """One WebSocket connection: `on_text` and `on_binary` get whole messages, `on_closed(code, reason)` its end, once.
 
-    `code` is the peer's close code, 1005 if it sent none, 1006 if there was no closing handshake. It is our own code if
-    we closed first.
+    `code` is the peer's close code, 1005 if it sent none, 1006 if there was no closing handshake. It is the local code
+    if this side closed first.
     """
 
     def __init__(self, max_message_bytes: int, *, strict_utf8: bool = False) -> None:
@@ -71,7 +71,7 @@ class WebSocketConnection(WSListener):
         self.on_closed: Callable[[int, str], None] = noop
         self.on_writable: Callable[[bool], None] = noop
         self.on_internal_error: Callable[[], None] = _reraise
-        """Called while an exception is handled that our own code raised for a message."""
+        """Called in the `except` block after a message callback raised."""
         self.on_control_frame: Callable[[], None] = noop
         """A ping or a pong arrived; a ping has been answered if the connection is writable."""
         self.on_fragment: Callable[[], None] = noop
@@ -81,9 +81,9 @@ class WebSocketConnection(WSListener):
         self.unforwarded_bytes: Callable[[], int] = int
         """Bytes of whole messages that wait until their receiver reads them."""
         self.update_read_budget: Callable[[], None] = noop
-        """To be called after some of these were forwarded."""
+        """Call this after forwarding some of the unforwarded bytes."""
         self.throttle_reads: Callable[[], None] = noop
-        """Read small pieces from now on: what is read at once is also parsed at once."""
+        """Read in small pieces from now on, because everything that one read returns is parsed in one go."""
         self.on_reading_resumed: Callable[[], None] = noop
         """Reading has resumed."""
         self.is_open = False
@@ -181,8 +181,8 @@ class WebSocketConnection(WSListener):
     def send_long_text(self, message: BytesLike) -> None:
         """Send one text message from a temporary buffer: picows' own send buffer never shrinks."""
         if self.transport is not None and self.is_open:
-            framed = bytearray(_HEADER_BYTES) + message
-            self.transport.send_reuse_external_bytearray(_TEXT, framed, _HEADER_BYTES)
+            frame_buffer = bytearray(_HEADER_BYTES) + message
+            self.transport.send_reuse_external_bytearray(_TEXT, frame_buffer, _HEADER_BYTES)
 
     def send_text_any_size(self, message: BytesLike) -> None:
         """Send one text message of any length."""
@@ -248,9 +248,9 @@ class WebSocketConnection(WSListener):
             self._fragment_type = kind
         self.fragment_bytes += frame.payload_size
         if self.fragment_bytes > self.max_message_bytes:
-            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"a message may have {self.max_message_bytes} bytes")
+            raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, f"the message exceeds {self.max_message_bytes} bytes")
         if len(self._fragments) >= MAX_FRAGMENTS:
-            raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "a message may have 4096 fragments")
+            raise WSProtocolError(WSCloseCode.POLICY_VIOLATION, "the message exceeds 4096 fragments")
         self._fragments.append(frame.get_payload_as_bytes())
         if not frame.fin:
             self.on_fragment()

@@ -68,6 +68,6 @@ def normalize_azure_endpoint(value: str) -> str:
 
 
 def is_azure_preview(url: str) -> bool:
-    """Whether a WebSocket URL belongs to the preview protocol: `/openai/realtime?api-version=…`."""
+    """Return whether a WebSocket URL belongs to the preview protocol: `/openai/realtime?api-version=…`."""
     parts = urlsplit(url)
     return parts.path.rstrip("/").endswith("/openai/realtime") and "api-version=" in parts.query

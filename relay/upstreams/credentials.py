@@ -88,7 +88,7 @@ class TokenCredential:
         if inspect.iscoroutinefunction(self._provider):
             return await self._provider()
         if self._n_running >= MAX_HUNG_FETCHES:
-            raise TokenUnavailable(f"{MAX_HUNG_FETCHES} calls of the token provider hang; check RELAY_AZURE_TOKEN.")
+            raise TokenUnavailable(f"{MAX_HUNG_FETCHES} calls to the token provider hang; check RELAY_AZURE_TOKEN.")
         result = await self._call_in_thread()
         return await result if inspect.isawaitable(result) else result
 

@@ -4,7 +4,7 @@ The settings define one `UpstreamEndpoint` for the whole relay. Each connection 
 and its headers from it. OpenAI's endpoints have the model in the query; other dialects may have it elsewhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -25,7 +25,7 @@ class UpstreamEndpoint:
     """
 
     kind: Literal["openai", "azure", "url", "local"]
-    url: str | None
+    url: str | None = field(repr=False)
     key: SecretStr | None
     has_fixed_model: bool = False
     dialect: UpstreamDialect = OPENAI
@@ -34,7 +34,7 @@ class UpstreamEndpoint:
         """Return the URL to connect to, for `model` if one is named, with the key if the dialect has it there."""
         if self.url is None:
             return None
-        url = (self.dialect.url_for or with_model)(self.url, model) if model else self.url
+        url = (self.dialect.url_for or set_model)(self.url, model) if model else self.url
         if self.dialect.key_query_parameter is None or self.key is None:
             return url
         parts, query = urlsplit(url), {self.dialect.key_query_parameter: self.key.get_secret_value()}
@@ -77,12 +77,12 @@ def realtime_url(base: str, model: str) -> str:
 
 
 def names_model(url: str) -> bool:
-    """Whether a Realtime URL names its model, deployment, call or intent."""
+    """Return whether a Realtime URL names its model, deployment, call or intent."""
     query = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     return any(name in ("model", "deployment", "call_id", "intent") for name, _ in query)
 
 
-def with_model(url: str, model: str) -> str:
+def set_model(url: str, model: str) -> str:
     """Return a Realtime URL with `model` as its model; a URL that names a deployment is returned unchanged."""
     parts = urlsplit(url)
     query = parse_qsl(parts.query, keep_blank_values=True)
@@ -93,7 +93,7 @@ def with_model(url: str, model: str) -> str:
 
 
 def is_url(value: str, schemes: tuple[str, ...]) -> bool:
-    """Whether `value` is a URL with one of these schemes and a host."""
+    """Return whether `value` is a URL with one of these schemes and a host."""
     try:
         parts = urlsplit(value)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0

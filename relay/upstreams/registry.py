@@ -7,17 +7,19 @@ from relay.upstreams.azure import is_azure_preview
 from relay.upstreams.dialect import UpstreamCodec, UpstreamDialect
 
 
-def _codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
+def _create_codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
     return OpenAIUpstreamCodec(secrets)
 
 
-def _beta_codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
+def _create_beta_codec(secrets: KnownSecrets, _model: str) -> UpstreamCodec:
     return OpenAIUpstreamCodec(secrets, BetaUpstreamDialect())
 
 
-OPENAI = UpstreamDialect("openai", _codec, realtime=lambda: None)
-OPENAI_BETA = UpstreamDialect("openai-beta", _beta_codec, BetaUpstreamDialect, headers={"OpenAI-Beta": "realtime=v1"})
-AZURE_PREVIEW = UpstreamDialect("azure-preview", _beta_codec, BetaUpstreamDialect, recognizes=is_azure_preview)
+OPENAI = UpstreamDialect("openai", _create_codec, realtime=lambda: None)
+OPENAI_BETA = UpstreamDialect(
+    "openai-beta", _create_beta_codec, BetaUpstreamDialect, headers={"OpenAI-Beta": "realtime=v1"}
+)
+AZURE_PREVIEW = UpstreamDialect("azure-preview", _create_beta_codec, BetaUpstreamDialect, recognizes=is_azure_preview)
 
 UPSTREAM_DIALECTS: dict[str, UpstreamDialect] = {row.name: row for row in (OPENAI, OPENAI_BETA, AZURE_PREVIEW)}
 

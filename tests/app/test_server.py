@@ -91,6 +91,23 @@ async def test_sighup_loads_the_tools_anew_and_no_session_notices(tmp_path) -> N
                 assert (await answer.json())["result"] == 2
 
 
+async def test_a_file_of_settings_that_is_wrong_changes_nothing_and_is_one_line(tmp_path) -> None:
+    env = tmp_path / ".env"
+    async with serve_process(tmp_path, RELAY_UPSTREAM="local") as served:
+        for content, problem in (
+            (
+                b"RELAY_API_KEYS=a-secret\nRELAY_MAX_SESSIONS=x\n",
+                "the settings are wrong: RELAY_API_KEYS: a key must .*; RELAY_MAX_SESSIONS: must be",
+            ),
+            (b"RELAY_API_KEYS=\xff\n", r"\.env cannot be read: "),
+        ):
+            env.write_bytes(content)
+            served.process.send_signal(signal.SIGHUP)
+            await served.read_until(f"ERROR   keys and policies not reloaded, the previous ones stay: {problem}")
+            await served.read_until("reloaded tools: ")
+        assert "a-secret" not in served.log
+
+
 async def test_sighup_reads_keys_and_policies_anew_and_ends_the_sessions_of_a_revoked_key(tmp_path) -> None:
     old, kept, new = "old-key-0123456789abcdef", "kept-key-0123456789abcdef", "new-key-0123456789abcdef"
     settings = tmp_path / ".env"

@@ -71,7 +71,7 @@ def test_replay_is_identical_or_says_where_it_is_not(root: Path, monkeypatch: py
     told = run("replay", "rs_scripted", "--dir", root)
     assert told.startswith("identical: ")
     monkeypatch.setattr(tool_calls, "CANCELLED_CALL", "x")
-    monkeypatch.setattr(ToolDispatcher, "progress", lambda *_: None)
+    monkeypatch.setattr(ToolDispatcher, "send_progress", lambda *_: None)
     assert run("replay", "rs_scripted", "--dir", root) == told
     monkeypatch.setattr(ToolDispatcher, "_send_output", lambda *_: None)
     different = run("replay", "rs_scripted", "--dir", root, code=1)

@@ -77,12 +77,12 @@ def test_what_has_another_type_has_its_default() -> None:
     )
 
 
-def test_latencies_are_named_as_the_figures_of_a_turn() -> None:
-    for metrics in EXAMPLE_TURNS:
-        event = parse_event(json.dumps({"type": "latency", "itemId": "item_7", **metrics.to_wire()}))
+def test_latencies_are_named_as_the_metrics_of_a_turn() -> None:
+    for turn in EXAMPLE_TURNS:
+        event = parse_event(json.dumps({"type": "latency", "itemId": "item_7", **turn.to_wire()}))
         assert isinstance(event, LatencyEvent)
-        assert event.total_ms == metrics.total_ms
-        assert all(getattr(metrics, name) == ms for name, ms in event.figures.items())
+        assert event.total_ms == turn.total_ms
+        assert all(getattr(turn, name) == ms for name, ms in event.metrics.items())
 
 
 def test_an_item_id_that_is_too_long_counts_as_none() -> None:

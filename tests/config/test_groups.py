@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 import relay
-from relay.config import AccessSettings, AzureSettings, ServerSettings, SessionSettings, Settings, UpstreamSettings
+from relay.config import (
+    AccessSettings,
+    AzureSettings,
+    LimitSettings,
+    ServerSettings,
+    SessionSettings,
+    Settings,
+    TtsSettings,
+    UpstreamSettings,
+)
 from relay.config.environment import Environment
 from relay.config.settings import GroupOverrides
 from relay.errors import ConfigError
@@ -64,6 +73,18 @@ def test_what_does_not_fit_together_is_named_as_it_was_given() -> None:
     with pytest.raises(ConfigError, match=r"--host=0\.0\.0\.0 .* Set RELAY_API_KEYS"):
         Settings.load(Environment(options={"HOST": ("--host", "0.0.0.0")}))
     assert Settings(server=public, access=AccessSettings(api_keys=("k" * 16,)))
+
+
+def test_a_group_may_be_completed_by_the_environment() -> None:
+    """What does not fit together is found where the groups are, not where one of them is made."""
+    tts = TtsSettings(provider="elevenlabs", voice_id="v")
+    assert Settings.load(Environment({"ELEVENLABS_API_KEY": "k"}), tts=tts).tts.api_key == "k"
+    limits = LimitSettings(pong_timeout_s=25)
+    assert Settings.load(Environment({"RELAY_PING_INTERVAL_S": "30"}), limits=limits).limits.ping_interval_s == 30
+    with pytest.raises(ConfigError, match=r"limits\.pong_timeout_s may not be longer than RELAY_PING_INTERVAL_S"):
+        Settings.load(Environment({}), limits=limits)
+    with pytest.raises(ConfigError, match=r"limits\.pong_timeout_s may not be longer than limits\.ping_interval_s"):
+        Settings(limits=limits)
 
 
 def test_an_alias_is_named_where_the_value_came_by_it() -> None:
@@ -150,6 +171,8 @@ WRONG = {
     'AccessSettings(api_keys="one")': 'Argument "api_keys" to "AccessSettings" has incompatible type "str"',
     'NavaiOptions(openai_key="k")': 'Unexpected keyword argument "openai_key" for "NavaiOptions"',
     'Settings().server.prot': '"ServerSettings" has no attribute "prot"',
+    'Settings().server.port = 1': 'Property "port" defined in "ServerSettings" is read-only',
+    'Settings().server = ServerSettings()': 'Property "server" defined in "Settings" is read-only',
 }  # fmt: skip
 
 

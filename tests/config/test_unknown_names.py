@@ -23,3 +23,15 @@ async def test_relay_check_warns_once(tmp_path: Path) -> None:
     assert output.splitlines()[0] == f"warn  settings       {WARNING}"
     assert "a-value" not in output
     assert output.count("RECROD") == 1
+
+
+async def test_a_start_that_fails_names_them_too(tmp_path: Path) -> None:
+    environment = relay_environment(tmp_path, HOST="0.0.0.0", RELAY_API_KYES="a-value")
+    process = await asyncio.create_subprocess_exec(
+        RELAY_COMMAND, "serve", stderr=asyncio.subprocess.PIPE, env=environment, cwd=tmp_path
+    )
+    error = (await process.communicate())[1].decode()
+    assert process.returncode == 2
+    assert "HOST=0.0.0.0 can be reached from other machines. Set RELAY_API_KEYS" in error
+    assert "unknown settings are ignored: RELAY_API_KYES (did you mean RELAY_API_KEYS?)" in error
+    assert "a-value" not in error

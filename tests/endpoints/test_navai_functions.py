@@ -262,7 +262,7 @@ async def test_a_timeout_is_504_and_too_many_are_429() -> None:
         return release.wait(20)
 
     async with mounted(hang) as client:
-        assert (await execute(client, "hang")) == (504, {"error": "The tool did not answer within 0.05 seconds."})
+        assert (await execute(client, "hang")) == (504, {"error": "The tool did not answer within 0.05 s."})
         async with client.post("/navai/functions/execute", json={"function_name": "hang"}) as response:
             assert (response.status, response.headers["Retry-After"]) == (429, "1")
         release.set()

@@ -45,5 +45,5 @@ def recording_of(root: Path, kind: str, line: str) -> Recording:
 def test_a_line_of_another_kind_of_session_is_refused(kind: str, line: str, tmp_path: Path) -> None:
     recording = recording_of(tmp_path, kind, line)
     for read in (verify, build_timeline):
-        with pytest.raises(RecordingError, match=r"journal.jsonl line 1: the session of a .* has no such line"):
+        with pytest.raises(RecordingError, match=r"journal.jsonl line 1: a .*'s session cannot have this record"):
             read(recording)

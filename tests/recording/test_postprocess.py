@@ -70,7 +70,7 @@ def test_half_a_sample_at_the_end_of_the_clients_audio_is_left_out(tmp_path: Pat
 def test_an_append_without_audio_needs_no_file(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, [(0.5, b""), (1.0, ClientClosed(1000))])
     (folder / CLIENT_AUDIO_FILE).unlink(missing_ok=True)
-    assert finalize(folder).derived_written
+    assert finalize(folder).wrote_derived_files
 
 
 def test_no_tracks_are_made_of_more_than_a_week(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_no_tracks_are_made_of_more_than_a_week(tmp_path: Path) -> None:
 def test_a_half_written_line_goes_and_the_end_comes(tmp_path: Path) -> None:
     folder = make_recording(tmp_path, ended=False, change=lambda raw: raw[:-20])
     done = finalize(folder)
-    assert (done.torn_bytes > 0, done.torn_lines, done.end_added) == (True, 0, True)
+    assert (done.torn_bytes > 0, done.torn_lines, done.added_end_record) == (True, 0, True)
     outcome = verify(Recording(folder))
     assert outcome.is_identical
     assert outcome.notes == []
@@ -125,7 +125,7 @@ def test_a_journal_that_another_repair_has_replaced_is_left_alone(
         nonlocal cleaned
         if operation & fcntl.LOCK_EX:
             monkeypatch.undo()
-            assert finalize(folder).end_added
+            assert finalize(folder).added_end_record
             cleaned = (folder / "journal.jsonl").read_bytes()
         flock(descriptor, operation)
 

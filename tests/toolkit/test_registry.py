@@ -83,6 +83,7 @@ def test_a_name_that_the_protocol_does_not_allow_is_refused(name: str) -> None:
         ({"timeout_s": float("nan")}, "timeout_s"),
         ({"expose": {"model", "moon"}}, 'expose may contain "model", "http" and "client", not moon'),
         ({"expose": "model"}, "must be lists of strings, not a string"),
+        ({"exampels": ["what time is it"]}, "@tool has no option 'exampels'. The options are: name, description, "),
         ({"examples": "what time is it"}, "must be lists of strings, not a string"),
     ],
 )

@@ -130,7 +130,7 @@ async def test_it_shows_whose_voice_speaks_and_what_of_the_delay_was_whose(page:
     await expect(page.locator(".latency .steps")).to_contain_text("first audio from the voice +293 ms")
     await expect(page.locator(".latency .steps")).not_to_contain_text("441")
 
-    failed = "The voice failed (quota_exceeded): This request exceeds your quota. The answer goes on as text."
+    failed = "The voice failed (quota_exceeded): This request exceeds your quota. The answer continues as text."
     await session.send("error", code="voice_failed", message=failed, retryable=False)
     await expect(page.locator("body")).to_contain_text(failed)
     fields = {"turn": "server_vad", "maxAheadMs": 1000, "duplex": "full", "language": None, "tools": []}

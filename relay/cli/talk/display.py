@@ -75,11 +75,8 @@ class TextDisplay(Display):
                 )
             case "latency":
                 steps = format_latency(message, at_client=True)
-                self._print_line(
-                    "latency",
-                    f"{_ms_field(message, TOTAL_METRIC.wire_name)} from end of speech to first audio ({steps})",
-                    "dim",
-                )
+                total = _ms_field(message, TOTAL_METRIC.wire_name)
+                self._print_line("latency", f"{total} from end of user turn to first audio ({steps})", "dim")
             case "usage":
                 self._print_line("usage", _describe_usage(message), "dim")
             case "error":
@@ -119,7 +116,10 @@ class TextDisplay(Display):
         name, status = _text_field(message, "name"), _text_field(message, "status")
         match status:
             case "started":
-                self._print_line("tool", f"{name} {_format_value(message.get('arguments', {}))}", "magenta")
+                arguments = (
+                    _format_value(message["arguments"]) if "arguments" in message else "(the relay hides its arguments)"
+                )
+                self._print_line("tool", f"{name} {arguments}", "magenta")
             case "progress":
                 self._print_line("tool", f"{name}: {_text_field(message, 'text')}", "magenta")
             case _:

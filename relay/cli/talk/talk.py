@@ -36,6 +36,7 @@ from relay.client import (
     VirtualPlayer,
     connect,
 )
+from relay.client.handshake import NOT_A_URL
 from relay.errors import RelayError
 
 MAX_SAVED_BYTES = 64 * 1024 * 1024
@@ -109,8 +110,8 @@ def add_rate(url: str, rate_hz: int) -> tuple[str, int]:
     """
     try:
         parts = urlsplit(url.strip() if "://" in url else f"ws://{url.strip()}")
-    except ValueError as error:
-        raise InvalidURL(f"not a URL: {error}") from error
+    except ValueError:
+        raise InvalidURL(NOT_A_URL) from None
     query = parse_qs(parts.query)
     encoding, rate = query.get("format", ["pcm16"])[-1], query.get("rate", [""])[-1]
     if rate.isascii() and rate.isdigit():

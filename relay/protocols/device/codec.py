@@ -56,45 +56,47 @@ def _encode(message: DeviceMessage) -> JsonObject:
     match message:
         case cmd.SendConnected(session_id, options):
             session = {"sessionId": session_id, "protocol": PROTOCOL_VERSION}
-            return {"type": "event", "name": "AIConnected", **session, **_formats(options)}
+            return {"type": "event", "name": "AIConnected", **session, **_encode_formats(options)}
         case cmd.SendReady():
-            return _ready(message)
+            return _encode_ready(message)
         case cmd.SendSpeechState(started):
             return {"type": "event", "name": "AISpeechDetected" if started else "AISpeechEnded"}
         case cmd.SendUsage(usage):
-            return {"type": "usage", **_members(usage)}
+            return {"type": "usage", **_encode_members(usage)}
         case cmd.SendToolStatus(arguments=arguments, output=output, text=text):
             text = _replace_lone_surrogates(text)
             return {
                 "type": "tool",
-                **_members(replace(message, arguments=_json(arguments), output=_json(output), text=text)),
+                **_encode_members(
+                    replace(message, arguments=_embed_json(arguments), output=_embed_json(output), text=text)
+                ),
             }
         case cmd.SendToolCall(arguments=arguments):
-            return {"type": "toolCall", **_members(message), "arguments": orjson.Fragment(arguments)}
+            return {"type": "toolCall", **_encode_members(message), "arguments": orjson.Fragment(arguments)}
         case cmd.SendError(code, text, field, retryable):
             error = {"type": "error", "code": code, "message": text, "retryable": retryable}
             return error | {"field": field} if field else error
         case _:
-            return _MESSAGE_HEADS[type(message)] | _members(message)
+            return _MESSAGE_HEADS[type(message)] | _encode_members(message)
 
 
-def _members(command: Any) -> JsonObject:
+def _encode_members(command: Any) -> JsonObject:
     values = {field: getattr(command, field.name) for field in fields(command) if field.name != _OMITTED_FIELD}
     sent = {field.name: value for field, value in values.items() if value is not None or field.default is not None}
     return {camel_case(name): value for name, value in sent.items()}
 
 
-def _formats(options: DeviceOptions) -> JsonObject:
+def _encode_formats(options: DeviceOptions) -> JsonObject:
     return {
         "input": {"format": options.input.encoding, "rate": options.input.rate_hz},
         "output": {"format": options.output.encoding, "rate": options.output.rate_hz},
     }
 
 
-def _ready(message: cmd.SendReady) -> JsonObject:
+def _encode_ready(message: cmd.SendReady) -> JsonObject:
     return {
         "type": "ready",
-        **_formats(message.options),
+        **_encode_formats(message.options),
         "voice": message.config.voice,
         "turn": message.config.turn.kind,
         "maxAheadMs": message.options.max_ahead_ms,
@@ -104,7 +106,7 @@ def _ready(message: cmd.SendReady) -> JsonObject:
     }
 
 
-def _json(value: Any) -> Any:
+def _embed_json(value: Any) -> Any:
     """Return a tool's arguments or output as JSON if it is JSON text, otherwise unchanged."""
     if value is None:
         return None

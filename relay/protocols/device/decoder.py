@@ -57,7 +57,7 @@ def parse_tools(value: Any, field: str) -> tuple[ToolSpec, ...]:
     """Parse the `tools` of a hello: `[{name, description?, parameters?, timeoutMs?}]`. Raises MessageError."""
     if not isinstance(value, list) or len(value) > MAX_TOOLS:
         raise MessageError(f"{field} must be a list of at most {MAX_TOOLS} tools.", field)
-    tools = tuple(_tool(definition, f"{field}[{index}]") for index, definition in enumerate(value))
+    tools = tuple(_parse_tool(definition, f"{field}[{index}]") for index, definition in enumerate(value))
     names = [tool.name for tool in tools]
     duplicate = next((name for name in names if names.count(name) > 1), None)
     if duplicate is not None:
@@ -65,7 +65,7 @@ def parse_tools(value: Any, field: str) -> tuple[ToolSpec, ...]:
     return tools
 
 
-def _tool(value: Any, field: str) -> ToolSpec:
+def _parse_tool(value: Any, field: str) -> ToolSpec:
     if not isinstance(value, dict):
         raise MessageError(f'{field} must be an object such as {{"name":"open_door"}}.', field)
     name = value.get("name")
@@ -79,10 +79,10 @@ def _tool(value: Any, field: str) -> ToolSpec:
     if type(timeout_ms) is not int or not MIN_TIMEOUT_MS <= timeout_ms <= MAX_TIMEOUT_MS:
         problem = f"{field}.timeoutMs must be a number of ms from {MIN_TIMEOUT_MS} to {MAX_TIMEOUT_MS}."
         raise MessageError(problem, f"{field}.timeoutMs")
-    return ToolSpec(name, description, _schema(value, field), timeout_ms=timeout_ms)
+    return ToolSpec(name, description, _parse_schema(value, field), timeout_ms=timeout_ms)
 
 
-def _schema(value: JsonObject, field: str) -> JsonObject:
+def _parse_schema(value: JsonObject, field: str) -> JsonObject:
     schema = value.get("parameters", {"type": "object", "properties": {}})
     try:
         n_bytes = len(orjson.dumps(schema))
@@ -115,7 +115,7 @@ def decode(frame: BytesLike) -> ev.ClientEvent:
         return error.event
 
 
-def _milliseconds(obj: JsonObject, field: str, limit: int) -> int:
+def _get_milliseconds(obj: JsonObject, field: str, limit: int) -> int:
     value = obj.get(field)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
         raise MessageError(f"{field} must be a number of ms from 0 to {limit}.", field)
@@ -134,7 +134,7 @@ def parse_format(value: Any, field: str) -> AudioFormat:
         raise MessageError(f"{field}: {error}", field) from error
 
 
-def _hello(obj: JsonObject) -> ev.Hello:
+def _decode_hello(obj: JsonObject) -> ev.Hello:
     version = obj.get("v", PROTOCOL_VERSION)
     if version is True or version != PROTOCOL_VERSION:
         problem = f"Unsupported protocol version; this relay supports version {PROTOCOL_VERSION}."
@@ -144,7 +144,7 @@ def _hello(obj: JsonObject) -> ev.Hello:
     return ev.Hello(fields_set=tuple(field_names), **values)
 
 
-def _tool_result(obj: JsonObject) -> ev.ToolResult:
+def _decode_tool_result(obj: JsonObject) -> ev.ToolResult:
     call_id = parse_string(obj, "callId", MAX_ID_CHARS)
     if obj.get("error") is not None:
         return ev.ToolResult(call_id, parse_string(obj, "error", MAX_TEXT_CHARS), failed=True)
@@ -157,30 +157,30 @@ def _tool_result(obj: JsonObject) -> ev.ToolResult:
         raise MessageError("output is nested too deeply.", "output") from error
 
 
-def _max_ahead(obj: JsonObject, field: str) -> int | None:
-    return None if obj[field] is None else max(_milliseconds(obj, field, MAX_AHEAD_MS), MIN_AHEAD_MS)
+def _get_max_ahead(obj: JsonObject, field: str) -> int | None:
+    return None if obj[field] is None else max(_get_milliseconds(obj, field, MAX_AHEAD_MS), MIN_AHEAD_MS)
 
 
-def _turn(obj: JsonObject, field: str) -> str:
+def _get_turn(obj: JsonObject, field: str) -> str:
     if obj[field] not in get_args(TurnKind):
         raise MessageError(f"{field} must be one of {', '.join(get_args(TurnKind))}.", field)
     return str(obj[field])
 
 
-def _flag(obj: JsonObject, field: str) -> bool:
+def _get_flag(obj: JsonObject, field: str) -> bool:
     if not isinstance(obj.get(field), bool):
         raise MessageError(f"{field} must be true or false.", field)
     return bool(obj[field])
 
 
-def _voice(obj: JsonObject, field: str) -> str:
+def _get_voice(obj: JsonObject, field: str) -> str:
     voice = parse_string(obj, field, 128)
     if voice.startswith(ELEVENLABS_PREFIX) and not voice.removeprefix(ELEVENLABS_PREFIX).strip():
         raise MessageError(f"{field} must name an ElevenLabs voice after {ELEVENLABS_PREFIX}", field)
     return voice
 
 
-def _duplex(obj: JsonObject, field: str) -> bool:
+def _get_duplex(obj: JsonObject, field: str) -> bool:
     if obj[field] not in ("full", "half"):
         raise MessageError(f"{field} must be full or half.", field)
     return bool(obj[field] == "half")
@@ -189,26 +189,26 @@ def _duplex(obj: JsonObject, field: str) -> bool:
 _HELLO_DECODERS: dict[str, Callable[[JsonObject, str], Any]] = {
     "input": lambda obj, field: parse_format(obj[field], field),
     "output": lambda obj, field: parse_format(obj[field], field),
-    "maxAheadMs": _max_ahead,
-    "voice": _voice,
+    "maxAheadMs": _get_max_ahead,
+    "voice": _get_voice,
     "instructions": lambda obj, field: parse_string(obj, field, MAX_TEXT_CHARS),
     "language": lambda obj, field: parse_string(obj, field, 64),
-    "turn": _turn,
-    "duplex": _duplex,
-    "consent": _flag,
+    "turn": _get_turn,
+    "duplex": _get_duplex,
+    "consent": _get_flag,
     "tools": lambda obj, field: parse_tools(obj[field], field),
 }
 
 DECODERS: dict[str, Callable[[JsonObject], ev.ClientEvent]] = {
-    "hello": _hello,
+    "hello": _decode_hello,
     "playback": lambda obj: ev.Playback(
-        parse_string(obj, "itemId", MAX_ID_CHARS), _milliseconds(obj, "playedMs", MAX_POSITION_MS)
+        parse_string(obj, "itemId", MAX_ID_CHARS), _get_milliseconds(obj, "playedMs", MAX_POSITION_MS)
     ),
-    "toolResult": _tool_result,
+    "toolResult": _decode_tool_result,
     "text": lambda obj: ev.UserText(parse_string(obj, "text", MAX_TEXT_CHARS)),
     "commit": lambda obj: ev.Commit(),
     "clear": lambda obj: ev.Clear(),
     "interrupt": lambda obj: ev.Interrupt(),
-    "consent": lambda obj: ev.Consent(_flag(obj, "granted")),
+    "consent": lambda obj: ev.Consent(_get_flag(obj, "granted")),
     "bye": lambda obj: ev.Bye(),
 }

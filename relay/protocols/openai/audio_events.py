@@ -77,7 +77,7 @@ class AudioDeltaMatcher:
                 return new_audio_delta((*self._ids, raw[start:end]))
         elif event_id_end < 0 and raw.startswith(_TYPE_FIRST_PREFIX) and not raw.startswith(_AUDIO_DELTA_TYPE_PREFIX):
             return None  # not an audio delta: by far the most common case
-        start = _payload_start(raw)
+        start = _find_payload(raw)
         if start < 0:
             return None
         delta = _parse_delta(raw, start)
@@ -121,7 +121,7 @@ class TranscriptDeltaMatcher:
             self._ids = (event.response_id, event.item_id, event.content_index)
 
 
-def _payload_start(raw: bytes) -> int:
+def _find_payload(raw: bytes) -> int:
     """Return where the base64 text begins if `raw` looks like a delta and ends with that text; else -1."""
     if raw.find(_AUDIO_DELTA_MARK, 0, _MAX_HEAD_BYTES) < 0:
         return -1

@@ -2,7 +2,7 @@
 
 It has two uses. `BetaClientDialect` is for clients that speak beta (`OpenAI-Beta: realtime=v1`, Azure's preview path),
 `BetaUpstreamDialect` for upstreams that do (Azure's preview endpoint). Event types, session fields, response fields and
-content types are tables; whatever they do not name is unchanged. Events are never changed in place.
+content types are tables; anything that they do not name is unchanged. Events are never changed in place.
 
 Fields of one dialect alone are dropped: `temperature` and `client_secret` of beta, some session fields of GA.
 """
@@ -93,10 +93,10 @@ def _set_at_path(obj: JsonObject, path: tuple[str, ...], value: Any) -> None:
 def _to_ga(obj: Any, rows: tuple[_FieldRow, ...]) -> Any:
     if not isinstance(obj, Mapping):
         return obj
-    named = {beta: (path, convert) for beta, path, convert, _ in rows}
-    result: JsonObject = {key: value for key, value in obj.items() if key not in named and key not in _BETA_ONLY}
-    for key in obj.keys() & named.keys():
-        path, convert = named[key]
+    rows_by_name = {beta: (path, convert) for beta, path, convert, _ in rows}
+    result: JsonObject = {key: value for key, value in obj.items() if key not in rows_by_name and key not in _BETA_ONLY}
+    for key in obj.keys() & rows_by_name.keys():
+        path, convert = rows_by_name[key]
         _set_at_path(result, path, convert(obj[key]))
     return result
 
@@ -104,8 +104,8 @@ def _to_ga(obj: Any, rows: tuple[_FieldRow, ...]) -> Any:
 def _to_beta(obj: Any, rows: tuple[_FieldRow, ...]) -> Any:
     if not isinstance(obj, Mapping):
         return obj
-    moved = {path[0] for _, path, _, _ in rows}
-    result: JsonObject = {key: value for key, value in obj.items() if key not in moved and key not in _GA_ONLY}
+    moved_names = {path[0] for _, path, _, _ in rows}
+    result: JsonObject = {key: value for key, value in obj.items() if key not in moved_names and key not in _GA_ONLY}
     for beta, path, _, convert in rows:
         member: Any = obj
         for key in path:
@@ -144,9 +144,9 @@ def client_event_to_ga(event: JsonEvent) -> JsonEvent:
     if event_type == "session.update":
         return _convert_member(event, "session", partial(_session_to_ga, "realtime"))
     if event_type == "transcription_session.update":
-        changed = _convert_member(event, "session", partial(_session_to_ga, "transcription"))
+        converted_event = _convert_member(event, "session", partial(_session_to_ga, "transcription"))
         # A transcription session has no output.
-        return {**_convert_member(changed, "session", _without_modalities), "type": "session.update"}
+        return {**_convert_member(converted_event, "session", _remove_modalities), "type": "session.update"}
     if event_type == "response.create":
         return _convert_response(event, _to_ga, RESPONSE_CREATE_FIELDS, "input", _GA_CONTENT)
     return _convert_event_item(event, _GA_CONTENT)
@@ -167,7 +167,7 @@ def _session_to_ga(session_type: str, session: Any) -> Any:
     return {"type": session_type, **_to_ga(session, SESSION_FIELDS)} if is_session else session
 
 
-def _without_modalities(session: Any) -> Any:
+def _remove_modalities(session: Any) -> Any:
     is_session = isinstance(session, Mapping)
     return {key: value for key, value in session.items() if key != "output_modalities"} if is_session else session
 
@@ -176,8 +176,8 @@ def _session_to_beta(event: JsonEvent) -> JsonEvent:
     """Translate `session.update` or `session.updated`; beta has other types for transcription sessions."""
     session = event.get("session")
     is_transcription = isinstance(session, Mapping) and session.get("type") == "transcription"
-    changed = _convert_member(event, "session", lambda session: _to_beta(session, SESSION_FIELDS))
-    return {**changed, "type": f"transcription_{event['type']}"} if is_transcription else changed
+    converted_event = _convert_member(event, "session", lambda session: _to_beta(session, SESSION_FIELDS))
+    return {**converted_event, "type": f"transcription_{event['type']}"} if is_transcription else converted_event
 
 
 def _convert_response(
@@ -257,35 +257,35 @@ class BetaUpstreamDialect:
         if event_type in ("response.created", "response.done"):
             return [_convert_response(event, _to_ga, RESPONSE_FIELDS, "output", _GA_CONTENT)]
         if event_type == "conversation.item.created":
-            return self._item_created(event)
+            return self._item_created_to_beta(event)
         if event_type in ("response.output_item.added", "response.output_item.done"):
-            return self._output_item(event)
+            return self._output_item_to_beta(event)
         if event_type == "response.function_call_arguments.done" and "name" not in event:
             return [{**event, "name": self._open_items.get(str(event.get("item_id")), {}).get("name", "")}]
         if event_type == "conversation.item.input_audio_transcription.completed" and event.get("usage") is None:
             return [{**event, "usage": dict(_NO_USAGE)}]
         return [_convert_event_item(event, _GA_CONTENT)]
 
-    def _item_created(self, event: JsonEvent) -> list[JsonEvent]:
+    def _item_created_to_beta(self, event: JsonEvent) -> list[JsonEvent]:
         changed = _convert_event_item(event, _GA_CONTENT)
         item, previous = event.get("item"), event.get("previous_item_id")
-        added: JsonEvent = {**changed, "type": "conversation.item.added"}
+        added_event: JsonEvent = {**changed, "type": "conversation.item.added"}
         if isinstance(item, Mapping) and item.get("status") == "in_progress":
             self._remember_item(item.get("id"), {"previous_item_id": previous})
-            return [added]
-        return [added, _item_done_event(event, changed.get("item"), previous)]
+            return [added_event]
+        return [added_event, _item_done_event(event, changed.get("item"), previous)]
 
-    def _output_item(self, event: JsonEvent) -> list[JsonEvent]:
+    def _output_item_to_beta(self, event: JsonEvent) -> list[JsonEvent]:
         changed, item = _convert_event_item(event, _GA_CONTENT), event.get("item")
         if not isinstance(item, Mapping):
             return [changed]
         if event["type"] == "response.output_item.added":
             self._remember_item(item.get("id"), {"name": item.get("name") or ""})
             return [changed]
-        remembered = self._open_items.pop(str(item.get("id")), {})
-        if "previous_item_id" not in remembered:
+        known_fields = self._open_items.pop(str(item.get("id")), {})
+        if "previous_item_id" not in known_fields:
             return [changed]  # out-of-band, or complete from the start
-        return [changed, _item_done_event(event, changed.get("item"), remembered["previous_item_id"])]
+        return [changed, _item_done_event(event, changed.get("item"), known_fields["previous_item_id"])]
 
     def _remember_item(self, item_id: Any, members: JsonObject) -> None:
         if isinstance(item_id, str):

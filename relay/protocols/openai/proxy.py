@@ -34,16 +34,16 @@ MAX_TYPE_CHARS = 200
 _SPACE = rb"[ \t\r\n]*"  # JSON white space; \s would match more
 
 
-def _pattern(text: str) -> bytes:
+def _compile_pattern(text: str) -> bytes:
     """Return a regular expression in which each space stands for any JSON white space."""
     return text.encode().replace(b" ", _SPACE)
 
 
 _ID = f'"event_id" : "(?!{RELAY_EVENT_ID_PREFIX})[A-Za-z0-9_.:-]{{0,{MAX_EVENT_ID_CHARS}}}" , '
 _APPEND = r'"type" : "input_audio_buffer\.append" , '
-_APPEND_HEAD = re.compile(_pattern(rf'{{ (?:{_ID}{_APPEND}|{_APPEND}(?:{_ID})?)"audio" : "'))
-_TAIL = re.compile(_pattern('" } '))
-_TYPE_PATTERN = re.compile(_pattern(r'{ (?:"event_id" : "[^"\\]*" , )?"type" : "([^"\\]*)"'))
+_APPEND_HEAD = re.compile(_compile_pattern(rf'{{ (?:{_ID}{_APPEND}|{_APPEND}(?:{_ID})?)"audio" : "'))
+_TAIL = re.compile(_compile_pattern('" } '))
+_TYPE_PATTERN = re.compile(_compile_pattern(r'{ (?:"event_id" : "[^"\\]*" , )?"type" : "([^"\\]*)"'))
 _PASSTHROUGH_TYPES = frozenset(event_type.encode() for event_type in PASSTHROUGH_EVENTS)
 DELTA_PREFIXES = tuple(b'{"type":' + space + b'"' + name + b'"' for name in _PASSTHROUGH_TYPES for space in (b"", b" "))
 """How nearly all passthrough events begin. A prefix is matched several times as fast as the pattern, which decides."""
@@ -89,7 +89,7 @@ def _append_payload(raw: bytes) -> bytes:
         end = raw.rfind(b'"', max(head.end(), len(raw) - _TAIL_BYTES))
         if end >= 0 and _TAIL.fullmatch(raw, end) is not None:
             return raw[head.end() : end]
-    raise ValueError("no append")
+    raise ValueError("not an input_audio_buffer.append event")
 
 
 def audio_offset(raw: bytes) -> int:
@@ -113,12 +113,12 @@ def delta_audio_bytes(raw: bytes) -> int:
     return n_chars // 4 * 3 - (raw[end - 1] == _PAD) - (raw[end - 2] == _PAD)
 
 
-def _never_a_delta(raw: bytes) -> int:
-    """Replaces `delta_audio_bytes` for an upstream dialect: all its deltas must be parsed."""
+def _parse_every_delta(raw: bytes) -> int:
+    """Return -1: replaces `delta_audio_bytes` for an upstream dialect, whose deltas must all be parsed."""
     return -1
 
 
-def _delta_or_event(raw: bytes, body: Mapping[str, Any]) -> RawDelta | RealtimeServerEvent:
+def _to_delta_or_event(raw: bytes, body: Mapping[str, Any]) -> RawDelta | RealtimeServerEvent:
     delta, event_type = body.get("delta"), body.get("type")
     if not isinstance(delta, str) or not isinstance(event_type, str) or event_type not in PASSTHROUGH_EVENTS:
         return RealtimeServerEvent(raw, body)
@@ -137,14 +137,14 @@ def counted_audio_bytes(raw: bytes) -> int:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return 0
-    delta = _delta_or_event(raw, body) if isinstance(body, dict) else None
+    delta = _to_delta_or_event(raw, body) if isinstance(body, dict) else None
     return delta.n_bytes if type(delta) is RawDelta else 0
 
 
 def _rewrite_delta(raw: bytes, rewrite: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> BytesLike:
     """Apply `rewrite` to a delta; audio that is its last member is not parsed.
 
-    A message that is not JSON stays as it is, and so does one that could not be serialized again.
+    A message that is not JSON, or that orjson cannot serialize again, is returned unchanged.
     """
     start = audio_offset(raw) if delta_audio_bytes(raw) > 0 and raw.endswith(b'"}') else -1
     is_audio_split = start > 0 and raw.find(b'"', start) == len(raw) - 2
@@ -158,11 +158,11 @@ def _rewrite_delta(raw: bytes, rewrite: Callable[[Mapping[str, Any]], Mapping[st
     rewritten = rewrite(body)
     if rewritten is body or not can_reencode(envelope, body):
         return raw
-    written = orjson.dumps(rewritten)
+    encoded_event = orjson.dumps(rewritten)
     if not is_audio_split:
-        return written
+        return encoded_event
     # A duplicate "delta" key is serialized at its first position.
-    return written[:-2] + raw[start:] if written.endswith(_EMPTY_DELTA) else raw
+    return encoded_event[:-2] + raw[start:] if encoded_event.endswith(_EMPTY_DELTA) else raw
 
 
 class ProxyCodec:
@@ -178,7 +178,7 @@ class ProxyCodec:
         self._client_dialect = client
         self._upstream_dialect = upstream
         self._secrets = secrets
-        self.delta_audio_bytes = delta_audio_bytes if upstream is None else _never_a_delta
+        self.delta_audio_bytes = delta_audio_bytes if upstream is None else _parse_every_delta
         self.forwards_deltas = client is None
         """Whether the client gets upstream deltas unchanged."""
 
@@ -232,8 +232,8 @@ class ProxyCodec:
         if not can_reencode(raw, body):
             return (MalformedUpstreamMessage("nested too deeply"),)
         if self._upstream_dialect is None:
-            return (_delta_or_event(raw, body),)
-        return [_delta_or_event(orjson.dumps(event), event) for event in self._upstream_dialect.to_client(body)]
+            return (_to_delta_or_event(raw, body),)
+        return [_to_delta_or_event(orjson.dumps(event), event) for event in self._upstream_dialect.to_client(body)]
 
     def decode_delta(self, raw: bytes) -> RealtimeServerEvent:
         """Decode a delta as an event, for a session that is not ready or has ended."""

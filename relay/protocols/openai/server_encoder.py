@@ -65,9 +65,9 @@ class ServerEventEncoder:
                 members = {"type": error_type or "server_error", "code": code, "message": message, "param": param}
                 return [{"type": "error", "error": members | {"event_id": event_id}}]
             case _:
-                return self._response(event, metadata)
+                return self._encode_response(event, metadata)
 
-    def _response(self, event: ev.UpstreamEvent | AudioDelta, metadata: JsonObject | None) -> list[JsonObject]:
+    def _encode_response(self, event: ev.UpstreamEvent | AudioDelta, metadata: JsonObject | None) -> list[JsonObject]:
         match event:
             case ev.ResponseCreated(response_id, request_id):
                 return [{"type": "response.created", "response": _new_response(response_id, request_id, metadata)}]
@@ -75,24 +75,28 @@ class ServerEventEncoder:
                 index = self._output_index(response_id, item.id)
                 return [_response_event("output_item.added", response_id, output_index=index, item=encode_item(item))]
             case ev.TextDelta(response_id, item_id, part, text, spoken):
-                return [self._content_event(f"{_text_kind(spoken)}.delta", response_id, item_id, part, delta=text)]
+                return [
+                    self._content_event(f"{_text_event_prefix(spoken)}.delta", response_id, item_id, part, delta=text)
+                ]
             case ev.TextDone(response_id, item_id, part, text, spoken):
                 key = "transcript" if spoken else "text"
-                return [self._content_event(f"{_text_kind(spoken)}.done", response_id, item_id, part, **{key: text})]
+                return [
+                    self._content_event(f"{_text_event_prefix(spoken)}.done", response_id, item_id, part, **{key: text})
+                ]
             case AudioDelta(response_id, item_id, part, audio):
                 delta = bytes(audio).decode("ascii", "replace")
                 return [self._content_event("output_audio.delta", response_id, item_id, part, delta=delta)]
             case ev.OutputAudioDone(response_id, item_id, part):
                 return [self._content_event("output_audio.done", response_id, item_id, part)]
             case ev.ResponseDone():
-                return self._done(event, metadata)
+                return self._encode_response_done(event, metadata)
             case _:
                 return []
 
-    def _done(self, event: ev.ResponseDone, metadata: JsonObject | None) -> list[JsonObject]:
+    def _encode_response_done(self, event: ev.ResponseDone, metadata: JsonObject | None) -> list[JsonObject]:
         output = [encode_item(item) for item in event.output]
         # Clients expect complete items and arguments here; the recorded events have nothing else.
-        server_events = [done for item in output for done in self._item_done(event.response_id, item)]
+        server_events = [done for item in output for done in self._encode_item_done(event.response_id, item)]
         response = _new_response(event.response_id, event.request_id, metadata) | {
             "status": event.status,
             "output": output,
@@ -108,7 +112,7 @@ class ServerEventEncoder:
         self._positions = {item_id: position for item_id, position in positions if position[0] != event.response_id}
         return [*server_events, {"type": "response.done", "response": response}]
 
-    def _item_done(self, response_id: str, item: JsonObject) -> Iterator[JsonObject]:
+    def _encode_item_done(self, response_id: str, item: JsonObject) -> Iterator[JsonObject]:
         index = self._output_index(response_id, item["id"])
         if item["type"] == "function_call":
             call = {name: item[name] for name in ("call_id", "name", "arguments")}
@@ -116,9 +120,13 @@ class ServerEventEncoder:
             yield _response_event("function_call_arguments.done", response_id, **fields)
         yield _response_event("output_item.done", response_id, output_index=index, item=item)
 
-    def _content_event(self, suffix: str, response_id: str, item_id: str, part: int, **fields: Any) -> JsonObject:
+    def _content_event(
+        self, suffix: str, response_id: str, item_id: str, content_index: int, **fields: Any
+    ) -> JsonObject:
         index = self._output_index(response_id, item_id)
-        return _response_event(suffix, response_id, item_id=item_id, output_index=index, content_index=part, **fields)
+        return _response_event(
+            suffix, response_id, item_id=item_id, output_index=index, content_index=content_index, **fields
+        )
 
     def _output_index(self, response_id: str, item_id: str) -> int:
         position = self._positions.get(item_id)
@@ -172,7 +180,7 @@ def _response_event(suffix: str, response_id: str, **fields: Any) -> JsonObject:
     return {"type": f"response.{suffix}", "response_id": response_id, **fields}
 
 
-def _text_kind(spoken: bool) -> str:
+def _text_event_prefix(spoken: bool) -> str:
     return "output_audio_transcript" if spoken else "output_text"
 
 

@@ -40,36 +40,36 @@ def decode_event(event: JsonObject) -> ev.UpstreamEvent | AudioDelta:
         return ev.MalformedUpstreamMessage(f"{type(error).__name__}: {error}"[:200])
 
 
-def _string(obj: JsonObject, key: str) -> str:
+def _get_string(obj: JsonObject, key: str) -> str:
     value = obj[key]
     if not isinstance(value, str):
         raise TypeError(f"{key} is not a string")
     return value
 
 
-def _optional_string(obj: JsonObject, key: str) -> str | None:
+def _get_optional_string(obj: JsonObject, key: str) -> str | None:
     value = obj.get(key)
     return value if isinstance(value, str) else None
 
 
-def _id(obj: JsonObject, key: str) -> str:
-    value = _string(obj, key)
+def _get_id(obj: JsonObject, key: str) -> str:
+    value = _get_string(obj, key)
     if len(value) > MAX_ID_CHARS:
         raise ValueError(f"{key} is longer than {MAX_ID_CHARS} characters")
     return value
 
 
-def _optional_id(obj: JsonObject, key: str) -> str | None:
+def _get_optional_id(obj: JsonObject, key: str) -> str | None:
     """Return an id or a short name; None for anything else, so that nothing long is remembered."""
     value = obj.get(key)
     return value if isinstance(value, str) and len(value) <= MAX_ID_CHARS else None
 
 
-def _truncated_text(obj: JsonObject, key: str) -> str:
-    return _string(obj, key)[:MAX_TEXT_CHARS]
+def _get_truncated_text(obj: JsonObject, key: str) -> str:
+    return _get_string(obj, key)[:MAX_TEXT_CHARS]
 
 
-def _int(obj: JsonObject, key: str) -> int:
+def _get_int(obj: JsonObject, key: str) -> int:
     """Return a count, an index or a time in ms; 0 for anything else. Bounded, so that sums stay exact in JSON."""
     value = obj.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -79,76 +79,76 @@ def _int(obj: JsonObject, key: str) -> int:
 
 def _request_id(response: JsonObject) -> str | None:
     metadata = response.get("metadata")
-    return _optional_id(metadata, REQUEST_METADATA_KEY) if isinstance(metadata, dict) else None
+    return _get_optional_id(metadata, REQUEST_METADATA_KEY) if isinstance(metadata, dict) else None
 
 
-def _item(obj: JsonObject) -> Item:
+def _decode_item(obj: JsonObject) -> Item:
     parts = obj.get("content") or ()
     texts = [part.get("text") or part.get("transcript") or "" for part in parts if isinstance(part, dict)]
     texts.append(obj.get("output") or "")  # function_call_output
     return Item(
-        id=_optional_id(obj, "id") or "",
-        kind=_id(obj, "type"),
-        role=_optional_id(obj, "role"),
-        status=_optional_string(obj, "status"),
-        call_id=_optional_id(obj, "call_id"),
-        name=_optional_id(obj, "name"),
-        arguments=_optional_string(obj, "arguments"),
+        id=_get_optional_id(obj, "id") or "",
+        kind=_get_id(obj, "type"),
+        role=_get_optional_id(obj, "role"),
+        status=_get_optional_string(obj, "status"),
+        call_id=_get_optional_id(obj, "call_id"),
+        name=_get_optional_id(obj, "name"),
+        arguments=_get_optional_string(obj, "arguments"),
         text="".join(text for text in texts if isinstance(text, str))[:MAX_TEXT_CHARS],
     )
 
 
-def _usage(obj: Any) -> Usage:
+def _decode_usage(obj: Any) -> Usage:
     if not isinstance(obj, dict):
         return Usage()
     inputs = obj.get("input_token_details") or {}
     outputs = obj.get("output_token_details") or {}
     return Usage(
-        input_tokens=_int(obj, "input_tokens"),
-        output_tokens=_int(obj, "output_tokens"),
-        total_tokens=_int(obj, "total_tokens"),
-        input_audio_tokens=_int(inputs, "audio_tokens"),
-        input_text_tokens=_int(inputs, "text_tokens"),
-        cached_tokens=_int(inputs, "cached_tokens"),
-        output_audio_tokens=_int(outputs, "audio_tokens"),
-        output_text_tokens=_int(outputs, "text_tokens"),
+        input_tokens=_get_int(obj, "input_tokens"),
+        output_tokens=_get_int(obj, "output_tokens"),
+        total_tokens=_get_int(obj, "total_tokens"),
+        input_audio_tokens=_get_int(inputs, "audio_tokens"),
+        input_text_tokens=_get_int(inputs, "text_tokens"),
+        cached_tokens=_get_int(inputs, "cached_tokens"),
+        output_audio_tokens=_get_int(outputs, "audio_tokens"),
+        output_text_tokens=_get_int(outputs, "text_tokens"),
     )
 
 
-def _response_done(obj: JsonObject) -> ev.ResponseDone:
+def _decode_response_done(obj: JsonObject) -> ev.ResponseDone:
     response = obj["response"]
     status = response.get("status")
     details = response.get("status_details") or {}
     error = details.get("error") or {}
     return ev.ResponseDone(
-        response_id=_id(response, "id"),
+        response_id=_get_id(response, "id"),
         status=status if status in ("completed", "cancelled", "incomplete") else "failed",
-        reason=_optional_string(details, "reason"),
-        error_code=redact(_optional_string(error, "code") or _optional_string(error, "type") or "", 80) or None,
-        error_message=redact(_optional_string(error, "message") or "") or None,
-        output=tuple(_item(item) for item in (response.get("output") or ())[:MAX_OUTPUT_ITEMS]),
-        usage=_usage(response.get("usage")),
+        reason=_get_optional_string(details, "reason"),
+        error_code=redact(_get_optional_string(error, "code") or _get_optional_string(error, "type") or "", 80) or None,
+        error_message=redact(_get_optional_string(error, "message") or "") or None,
+        output=tuple(_decode_item(item) for item in (response.get("output") or ())[:MAX_OUTPUT_ITEMS]),
+        usage=_decode_usage(response.get("usage")),
         request_id=_request_id(response),
     )
 
 
-def _error(obj: JsonObject) -> ev.UpstreamErrorEvent:
+def _decode_error(obj: JsonObject) -> ev.UpstreamErrorEvent:
     error = obj["error"]
     return ev.UpstreamErrorEvent(
-        code=_optional_id(error, "code"),
-        message=redact(_optional_string(error, "message") or "the upstream reported an error without a message"),
-        type=_optional_id(error, "type"),
-        param=redact(_optional_string(error, "param") or "", 80) or None,
-        event_id=_optional_id(error, "event_id"),
+        code=_get_optional_id(error, "code"),
+        message=redact(_get_optional_string(error, "message") or "the upstream reported an error without a message"),
+        type=_get_optional_id(error, "type"),
+        param=redact(_get_optional_string(error, "param") or "", 80) or None,
+        event_id=_get_optional_id(error, "event_id"),
     )
 
 
-def _session_created(obj: JsonObject) -> ev.SessionCreated:
+def _decode_session_created(obj: JsonObject) -> ev.SessionCreated:
     session = obj.get("session") or {}
     expires_at = session.get("expires_at")
     return ev.SessionCreated(
-        model=_optional_string(session, "model"),
-        engine=_optional_string(session, "engine"),
+        model=_get_optional_string(session, "model"),
+        engine=_get_optional_string(session, "engine"),
         expires_at=expires_at if isinstance(expires_at, int) else None,
     )
 
@@ -161,12 +161,12 @@ def _silence_duration_ms(obj: JsonObject) -> int | None:
     return value if type(value) is int and 0 <= value <= MAX_SILENCE_DURATION_MS else None
 
 
-def _audio_delta(obj: JsonObject) -> AudioDelta:
-    audio = _string(obj, "delta").encode()
-    return AudioDelta(_id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), audio)
+def _decode_audio_delta(obj: JsonObject) -> AudioDelta:
+    audio = _get_string(obj, "delta").encode()
+    return AudioDelta(_get_id(obj, "response_id"), _get_id(obj, "item_id"), _get_int(obj, "content_index"), audio)
 
 
-def _text_delta(spoken: bool) -> Callable[[JsonObject], ev.TextDelta]:
+def _text_delta_decoder(spoken: bool) -> Callable[[JsonObject], ev.TextDelta]:
     def decode(obj: JsonObject) -> ev.TextDelta:
         response_id, item_id, delta = obj["response_id"], obj["item_id"], obj["delta"]
         if not (type(response_id) is str and type(item_id) is str and type(delta) is str):
@@ -180,49 +180,57 @@ def _text_delta(spoken: bool) -> Callable[[JsonObject], ev.TextDelta]:
     return decode
 
 
-def _text_done(key: str, spoken: bool) -> Callable[[JsonObject], ev.TextDone]:
+def _text_done_decoder(key: str, spoken: bool) -> Callable[[JsonObject], ev.TextDone]:
     return lambda obj: ev.TextDone(
-        _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index"), _truncated_text(obj, key), spoken
+        _get_id(obj, "response_id"),
+        _get_id(obj, "item_id"),
+        _get_int(obj, "content_index"),
+        _get_truncated_text(obj, key),
+        spoken,
     )
 
 
 DECODERS: dict[str, Callable[[JsonObject], ev.UpstreamEvent | AudioDelta]] = {
-    "session.created": _session_created,
+    "session.created": _decode_session_created,
     "session.updated": lambda obj: ev.SessionUpdated(_silence_duration_ms(obj)),
     "input_audio_buffer.speech_started": lambda obj: ev.SpeechStarted(
-        _optional_id(obj, "item_id") or "", _int(obj, "audio_start_ms")
+        _get_optional_id(obj, "item_id") or "", _get_int(obj, "audio_start_ms")
     ),
     "input_audio_buffer.speech_stopped": lambda obj: ev.SpeechStopped(
-        _optional_id(obj, "item_id") or "", _int(obj, "audio_end_ms")
+        _get_optional_id(obj, "item_id") or "", _get_int(obj, "audio_end_ms")
     ),
     "input_audio_buffer.committed": lambda obj: ev.InputCommitted(
-        _id(obj, "item_id"), _optional_id(obj, "previous_item_id")
+        _get_id(obj, "item_id"), _get_optional_id(obj, "previous_item_id")
     ),
     "input_audio_buffer.cleared": lambda obj: ev.InputCleared(),
     "conversation.item.input_audio_transcription.delta": lambda obj: ev.UserTranscript(
-        _id(obj, "item_id"), (_optional_string(obj, "delta") or "")[:MAX_TEXT_CHARS], final=False
+        _get_id(obj, "item_id"), (_get_optional_string(obj, "delta") or "")[:MAX_TEXT_CHARS], final=False
     ),
     "conversation.item.input_audio_transcription.completed": lambda obj: ev.UserTranscript(
-        _id(obj, "item_id"), _truncated_text(obj, "transcript"), final=True
+        _get_id(obj, "item_id"), _get_truncated_text(obj, "transcript"), final=True
     ),
     "conversation.item.input_audio_transcription.failed": lambda obj: ev.UserTranscriptFailed(
-        _id(obj, "item_id"), redact(_optional_string(obj.get("error") or {}, "message") or "")
+        _get_id(obj, "item_id"), redact(_get_optional_string(obj.get("error") or {}, "message") or "")
     ),
-    "conversation.item.added": lambda obj: ev.ItemAdded(_item(obj["item"]), _optional_id(obj, "previous_item_id")),
-    "conversation.item.deleted": lambda obj: ev.ItemDeleted(_id(obj, "item_id")),
-    "conversation.item.truncated": lambda obj: ev.ItemTruncated(_id(obj, "item_id"), _int(obj, "audio_end_ms")),
-    "response.created": lambda obj: ev.ResponseCreated(_id(obj["response"], "id"), _request_id(obj["response"])),
-    "response.output_item.added": lambda obj: ev.OutputItemAdded(_id(obj, "response_id"), _item(obj["item"])),
-    "response.output_audio.delta": _audio_delta,
-    "response.output_audio_transcript.delta": _text_delta(spoken=True),
-    "response.output_audio_transcript.done": _text_done("transcript", spoken=True),
-    "response.output_text.delta": _text_delta(spoken=False),
-    "response.output_text.done": _text_done("text", spoken=False),
+    "conversation.item.added": lambda obj: ev.ItemAdded(
+        _decode_item(obj["item"]), _get_optional_id(obj, "previous_item_id")
+    ),
+    "conversation.item.deleted": lambda obj: ev.ItemDeleted(_get_id(obj, "item_id")),
+    "conversation.item.truncated": lambda obj: ev.ItemTruncated(_get_id(obj, "item_id"), _get_int(obj, "audio_end_ms")),
+    "response.created": lambda obj: ev.ResponseCreated(_get_id(obj["response"], "id"), _request_id(obj["response"])),
+    "response.output_item.added": lambda obj: ev.OutputItemAdded(
+        _get_id(obj, "response_id"), _decode_item(obj["item"])
+    ),
+    "response.output_audio.delta": _decode_audio_delta,
+    "response.output_audio_transcript.delta": _text_delta_decoder(spoken=True),
+    "response.output_audio_transcript.done": _text_done_decoder("transcript", spoken=True),
+    "response.output_text.delta": _text_delta_decoder(spoken=False),
+    "response.output_text.done": _text_done_decoder("text", spoken=False),
     "response.output_audio.done": lambda obj: ev.OutputAudioDone(
-        _id(obj, "response_id"), _id(obj, "item_id"), _int(obj, "content_index")
+        _get_id(obj, "response_id"), _get_id(obj, "item_id"), _get_int(obj, "content_index")
     ),
-    "response.done": _response_done,
-    "error": _error,
+    "response.done": _decode_response_done,
+    "error": _decode_error,
 }
 
 UNUSED_EVENT_TYPES = frozenset(

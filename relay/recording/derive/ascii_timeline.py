@@ -15,28 +15,28 @@ MAX_CHARS = 120
 
 
 def external_voices(timeline: Timeline) -> list[str]:
-    """The external TTS voices of a conversation."""
+    """Return the external TTS voices of a conversation."""
     return sorted({item.voice for item in timeline.heard if item.voice})
 
 
 def render(timeline: Timeline, width: int = 100) -> Iterator[str]:
     """Render the lines, `width` columns wide, without control characters."""
-    return map(escape_controls, _lines(timeline, width))
+    return map(escape_controls, _render_lines(timeline, width))
 
 
-def _lines(timeline: Timeline, width: int) -> Iterator[str]:
+def _render_lines(timeline: Timeline, width: int) -> Iterator[str]:
     yield f"{timeline.name}"
     yield (
-        f"  {timeline.started} · {_clock(timeline.duration_ms)} · {timeline.identity} · {timeline.input} in, "
+        f"  {timeline.started} · {_format_clock(timeline.duration_ms)} · {timeline.identity} · {timeline.input} in, "
         f"{timeline.output} out · {timeline.upstream} {timeline.model}".rstrip()
         + "".join(f" · {voice}" for voice in external_voices(timeline))
     )
     yield ""
-    yield from _chart(timeline, max(width - LABEL_CHARS, 20))
+    yield from _render_chart(timeline, max(width - LABEL_CHARS, 20))
     yield ""
-    yield from _script(timeline)
+    yield from _render_transcript(timeline)
     yield ""
-    yield from _latencies(timeline.latencies)
+    yield from _render_latency(timeline.latencies)
     if timeline.usage.total_tokens:
         yield f"tokens    {timeline.usage.input_tokens} in, {timeline.usage.output_tokens} out"
     if timeline.end not in ("", "closed"):
@@ -46,7 +46,7 @@ def _lines(timeline: Timeline, width: int) -> Iterator[str]:
 # -- the chart --------------------------------------------------------------------------------------------------------
 
 
-def _chart(timeline: Timeline, columns: int) -> Iterator[str]:
+def _render_chart(timeline: Timeline, columns: int) -> Iterator[str]:
     total_s = max(timeline.duration_ms / 1000, MIN_STEP_S)
     step_s = max(MIN_STEP_S, total_s / columns / MAX_ROWS)
     step_s = next(step for step in (0.1, 0.2, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 600, 1e9) if step >= step_s - 1e-9)
@@ -63,7 +63,7 @@ def _chart(timeline: Timeline, columns: int) -> Iterator[str]:
     for start in range(0, cells, columns):
         part = slice(start, start + columns)
         ruler = "".join("┬" if (start + cell) % 10 == 0 else "─" for cell in range(len(you[part])))
-        yield f"{_clock(start * step_s * 1000):<{LABEL_CHARS}}{ruler} {step_s:g} s a column"
+        yield f"{_format_clock(start * step_s * 1000):<{LABEL_CHARS}}{ruler} {step_s:g} s a column"
         for label, row in (("you", you), ("relay", relay), ("tools", tools)):
             text = "".join(row[part]).rstrip()
             if text or label != "tools":
@@ -80,7 +80,7 @@ def _fill(row: list[str], start_ms: float, end_ms: float, step_s: float, sign: s
 # -- the transcript ---------------------------------------------------------------------------------------------------
 
 
-def _script(timeline: Timeline) -> Iterator[str]:
+def _render_transcript(timeline: Timeline) -> Iterator[str]:
     rows = [
         (speech.start_ms, "typed" if speech.typed else "you", speech.text or "(no transcript)")
         for speech in timeline.speech
@@ -89,23 +89,23 @@ def _script(timeline: Timeline) -> Iterator[str]:
         text = item.text or "(no text)"
         if item.cut_ms is not None:
             heard_text = item.heard_text or ""
-            unheard = _short(
+            unheard = _shorten(
                 item.text.removeprefix(heard_text).strip() if item.text.startswith(heard_text) else item.text
             )
             text = f"{heard_text} ✂ after {item.cut_ms / 1000:.1f} s; unheard: {unheard}"
         rows.append((item.start_ms, "relay", text))
     for run in timeline.tools:
         duration = "still running" if run.end_ms is None else f"{run.status} in {run.end_ms - run.start_ms:.0f} ms"
-        rows.append((run.start_ms, "tool", f"{run.name} {run.arguments} {duration} → {_short(run.output)}"))
+        rows.append((run.start_ms, "tool", f"{run.name} {run.arguments} {duration} → {_shorten(run.output)}"))
     rows += [
         (turn.at_ms, "latency", f"{turn.total_ms} ms ({format_latency(turn.to_wire())})") for turn in timeline.latencies
     ]
     rows += [(note.at_ms, note.kind, note.text) for note in timeline.marks]
     for at_ms, label, text in sorted(rows, key=lambda row: row[0]):
-        yield f"{_clock(at_ms):>9}  {label:<8} {' '.join(text.split())}"
+        yield f"{_format_clock(at_ms):>9}  {label:<8} {' '.join(text.split())}"
 
 
-def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
+def _render_latency(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
     totals = [turn.total_ms for turn in latencies]
     if not totals:
         yield "latency   no turn was measured"
@@ -115,15 +115,14 @@ def _latencies(latencies: Sequence[TurnMetrics]) -> Iterator[str]:
         if metric.party:
             shares.setdefault(metric.party, []).append(ms)
     parts = "; ".join(f"{party}: {p50_and_p95(ms)}" for party, ms in shares.items())
-    yield (
-        f"latency   {p50_and_p95(totals)} from the end of speech to the first audio, over {len(totals)} turns ({parts})"
-    )
+    turns = f"{len(totals)} turn{'s' if len(totals) > 1 else ''}"
+    yield f"latency   {p50_and_p95(totals)} from the end of speech to the first audio, over {turns} ({parts})"
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
 
 
-def _clock(ms: float) -> str:
+def _format_clock(ms: float) -> str:
     seconds = ms / 1000
     return f"{int(seconds // 60)}:{seconds % 60:04.1f}"

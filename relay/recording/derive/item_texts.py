@@ -14,17 +14,17 @@ class ItemTexts:
     def add(self, item_id: str, text: str) -> None:
         """Append to the text of an item."""
         n_chars = self._n_chars.get(item_id, 0)
-        appended = text[: MAX_TEXT_CHARS - n_chars]
-        if appended or item_id not in self._pieces:
-            self._pieces.setdefault(item_id, []).append(appended)
-            self._n_chars[item_id] = n_chars + len(appended)
+        appended_text = text[: MAX_TEXT_CHARS - n_chars]
+        if appended_text or item_id not in self._pieces:
+            self._pieces.setdefault(item_id, []).append(appended_text)
+            self._n_chars[item_id] = n_chars + len(appended_text)
 
     def replace(self, item_id: str, text: str) -> None:
         """Replace the text of an item."""
         self._pieces[item_id], self._n_chars[item_id] = [text], len(text)
 
     def get(self, item_id: str) -> str:
-        """The text of an item so far; empty if there is none."""
+        """Return the text of an item so far; empty if there is none."""
         pieces = self._pieces.get(item_id)
         if pieces is None:
             return ""

@@ -2,7 +2,7 @@
 
 In the session of a Realtime client, upstream events are decoded by the codec, client events become those of a device,
 and a truncation becomes a barge-in. Events without a counterpart are left out. Audio that was forwarded to a Realtime
-client gets a `SentAudioRecord` of its own.
+client gets a separate `SentAudioRecord`.
 """
 
 from bisect import bisect_left
@@ -33,7 +33,7 @@ class NormalizedEntry(NamedTuple):
     commands: Sequence[Any] = ()
 
 
-def normalized_entries(recording: Recording) -> Iterator[NormalizedEntry]:
+def normalize_entries(recording: Recording) -> Iterator[NormalizedEntry]:
     """Iterate over a recording. Raises RecordingError."""
     if recording.header.setup.realtime is not None:
         normalizer = RealtimeNormalizer(recording)
@@ -45,7 +45,7 @@ def normalized_entries(recording: Recording) -> Iterator[NormalizedEntry]:
         yield NormalizedEntry(entry, event, decode_commands(recording, entry))
 
 
-def with_item_ids(record: OutputAudioRecord) -> OutputAudioRecord:
+def add_item_ids(record: OutputAudioRecord) -> OutputAudioRecord:
     """Add the ids from the audio's envelope; `discarded` if they are missing or invalid."""
     if record.envelope is None:
         return record
@@ -81,66 +81,66 @@ class RealtimeNormalizer:
         """Normalize one entry."""
         match entry.record:
             case EventRecord() as record:
-                yield self._event(entry, record)
+                yield self._normalize_event(entry, record)
             case InputAudioRecord(now, n_bytes):
-                yield self._input(entry, now, n_bytes)
+                yield self._normalize_input(entry, now, n_bytes)
             case OutputAudioRecord() as record:
-                yield from self._output(entry, record)
+                yield from self._normalize_output(entry, record)
             case _:
                 yield NormalizedEntry(entry)
 
-    def _event(self, entry: JournalEntry, record: EventRecord) -> NormalizedEntry:
+    def _normalize_event(self, entry: JournalEntry, record: EventRecord) -> NormalizedEntry:
         if record.n_audio_bytes:
-            return self._input(entry, record.time_s, record.n_audio_bytes)
+            return self._normalize_input(entry, record.time_s, record.n_audio_bytes)
         commands = decode_commands(self._recording, entry)
         event = record.event
         normalized: list[Any] = []
         for command in commands:
             if isinstance(command, SendToUpstream):
-                normalized += _upstream_commands(command.body)
+                normalized += _to_upstream_commands(command.body)
         normalized += [
             command for command in commands if isinstance(command, cmd.RunTool | cmd.CloseUpstream | cmd.CloseClient)
         ]
         for command in commands:
             if isinstance(command, SendToClient):
-                normalized += _errors(command.body)
+                normalized += _to_error_commands(command.body)
         if isinstance(event, RealtimeClientEvent):
-            event, event_commands = self._client_event(event.body, record.time_s)
+            event, event_commands = self._normalize_client_event(event.body, record.time_s)
             normalized = [*event_commands, *normalized]
         elif isinstance(event, RealtimeServerEvent):
-            event, event_commands = self._upstream_event(event, record.time_s, normalized)
+            event, event_commands = self._normalize_upstream_event(event, record.time_s, normalized)
             normalized = [*event_commands, *normalized]
         return NormalizedEntry(entry, event, normalized)
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
-    def _input(self, entry: JournalEntry, now: float, n_bytes: int) -> NormalizedEntry:
+    def _normalize_input(self, entry: JournalEntry, now: float, n_bytes: int) -> NormalizedEntry:
         self._input_ends.append((self._input_ends[-1] if self._input_ends else 0) + n_bytes)
         self._input_times.append(now)
         return NormalizedEntry(JournalEntry(entry.number, InputAudioRecord(now, n_bytes), entry.samples))
 
-    def _output(self, entry: JournalEntry, record: OutputAudioRecord) -> Iterator[NormalizedEntry]:
-        record = with_item_ids(record)
+    def _normalize_output(self, entry: JournalEntry, record: OutputAudioRecord) -> Iterator[NormalizedEntry]:
+        record = add_item_ids(record)
         audio = JournalEntry(entry.number, record, entry.samples)
         if record.discarded:
             yield NormalizedEntry(audio)
             return
         self._item_bytes[record.item_id] = self._item_bytes.get(record.item_id, 0) + record.n_bytes
-        self._timer.audio_received(record.item_id, record.time_s)
-        self._timer.audio_sent(record.item_id, record.time_s)  # forwarded at once
+        self._timer.on_audio_received(record.item_id, record.time_s)
+        self._timer.on_audio_sent(record.item_id, record.time_s)  # forwarded at once
         metrics = self._timer.report()
         yield NormalizedEntry(audio, None, [] if metrics is None else [metrics])
         yield NormalizedEntry(JournalEntry(entry.number, SentAudioRecord(record.time_s, record.n_bytes, 0)))
 
     # -- the client ---------------------------------------------------------------------------------------------------
 
-    def _client_event(self, body: Mapping[str, Any], now: float) -> tuple[Any, list[Any]]:
+    def _normalize_client_event(self, body: Mapping[str, Any], now: float) -> tuple[Any, list[Any]]:
         item = body.get("item") if isinstance(body.get("item"), Mapping) else {}
         match body.get("type"):
             case "session.update":
-                return _hello(_member(body, "session")), []
+                return _to_hello(_get_object(body, "session")), []
             case "input_audio_buffer.commit":
-                self._timer.turn_ended(now)
+                self._timer.on_turn_ended(now)
                 return ev.Commit(), []
             case "input_audio_buffer.clear":
                 return ev.Clear(), []
@@ -150,15 +150,15 @@ class RealtimeNormalizer:
                 text = parse_item(item).text
                 if not text:
                     return None, []
-                self._timer.turn_ended(now)
+                self._timer.on_turn_ended(now)
                 item_id = str(item.get("id") or f"typed at {now}")
                 return ev.UserText(text), [cmd.SendTranscript("user", item_id, 0, text, True)]
             case "conversation.item.truncate":
-                return self._truncation(str(body.get("item_id")), body.get("audio_end_ms"))
+                return self._normalize_truncation(str(body.get("item_id")), body.get("audio_end_ms"))
             case _:
                 return None, []
 
-    def _truncation(self, item_id: str, played_ms: Any) -> tuple[Any, list[Any]]:
+    def _normalize_truncation(self, item_id: str, played_ms: Any) -> tuple[Any, list[Any]]:
         total_ms = self._item_bytes.get(item_id, 0) // self._options.output.bytes_per_ms
         if type(played_ms) is not int or not 0 <= played_ms < total_ms:
             return None, []
@@ -169,7 +169,7 @@ class RealtimeNormalizer:
 
     # -- the upstream -------------------------------------------------------------------------------------------------
 
-    def _upstream_event(
+    def _normalize_upstream_event(
         self, server_event: RealtimeServerEvent, now: float, commands: Sequence[Any]
     ) -> tuple[Any, list[Any]]:
         event: Any = decode_event(dict(parse_event_or_empty(server_event.raw)))
@@ -177,9 +177,9 @@ class RealtimeNormalizer:
         match event:
             case ev.SessionCreated() | ev.SessionUpdated():
                 self._silence_ms = getattr(event, "silence_ms", None) or 0
-                event_commands = self._formats(_member(server_event.body, "session"))
+                event_commands = self._formats(_get_object(server_event.body, "session"))
             case ev.SpeechStopped(_, audio_end_ms):
-                self._timer.turn_ended(min(self._arrival_time(audio_end_ms - self._silence_ms, now), now), now)
+                self._timer.on_turn_ended(min(self._arrival_time(audio_end_ms - self._silence_ms, now), now), now)
             case ev.UserTranscript(item_id, text, True):
                 event_commands = [cmd.SendTranscript("user", item_id, 0, text, True)]
             case ev.TextDelta(_, item_id, _, text):
@@ -200,14 +200,14 @@ class RealtimeNormalizer:
             if item.kind == "function_call" and item.call_id not in server_calls
         ]
 
-    def _arrival_time(self, audio_ms: int, default: float) -> float:
-        """When the first `audio_ms` of input had arrived."""
+    def _arrival_time(self, audio_ms: int, default_s: float) -> float:
+        """Return when the first `audio_ms` of input had arrived."""
         index = bisect_left(self._input_ends, audio_ms * self._options.input.bytes_per_ms)
-        return self._input_times[index] if index < len(self._input_times) else default
+        return self._input_times[index] if index < len(self._input_times) else default_s
 
     def _formats(self, session: Mapping[str, Any]) -> list[Any]:
-        audio = _member(session, "audio")
-        kinds = (str(_member(_member(audio, side), "format").get("type")) for side in ("input", "output"))
+        audio = _get_object(session, "audio")
+        kinds = (str(_get_object(_get_object(audio, side), "format").get("type")) for side in ("input", "output"))
         input_, output = map(REALTIME_FORMATS.get, kinds)
         options = replace(self._options, input=input_ or self._options.input, output=output or self._options.output)
         if options == self._options:
@@ -216,31 +216,33 @@ class RealtimeNormalizer:
         return [cmd.ApplyOptions(options)]
 
 
-def _hello(session: Mapping[str, Any]) -> ev.Hello:
-    """A client's `session.update` as the hello of a device."""
-    audio = _member(session, "audio")
+def _to_hello(session: Mapping[str, Any]) -> ev.Hello:
+    """Convert a client's `session.update` to a device's hello."""
+    audio = _get_object(session, "audio")
     fields: JsonObject = {}
-    voice, instructions = _member(audio, "output").get("voice"), session.get("instructions")
+    voice, instructions = _get_object(audio, "output").get("voice"), session.get("instructions")
     if isinstance(voice, str):
         fields["voice"] = voice
     if isinstance(instructions, str):
         fields["instructions"] = instructions
-    if "turn_detection" in _member(audio, "input"):
-        detection = _member(audio, "input")["turn_detection"]
+    if "turn_detection" in _get_object(audio, "input"):
+        detection = _get_object(audio, "input")["turn_detection"]
         kind = detection.get("type") if isinstance(detection, Mapping) else "manual"
         fields["turn"] = kind if kind in ("server_vad", "semantic_vad", "manual") else "server_vad"
     tools = session.get("tools")
     if isinstance(tools, list):
         fields["tools"] = tuple(
-            ToolSpec(tool["name"], str(tool.get("description") or ""), _member(tool, "parameters"), runs_on_client=True)
+            ToolSpec(
+                tool["name"], str(tool.get("description") or ""), _get_object(tool, "parameters"), runs_on_client=True
+            )
             for tool in tools
             if isinstance(tool, Mapping) and tool.get("type") == "function" and isinstance(tool.get("name"), str)
         )
     return ev.Hello(tuple(fields), **fields)
 
 
-def _upstream_commands(body: Mapping[str, Any]) -> list[Any]:
-    """A client event as the commands of a device session; empty if it has no counterpart."""
+def _to_upstream_commands(body: Mapping[str, Any]) -> list[Any]:
+    """Convert a client event to commands of a device session; an empty list if there is no counterpart."""
     event_id = str(body.get("event_id") or "")
     match body.get("type"):
         case "session.update":
@@ -250,16 +252,16 @@ def _upstream_commands(body: Mapping[str, Any]) -> list[Any]:
         case "input_audio_buffer.clear":
             return [cmd.ClearInput(event_id)]
         case "conversation.item.create":
-            return [cmd.CreateItem(parse_item(_member(body, "item")), event_id)]
+            return [cmd.CreateItem(parse_item(_get_object(body, "item")), event_id)]
         case "response.create":
             return [cmd.CreateResponse(event_id)]
         case _:
             return []
 
 
-def _errors(body: Mapping[str, Any]) -> list[Any]:
-    """An error of the relay to the client, if it is one."""
-    error = _member(body, "error")
+def _to_error_commands(body: Mapping[str, Any]) -> list[Any]:
+    """Convert an `error` of the relay to `SendError`; an empty list for any other event."""
+    error = _get_object(body, "error")
     return [cmd.SendError(error.get("code") or "error", str(error.get("message")))] if error else []  # type: ignore[arg-type]
 
 
@@ -275,7 +277,7 @@ def parse_item(item: Mapping[str, Any]) -> Item:
     )
 
 
-def _member(obj: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """A member that is an object; an empty one if it is not."""
+def _get_object(obj: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a member that is an object; an empty one for any other value."""
     value = obj.get(name) if isinstance(obj, Mapping) else None
     return value if isinstance(value, Mapping) else {}

@@ -7,7 +7,7 @@ NumberT = TypeVar("NumberT", int, float)
 
 
 def percentile(values: Sequence[NumberT], percent: int) -> NumberT:
-    """The smallest value that at least `percent` of the values do not exceed; `values` must not be empty."""
+    """Return the smallest value that at least `percent` of the values do not exceed; `values` must not be empty."""
     return sorted(values)[max(-(-len(values) * percent // 100), 1) - 1]
 
 

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 from audio.formats import AudioFormat
 from relay.recording.derive.item_texts import MAX_TEXT_CHARS, ItemTexts
-from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
+from relay.recording.derive.normalize import NormalizedEntry, normalize_entries
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.derive.timeline import (
     BargeIn,
@@ -83,7 +83,7 @@ class _TimelineBuilder:
             )
             return
         self.last_s = record.time_s
-        at_ms = self._ms(record.time_s)
+        at_ms = self._to_ms(record.time_s)
         self._playout.apply(record, entry.samples, commands)
         match record:
             case EventRecord():
@@ -92,10 +92,10 @@ class _TimelineBuilder:
                 self.chunks.append((record.time_s - self.started_at, n_bytes))
                 self._turn_start_ms = at_ms if self._turn_start_ms is None else self._turn_start_ms
             case OutputAudioRecord(item_id=item_id, response_id=response_id):
-                self._clip(item_id).response_id = response_id
+                self._get_clip(item_id).response_id = response_id
             case TtsAudioRecord(discarded=False):
                 item_id = self._playout.playing_item_id
-                self._clip(item_id).response_id = self._response_ids.get(item_id, "")
+                self._get_clip(item_id).response_id = self._response_ids.get(item_id, "")
                 self._voices[item_id] = self._voice
             case SentAudioRecord():
                 self._on_sent_audio(record)
@@ -104,22 +104,22 @@ class _TimelineBuilder:
         for command in commands:
             self._on_command(command, record.time_s, at_ms)
 
-    def _ms(self, now: float) -> float:
+    def _to_ms(self, now: float) -> float:
         return round((now - self.started_at) * 1000, 1)
 
     def _add_note(self, now: float, kind: str, text: str) -> None:
-        self.timeline.marks.append(TimelineNote(self._ms(now), kind, text[:500]))
+        self.timeline.marks.append(TimelineNote(self._to_ms(now), kind, text[:500]))
 
     # -- audio --------------------------------------------------------------------------------------------------------
 
     def _on_sent_audio(self, record: SentAudioRecord) -> None:
         for item_id, samples in self._playout.read(record.n_bytes):
-            self._clip(item_id).chunks.append((record.time_s - self.started_at, self._playout_bytes, len(samples)))
+            self._get_clip(item_id).chunks.append((record.time_s - self.started_at, self._playout_bytes, len(samples)))
             self._playout_bytes += len(samples)
             if self._playout_file is not None:
                 self._playout_file.write(samples)
 
-    def _clip(self, item_id: str) -> PlayedClip:
+    def _get_clip(self, item_id: str) -> PlayedClip:
         return self.clips.setdefault(item_id, PlayedClip(item_id))
 
     # -- events -------------------------------------------------------------------------------------------------------
@@ -129,18 +129,18 @@ class _TimelineBuilder:
             self._add_note(record.time_s, "failure", f"the relay failed at {type(event).__name__}: {record.raised}")
         match event:
             case ev.SpeechStarted(item_id):
-                self._user_speech(item_id, at_ms)
+                self._get_user_speech(item_id, at_ms)
             case ev.SpeechStopped(item_id):
-                self._user_speech(item_id, at_ms).end_ms = at_ms
+                self._get_user_speech(item_id, at_ms).end_ms = at_ms
             case ev.InputCommitted(item_id):
                 start_ms = at_ms if self._turn_start_ms is None else self._turn_start_ms
-                speech = self._user_speech(item_id, start_ms)
+                speech = self._get_user_speech(item_id, start_ms)
                 speech.end_ms = at_ms if speech.end_ms is None else speech.end_ms
                 self._turn_start_ms = None
             case ev.ResponseCreated(response_id):
-                self._response(response_id, at_ms)
+                self._get_response(response_id, at_ms)
             case ev.ResponseDone(response_id, status):
-                response = self._response(response_id, at_ms)
+                response = self._get_response(response_id, at_ms)
                 response.end_ms, response.status = at_ms, status
             case ev.TextDone(_, item_id, _, text):
                 self._texts.replace(item_id, text)
@@ -149,7 +149,7 @@ class _TimelineBuilder:
                 self._items.setdefault(response_id, {})[item_id] = None
                 self._response_ids[item_id] = response_id
             case ev.Playback(item_id, played_ms) if item_id in self.clips:
-                self.clips[item_id].acknowledged(record.time_s - self.started_at, played_ms)
+                self.clips[item_id].on_acknowledged(record.time_s - self.started_at, played_ms)
             case ev.PlayoutCleared(clips):
                 self._on_interruption([clip.item_id for clip in clips], commands)
             case ev.ToolCallFinished(call_id, status, output):
@@ -184,28 +184,28 @@ class _TimelineBuilder:
         if run is not None:
             run.end_ms, run.status, run.output = at_ms, status, output[:MAX_TEXT_CHARS]
 
-    def _user_speech(self, item_id: str, at_ms: float) -> UserSpeech:
+    def _get_user_speech(self, item_id: str, at_ms: float) -> UserSpeech:
         return self._speech.setdefault(item_id, UserSpeech(item_id, at_ms))
 
     def _on_user_transcript(self, item_id: str, text: str, at_ms: float) -> None:
         if item_id not in self._speech:
-            speech = self._user_speech(item_id, at_ms)
+            speech = self._get_user_speech(item_id, at_ms)
             speech.typed, speech.end_ms = True, at_ms
         self._speech[item_id].text = text
 
-    def _response(self, response_id: str, at_ms: float) -> TimelineResponse:
+    def _get_response(self, response_id: str, at_ms: float) -> TimelineResponse:
         return self._timeline_responses.setdefault(response_id, TimelineResponse(response_id, at_ms))
 
     def _on_interruption(self, item_ids: list[str], commands: Sequence[cmd.Command]) -> None:
-        interrupted = next((command for command in commands if isinstance(command, cmd.SendInterrupted)), None)
-        if interrupted is None or interrupted.item_id not in item_ids:
+        interruption = next((command for command in commands if isinstance(command, cmd.SendInterrupted)), None)
+        if interruption is None or interruption.item_id not in item_ids:
             return
-        for item_id in item_ids[item_ids.index(interrupted.item_id) :]:  # later items were not played at all
-            self._clip(item_id).cut_ms = interrupted.played_ms if item_id == interrupted.item_id else 0
+        for item_id in item_ids[item_ids.index(interruption.item_id) :]:  # later items were not played at all
+            self._get_clip(item_id).cut_ms = interruption.played_ms if item_id == interruption.item_id else 0
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def result(self) -> TimelineResult:
+    def build(self) -> TimelineResult:
         user = layout_input(self.chunks, self.options.input)
         assistant, spans = layout_playback(self.clips.values(), self.options.output)
         timeline = self.timeline
@@ -229,9 +229,9 @@ class _TimelineBuilder:
 def build_timeline(recording: Recording, playout_file: BinaryIO | None = None) -> TimelineResult:
     """Build the timeline; the audio that was sent to the client goes to `playout_file`. Raises RecordingError."""
     builder = _TimelineBuilder(recording, playout_file)
-    for normalized in normalized_entries(recording):
+    for normalized in normalize_entries(recording):
         builder.add(normalized)
-    return builder.result()
+    return builder.build()
 
 
 def _format_name(audio_format: AudioFormat) -> str:

@@ -21,7 +21,7 @@ class TrackSegment:
     n_bytes: int
 
     def end_s(self, audio_format: AudioFormat) -> float:
-        """The end of the segment."""
+        """Return the end of the segment."""
         return self.start_s + self.n_bytes / (audio_format.bytes_per_ms * 1000)
 
 
@@ -68,7 +68,7 @@ def layout_input(chunks: Sequence[tuple[float, int]], audio_format: AudioFormat)
 
 
 def _min_lags(arrivals_s: Sequence[float], lags_s: Sequence[float]) -> Iterator[float]:
-    """For each chunk, the minimum lag of the chunks that arrive within the next `CATCH_UP_S`."""
+    """Yield for each chunk the minimum lag of the chunks that arrive within the next `CATCH_UP_S`."""
     candidates: deque[int] = deque()  # indices with increasing lags: the first has the minimum
     window_end = 0
     for index, arrival_s in enumerate(arrivals_s):
@@ -92,8 +92,8 @@ class PlayedClip:
     started_s: float | None = None  # by the client's acknowledgements
     cut_ms: int | None = None
 
-    def acknowledged(self, now_s: float, played_ms: int) -> None:
-        """The client has reported that it played `played_ms`."""
+    def on_acknowledged(self, now_s: float, played_ms: int) -> None:
+        """Handle the client's report that it has played `played_ms`."""
         if played_ms > 0:
             start_s = now_s - played_ms / 1000
             self.started_s = start_s if self.started_s is None else min(self.started_s, start_s)

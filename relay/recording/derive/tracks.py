@@ -18,7 +18,7 @@ from relay.escaping import escape_json
 from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.derive.track_layout import Track
-from relay.recording.derive.webvtt import webvtt
+from relay.recording.derive.webvtt import render_webvtt
 from relay.recording.store.layout import (
     ASSISTANT_TRACK_FILE,
     CLIENT_AUDIO_FILE,
@@ -56,7 +56,7 @@ def write_derived_files(folder: Path) -> Timeline:
         user = _write_track(folder / USER_TRACK_FILE, result.user, client, seconds)
         assistant = _write_track(folder / ASSISTANT_TRACK_FILE, result.assistant, playout_file, seconds)
         write_private(folder / PEAKS_FILE, user + assistant)
-        write_private(folder / TRANSCRIPT_FILE, webvtt(result.timeline).encode(errors="replace"))
+        write_private(folder / TRANSCRIPT_FILE, render_webvtt(result.timeline).encode(errors="replace"))
         peaks = {"per_second": PEAKS_PER_S, "user": len(user) // 2, "assistant": len(assistant) // 2}
         timeline = asdict(result.timeline) | {"format": 1, "peaks": peaks}
         timeline_json = escape_json(orjson.dumps(timeline, default=str).decode())
@@ -64,33 +64,33 @@ def write_derived_files(folder: Path) -> Timeline:
     return result.timeline
 
 
-def _write_track(path: Path, track: Track, source: BinaryIO | None, seconds: float) -> bytes:
+def _write_track(path: Path, track: Track, source: BinaryIO | None, duration_s: float) -> bytes:
     """Write a track as FLAC. Returns its peaks: minimum and maximum of each fiftieth of a second."""
     peaks = _Peaks(track.audio_format.rate_hz // PEAKS_PER_S)
     with (
         atomic_private_file(path) as handle,
         soundfile.SoundFile(handle, "w", track.audio_format.rate_hz, 1, "PCM_16", format="FLAC") as file,
     ):
-        for samples in _samples(track, source, round(seconds * track.audio_format.rate_hz)):
+        for samples in _read_samples(track, source, round(duration_s * track.audio_format.rate_hz)):
             file.write(samples)
             peaks.add(samples)
     return peaks.finish()
 
 
-def _samples(track: Track, source: BinaryIO | None, total: int) -> Iterator[Samples]:
-    """The samples of a track in blocks: its segments, and silence between them."""
+def _read_samples(track: Track, source: BinaryIO | None, n_samples: int) -> Iterator[Samples]:
+    """Yield the samples of a track in blocks: its segments, and silence between them."""
     audio_format, at = track.audio_format, 0
     for segment in track.segments:
         start = max(round(segment.start_s * audio_format.rate_hz), at)
-        yield from _silence(start - at)
+        yield from _silence_blocks(start - at)
         at = start
         for block in _read(audio_format, source, segment.offset, segment.n_bytes):
             at += len(block)
             yield block
-    yield from _silence(total - at)
+    yield from _silence_blocks(n_samples - at)
 
 
-def _silence(n_samples: int) -> Iterator[Samples]:
+def _silence_blocks(n_samples: int) -> Iterator[Samples]:
     for start in range(0, n_samples, _BLOCK_SAMPLES):
         yield np.zeros(min(_BLOCK_SAMPLES, n_samples - start), np.int16)
 

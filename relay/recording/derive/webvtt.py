@@ -8,18 +8,19 @@ from relay.recording.derive.timeline import Timeline
 MIN_CUE_MS = 500.0
 
 
-def webvtt(timeline: Timeline) -> str:
+def render_webvtt(timeline: Timeline) -> str:
     """Render the transcript, one cue for each turn."""
-    cues = sorted(_cues(timeline), key=lambda cue: cue[0])
-    parts = ["WEBVTT", f"NOTE\nSession {_text(timeline.session_id)}, {timeline.started}"]
+    cues = sorted(_build_cues(timeline), key=lambda cue: cue[0])
+    parts = ["WEBVTT", f"NOTE\nSession {_escape_text(timeline.session_id)}, {timeline.started}"]
     parts += [
-        f"{number}\n{_time(start)} --> {_time(max(end, start + MIN_CUE_MS))}\n<v {speaker}>{_text(text)}"
+        f"{number}\n{_format_time(start)} --> {_format_time(max(end, start + MIN_CUE_MS))}\n"
+        f"<v {speaker}>{_escape_text(text)}"
         for number, (start, end, speaker, text) in enumerate(cues, 1)
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _cues(timeline: Timeline) -> Iterator[tuple[float, float, str, str]]:
+def _build_cues(timeline: Timeline) -> Iterator[tuple[float, float, str, str]]:
     for speech in timeline.speech:
         if speech.text.strip():
             end_ms = speech.start_ms if speech.end_ms is None else speech.end_ms
@@ -30,12 +31,12 @@ def _cues(timeline: Timeline) -> Iterator[tuple[float, float, str, str]]:
             yield item.start_ms, item.end_ms, "Assistant", text + ("" if item.heard_text is None else " —")
 
 
-def _time(ms: float) -> str:
+def _format_time(ms: float) -> str:
     whole = round(ms)
     return f"{whole // 3_600_000:02}:{whole // 60_000 % 60:02}:{whole // 1000 % 60:02}.{whole % 1000:03}"
 
 
-def _text(text: str) -> str:
+def _escape_text(text: str) -> str:
     # A blank line or an arrow would end the cue; control characters would reach the reader's terminal.
     text = escape_controls(" ".join(text.split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

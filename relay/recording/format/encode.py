@@ -21,9 +21,9 @@ def encode_record(record: JournalRecord) -> bytes:
     """Encode a record in format 2."""
     match record:
         case EventRecord():
-            return _event_line(record)
+            return _encode_event(record)
         case InputAudioRecord(now, n_bytes, envelope):
-            return write.redacted_line({"now": now, "in": n_bytes, **_envelope_members(envelope)})
+            return write.redacted_line({"now": now, "in": n_bytes, **_encode_envelope(envelope)})
         case OutputAudioRecord(envelope=None):
             part = record.response_id, record.item_id, record.content_index
             return write.output_line(record.time_s, record.n_bytes, *part, record.discarded)
@@ -32,7 +32,7 @@ def encode_record(record: JournalRecord) -> bytes:
                 {
                     "now": now,
                     "out": n_bytes,
-                    **_envelope_members(envelope),
+                    **_encode_envelope(envelope),
                     **({"discarded": True} if discarded else {}),
                 }
             )
@@ -47,12 +47,12 @@ def encode_record(record: JournalRecord) -> bytes:
             return write.end_line(now, reason)
 
 
-def _event_line(record: EventRecord) -> bytes:
+def _encode_event(record: EventRecord) -> bytes:
     event, stored_commands = record.event, None if record.stored_commands is None else list(record.stored_commands)
     if isinstance(event, TextDelta) and stored_commands == [to_json(SendTextDelta(event.text))]:
         return write.text_line(event, record.time_s, (SendTextDelta(event.text),))
     return write.redacted_line(write.stored_event_object(event, record.time_s, stored_commands, record.raised or "")[0])
 
 
-def _envelope_members(envelope: AudioEnvelope | None) -> dict[str, str]:
+def _encode_envelope(envelope: AudioEnvelope | None) -> dict[str, str]:
     return {} if envelope is None or envelope == AudioEnvelope() else {"head": envelope.prefix, "tail": envelope.suffix}

@@ -24,14 +24,14 @@ MAX_NESTING: Final = 300
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 
-def event_members(event: RealtimeClientEvent | RealtimeServerEvent) -> tuple[JsonObject, bytes]:
-    """The members of an event's line, and the client's audio in it, if any."""
+def encode_event(event: RealtimeClientEvent | RealtimeServerEvent) -> tuple[JsonObject, bytes]:
+    """Return the members of an event's line, and the client's audio in it, if any."""
     if isinstance(event, RealtimeServerEvent):
         read: JsonObject = {"read": True} if event.body else {}
         return {"down": bytes(event.raw).decode(errors="replace"), **read}, b""
     audio = event.body.get("audio")
     if event.body.get("type") == APPEND_TYPE and isinstance(audio, str):
-        samples = _samples(audio.encode(errors="replace"))
+        samples = _decode_samples(audio.encode(errors="replace"))
         if samples is not None:
             rest = {name: member for name, member in event.body.items() if name != "audio"}
             return {"in": len(samples), "said": rest}, samples
@@ -42,14 +42,14 @@ def split_append(raw: bytes) -> tuple[JsonObject, bytes]:
     """Split an append into envelope (empty for the usual one) and audio. Raises ValueError if there is none."""
     if raw.startswith(_PREFIX) and raw.endswith(_SUFFIX):
         return {}, pybase64.b64decode(raw[len(_PREFIX) : -len(_SUFFIX)], validate=True)
-    return _split(raw, *_span_of(_AUDIO, raw))
+    return _split(raw, *_find_span(_AUDIO, raw))
 
 
 def split_delta(raw: bytes, start: int) -> tuple[JsonObject, bytes]:
     """Split a delta into envelope and audio, which begins at `start` (-1: unknown). Raises ValueError."""
     if start >= 0:
         return _split(raw, start, raw.index(b'"', start))
-    return _split(raw, *_span_of(_DELTA, raw))
+    return _split(raw, *_find_span(_DELTA, raw))
 
 
 def redact_members(line: JsonObject) -> JsonObject:
@@ -67,7 +67,7 @@ def redact_event_text(text: str) -> str:
     return text if redacted == body else orjson.dumps(redacted).decode()
 
 
-def _span_of(pattern: re.Pattern[bytes], raw: bytes) -> tuple[int, int]:
+def _find_span(pattern: re.Pattern[bytes], raw: bytes) -> tuple[int, int]:
     match = pattern.search(raw)
     if match is None:
         raise ValueError("the event has no audio")
@@ -79,7 +79,7 @@ def _split(raw: bytes, start: int, end: int) -> tuple[JsonObject, bytes]:
     return {"head": raw[:start].decode(), "tail": raw[end:].decode()}, samples
 
 
-def _samples(base64_text: bytes) -> bytes | None:
+def _decode_samples(base64_text: bytes) -> bytes | None:
     """Decode base64; None if it is empty, invalid or not canonical: it could not be restored exactly."""
     try:
         samples = pybase64.b64decode(base64_text, validate=True)
@@ -99,7 +99,7 @@ _REDACTORS: Mapping[str, Callable[[Any], Any]] = {
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-def with_audio(event: RealtimeClientEvent, samples: BytesLike) -> RealtimeClientEvent:
+def restore_audio(event: RealtimeClientEvent, samples: BytesLike) -> RealtimeClientEvent:
     """Put audio back into an event of a client."""
     return RealtimeClientEvent({**event.body, "audio": pybase64.b64encode_as_string(samples)})
 
@@ -129,4 +129,4 @@ def check_nesting(value: Any) -> Any:
         level = [child for siblings in children for child in siblings if isinstance(child, dict | list)]
         if not level:
             return value
-    raise ValueError("it is nested too deeply")
+    raise ValueError("the JSON is nested too deeply")

@@ -21,7 +21,7 @@ class AudioEnvelope(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class EventRecord:
-    """An event and the commands that followed, as stored; `stored_commands` is None if the relay's own code `raised`.
+    """An event and the commands that followed, as stored; `stored_commands` is None if the rules `raised`.
 
     `n_audio_bytes`: the length of the audio in a parsed event of a Realtime client; it is next in `client.pcm`.
     """

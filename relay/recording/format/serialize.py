@@ -31,9 +31,9 @@ class Schema:
 
     def __init__(self, tagged: Iterable[StoredType], values: Iterable[StoredType]) -> None:
         """`tagged`: events and commands, stored with their tag. `values`: their members, which need none."""
-        self._tagged = {row.tag: row for row in tagged}
-        self._rows = {row.python_type: row for row in (*self._tagged.values(), *values)}
-        self._fields = {kind: _fields(row) for kind, row in self._rows.items()}
+        self._rows_by_tag = {row.tag: row for row in tagged}
+        self._rows = {row.python_type: row for row in (*self._rows_by_tag.values(), *values)}
+        self._fields = {kind: _stored_fields(row) for kind, row in self._rows.items()}
 
     def to_json(self, value: Any) -> dict[str, Any]:
         """Encode an event or a command."""
@@ -44,7 +44,7 @@ class Schema:
         if not isinstance(obj, Mapping):
             raise ValueError(f"an event or command must be a JSON object, not {obj!r:.80}")
         tag = obj.get("t")
-        row = self._tagged.get(tag) if isinstance(tag, str) else None
+        row = self._rows_by_tag.get(tag) if isinstance(tag, str) else None
         if row is None:
             raise ValueError(f"unknown event or command {tag!r:.80}")
         return self.decode_value(row.python_type, {name: member for name, member in obj.items() if name != "t"})
@@ -121,16 +121,16 @@ class Schema:
         return value
 
 
-def _fields(row: StoredType) -> tuple[_Field, ...]:
-    hints, defaults = get_type_hints(row.python_type), _defaults(row.python_type)
+def _stored_fields(row: StoredType) -> tuple[_Field, ...]:
+    hints, defaults = get_type_hints(row.python_type), _field_defaults(row.python_type)
     return tuple(
         _Field(name, stored, hints[name], name not in defaults, defaults.get(name, MISSING) is None)
         for name, stored in row.fields.items()
     )
 
 
-def _defaults(kind: Any) -> dict[str, Any]:
-    """The optional fields of a class, with their defaults."""
+def _field_defaults(kind: Any) -> dict[str, Any]:
+    """Return the optional fields of a class, with their defaults."""
     if not is_dataclass(kind):
         return dict(kind._field_defaults)
     return {

@@ -23,7 +23,7 @@ from relay.recording.format.records import (
 )
 from relay.recording.format.serialize import Schema, to_json
 from relay.recording.format.tags import COMMANDS, EVENTS, VALUES, StoredType
-from relay.recording.format.version2 import event_record, int_member, stored_commands, text_members
+from relay.recording.format.version2 import decode_event_record, get_int, get_stored_commands, get_strings
 from relay.recording.format.write import FORWARDED
 from relay.session.device import events as ev
 
@@ -38,7 +38,7 @@ _DELTA: Final = "response.output_audio.delta"
 
 
 def format_1_type(row: StoredType) -> StoredType:
-    """A row of the table under its names in format 1."""
+    """Create a row of the table with the names of format 1."""
     old_names = FIELDS.get(row.tag, {})
     fields = {name: old_names.get(stored, stored) for name, stored in row.fields.items()}
     return StoredType(row.python_type, CLASSES.get(row.tag, row.tag), fields)
@@ -52,67 +52,67 @@ FORMAT_1: Final = Schema(
 def decode_record(line: JsonObject, now: float) -> list[JournalRecord]:
     """Decode an event or audio as one or two records. Raises ValueError that names the wrong member."""
     if "event" in line:
-        return _event(line, now)
+        return _decode_event(line, now)
     if not line.keys() & _AS_IN_FORMAT_2:
-        raise ValueError("the line has none of event, in, out, voice, words, sent, gap, end")
+        raise ValueError("the line must have one of event, in, out, voice, words, sent, gap, end")
     record = version2.decode_record(line, now)
     match record:
         case EventRecord() if "words" not in line:
-            return [_converted(record)]
+            return [_convert_record(record)]
         case InputAudioRecord():
-            return [*_other_commands(line, now, ev.DeadlineReached()), record]
+            return [*_decode_other_commands(line, now, ev.DeadlineReached()), record]
         case OutputAudioRecord():
             part = record.response_id, record.item_id, record.content_index
             event = ev.OutputAudioStarted(*part) if record.envelope is None else ev.DeadlineReached()
             return [
-                *_other_commands(line, now, event),
-                replace(record, discarded=stored_commands(line, (FORWARDED,)) == ()),
+                *_decode_other_commands(line, now, event),
+                replace(record, discarded=get_stored_commands(line, (FORWARDED,)) == ()),
             ]
         case TtsAudioRecord():
-            return _tts_audio(record)
+            return _convert_tts_audio(record)
     return [record]
 
 
-def _other_commands(line: JsonObject, now: float, event: ev.Event) -> list[JournalRecord]:
-    """The commands of an audio event other than forwarding it, as a record of `event`."""
+def _decode_other_commands(line: JsonObject, now: float, event: ev.Event) -> list[JournalRecord]:
+    """Return the commands of an audio event other than forwarding it, as a record of `event`."""
     if line.get("raised") is not None:
-        return [event_record(line, now, event)]
-    commands = _commands(stored_commands(line, ()))
+        return [decode_event_record(line, now, event)]
+    commands = _convert_commands(get_stored_commands(line, ()))
     return [EventRecord(now, event, commands)] if commands else []
 
 
-def _tts_audio(record: TtsAudioRecord) -> list[JournalRecord]:
-    commands, is_accepted = _commands(record.stored_commands), any(map(_is_audio, record.stored_commands))
+def _convert_tts_audio(record: TtsAudioRecord) -> list[JournalRecord]:
+    commands, is_accepted = _convert_commands(record.stored_commands), any(map(_is_audio, record.stored_commands))
     if is_accepted or not commands:
         return [replace(record, discarded=not is_accepted, stored_commands=commands)]
     event = ev.TtsAudio(record.context_id, record.n_bytes, record.alignment)
     return [replace(record, discarded=True, stored_commands=()), EventRecord(record.time_s, event, commands)]
 
 
-def _event(line: JsonObject, now: float) -> list[JournalRecord]:
+def _decode_event(line: JsonObject, now: float) -> list[JournalRecord]:
     obj = line["event"]
     name = obj.get("t") if isinstance(obj, Mapping) else None
-    if name == _AUDIO:  # its audio was not canonical base64, or our own code failed
-        return _other_commands(line, now, _audio_event(obj))
+    if name == _AUDIO:  # its audio was not canonical base64, or the rules raised
+        return _decode_other_commands(line, now, _decode_audio_event(obj))
     if name == CLASSES["voice_audio"]:
         obj = {member: value for member, value in obj.items() if member != "raw"}
-    return [_converted(event_record(line, now, FORMAT_1.from_json(obj)))]
+    return [_convert_record(decode_event_record(line, now, FORMAT_1.from_json(obj)))]
 
 
-def _audio_event(obj: Mapping[str, Any]) -> ev.Event:
+def _decode_audio_event(obj: Mapping[str, Any]) -> ev.Event:
     if obj.get("kind") != "output_audio":
         return ev.DeadlineReached()
-    item_id, response_id = text_members(obj, "item_id", "response_id")
-    return ev.OutputAudioStarted(response_id, item_id, int_member(obj, "content_index"))
+    item_id, response_id = get_strings(obj, "item_id", "response_id")
+    return ev.OutputAudioStarted(response_id, item_id, get_int(obj, "content_index"))
 
 
-def _converted(record: EventRecord) -> EventRecord:
+def _convert_record(record: EventRecord) -> EventRecord:
     if record.stored_commands is None:
         return record
-    return replace(record, stored_commands=_commands(record.stored_commands, keep_forwarded=True))
+    return replace(record, stored_commands=_convert_commands(record.stored_commands, keep_forwarded=True))
 
 
-def _commands(stored: tuple[Any, ...], *, keep_forwarded: bool = False) -> tuple[Any, ...]:
+def _convert_commands(stored: tuple[Any, ...], *, keep_forwarded: bool = False) -> tuple[Any, ...]:
     """Convert commands to format 2, without audio and delayed events; `keep_forwarded`: with "="."""
     commands: list[Any] = []
     for command in stored:
@@ -124,7 +124,7 @@ def _commands(stored: tuple[Any, ...], *, keep_forwarded: bool = False) -> tuple
 
 
 def _is_audio(command: Any) -> bool:
-    """Whether a command forwarded audio, unchanged or in a rewritten event."""
+    """Return whether a command forwarded audio, unchanged or in a rewritten event."""
     if command == FORWARDED:
         return True
     body = command.get("body")

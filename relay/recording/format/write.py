@@ -13,7 +13,7 @@ import orjson
 from relay.json_types import JsonObject
 from relay.recording.format.realtime import (
     check_nesting,
-    event_members,
+    encode_event,
     redact_event_text,
     redact_members,
     split_append,
@@ -53,12 +53,12 @@ _UNREDACTED = b'{"unredacted":'
 def stored_event_object(
     event: Any, now: float, stored_commands: Sequence[Any] | None, raised: str
 ) -> tuple[JsonObject, bytes]:
-    """The line of an event as an object, and the client's audio in it, which is stored in `client.pcm`.
+    """Build the line of an event as an object. Returns it and the client's audio in it, for `client.pcm`.
 
-    `stored_commands` None: our own code `raised`.
+    `stored_commands` is None if the rules `raised`.
     """
     is_realtime = isinstance(event, RealtimeClientEvent | RealtimeServerEvent)
-    members, samples = event_members(event) if is_realtime else ({"event": to_json(event)}, b"")
+    members, samples = encode_event(event) if is_realtime else ({"event": to_json(event)}, b"")
     line: JsonObject = {"now": now, **members}
     if stored_commands is None:
         line["raised"] = raised
@@ -68,8 +68,8 @@ def stored_event_object(
 
 
 def event_object(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> tuple[JsonObject, bytes]:
-    """The same with commands that are not encoded yet; None: our own code `raised`."""
-    return stored_event_object(event, now, None if commands is None else _encoded(event, commands), raised)
+    """Build the line of an event as an object, from commands to encode; None if the rules `raised`."""
+    return stored_event_object(event, now, None if commands is None else _encode_each(event, commands), raised)
 
 
 def event_line(event: Any, now: float, commands: Sequence[Any] | None, raised: str = "") -> bytes:
@@ -83,16 +83,18 @@ def text_line(event: TextDelta, now: float, commands: Sequence[Any]) -> bytes:
         return event_line(event, now, commands)
     response_id, item_id, part, text, spoken = event
     safe = redact(text, len(text)) if len(text) > 6 else text
-    return _dump({"now": now, "words": safe, "item": item_id, "response": response_id, "part": part, "spoken": spoken})
+    return _dump_line(
+        {"now": now, "words": safe, "item": item_id, "response": response_id, "part": part, "spoken": spoken}
+    )
 
 
 def encode_commands(event: Any, commands: Sequence[Any]) -> list[Any]:
     """Encode commands for `do`, without anything that looks like a credential."""
-    return [_redacted_command(command) for command in _encoded(event, commands)]
+    return [_redact_command(command) for command in _encode_each(event, commands)]
 
 
-def _encoded(event: Any, commands: Sequence[Any]) -> list[Any]:
-    return [FORWARDED if _is_forwarded(event, command) else _command(command) for command in commands]
+def _encode_each(event: Any, commands: Sequence[Any]) -> list[Any]:
+    return [FORWARDED if _is_forwarded(event, command) else _encode_command(command) for command in commands]
 
 
 def _is_forwarded(event: Any, command: Any) -> bool:
@@ -101,15 +103,15 @@ def _is_forwarded(event: Any, command: Any) -> bool:
     return isinstance(event, RealtimeClientEvent) and type(command) is SendToUpstream and command.body == event.body
 
 
-def _command(command: Any) -> JsonObject:
+def _encode_command(command: Any) -> JsonObject:
     obj = to_json(command)
     if type(command) in (SendToClient, SendToUpstream):
-        obj["body"] = {name: _without_audio(name, member) for name, member in obj["body"].items()}
+        obj["body"] = {name: _replace_audio(name, member) for name, member in obj["body"].items()}
     return obj
 
 
-def _without_audio(name: str, value: Any) -> Any:
-    """A member of a rewritten event; audio is stored once, with the event that brought it."""
+def _replace_audio(name: str, value: Any) -> Any:
+    """Replace audio in a rewritten event by its length: it is stored already, with the original event."""
     if name in ("audio", "delta") and isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
         return f"{len(value)} characters"
     return value
@@ -134,7 +136,7 @@ def output_line(
     line: JsonObject = {"now": now, "out": n_bytes, "item": item_id, "response": response_id, "part": content_index}
     if discarded:
         line["discarded"] = True
-    return _dump(line)
+    return _dump_line(line)
 
 
 def tts_audio_line(
@@ -147,16 +149,16 @@ def tts_audio_line(
 ) -> bytes:
     """Encode audio of an external TTS voice and its event's commands; `discarded`: no session waited for it."""
     line: JsonObject = {"now": now, "voice": n_bytes, "context": context_id}
-    if alignment is not None and not _spells_a_secret(alignment):
+    if alignment is not None and not _spells_secret(alignment):
         line |= {"chars": alignment.chars, "starts": alignment.starts_ms, "lengths": alignment.durations_ms}
     if discarded:
         line["discarded"] = True
     elif commands:
         line["do"] = encode_commands(None, commands)
-    return _dump(line)
+    return _dump_line(line)
 
 
-def _spells_a_secret(alignment: Alignment) -> bool:
+def _spells_secret(alignment: Alignment) -> bool:
     text = "".join(alignment.chars)
     return redact(text, len(text)) != text
 
@@ -201,12 +203,12 @@ def gap_line(gap: GapRecord | None) -> bytes:
     """Encode a gap; empty if there is none."""
     if gap is None:
         return b""
-    return _dump({"gap": {"records": gap.n_records, "from": gap.start_s, "to": gap.end_s}})
+    return _dump_line({"gap": {"records": gap.n_records, "from": gap.start_s, "to": gap.end_s}})
 
 
 def end_line(now: float, reason: str) -> bytes:
     """Encode the end of the recording."""
-    return _dump({"now": now, "end": reason})
+    return _dump_line({"now": now, "end": reason})
 
 
 # -- redaction --------------------------------------------------------------------------------------------------------
@@ -220,8 +222,8 @@ def redacted_line(line: JsonObject) -> bytes:
     if "raised" in redacted:
         redacted["raised"] = redact(redacted["raised"], MAX_RAISED_CHARS)
     if "do" in redacted:
-        redacted["do"] = [_redacted_command(command) for command in redacted["do"]]
-    return _dump(redacted)
+        redacted["do"] = [_redact_command(command) for command in redacted["do"]]
+    return _dump_line(redacted)
 
 
 def live_line(line: JsonObject, n_bytes: int = 0) -> bytes:
@@ -229,13 +231,13 @@ def live_line(line: JsonObject, n_bytes: int = 0) -> bytes:
 
     `n_bytes`: a lower bound of its length, so that a long line is encoded only once.
     """
-    if n_bytes <= MAX_LIVE_REDACTED_BYTES and len(_dump(line)) <= MAX_LIVE_REDACTED_BYTES:
+    if n_bytes <= MAX_LIVE_REDACTED_BYTES and len(_dump_line(line)) <= MAX_LIVE_REDACTED_BYTES:
         return redacted_line(line)
-    return _dump({"unredacted": line})
+    return _dump_line({"unredacted": line})
 
 
 def is_unredacted(raw: bytes) -> bool:
-    """Whether the redaction of a line was deferred."""
+    """Return whether the redaction of a line was deferred."""
     return raw.startswith(_UNREDACTED)
 
 
@@ -243,14 +245,14 @@ def redact_deferred(raw: bytes) -> bytes:
     """Redact a line that `live_line` deferred, of either format. Raises ValueError for any other line."""
     line = parse_json(raw[len(_UNREDACTED) : raw.rindex(b"}")].lstrip())
     if not isinstance(line, dict):
-        raise ValueError("the unredacted line is not a JSON object")
+        raise ValueError("the line with deferred redaction is not a JSON object")
     try:
         return redacted_line(line)
     except (AttributeError, KeyError, RecursionError, TypeError) as error:
-        raise ValueError(f"the unredacted line was not written by a relay: {type(error).__name__}") from None
+        raise ValueError(f"the line with deferred redaction is invalid: {type(error).__name__}") from None
 
 
-def _redacted_command(command: Any) -> Any:
+def _redact_command(command: Any) -> Any:
     if command == FORWARDED:
         return command
     redacted = redact_value(_expect_object(command))
@@ -277,10 +279,10 @@ def parse_json(raw: bytes) -> Any:
     try:
         return check_nesting(json.loads(raw) if raw.startswith(_NOT_ORJSON) else orjson.loads(raw))
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError("the JSON is nested too deeply") from None
 
 
-def _dump(line: JsonObject) -> bytes:
+def _dump_line(line: JsonObject) -> bytes:
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # beyond orjson: numbers over 64 bits, lone surrogates, deep nesting

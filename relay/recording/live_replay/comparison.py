@@ -37,7 +37,7 @@ class ComparedTurn:
 
 
 def recorded_turns(timeline: Timeline) -> list[ComparedTurn]:
-    """The turns of the recorded conversation."""
+    """Return the turns of the recorded conversation."""
     speech = sorted(timeline.speech, key=lambda turn: turn.start_ms)
     turns = [ComparedTurn(user=turn.text) for turn in speech] or [ComparedTurn()]
 
@@ -52,7 +52,7 @@ def recorded_turns(timeline: Timeline) -> list[ComparedTurn]:
         turn = at(item.start_ms if response is None else response.start_ms)
         turn.assistant = f"{turn.assistant} {item.text}".strip()
     for run in timeline.tools:
-        at(run.start_ms).calls.append(ComparedCall(run.name, _parsed(run.arguments)))
+        at(run.start_ms).calls.append(ComparedCall(run.name, _parse_arguments(run.arguments)))
     for latency in timeline.latencies:
         at(latency.at_ms).latency_ms = latency.total_ms
     return turns
@@ -76,11 +76,11 @@ class Comparison:
     notes: list[str] = field(default_factory=list)
 
     def differences(self, fields: Iterable[str]) -> list[str]:
-        """The fields that differ, each with the first turn in which it does."""
+        """Return the fields that differ, each with the first turn in which it does."""
         differences = []
         for name in fields:
             for number, (recorded, live) in enumerate(self._pairs(), 1):
-                if _field(recorded, name) != _field(live, name):
+                if _get_field(recorded, name) != _get_field(live, name):
                     differences.append(f"{name} of turn {number}")
                     break
         return differences
@@ -90,12 +90,16 @@ class Comparison:
         yield f"{'':<12}{'recorded':<{_COLUMN}}  now"
         for number, (recorded, live) in enumerate(self._pairs(), 1):
             yield f"turn {number}"
-            yield from _row("user", recorded.user, live.user, _field(recorded, "user") == _field(live, "user"))
+            yield from _format_row(
+                "user", recorded.user, live.user, _get_field(recorded, "user") == _get_field(live, "user")
+            )
             for recorded_call, live_call in zip_longest(recorded.calls, live.calls):
-                yield from _row("tool", _call(recorded_call), _call(live_call), recorded_call == live_call)
-            is_same = _field(recorded, "assistant") == _field(live, "assistant")
-            yield from _row("assistant", recorded.assistant, live.assistant, is_same)
-            yield from _row("latency", _ms(recorded.latency_ms), _ms(live.latency_ms), True)
+                yield from _format_row(
+                    "tool", _format_call(recorded_call), _format_call(live_call), recorded_call == live_call
+                )
+            is_same = _get_field(recorded, "assistant") == _get_field(live, "assistant")
+            yield from _format_row("assistant", recorded.assistant, live.assistant, is_same)
+            yield from _format_row("latency", _format_ms(recorded.latency_ms), _format_ms(live.latency_ms), True)
         for name, turns in (("recorded", self.recorded), ("now", self.live)):
             latencies = [turn.latency_ms for turn in turns if turn.latency_ms is not None]
             if latencies:
@@ -120,22 +124,22 @@ class Comparison:
         ]
 
 
-def _field(turn: ComparedTurn, name: str) -> Any:
+def _get_field(turn: ComparedTurn, name: str) -> Any:
     match name:
         case "user" | "assistant":
-            return _words(getattr(turn, name))
+            return _normalize_words(getattr(turn, name))
         case "tools":
             return sorted(call.name for call in turn.calls)
         case _:
             return sorted((call.name, orjson.dumps(call.arguments, option=orjson.OPT_SORT_KEYS)) for call in turn.calls)
 
 
-def _words(text: str) -> list[str]:
-    """The words alone: capitals and punctuation differ between two runs of the same model."""
+def _normalize_words(text: str) -> list[str]:
+    """Return the words alone: capitals and punctuation differ between two runs of the same model."""
     return "".join(char.lower() if char.isalnum() else " " for char in text).split()
 
 
-def _row(label: str, recorded: str, live: str, is_same: bool) -> Iterator[str]:
+def _format_row(label: str, recorded: str, live: str, is_same: bool) -> Iterator[str]:
     left, right = (
         textwrap.wrap(escape_controls(" ".join(text.split())), _COLUMN - 2) or ["–"] for text in (recorded, live)
     )
@@ -144,18 +148,18 @@ def _row(label: str, recorded: str, live: str, is_same: bool) -> Iterator[str]:
         yield f"  {label if not index else '':<10}{left_line or '':<{_COLUMN}}{sign} {right_line or ''}".rstrip()
 
 
-def _call(call: ComparedCall | None) -> str:
+def _format_call(call: ComparedCall | None) -> str:
     if call is None:
         return ""
     arguments = "(arguments not shown)" if call.arguments is None else orjson.dumps(call.arguments).decode()
     return f"{call.name} {arguments}"
 
 
-def _ms(value: int | None) -> str:
+def _format_ms(value: int | None) -> str:
     return "" if value is None else f"{value} ms"
 
 
-def _parsed(arguments: str) -> Any:
+def _parse_arguments(arguments: str) -> Any:
     try:
         return orjson.loads(arguments or "{}")
     except orjson.JSONDecodeError:

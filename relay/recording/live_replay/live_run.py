@@ -40,7 +40,7 @@ NOT_CALLED_ERROR = "this tool was not called when the conversation was recorded"
 
 
 def recorded_tools(definitions: Iterable[ToolSpec], timeline: Timeline) -> list[FunctionTool]:
-    """The client's tools, which return the recorded outputs in order; further calls return the last one again."""
+    """Create the client's tools. They return the recorded outputs in order; further calls return the last one again."""
     outputs: dict[str, deque[str]] = {}
     for run in timeline.tools:
         outputs.setdefault(run.name, deque()).append(run.output)
@@ -61,7 +61,7 @@ def _recorded_tool(outputs: deque[str] | None) -> Callable[..., Awaitable[str]]:
 
 @dataclass(frozen=True, slots=True)
 class WaitForTurn:
-    """Before a turn: wait for the end of the response, or until so much of it has been played."""
+    """A wait before a turn: until the response has ended, or until part of it has been played."""
 
     into_response_ms: float | None
 
@@ -69,13 +69,13 @@ class WaitForTurn:
 class LiveRun:
     """The state of the live conversation."""
 
-    def __init__(self, client: RelayClient, player: VirtualPlayer, speed: float) -> None:
+    def __init__(self, client: RelayClient, player: VirtualPlayer, speed_factor: float) -> None:
         self.turns: list[ComparedTurn] = []
         self.notes: list[str] = []
         self.output_audio = bytearray()
         self.connected = asyncio.Event()
         self._client = client
-        self._speed = speed
+        self._speed = speed_factor
         self._changed = asyncio.Condition()
         self._player = player
         self._is_response_pending = False

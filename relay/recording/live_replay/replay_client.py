@@ -18,7 +18,7 @@ from audio.transcode import decode
 from relay.client import ClosedError, ConnectError, InvalidURL, SessionOptions, VirtualPlayer, connect
 from relay.errors import RelayError
 from relay.json_types import JsonObject
-from relay.recording.derive.normalize import NormalizedEntry, normalized_entries
+from relay.recording.derive.normalize import NormalizedEntry, normalize_entries
 from relay.recording.derive.timeline import Timeline
 from relay.recording.derive.timeline_builder import build_timeline
 from relay.recording.format.records import InputAudioRecord
@@ -37,7 +37,7 @@ MAX_SPEED = 20.0
 
 
 def client_script(recording: Recording, timeline: Timeline) -> Iterator[tuple[float, bytes | JsonObject | WaitForTurn]]:
-    """The recorded messages of the client, each with its time (s), and a wait before each turn."""
+    """Yield the recorded messages of the client, each with its time (s), and a wait before each turn."""
     started_at = recording.header.setup.started_at
     turns = sorted(timeline.speech, key=lambda turn: turn.start_ms)
     waits = deque(
@@ -45,7 +45,7 @@ def client_script(recording: Recording, timeline: Timeline) -> Iterator[tuple[fl
     )
     if waits:
         waits[0] = (waits[0][0], WaitForTurn(None))
-    for normalized in normalized_entries(recording):
+    for normalized in normalize_entries(recording):
         message, time_s = _client_message(normalized), getattr(normalized.entry.record, "time_s", 0.0)
         if message is None:
             continue
@@ -74,7 +74,7 @@ def _client_message(normalized: NormalizedEntry) -> bytes | JsonObject | None:
 
 
 def _ms_into_response(timeline: Timeline, at_ms: float) -> float | None:
-    """The position in the response at which the user began to speak; None if nothing was playing."""
+    """Return the position in the response at which the user began to speak; None if nothing was playing."""
     playing = [item for item in timeline.heard if item.start_ms < at_ms <= item.end_ms + 100]
     return at_ms - playing[-1].start_ms if playing else None
 
@@ -152,11 +152,11 @@ async def _run_script(recording: Recording, timeline: Timeline, run: LiveRun, sp
 
 
 def _recorded_hello(recording: Recording) -> tuple[SessionOptions, Sequence[ToolSpec]]:
-    """The options of the recorded client's last hello, and its tools."""
+    """Return the options of the recorded client's last hello, and its tools."""
     options = recording.header.setup.options
     hello: JsonObject = {"turn": recording.header.setup.config.turn.kind}
     tools: Sequence[ToolSpec] = ()
-    for _, event, commands in normalized_entries(recording):
+    for _, event, commands in normalize_entries(recording):
         if isinstance(event, ev.Hello):
             for name in ("voice", "instructions", "language", "turn"):
                 value = getattr(event, name)
@@ -172,7 +172,7 @@ def _recorded_hello(recording: Recording) -> tuple[SessionOptions, Sequence[Tool
 
 @asynccontextmanager
 async def _device_address(url: str) -> AsyncIterator[str]:
-    """The URL for the device protocol; for a Realtime endpoint, a temporary relay in front of it."""
+    """Return the URL for the device protocol; for a Realtime endpoint, a temporary relay in front of it."""
     if "/realtime" not in urlsplit(url).path:
         yield url
         return

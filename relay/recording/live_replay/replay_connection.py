@@ -13,7 +13,7 @@ import pybase64
 
 from relay.json_types import JsonObject
 from relay.protocols.openai.server_encoder import ServerEventEncoder, decode_append
-from relay.recording.derive.normalize import normalized_entries, parse_item
+from relay.recording.derive.normalize import normalize_entries, parse_item
 from relay.recording.format.records import EventRecord, InputAudioRecord, OutputAudioRecord
 from relay.recording.store.reader import Recording
 from relay.session.common.media_types import AudioDelta
@@ -64,10 +64,10 @@ class ExpectMessage:
 
 
 def replay_steps(recording: Recording) -> Iterator[EmitEvent | ExpectMessage]:
-    """The upstream's side of a recording, in order. Raises RecordingError."""
+    """Yield the upstream's side of a recording, in order. Raises RecordingError."""
     input_bytes = 0
     options = recording.header.setup.options
-    for entry, event, commands in normalized_entries(recording):
+    for entry, event, commands in normalize_entries(recording):
         record, input_ms = entry.record, input_bytes // options.input.bytes_per_ms
         match record:
             case InputAudioRecord(n_bytes=n_bytes):
@@ -120,26 +120,26 @@ class ReplayConnection:
         try:
             message = orjson.loads(raw)
         except orjson.JSONDecodeError:
-            self._diverge("the client sent invalid JSON")
+            self._report_divergence("the client sent invalid JSON")
             return
         if not isinstance(message, dict):
-            self._diverge("the client sent a message that is not an event")
+            self._report_divergence("the client sent a message that is not an event")
             return
         async with self._changed:
             audio = decode_append(message)
             if audio is not None:
                 self._input_bytes += len(audio)
             elif message.get("type") == "response.cancel":
-                await self._cancelled()
+                await self._on_cancel()
             elif message.get("type") not in _OPTIONAL_TYPES:
                 if message.get("type") == "session.update" and isinstance(message.get("session"), dict):
-                    self._configured(message["session"])
+                    self._apply_session(message["session"])
                     if self._is_configured:  # a client may reconfigure at any time
                         await self._send_event(ev.SessionUpdated())
                         return
                 self._pending_messages.append(message)
                 if len(self._pending_messages) > MAX_PENDING_MESSAGES:
-                    self._diverge(
+                    self._report_divergence(
                         f"more than {MAX_PENDING_MESSAGES} messages ahead of the recording; the oldest is dropped"
                     )
                     self._pending_messages.popleft()
@@ -151,19 +151,19 @@ class ReplayConnection:
             self._is_disconnected = True
             self._changed.notify_all()
 
-    def _configured(self, session: JsonObject) -> None:
+    def _apply_session(self, session: JsonObject) -> None:
         self._encoder.session |= session
         audio = session.get("audio") or {}
         kind = ((audio.get("input") or {}).get("format") or {}).get("type")
         if kind in ("audio/pcmu", "audio/pcma"):
             self._input_bytes_per_ms = 8
 
-    async def _cancelled(self) -> None:
+    async def _on_cancel(self) -> None:
         response_id = self._response_id
         if response_id is None or response_id in self._cancelled_ids:
             return
         self._cancelled_ids.add(response_id)
-        self._diverge(f"the client cancelled {response_id}")
+        self._report_divergence(f"the client cancelled {response_id}")
         await self._send_event(ev.ResponseDone(response_id, "cancelled", reason="client_cancelled"))
 
     async def _send_event(self, event: ev.UpstreamEvent | AudioDelta) -> None:
@@ -177,7 +177,7 @@ class ReplayConnection:
         for step in replay_steps(self.recording):
             if self._is_disconnected:
                 return None
-            if self._is_configured and _configures(step):
+            if self._is_configured and _is_configuration(step):
                 continue
             if isinstance(step, ExpectMessage):
                 await self._expect(step)
@@ -188,7 +188,7 @@ class ReplayConnection:
                 self._is_configured = self._is_configured or isinstance(step.event, ev.SessionUpdated)
             self._time_s = step.time_s
         for message in self._pending_messages:
-            self._diverge(f"the client sent {str(message.get('type'))[:80]}, which was not recorded")
+            self._report_divergence(f"the client sent {str(message.get('type'))[:80]}, which was not recorded")
         return None
 
     async def _emit(self, step: EmitEvent) -> None:
@@ -217,7 +217,7 @@ class ReplayConnection:
                     async with asyncio.timeout(CLIENT_TIMEOUT_S):
                         await self._changed.wait_for(partial(self._has_more_than, n_bytes))
                 except TimeoutError:
-                    self._diverge(
+                    self._report_divergence(
                         f"the client stopped sending audio after {n_bytes // self._input_bytes_per_ms} ms, but "
                         f"{type(step.event).__name__} was recorded after {step.input_ms} ms",
                         step.time_s,
@@ -236,7 +236,7 @@ class ReplayConnection:
             message = self._find(step.command)
             if message is None:
                 if not self._is_disconnected:
-                    self._diverge(f"the client has not sent the recorded {expected_type}", step.time_s)
+                    self._report_divergence(f"the client has not sent the recorded {expected_type}", step.time_s)
                 return
             self._pending_messages.remove(message)
         self._compare(step, message)
@@ -263,9 +263,11 @@ class ReplayConnection:
         text = parse_item(message.get("item") or {}).text
         if text != command.item.text:
             subject = f"output of {command.item.call_id}" if command.item.call_id else "text"
-            self._diverge(f"the {subject} is {text!r:.120}, but {command.item.text!r:.120} was recorded", step.time_s)
+            self._report_divergence(
+                f"the {subject} is {text!r:.120}, but {command.item.text!r:.120} was recorded", step.time_s
+            )
 
-    def _diverge(self, description: str, time_s: float | None = None) -> None:
+    def _report_divergence(self, description: str, time_s: float | None = None) -> None:
         offset_s = (self._time_s if time_s is None else time_s) - self._started_at
         message = f"divergence at {offset_s:.2f} s: {description}"
         if len(self.divergences) < MAX_PENDING_MESSAGES:
@@ -273,7 +275,7 @@ class ReplayConnection:
         self.report(message)
 
 
-def _configures(step: EmitEvent | ExpectMessage) -> bool:
+def _is_configuration(step: EmitEvent | ExpectMessage) -> bool:
     return isinstance(
         step.command if isinstance(step, ExpectMessage) else step.event, cmd.ConfigureSession | ev.SessionUpdated
     )

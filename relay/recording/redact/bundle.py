@@ -31,7 +31,7 @@ def write_bundle(folder: Path, target: Path, redaction: Redaction) -> list[str]:
         raise RecordingError(f"{target} already exists: name another file with --to")
     recording = Recording(folder)
     with tempfile.TemporaryDirectory() as temporary_folder:
-        not_replayable = _why_not_replayable(recording)
+        not_replayable = _replay_obstacle(recording)
         timeline = build_timeline(recording).timeline
         redaction.silenced_item_ids = items_in_spans(timeline, redaction.spans)
         setup = recording.header.setup
@@ -54,20 +54,20 @@ def write_bundle(folder: Path, target: Path, redaction: Redaction) -> list[str]:
     return report
 
 
-def _why_not_replayable(recording: Recording) -> str:
-    """Why the commands cannot be regenerated; empty if they can."""
+def _replay_obstacle(recording: Recording) -> str:
+    """Return why the commands cannot be regenerated; empty if they can."""
     try:
         result = verify(recording)
     except RecordingError as error:
         return str(error)
-    differs_at = _first_difference(recording) if result.difference is None else result.difference.number
+    differs_at = _find_difference(recording) if result.difference is None else result.difference.number
     if differs_at is not None:
         return f"the current rules return other commands at line {differs_at}"
     return "" if recording.has_end else "the recording has a gap or no end"
 
 
-def _first_difference(recording: Recording) -> int | None:
-    """The first line at which a recording of format 1, which had no input gates, differs from the current rules."""
+def _find_difference(recording: Recording) -> int | None:
+    """Find the first line at which a recording of format 1, without input gates, differs from the current rules."""
     if not recording.header.has_format_1_commands:
         return None  # compared already
     replayer = Replayer(recording.header.setup)
@@ -87,7 +87,7 @@ def _is_gate(command: object) -> bool:
 
 def _report(recording: Recording, redaction: Redaction, not_replayable: str) -> list[str]:
     lines = [f"Removed from {recording.folder.name}:", "  the identity of its owner"]
-    lines += [f"  {name}: {count}" for name, count in sorted(redaction.removed_counts.items())]
+    lines += [f"  {name}: {count}" for name, count in sorted((+redaction.removed_counts).items())]
     rules = [*(f"field {name}" for name in redaction.fields), *redaction.patterns]
     lines += [f"  {name}: no match" for name in rules if not redaction.removed_counts[name]]
     for span in redaction.spans:

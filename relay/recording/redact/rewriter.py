@@ -13,11 +13,11 @@ import orjson
 
 from audio.formats import AudioFormat
 from relay.private_files import create_file
-from relay.recording.derive.normalize import parse_event_or_empty, with_item_ids
+from relay.recording.derive.normalize import add_item_ids, parse_event_or_empty
 from relay.recording.derive.playout_model import ReconstructedPlayout
 from relay.recording.format import write
 from relay.recording.format.encode import encode_record
-from relay.recording.format.realtime import with_audio
+from relay.recording.format.realtime import restore_audio
 from relay.recording.format.records import (
     EventRecord,
     InputAudioRecord,
@@ -53,8 +53,8 @@ class RedactedCopy:
         self._started_at = setup.started_at
         self._playout = ReconstructedPlayout(setup.options)
         self._tts_items: dict[str, str] = {}
-        self._revealing_context_ids = _revealing_contexts(recording, redaction)
-        self._redacted_texts = redacted_texts(recording, redaction)
+        self._revealing_context_ids = _find_revealing_contexts(recording, redaction)
+        self._redacted_texts = redact_deltas(recording, redaction)
 
     def write(self) -> None:
         """Write all files. Raises RecordingError, OSError."""
@@ -72,12 +72,10 @@ class RedactedCopy:
 
     def _copy(self, entry: JournalEntry) -> JournalEntry:
         if isinstance(entry.record, SentAudioRecord):
-            return self._sent(entry, entry.record)
-        entry = self._redacted(entry)
+            return self._rewrite_sent_audio(entry, entry.record)
+        entry = self._redact_entry(entry)
         entry, commands = (
-            self._with_recorded_commands(entry)
-            if self._replayer is None
-            else self._with_replayed_commands(entry, self._replayer)
+            self._redact_commands(entry) if self._replayer is None else self._replay_commands(entry, self._replayer)
         )
         if self._is_device:
             self._playout.apply(entry.record, entry.samples, commands)
@@ -85,7 +83,7 @@ class RedactedCopy:
 
     # -- commands -----------------------------------------------------------------------------------------------------
 
-    def _with_replayed_commands(self, entry: JournalEntry, replayer: Replayer) -> tuple[JournalEntry, Sequence[Any]]:
+    def _replay_commands(self, entry: JournalEntry, replayer: Replayer) -> tuple[JournalEntry, Sequence[Any]]:
         record = entry.record
         if isinstance(record, TtsAudioRecord):
             record = replace(record, discarded=False)  # the replayer decides it again, as for other audio
@@ -102,12 +100,12 @@ class RedactedCopy:
                 )
         return replace(entry, record=record), commands
 
-    def _with_recorded_commands(self, entry: JournalEntry) -> tuple[JournalEntry, Sequence[Any]]:
-        """If any span is silenced, all texts of commands are redacted: it is not known which belong to it."""
+    def _redact_commands(self, entry: JournalEntry) -> tuple[JournalEntry, Sequence[Any]]:
+        """Redact the recorded commands; if any span is silenced, all of their texts, as their times are unknown."""
         record, commands = entry.record, decode_commands(self._recording, entry)
         if isinstance(record, EventRecord | TtsAudioRecord) and record.stored_commands:
             commands_as_stored = [
-                _with_text(command, self._redacted_texts.get(entry.number)) for command in record.stored_commands
+                _replace_delta(command, self._redacted_texts.get(entry.number)) for command in record.stored_commands
             ]
             redacted_commands = tuple(
                 self._redaction.redact(
@@ -117,7 +115,7 @@ class RedactedCopy:
             entry = replace(entry, record=replace(record, stored_commands=redacted_commands))
         return entry, commands
 
-    def _sent(self, entry: JournalEntry, record: SentAudioRecord) -> JournalEntry:
+    def _rewrite_sent_audio(self, entry: JournalEntry, record: SentAudioRecord) -> JournalEntry:
         if self._replayer is None:
             return JournalEntry(entry.number, replace(record, is_stored=False))
         samples = b"".join(chunk.samples for chunk in self._playout.read(record.n_bytes))
@@ -126,25 +124,25 @@ class RedactedCopy:
 
     # -- redaction ----------------------------------------------------------------------------------------------------
 
-    def _redacted(self, entry: JournalEntry) -> JournalEntry:
+    def _redact_entry(self, entry: JournalEntry) -> JournalEntry:
         record: JournalRecord = entry.record
         samples, options = bytes(entry.samples), self._playout.options
         match record:
             case EventRecord(n_audio_bytes=0):
-                record = replace(record, event=self._event(entry.number, record))
+                record = replace(record, event=self._redact_event(entry.number, record))
             case EventRecord():
-                samples = self._silenced(samples, options.input, self._is_in_span(record.time_s))
-                record = replace(record, event=with_audio(record.event, samples))
+                samples = self._silence_if(samples, options.input, self._is_in_span(record.time_s))
+                record = replace(record, event=restore_audio(record.event, samples))
             case InputAudioRecord():
-                samples = self._silenced(samples, options.input, self._is_in_span(record.time_s))
+                samples = self._silence_if(samples, options.input, self._is_in_span(record.time_s))
             case OutputAudioRecord():
-                is_redacted = with_item_ids(record).item_id in self._redaction.silenced_item_ids
-                samples = self._silenced(samples, options.upstream_output, is_redacted)
+                is_redacted = add_item_ids(record).item_id in self._redaction.silenced_item_ids
+                samples = self._silence_if(samples, options.upstream_output, is_redacted)
             case TtsAudioRecord():
-                record, samples = self._tts_audio(record, samples)
+                record, samples = self._redact_tts_audio(record, samples)
         return JournalEntry(entry.number, record, samples)
 
-    def _event(self, number: int, record: EventRecord) -> Any:
+    def _redact_event(self, number: int, record: EventRecord) -> Any:
         redaction, text, event = self._redaction, self._redacted_texts.get(number), record.event
         if isinstance(event, RealtimeClientEvent):
             body = redaction.redact(event.body, content_fields=self._content_fields)
@@ -170,29 +168,29 @@ class RedactedCopy:
         return from_json(redaction.redact(stored if text is None else stored | {"text": text}))
 
     def _is_in_span(self, now: float) -> bool:
-        """Whether input audio that arrived at `now` may belong to a span: it was spoken up to a second before."""
+        """Return whether input audio that arrived at `now`, spoken up to a second earlier, may belong to a span."""
         at_ms = (now - self._started_at) * 1000
         return any(span.overlaps(at_ms - 1000, at_ms + 1000) for span in self._redaction.spans)
 
-    def _tts_audio(self, record: TtsAudioRecord, samples: bytes) -> tuple[TtsAudioRecord, bytes]:
+    def _redact_tts_audio(self, record: TtsAudioRecord, samples: bytes) -> tuple[TtsAudioRecord, bytes]:
         """Redact TTS audio and its alignment, whose characters spell the text."""
         if not record.discarded:
             self._tts_items[record.context_id] = self._playout.playing_item_id
         item_id = self._tts_items.get(record.context_id)  # None: never played, so its time is unknown
         is_redacted = bool(self._redaction.spans) if item_id is None else item_id in self._redaction.silenced_item_ids
-        samples = self._silenced(samples, self._playout.options.upstream_output, is_redacted)
+        samples = self._silence_if(samples, self._playout.options.upstream_output, is_redacted)
         if is_redacted or record.context_id in self._revealing_context_ids or "text" in self._redaction.fields:
             record = replace(record, alignment=None)
         return record, samples
 
-    def _silenced(self, samples: bytes, format: AudioFormat, is_redacted: bool) -> bytes:
+    def _silence_if(self, samples: bytes, format: AudioFormat, is_redacted: bool) -> bytes:
         """Replace audio by silence if `is_redacted`."""
         if is_redacted:
             self._redaction.removed_counts["ms of audio"] += format.duration_ms(len(samples))
         return format.silence(len(samples)) if is_redacted else samples
 
 
-def _with_text(command: Any, text: str | None) -> Any:
+def _replace_delta(command: Any, text: str | None) -> Any:
     """Replace the text delta in a stored command by `text`."""
     if text is None or not isinstance(command, dict):
         return command
@@ -202,8 +200,8 @@ def _with_text(command: Any, text: str | None) -> Any:
     return command | {"body": body | {"delta": text}} if isinstance(body, dict) and "delta" in body else command
 
 
-def _revealing_contexts(recording: Recording, redaction: Redaction) -> frozenset[str]:
-    """The TTS contexts whose text, joined from the alignment, matches a pattern."""
+def _find_revealing_contexts(recording: Recording, redaction: Redaction) -> frozenset[str]:
+    """Return the TTS contexts whose text, joined from the alignment, matches a pattern."""
     if not redaction.patterns or not (recording.folder / TTS_AUDIO_FILE).exists():
         return frozenset()
     texts: dict[str, list[str]] = {}
@@ -217,11 +215,11 @@ def _revealing_contexts(recording: Recording, redaction: Redaction) -> frozenset
     )
 
 
-def redacted_texts(recording: Recording, redaction: Redaction) -> dict[int, str]:
-    """By line number, each redacted text delta; a match may begin in one delta and end in another."""
+def redact_deltas(recording: Recording, redaction: Redaction) -> dict[int, str]:
+    """Redact all text deltas, by line number. A match may begin in one delta and end in another."""
     texts: dict[Hashable, list[tuple[int, str]]] = {}
     for entry in recording.entries():
-        delta = _text_delta(entry)
+        delta = _get_text_delta(entry)
         if delta is not None:
             key, text = delta
             texts.setdefault(key, []).append((entry.number, text))
@@ -232,8 +230,8 @@ def redacted_texts(recording: Recording, redaction: Redaction) -> dict[int, str]
     return redacted
 
 
-def _text_delta(entry: JournalEntry) -> tuple[Hashable, str] | None:
-    """The key of the text that a delta belongs to, and the delta; None for another event."""
+def _get_text_delta(entry: JournalEntry) -> tuple[Hashable, str] | None:
+    """Return the key of the text that a delta belongs to, and the delta; None for another event."""
     event: Any = entry.record.event if isinstance(entry.record, EventRecord) else None
     if isinstance(event, ev.TextDelta):
         return (event.response_id, event.item_id, event.content_index), event.text

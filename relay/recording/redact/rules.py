@@ -25,7 +25,7 @@ class PatternMatcher:
     required_group: str | None = None
 
     def find_spans(self, text: str) -> list[tuple[int, int]]:
-        """The spans of all non-empty matches, in order."""
+        """Return the spans of all non-empty matches, in order."""
         group = self.required_group
         matches = self.expression.finditer(text)
         return [match.span() for match in matches if match[0] and (group is None or match[group])]
@@ -46,7 +46,7 @@ class TimeSpan:
     end_s: float
 
     def overlaps(self, start_ms: float, end_ms: float) -> bool:
-        """Whether an interval lies at least partly in the span."""
+        """Return whether an interval lies at least partly in the span."""
         return start_ms <= self.end_s * 1000 and end_ms >= self.start_s * 1000
 
 
@@ -60,7 +60,7 @@ def parse_span(text: str) -> TimeSpan:
 
 @dataclass(slots=True)
 class Redaction:
-    """What to redact; `removed_counts` counts what was redacted."""
+    """The fields, patterns and spans to redact; `removed_counts` counts the redactions."""
 
     fields: Sequence[str] = ()
     patterns: dict[str, PatternMatcher] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Redaction:
     ) -> Any:
         """Redact a JSON value. Strings are redacted if `is_content`, or in a member named in `content_fields`."""
         if isinstance(value, str):
-            return self._text(value, is_silenced) if is_content else value
+            return self._redact_text(value, is_silenced) if is_content else value
         if isinstance(value, list | tuple):
             return [
                 self.redact(member, is_content=is_content, is_silenced=is_silenced, content_fields=content_fields)
@@ -88,12 +88,12 @@ class Redaction:
             item_id = value.get("item_id") or value.get("id")
             is_silenced = is_silenced or (isinstance(item_id, str) and item_id in self.silenced_item_ids)
             return {
-                name: self._member(name, member, is_content, is_silenced, content_fields)
+                name: self._redact_member(name, member, is_content, is_silenced, content_fields)
                 for name, member in value.items()
             }
         return value
 
-    def _member(
+    def _redact_member(
         self, name: str, member: Any, is_content: bool, is_silenced: bool, content_fields: frozenset[str]
     ) -> Any:
         if name in self.fields and member not in (None, "", [], {}):
@@ -103,7 +103,7 @@ class Redaction:
         is_content = is_content or (name in content_fields and (name != "output" or isinstance(member, str)))
         return self.redact(member, is_content=is_content, is_silenced=is_silenced, content_fields=content_fields)
 
-    def _text(self, text: str, is_silenced: bool) -> str:
+    def _redact_text(self, text: str, is_silenced: bool) -> str:
         if is_silenced and text:
             self.removed_counts["texts of silenced spans"] += 1
             return PLACEHOLDER
@@ -127,17 +127,17 @@ class Redaction:
 
 def _merge_spans(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Sort spans, and merge those that overlap."""
-    merged: list[tuple[int, int]] = []
+    merged_spans: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if merged and start < merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        if merged_spans and start < merged_spans[-1][1]:
+            merged_spans[-1] = merged_spans[-1][0], max(end, merged_spans[-1][1])
         else:
-            merged.append((start, end))
-    return merged
+            merged_spans.append((start, end))
+    return merged_spans
 
 
 def _remove_spans(deltas: Sequence[str], spans: Sequence[tuple[int, int]]) -> list[str]:
-    """The deltas of a text without the spans, which are sorted; a placeholder marks the start of each."""
+    """Return the deltas of a text without the spans, which are sorted; a placeholder marks the start of each."""
     redacted, start, number = [], 0, 0
     for delta in deltas:
         parts, at, end = [], start, start + len(delta)
@@ -167,8 +167,11 @@ def parse_redaction(fields: Iterable[str], patterns: Iterable[str], spans: Itera
 
 
 def items_in_spans(timeline: Timeline, spans: Sequence[TimeSpan]) -> frozenset[str]:
-    """The items of which any part was spoken or played in a span: they are redacted completely."""
+    """Return the items of which any part was spoken or played in a span: they are redacted completely."""
     items = [(turn.item_id, turn.start_ms, turn.end_ms or turn.start_ms) for turn in timeline.speech]
-    for played in timeline.heard:
-        items += [(item_id, played.start_ms, played.end_ms) for item_id in (played.item_id, *played.others)]
+    for played_item in timeline.heard:
+        items += [
+            (item_id, played_item.start_ms, played_item.end_ms)
+            for item_id in (played_item.item_id, *played_item.others)
+        ]
     return frozenset(item_id for item_id, start, end in items if any(span.overlaps(start, end) for span in spans))

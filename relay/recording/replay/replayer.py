@@ -94,7 +94,7 @@ class ReplayedSession:
             ledger.drop_input(self._held.add(b"", n_bytes, ledger.input_bytes, self._input_bytes_per_ms))
 
     def discards_output(self, response_id: str, key: PartKey) -> bool:
-        """Whether audio from the upstream is discarded; the first of a part comes after its `OutputAudioStarted`."""
+        """Return whether audio from the upstream is discarded. The first of a part follows its `OutputAudioStarted`."""
         return response_id in self.rules.discarded_responses or key not in self.rules.started_parts
 
     def accept_output(self, key: PartKey, n_bytes: int, now: float) -> None:
@@ -106,7 +106,7 @@ class ReplayedSession:
         self.ledger.add_unpaced_output(n_bytes, now, self.rules.delta_forwarding.output_bytes_per_ms)
 
     def discards_tts_audio(self, context_id: str) -> bool:
-        """Whether TTS audio of a context is discarded."""
+        """Return whether TTS audio of a context is discarded."""
         return self.rules.part_for_context(context_id) is None
 
     def accept_tts_audio(self, context_id: str, n_bytes: int, alignment: Alignment | None, now: float) -> Sequence[Any]:
@@ -143,14 +143,14 @@ class Replayer:
         self.commands, self.discarded = (), False
         match record:
             case EventRecord():
-                difference = self._event(record)
+                difference = self._replay_event(record)
             case InputAudioRecord():
                 self.session.receive_input(record.n_bytes)
                 difference = None
             case OutputAudioRecord():
-                difference = self._output(record)
+                difference = self._replay_output(record)
             case TtsAudioRecord():
-                difference = self._tts_audio(record)
+                difference = self._replay_tts_audio(record)
             case _:
                 return None
         if difference is not None:
@@ -159,7 +159,7 @@ class Replayer:
         self._recent.append((entry.number, record))
         return None
 
-    def _event(self, record: EventRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    def _replay_event(self, record: EventRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if (
             isinstance(record.event, RealtimeServerEvent)
             and not record.event.body
@@ -179,7 +179,7 @@ class Replayer:
         is_same = record.stored_commands is not None and _is_same(replayed, record.stored_commands)
         return None if is_same else (recorded, replayed)
 
-    def _output(self, record: OutputAudioRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    def _replay_output(self, record: OutputAudioRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
         if record.envelope is not None:
             self.session.forward_delta(record.n_bytes, record.time_s)
             return None
@@ -189,7 +189,7 @@ class Replayer:
             self.session.accept_output(key, record.n_bytes, record.time_s)
         return self._compare_discarded(record.discarded)
 
-    def _tts_audio(self, record: TtsAudioRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
+    def _replay_tts_audio(self, record: TtsAudioRecord) -> tuple[Sequence[Any], Sequence[Any]] | None:
         self.discarded = self.session.discards_tts_audio(record.context_id)
         if self.discarded or record.discarded:
             return self._compare_discarded(record.discarded)

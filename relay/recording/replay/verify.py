@@ -73,7 +73,7 @@ def _new_result(recording: Recording) -> VerifyResult:
     result = VerifyResult(is_exact=header.recorded_platform == platform)
     if not result.is_exact:
         result.notes.append(
-            f"recorded on {_listed(header.recorded_platform)}, replayed on {_listed(platform)}: "
+            f"recorded on {_format_platform(header.recorded_platform)}, replayed on {_format_platform(platform)}: "
             f"converted samples may differ by {SAMPLE_TOLERANCE}"
         )
     if header.has_format_1_commands:
@@ -128,7 +128,7 @@ class _Verifier:
         else:
             description = f"the {record.n_bytes} bytes that were sent to the client differ in the replay"
             if record.is_stored:
-                distance = _distance(entry.samples, samples, playout.options.output.encoding)
+                distance = _max_difference(entry.samples, samples, playout.options.output.encoding)
                 if not self._result.is_exact and distance <= SAMPLE_TOLERANCE:
                     return None
                 description += f" (by at most {distance} of 32768)"
@@ -136,12 +136,12 @@ class _Verifier:
         return Difference(entry.number, record.time_s, description, preceding=preceding)
 
 
-def _distance(recorded: Any, replayed: bytes, encoding: str) -> int:
-    """The largest difference of two samples."""
+def _max_difference(recorded: Any, replayed: bytes, encoding: str) -> int:
+    """Return the largest difference of two samples."""
     dtype = "<i2" if encoding == "pcm16" else "u1"
     left, right = (np.frombuffer(samples, dtype).astype(np.int64) for samples in (recorded, replayed))
     return int(np.abs(left - right).max(initial=0))
 
 
-def _listed(platform: dict[str, str]) -> str:
+def _format_platform(platform: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in platform.items())

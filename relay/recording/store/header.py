@@ -60,7 +60,7 @@ class SessionSetup:
         started_at: float,
         limits: SessionLimits = SessionLimits(),  # noqa: B008  # frozen
     ) -> Self:
-        """The setup of a Realtime client's session; `tools` are the relay's."""
+        """Return the setup of a Realtime client's session; `tools` are the relay's."""
         config, options = SessionConfig(tools=tools), DeviceOptions(PCM16_24K, PCM16_24K, max_ahead_ms=None)
         return cls(session_id, config, options, principal, started_at, limits=limits, realtime=start)
 
@@ -101,7 +101,7 @@ class SessionSetup:
 
 
 def current_platform() -> dict[str, str]:
-    """The versions that the samples of converted audio can depend on."""
+    """Return the versions of the libraries and the machine that converted audio can depend on."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -170,7 +170,7 @@ class RecordingHeader:
 def read_header(folder: Path) -> RecordingHeader:
     """Read the header of a recording. Raises RecordingError that names the file and the member."""
     obj = read_json(folder, HEADER_FILE)
-    format_number = _format(obj, folder / HEADER_FILE)
+    format_number = _parse_format(obj, folder / HEADER_FILE)
     build = (FORMAT_1 if format_number == 1 else FORMAT_2).decode_value
     if obj.get("kind") not in ("device", "realtime"):
         raise RecordingError(f"{folder / HEADER_FILE}: kind must be device or realtime, not {obj.get('kind')!r:.20}")
@@ -181,21 +181,21 @@ def read_header(folder: Path) -> RecordingHeader:
         speech = obj.get("speech")
         return RecordingHeader(
             setup=SessionSetup(
-                _text(obj, "session_id"),
+                _get_text(obj, "session_id"),
                 build(SessionConfig, obj["config"]),
                 build(DeviceOptions, obj["options"]),
-                Principal(_text(obj, "identity"), build(Policy, obj["policy"]), frozenset(map(str, obj["scopes"]))),
+                Principal(_get_text(obj, "identity"), build(Policy, obj["policy"]), frozenset(map(str, obj["scopes"]))),
                 float(started_at),
                 None if speech is None else build(TtsOptions, speech),
                 build(SessionLimits, obj.get("limits") or {}),
-                _realtime_start(obj["realtime"]) if obj["kind"] == "realtime" else None,
+                _parse_realtime_setup(obj["realtime"]) if obj["kind"] == "realtime" else None,
             ),
-            started=datetime.fromisoformat(_text(obj, "started")),
-            upstream=_text(obj, "upstream"),
-            model=_text(obj, "model"),
-            record_mode=_text(obj, "mode"),
+            started=datetime.fromisoformat(_get_text(obj, "started")),
+            upstream=_get_text(obj, "upstream"),
+            model=_get_text(obj, "model"),
+            record_mode=_get_text(obj, "mode"),
             from_start=obj["from_start"] is True,
-            relay_version=_text(obj, "relay"),
+            relay_version=_get_text(obj, "relay"),
             recorded_platform={str(key): str(value) for key, value in dict(obj["made_on"]).items()},
             is_redacted=obj.get("redacted") is True,
             format=format_number,
@@ -207,8 +207,8 @@ def read_header(folder: Path) -> RecordingHeader:
         raise RecordingError(f"{folder / HEADER_FILE}: {error}") from None
 
 
-def _format(obj: dict[str, Any], path: Path) -> int:
-    """The number of the format. Raises RecordingError if this relay cannot read it."""
+def _parse_format(obj: dict[str, Any], path: Path) -> int:
+    """Return the number of the format. Raises RecordingError if this relay cannot read it."""
     number = obj.get("format")
     if type(number) is int and 1 <= number <= FORMAT:
         return number
@@ -220,16 +220,16 @@ def _format(obj: dict[str, Any], path: Path) -> int:
     raise RecordingError(f"{path}: the format must be a whole number from 1 to {FORMAT}, not {number!r:.20}")
 
 
-def _realtime_start(obj: Any) -> RealtimeSetup:
+def _parse_realtime_setup(obj: Any) -> RealtimeSetup:
     if not isinstance(obj, dict):
         raise ValueError("realtime must be an object")
     initial = obj.get("initial")
     if initial is not None and not isinstance(initial, dict):
         raise ValueError("realtime: initial must be an object")
-    return RealtimeSetup(_text(obj, "model"), initial)
+    return RealtimeSetup(_get_text(obj, "model"), initial)
 
 
-def _text(obj: dict[str, Any], name: str) -> str:
+def _get_text(obj: dict[str, Any], name: str) -> str:
     value = obj[name]
     if not isinstance(value, str):
         raise ValueError(f"{name} must be a string")

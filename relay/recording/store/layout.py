@@ -51,17 +51,17 @@ class RecordingError(RelayError):
 
 
 def folder_name(started: str, session_id: str) -> str:
-    """The name of a session's folder; `started` has the form 20261121T101500Z."""
+    """Return the name of a session's folder; `started` has the form 20261121T101500Z."""
     return f"{started}-{re.sub(r'[^A-Za-z0-9_.-]', '_', session_id)[:80]}"
 
 
 def is_session_folder(path: Path) -> bool:
-    """Whether a folder has the name of a recorded session; `samples` and `golden` do not."""
+    """Return whether a folder has the name of a recorded session; `samples` and `golden` do not."""
     return _SESSION_FOLDER_NAME.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
 
 
 def list_recordings(root: Path) -> list[Path]:
-    """The folders of all recordings in `root`, sorted by name and therefore by time."""
+    """Return the folders of all recordings in `root`, sorted by name and therefore by time."""
     if not root.is_dir():
         return []
     return sorted(
@@ -137,7 +137,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def folder_size_bytes(folder: Path) -> int:
-    """The total size of a recording's files."""
+    """Return the total size of a recording's files."""
     with os.scandir(folder) as entries:
         files = (entry for entry in entries if entry.is_file(follow_symlinks=False))
         return sum(file.stat(follow_symlinks=False).st_size for file in files)
@@ -153,7 +153,7 @@ def lock_journal(descriptor: int) -> None:
 
 
 def is_being_recorded(folder: Path) -> bool:
-    """Whether a relay is writing the recording now."""
+    """Return whether a relay is writing the recording now."""
     if not HAS_FILE_LOCKS:
         return False
     try:

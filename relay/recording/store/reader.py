@@ -11,7 +11,7 @@ from typing import Any
 from audio.framing import BytesLike
 from relay.json_types import JsonObject
 from relay.recording.format import version1, version2
-from relay.recording.format.realtime import join_audio, with_audio
+from relay.recording.format.realtime import join_audio, restore_audio
 from relay.recording.format.records import (
     AudioEnvelope,
     EndRecord,
@@ -24,7 +24,7 @@ from relay.recording.format.records import (
     TtsAudioRecord,
 )
 from relay.recording.format.serialize import from_json
-from relay.recording.format.version2 import int_member, time_member
+from relay.recording.format.version2 import get_int, get_time_s
 from relay.recording.format.write import FORWARDED, MAX_LINE_BYTES, is_unredacted, parse_json, redact_deferred
 from relay.recording.store.header import RecordingHeader, read_header
 from relay.recording.store.layout import (
@@ -45,12 +45,12 @@ def decode_line(raw: bytes, format: int) -> list[JournalRecord]:
     line = parse_line(raw)
     if "gap" in line:
         gap = line["gap"] if isinstance(line["gap"], dict) else {}
-        return [GapRecord(int_member(gap, "records"), time_member(gap, "from"), time_member(gap, "to"))]
-    now = time_member(line, "now")
+        return [GapRecord(get_int(gap, "records"), get_time_s(gap, "from"), get_time_s(gap, "to"))]
+    now = get_time_s(line, "now")
     if "end" in line:
         return [EndRecord(now, str(line["end"]))]
     if "sent" in line:
-        return [SentAudioRecord(now, int_member(line, "sent"), int_member(line, "crc"), line.get("kept") is True)]
+        return [SentAudioRecord(now, get_int(line, "sent"), get_int(line, "crc"), line.get("kept") is True)]
     return version1.decode_record(line, now) if format == 1 else [version2.decode_record(line, now)]
 
 
@@ -96,7 +96,7 @@ def decode_commands(recording: "Recording", entry: JournalEntry) -> list[Any]:
 
 
 def _forward_command(event: Any) -> Any:
-    """The command that forwards an event unchanged. Raises ValueError."""
+    """Return the command that forwards an event unchanged. Raises ValueError."""
     match event:
         case RealtimeServerEvent(raw):
             return ForwardToClient(raw)
@@ -122,7 +122,7 @@ class AudioFile:
         """Read the next bytes. Raises ValueError if the file is too short."""
         end = self.position + n_bytes
         if end > len(self._content):
-            raise ValueError(f"it needs {end} bytes of {self.path.name}, which has only {len(self._content)}")
+            raise ValueError(f"the audio ends at byte {end} of {self.path.name}, which has only {len(self._content)}")
         start, self.position = self.position, end
         return self._content[start:end]
 
@@ -156,15 +156,15 @@ class Recording:
                         if now < last_s:
                             raise ValueError(f"the time goes backwards, from {last_s} to {now}")
                         if has_end:
-                            raise ValueError("a line after the end")
+                            raise ValueError("no line may follow the end record")
                         last_s, has_end = now, isinstance(record, EndRecord)
-                        yield _entry(number, record, audio, is_realtime)
+                        yield _read_entry(number, record, audio, is_realtime)
                 except ValueError as error:
                     raise self.error_at(number, str(error)) from None
             self.has_end = has_end
 
     def error_at(self, number: int, problem: str) -> RecordingError:
-        """The error for a line of the journal."""
+        """Return the error for a line of the journal."""
         return RecordingError(f"{self.journal_path} line {number}: {problem}")
 
     def _raw_lines(self, stack: ExitStack) -> Iterator[tuple[int, bytes]]:
@@ -179,10 +179,10 @@ class Recording:
             yield number, raw
 
 
-def _entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
+def _read_entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], is_realtime: bool) -> JournalEntry:
     """Add the audio to a record. Raises ValueError for a record that this kind of session cannot have."""
-    if not _fits(record, is_realtime):
-        raise ValueError(f"the session of a {'Realtime client' if is_realtime else 'device'} has no such line")
+    if not _is_allowed(record, is_realtime):
+        raise ValueError(f"a {'Realtime client' if is_realtime else 'device'}'s session cannot have this record")
     name, n_bytes = audio_location(record)
     samples = audio[name].read(n_bytes) if name else b""
     match record:
@@ -192,11 +192,11 @@ def _entry(number: int, record: JournalRecord, audio: Mapping[str, AudioFile], i
         case OutputAudioRecord(envelope=AudioEnvelope() as envelope):
             return JournalEntry(number, record, samples, join_audio(envelope, samples))
         case EventRecord() if samples:
-            return JournalEntry(number, replace(record, event=with_audio(record.event, samples)), samples)
+            return JournalEntry(number, replace(record, event=restore_audio(record.event, samples)), samples)
     return JournalEntry(number, record, samples)
 
 
-def _fits(record: JournalRecord, is_realtime: bool) -> bool:
+def _is_allowed(record: JournalRecord, is_realtime: bool) -> bool:
     match record:
         case (
             EventRecord(event=RealtimeClientEvent() | RealtimeServerEvent())
@@ -210,7 +210,7 @@ def _fits(record: JournalRecord, is_realtime: bool) -> bool:
 
 
 def audio_location(record: JournalRecord) -> tuple[str, int]:
-    """The file that contains the audio of a record, and its length there; no name if there is none."""
+    """Return the file that contains the audio of a record, and its length there; no name if there is none."""
     match record:
         case InputAudioRecord(n_bytes=n_bytes) | EventRecord(n_audio_bytes=n_bytes) if n_bytes:
             return CLIENT_AUDIO_FILE, n_bytes

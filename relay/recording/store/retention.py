@@ -30,25 +30,25 @@ def remove_recording(folder: Path) -> None:
 
 
 def recordings_of_identity(root: Path, identity: str) -> list[Path]:
-    """All recordings of one identity."""
-    return [folder for folder in _sessions(root) if _identity(folder) == identity]
+    """Return all recordings of one identity."""
+    return [folder for folder in _session_folders(root) if _read_identity(folder) == identity]
 
 
 def expired_recordings(
     root: Path, now: datetime, max_days: float | None, max_mb: float | None
 ) -> list[tuple[Path, str]]:
-    """The recordings to delete, with the reason: those that are too old, then the oldest of the largest identities."""
-    expired: list[tuple[Path, str]] = []
+    """Return the recordings to delete, with the reason: the expired ones, then the oldest of the largest identities."""
+    expired_folders: list[tuple[Path, str]] = []
     remaining: list[Path] = []
-    for folder in _sessions(root):
-        is_old = max_days is not None and _started(folder) < now - timedelta(days=max_days)
+    for folder in _session_folders(root):
+        is_old = max_days is not None and _parse_start_time(folder) < now - timedelta(days=max_days)
         if is_old and not is_being_recorded(folder):
-            expired.append((folder, f"older than {max_days:g} days"))
+            expired_folders.append((folder, f"older than {max_days:g} days"))
         else:
             remaining.append(folder)
     if max_mb is not None:
-        expired += [(folder, f"total over {max_mb:g} MB") for folder in _over_limit(remaining, max_mb * 1e6)]
-    return expired
+        expired_folders += [(folder, f"total over {max_mb:g} MB") for folder in _over_limit(remaining, max_mb * 1e6)]
+    return expired_folders
 
 
 def _over_limit(folders: list[Path], max_bytes: float) -> Iterator[Path]:
@@ -56,46 +56,46 @@ def _over_limit(folders: list[Path], max_bytes: float) -> Iterator[Path]:
     sizes = {folder: folder_size_bytes(folder) for folder in folders}
     if sum(sizes.values()) <= max_bytes:
         return
-    finished: dict[str, list[Path]] = defaultdict(list)
+    finished_folders: dict[str, list[Path]] = defaultdict(list)
     totals: Counter[str] = Counter()
     for folder in folders:
-        owner = _owner(folder)
+        owner = _read_owner(folder)
         totals[owner] += sizes[folder]
         if folder != folders[-1] and not is_being_recorded(folder):
-            finished[owner].append(folder)
+            finished_folders[owner].append(folder)
     while totals.total() > max_bytes:
-        owner = min(totals, key=lambda name: (-totals[name], not finished[name], finished[name][:1]))
-        if not finished[owner]:
+        owner = min(totals, key=lambda name: (-totals[name], not finished_folders[name], finished_folders[name][:1]))
+        if not finished_folders[owner]:
             del totals[owner]
             continue
-        folder = finished[owner].pop(0)
+        folder = finished_folders[owner].pop(0)
         totals[owner] -= sizes[folder]
         yield folder
 
 
 def prune(root: Path, now: datetime, max_days: float | None, max_mb: float | None) -> list[tuple[Path, str]]:
     """Delete expired recordings; returns them with the reason. Raises OSError."""
-    pruned = expired_recordings(root, now, max_days, max_mb)
-    for folder, _ in pruned:
+    pruned_folders = expired_recordings(root, now, max_days, max_mb)
+    for folder, _ in pruned_folders:
         remove_recording(folder)
-    return pruned
+    return pruned_folders
 
 
-def _sessions(root: Path) -> Iterable[Path]:
-    """Only folders with the name of a session: samples and golden recordings are never deleted."""
+def _session_folders(root: Path) -> Iterable[Path]:
+    """Return the folders named like a session: samples and golden recordings are never deleted."""
     return (folder for folder in list_recordings(root) if is_session_folder(folder))
 
 
-def _started(folder: Path) -> datetime:
+def _parse_start_time(folder: Path) -> datetime:
     return datetime.strptime(folder.name[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
-def _owner(folder: Path) -> str:
-    """The identity that a recording counts for; a client secret (`key-…/name`) counts for its key."""
-    return (_identity(folder) or "").partition("/")[0]
+def _read_owner(folder: Path) -> str:
+    """Return the identity that a recording counts for; a client secret (`key-…/name`) counts for its key."""
+    return (_read_identity(folder) or "").partition("/")[0]
 
 
-def _identity(folder: Path) -> str | None:
+def _read_identity(folder: Path) -> str | None:
     try:
         identity = read_json(folder, "session.json").get("identity")
     except RecordingError:

@@ -45,7 +45,7 @@ class WriteBatch:
         return len(self.journal) + sum(map(len, self.audio))
 
 
-def extended_gap(gap: GapRecord | None, batch: WriteBatch) -> GapRecord:
+def extend_gap(gap: GapRecord | None, batch: WriteBatch) -> GapRecord:
     """Extend a gap by a batch that could not be written; None: no gap yet."""
     records, first = (0, batch.start_s) if gap is None else (gap.n_records, gap.start_s)
     return GapRecord(records + batch.n_records, first, batch.end_s)
@@ -62,7 +62,7 @@ class RecordingFiles:
     header: bytes
     write: Callable[[int, bytes], int] = os.write
     gap: GapRecord | None = None
-    """The batches that could not be written since the last one that was."""
+    """The gap since the last written batch; None if there is none."""
     has_logged_gap: bool = False
     accepted_bytes: int = 0
     """The bytes submitted so far; only the event loop adds to it."""
@@ -74,27 +74,27 @@ class RecordingFiles:
 
     def write_batch(self, batch: WriteBatch) -> None:
         """Write a batch completely, or count it as a gap."""
-        appended = {}
+        appended_bytes = {}
         try:
             journal = self._open_journal()
             for name, data in zip(AUDIO_FILES, batch.audio, strict=True):
                 if data:
                     descriptor = self._open_audio(name)
                     try:
-                        appended[name] = self._append(descriptor, name, data)
+                        appended_bytes[name] = self._append(descriptor, name, data)
                     finally:
                         os.close(descriptor)
             # The journal comes last: it never refers to missing audio.
-            appended[JOURNAL_FILE] = self._append(journal, JOURNAL_FILE, gap_line(self.gap) + batch.journal)
+            appended_bytes[JOURNAL_FILE] = self._append(journal, JOURNAL_FILE, gap_line(self.gap) + batch.journal)
         except OSError as error:
             self._undo()
-            self.gap = extended_gap(self.gap, batch)
+            self.gap = extend_gap(self.gap, batch)
             if not self.has_logged_gap:
                 self.has_logged_gap = True
                 _log.error("recording gap: recording=%s error=%s", self.folder.name, error.strerror or error)
             return
         self.gap = None
-        for name, n_bytes in appended.items():
+        for name, n_bytes in appended_bytes.items():
             self._sizes[name] += n_bytes
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ class RecordingWriter:
         return not self._thread.is_alive()
 
     def _has_room(self, n_bytes: int, own_bytes: int) -> bool:
-        """Whether a recording with `own_bytes` queued may queue `n_bytes` more.
+        """Return whether a recording with `own_bytes` queued may queue `n_bytes` more.
 
         Its share is as much as it leaves free of three quarters of the limit, so that no recording fills them alone.
         A single batch is accepted if it fits in there. The last quarter is for recordings that have little queued.
@@ -229,11 +229,11 @@ class RecordingWriter:
         """Move submitted jobs to their queues; wait if there are none. False: the thread ends."""
         jobs = self._jobs
         while not jobs.empty() or not (self._round_robin or self._is_stopping):
-            submitted = jobs.get()
-            if submitted is None:
+            submitted_job = jobs.get()
+            if submitted_job is None:
                 self._is_stopping = True
                 continue
-            files, job = submitted
+            files, job = submitted_job
             queue = self._queues.get(files)
             if queue is None:
                 queue = self._queues[files] = deque()

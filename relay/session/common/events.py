@@ -98,7 +98,7 @@ class KeyRevoked:
 
 @dataclass(frozen=True, slots=True)
 class InternalFailure:
-    """The relay's own code raised an exception in this session. The session ends, the others go on."""
+    """The relay's own code raised an exception in this session. Only this session ends."""
 
     where: str
 

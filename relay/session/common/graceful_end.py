@@ -31,13 +31,13 @@ class GracefulEnd:
         return self._end_by if self._playback_ends_at is None else min(self._end_by, self._playback_ends_at)
 
     def request(self, reason: str, now: float) -> None:
-        """A tool requests the end; the first reason counts."""
+        """Request the end for a tool; the first reason counts."""
         if self.reason is None:
             self.reason = reason[:MAX_REASON_CHARS]
             self._end_by = now + MAX_DELAY_S
 
     def is_due(self, now: float, *, has_pending_output: bool, unplayed_ms: int | None) -> bool:
-        """Whether the session ends now.
+        """Return whether the session ends now.
 
         `has_pending_output`: a response or speech is still pending. `unplayed_ms`: how much audio the client may not
         have played yet, as acknowledged or by estimate; None if nothing can be playing.
@@ -57,7 +57,7 @@ class GracefulEnd:
 
 
 class EstimatedGracefulEnd(GracefulEnd):
-    """The same for a client that plays at its own pace and does not acknowledge playback.
+    """The requested end of a session whose client plays at its own pace and does not acknowledge playback.
 
     The unplayed audio is estimated from the ledger: the client plays each delta at once, after the ones before. It
     stops playing when the user speaks and when it truncates an item, so only later audio counts. Audio from before the
@@ -70,17 +70,17 @@ class EstimatedGracefulEnd(GracefulEnd):
         self._counted_from = 0.0
 
     def request(self, reason: str, now: float) -> None:
-        """A tool requests the end; the first reason counts."""
+        """Request the end for a tool; the first reason counts."""
         if self.reason is None:
-            self.playback_stopped()
+            self.on_playback_stopped()
         super().request(reason, now)
 
-    def playback_stopped(self) -> None:
+    def on_playback_stopped(self) -> None:
         """Count only audio that comes from now on: the client has stopped playing."""
         self._counted_from = self._ledger.playback_ends_at
 
     def unplayed_ms(self, now: float) -> int | None:
-        """Return how much audio is left to play; None if none came since the client stopped playing."""
+        """Return the estimated audio left to play, in ms; None if the client stopped playing and no audio followed."""
         ledger = self._ledger
         to_play_s = ledger.playback_ends_at - self._counted_from
         if to_play_s <= 0:

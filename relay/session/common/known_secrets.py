@@ -1,9 +1,9 @@
 """Redacts the secrets that a relay was configured with from text and JSON, by their exact values (D10, D12).
 
-`relay.session.common.redact` finds text that looks like a credential; this module finds known credentials, whatever
-they look like. The settings' secrets are added at the start and whenever settings are reloaded, and are never removed.
-Of tokens that change at run time, the latest `MAX_ROTATING` are kept. Short or ordinary values are not treated as
-secrets, because they would redact ordinary text.
+`relay.session.common.redact` finds text that looks like a credential; this module finds known credentials of any form.
+The settings' secrets are added at the start and whenever settings are reloaded, and are never removed. Of tokens that
+change at run time, the latest `MAX_ROTATING` are kept. Short or ordinary values are not treated as secrets, because
+they would redact ordinary text.
 
 Each secret is searched in its plain, JSON and URL spelling, the longest first. JSON with unusual escapes is rewritten
 before the search. Long base64 is skipped, as it is audio or an image. Every search is a plain substring search: its
@@ -35,7 +35,7 @@ _ESCAPE = re.compile(rb"\\[u/]")
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value is unlike ordinary text: it has 8 characters, or 16 if all are lower-case letters or digits."""
+    """Return whether a value is unlike ordinary text: 8 characters, or 16 if all are lower-case letters or digits."""
     return len(value) >= MIN_CHARS and _WORD.fullmatch(value) is None
 
 
@@ -43,7 +43,7 @@ class KnownSecrets:
     """Values that must not leave the relay. Secrets can be added while sessions run."""
 
     def __init__(self, values: Iterable[str | None] = ()) -> None:
-        self._configured: set[str] = set()
+        self._configured_secrets: set[str] = set()
         self._rotating: deque[str] = deque(maxlen=MAX_ROTATING)
         self._texts: tuple[str, ...] = ()
         self._needles: tuple[bytes, ...] = ()
@@ -55,7 +55,7 @@ class KnownSecrets:
 
     def add(self, values: Iterable[str | None]) -> None:
         """Add secrets for good; values that are not secret (`is_secret`) are skipped."""
-        self._configured |= {value for value in values if value is not None and is_secret(value)}
+        self._configured_secrets |= {value for value in values if value is not None and is_secret(value)}
         self._prepare()
 
     def add_rotating(self, value: str) -> None:
@@ -88,8 +88,8 @@ class KnownSecrets:
         """
         if not self._needles:
             return raw
-        plain = _without_odd_escapes(raw)
-        spans = self._spans(plain)
+        plain = _normalize_escapes(raw)
+        spans = self._searched_spans(plain)
         if all(plain.find(needle, start, end) < 0 for start, end in spans for needle in self._needles):
             return raw
         for needle in self._needles:
@@ -97,13 +97,13 @@ class KnownSecrets:
         return plain
 
     def _prepare(self) -> None:
-        forms = {form for value in (*self._configured, *self._rotating) for form in _forms(value)}
-        # The longest first, so that a secret within another one does not leave the rest of that one.
+        forms = {form for value in (*self._configured_secrets, *self._rotating) for form in _spellings(value)}
+        # The longest first, so that a secret within a longer one does not leave the rest of the longer one.
         self._texts = tuple(sorted(forms, key=lambda form: (-len(form), form)))
         self._needles = tuple(form.encode(errors="surrogatepass") for form in self._texts)
         self._longest_bytes = max(map(len, self._needles), default=0)
 
-    def _spans(self, raw: bytes) -> list[tuple[int, int]]:
+    def _searched_spans(self, raw: bytes) -> list[tuple[int, int]]:
         """Return where to search: all but blocks of audio or images, with a margin for secrets across a boundary."""
         if len(raw) <= 2 * BLOCK_BYTES:
             return [(0, len(raw))]
@@ -142,13 +142,13 @@ def _common_length(left: str, right: str) -> int:
     return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
-def _forms(value: str) -> set[str]:
+def _spellings(value: str) -> set[str]:
     """Return the spellings of a secret in text, in JSON and in a URL."""
     in_json = (json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
     return {value, *in_json, quote(value, safe="", errors="replace")}
 
 
-def _without_odd_escapes(raw: bytes) -> bytes:
+def _normalize_escapes(raw: bytes) -> bytes:
     """Return a JSON text without needless escapes, so that each text has one spelling."""
     if b"\\" not in raw or _ESCAPE.search(raw) is None:  # the search for one byte is almost free
         return raw

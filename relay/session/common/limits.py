@@ -14,7 +14,7 @@ AUTO_RESPONSE_TIMEOUT_S = 3.0
 MAX_SPEECH_S = 120.0
 """How long the user counts as speaking if the upstream never reports the end."""
 RETRY_DELAY_S = 1.0
-"""How long the relay waits before it repeats a request that was refused because another response was active."""
+"""The delay before a request is repeated that was refused because another response was active."""
 STALL_TIMEOUT_S = 30.0
 """How long the upstream may send nothing during a response before the relay abandons the response."""
 ALREADY_ACTIVE_ERROR = "conversation_already_has_active_response"

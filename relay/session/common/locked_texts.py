@@ -54,17 +54,17 @@ class _LockedTextRedaction:
         return [changed.get(index, member) for index, member in enumerate(value)]
 
     def _redact_text(self, text: str) -> str:
-        scanned = text[: max(self._remaining_chars, 0)]
-        self._remaining_chars -= len(scanned)
-        redacted = self._redact_fragments(scanned)
+        scanned_text = text[: max(self._remaining_chars, 0)]
+        self._remaining_chars -= len(scanned_text)
+        redacted = self._redact_fragments(scanned_text)
         for locked_text in self._short_texts:
             redacted = _redact_whole(redacted, locked_text)
-        if len(scanned) < len(text):
+        if len(scanned_text) < len(text):
             return redacted + MASK
         return text if redacted == text else redacted
 
     def _redact_fragments(self, text: str) -> str:
-        folded, parts, copied_to, start = _folded(text), [], 0, 0
+        folded, parts, copied_to, start = _fold_case(text), [], 0, 0
         while start + MIN_MATCH_CHARS <= len(text):
             end = start + MIN_MATCH_CHARS
             if folded[start:end] not in self._fragments:
@@ -80,14 +80,14 @@ class _LockedTextRedaction:
 
 
 def _redact_whole(text: str, locked_text: str) -> str:
-    folded, parts, copied_to = _folded(text), [], 0
+    folded, parts, copied_to = _fold_case(text), [], 0
     while (start := folded.find(locked_text, copied_to)) >= 0:
         parts += [text[copied_to:start], MASK]
         copied_to = start + len(locked_text)
     return "".join((*parts, text[copied_to:]))
 
 
-def _folded(text: str) -> str:
+def _fold_case(text: str) -> str:
     """Return the text in lower case, with every character at its original index.
 
     U+0130 is the only character whose lower case is longer than itself; it must not shift the rest.
@@ -98,7 +98,7 @@ def _folded(text: str) -> str:
 @lru_cache(maxsize=16)
 def _index_texts(texts: tuple[str, ...]) -> tuple[frozenset[str], tuple[str, ...]]:
     """Return all fragments of the texts, and the texts too short to have one. Sessions of one policy share them."""
-    variants = {_folded(variant) for text in texts for variant in _variants(text)}
+    variants = {_fold_case(variant) for text in texts for variant in _variants(text)}
     fragments = frozenset(
         variant[start : start + MIN_MATCH_CHARS]
         for variant in variants

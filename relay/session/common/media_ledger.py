@@ -19,7 +19,7 @@ class MediaLedger:
         self.input_bytes = 0
         """The client's audio since the start of the session, in its own format; the uplink adds each frame."""
         self.dropped_input_bytes = 0
-        """The part of it that was dropped because too much was held."""
+        """The bytes of `input_bytes` that were dropped because too much was held."""
         self.output_bytes = 0
         """The upstream's audio that was accepted, in the upstream's format."""
         self.last_output_at = started_at
@@ -34,7 +34,7 @@ class MediaLedger:
         return self.input_bytes - self.dropped_input_bytes
 
     def received_bytes(self, key: PartKey) -> int:
-        """Return how much audio of a content part was accepted since the part was last started."""
+        """Return the accepted bytes of a content part since it was last started."""
         return self._parts.get(key, 0)
 
     def drop_input(self, n_bytes: int) -> None:

@@ -41,7 +41,7 @@ class TurnDetection:
 
     @property
     def upstream_creates(self) -> bool:
-        """Whether the upstream creates the response to a spoken turn by itself."""
+        """Whether the upstream creates the response to a spoken turn automatically."""
         return self.kind != "manual" and self.create_response
 
     @property
@@ -235,7 +235,7 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True)
 class SentAudio:
-    """The audio of one content part that went to the client's socket, and how much of it was played by estimate."""
+    """The audio of one content part that was sent to the client, with the played length by estimate."""
 
     item_id: str
     content_index: int

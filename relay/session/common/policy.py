@@ -68,7 +68,7 @@ A session that is opened with a provider's client secret bypasses the relay and 
 DEFAULT_SCOPES = frozenset({"session", "tools", "speech", MINT})
 """The scopes of a policy that names none. Without a policy file, `PROVIDER_SECRET` is added to them."""
 CLIENT_SECRET_SCOPES = frozenset({"session", "tools"})
-"""The most that a client secret can grant, whatever its policy."""
+"""The upper bound of a client secret's scopes, for every policy."""
 
 
 INSTRUCTIONS_SEPARATOR = "\n\n"
@@ -95,11 +95,11 @@ class RealtimePolicy:
     denied_fields: Literal["refuse", "drop"] = "refuse"
 
     def allows_model(self, model: str) -> bool:
-        """Whether a client may name this model."""
+        """Return whether a client may name this model."""
         return matches(model, self.models)
 
     def allows_tool(self, name: str) -> bool:
-        """Whether a server tool of this name is offered."""
+        """Return whether a server tool of this name is offered."""
         return self.tools is None or matches(name, self.tools)
 
     def first_voice(self, *configured: str | None, kind: "VoiceKind | None" = "model") -> str | None:
@@ -110,13 +110,13 @@ class RealtimePolicy:
 
     def combine_instructions(self, client_instructions: Any) -> Any:
         """Return the policy's instructions followed by the client's; if it has none, the client's unchanged."""
-        own = self.instructions
-        if not own:
+        policy_instructions = self.instructions
+        if not policy_instructions:
             return client_instructions
         return (
-            f"{own}{INSTRUCTIONS_SEPARATOR}{client_instructions}"
+            f"{policy_instructions}{INSTRUCTIONS_SEPARATOR}{client_instructions}"
             if isinstance(client_instructions, str) and client_instructions.strip()
-            else own
+            else policy_instructions
         )
 
     @property
@@ -132,9 +132,9 @@ class RealtimePolicy:
     @property
     def restricts_settings(self) -> bool:
         """Whether a setting is limited; then an unknown field could be another name of the same setting."""
-        named = all(allows_any(names) for names in (self.models, self.voices, self.transcription_models))
-        capped = self.max_output_tokens is not None or self.max_effort is not None
-        return not named or capped or bool(self.instructions) or not self.allow >= DEFAULT_ALLOW
+        is_named = all(allows_any(names) for names in (self.models, self.voices, self.transcription_models))
+        is_capped = self.max_output_tokens is not None or self.max_effort is not None
+        return not is_named or is_capped or bool(self.instructions) or not self.allow >= DEFAULT_ALLOW
 
     @property
     def forbids_fetches(self) -> bool:
@@ -151,12 +151,12 @@ MAX_NAME_CHARS = 512
 
 
 def matches(name: str, patterns: tuple[str, ...]) -> bool:
-    """Whether `name` matches one of the patterns; `*` matches anything."""
+    """Return whether `name` matches one of the patterns; `*` matches anything."""
     return len(name) <= MAX_NAME_CHARS and any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def allows_any(patterns: tuple[str, ...]) -> bool:
-    """Whether the patterns match every name."""
+    """Return whether the patterns match every name."""
     return "*" in patterns
 
 
@@ -201,29 +201,29 @@ class Policy:
     """The other policies for which client secrets may be made."""
 
     def allows_minting(self, policy_name: str) -> bool:
-        """Whether a client with this policy may make client secrets with the policy `policy_name`."""
+        """Return whether a client with this policy may make client secrets with the policy `policy_name`."""
         if MINT_ANY in self.scopes:
             return True
         return MINT in self.scopes and (policy_name == self.name or policy_name in self.may_mint)
 
     def allows(self, capability: str) -> bool:
-        """Whether a client has this capability (`CAPABILITIES`)."""
+        """Return whether a client has this capability (`CAPABILITIES`)."""
         return capability in self.realtime.allow
 
     def allows_tool(self, name: str) -> bool:
-        """Whether a server tool of this name is offered."""
+        """Return whether a server tool of this name is offered."""
         return self.realtime.allows_tool(name)
 
     def allows_model(self, model: str) -> bool:
-        """Whether a client may name this model."""
+        """Return whether a client may name this model."""
         return self.realtime.allows_model(model)
 
     def allows_voice(self, voice: str) -> bool:
-        """Whether a client may name this voice, which may be an external one."""
+        """Return whether a client may name this voice, which may be an external one."""
         return voice == self.voice or matches(voice, self.realtime.voices)
 
     def allows_phrase(self, phrase: str) -> bool:
-        """Whether a client may add this phrase to the instructions, for example its language.
+        """Return whether a client may add this phrase to the instructions, for example its language.
 
         Without the capability `instructions`, a phrase of more than three words could be instructions of its own.
         """

@@ -102,11 +102,11 @@ def take_all_or_none(limiter_keys: list[tuple[KeyedRateLimiter, str]], now: floa
 def address_key(address: str | None) -> str:
     """Return the key by which an address is counted: itself, or its /64, as one IPv6 subscriber has a whole /64."""
     try:
-        parsed = ip_address((address or "").partition("%")[0])
+        ip = ip_address((address or "").partition("%")[0])
     except ValueError:
         return "unknown"
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return str(parsed)
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return f"{IPv6Address(int(ip) >> 64 << 64)}/64"
+    return str(ip)

@@ -109,7 +109,7 @@ def realtime_event_allowance(now: float) -> ReadAllowance:
 
 
 def message_cost(n_members: int) -> float:
-    """Return how many messages a message with `n_members` counts as."""
+    """Return the cost of a message with `n_members`, in messages."""
     return max(1.0, n_members / MEMBERS_PER_MESSAGE)
 
 

@@ -29,9 +29,9 @@ _SECRET_KEY = re.compile(r"(?i)^(authorization|(x[-_])?api[-_]?key|.*(password|p
 def redact(text: str, max_chars: int = MAX_CHARS) -> str:
     """Return `text` without anything that looks like a key, token or password, cut to `max_chars`."""
     text = text[: 8 * max_chars]  # the rest is cut off below, and need not be searched
-    lowered = text.lower()
+    lower_text = text.lower()
     for sign in _SIGNS:
-        if sign in lowered:
+        if sign in lower_text:
             break
     else:
         return text[:max_chars]

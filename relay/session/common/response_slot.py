@@ -2,12 +2,12 @@
 
     FREE ──request──► REQUESTED ──created──► ACTIVE ──cancel──► CANCELLING ──done──► FREE
 
-The upstream may create responses by itself (server VAD), refuse ours, or skip steps. Each of its events moves the slot
-by `TRANSITIONS`; only an illegal request of our own raises. The rules of both kinds of sessions own a slot. They decide
-which response is due, and the slot decides whether it may be requested now (`is_free`).
+The upstream may create responses itself (server VAD), refuse requests, or skip steps. Each of its events moves the slot
+by `TRANSITIONS`; only an illegal request by the rules raises. The rules of both kinds of sessions own a slot. They
+decide which response is due, and the slot decides whether it may be requested now (`is_free`).
 
-A response is recognized as ours by the request's id in its metadata. Some upstreams never return metadata. Until one
-has, the first response after our request is presumed to be ours, and a later refusal corrects that. If a request is
+The relay's response is recognized by the request's id in its metadata. Some upstreams never return metadata. Until one
+has, the first response after a request is presumed to answer it, and a later refusal corrects that. If a request is
 cancelled before its response exists, the response is cancelled as soon as it is created (D2.5). `abandon` frees the
 slot if the upstream has stalled.
 """
@@ -79,11 +79,11 @@ class ResponseSlot:
         self.request_id = request_id
         self._cancel_on_create = False
 
-    def created(self, response_id: str, request_id: str | None) -> bool:
-        """A response began. Returns whether it was cancelled before it began, and must be cancelled now (D2.5).
+    def on_created(self, response_id: str, request_id: str | None) -> bool:
+        """Handle the start of a response. Returns whether to cancel it now: it was cancelled too early (D2.5).
 
-        While the upstream has never echoed our metadata, the first response after our request is presumed to be ours.
-        If it is not, a refusal of the request follows (`refused`).
+        Until the upstream has echoed our metadata, the first response after a request is presumed to answer it. If it
+        is not, a refusal of the request follows (`on_refused`).
         """
         self._upstream_echoes_metadata = self._upstream_echoes_metadata or request_id is not None
         is_presumed = request_id is None and not self._upstream_echoes_metadata
@@ -99,8 +99,8 @@ class ResponseSlot:
             self._move(SlotInput.CANCEL)
         return must_cancel
 
-    def refused(self, request_id: str) -> bool:
-        """A request was refused. Returns whether it is the pending one, or the one that was presumed answered."""
+    def on_refused(self, request_id: str) -> bool:
+        """Handle a refused request. Returns whether this slot made it."""
         if request_id == self._presumed_id:
             self._presumed_id = None
             return True
@@ -119,8 +119,8 @@ class ResponseSlot:
         self._move(SlotInput.CANCEL)
         return self.response_id if old_state is SlotState.ACTIVE else None
 
-    def done(self, response_id: str, request_id: str | None) -> bool:
-        """A response ended. Returns whether it was the one of this slot."""
+    def on_done(self, response_id: str, request_id: str | None) -> bool:
+        """Handle the end of a response. Returns whether it occupied this slot."""
         never_began = self.request_id is not None and request_id == self.request_id
         if never_began:
             self.request_id = None

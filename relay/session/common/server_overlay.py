@@ -41,9 +41,9 @@ class ServerOverlay:
         """Whether tool descriptions include example sentences, for an engine that learns from them."""
         self.client_tool_names: frozenset[str] = frozenset()
         """The function tools that the client has set for the session."""
-        hidden = self.tools.values() if self.hides_tools else ()
-        descriptions = [text for tool in hidden for text in _tool_texts(tool) if len(text) >= MIN_MATCH_CHARS]
-        self._locked = LockedTexts([policy.instructions, *descriptions])
+        hidden_tools = self.tools.values() if self.hides_tools else ()
+        descriptions = [text for tool in hidden_tools for text in _tool_texts(tool) if len(text) >= MIN_MATCH_CHARS]
+        self._locked_texts = LockedTexts([policy.instructions, *descriptions])
 
     @property
     def hides_tools(self) -> bool:
@@ -89,9 +89,9 @@ class ServerOverlay:
         violations = []
         tools, choice = settings.get("tools"), settings.get("tool_choice")
         members = tools if isinstance(tools, list) else []
-        reserved = [index for index, tool in enumerate(members) if self.is_protected(tool)]
-        if reserved:
-            param = f"{path}.tools[{reserved[0]}].name"
+        reserved_indexes = [index for index, tool in enumerate(members) if self.is_protected(tool)]
+        if reserved_indexes:
+            param = f"{path}.tools[{reserved_indexes[0]}].name"
             violations.append(PolicyViolation("This name cannot be used here.", param, "invalid_value"))
             settings["tools"] = [tool for tool in members if not self.is_protected(tool)]
         if isinstance(choice, Mapping) and choice.get("type") != "mcp" and self.hides_tools:
@@ -107,15 +107,15 @@ class ServerOverlay:
     def strip_session(self, session: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the session as the client may see it; the same object if nothing is removed."""
         members = {key: value for key, value in session.items() if key not in ("instructions", "tools")}
-        redacted = self._locked.redact(members)
-        changes = self._stripped_members(session) | ({} if redacted is members else redacted)
+        redacted = self._locked_texts.redact(members)
+        changes = self._strip_members(session) | ({} if redacted is members else redacted)
         return {**session, **changes} if changes else session
 
     def strip_response(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the response as the client may see it, without the overlay in its settings and its failure details."""
-        changes = self._stripped_members(response)
+        changes = self._strip_members(response)
         details = response.get("status_details")
-        redacted = self._locked.redact(details)
+        redacted = self._locked_texts.redact(details)
         if redacted is not details:
             changes["status_details"] = redacted
         return {**response, **changes} if changes else response
@@ -126,7 +126,7 @@ class ServerOverlay:
         `quotable_names` are names in the client event that the error answers. They stay: removing those that are also
         server tools would tell the client which they are.
         """
-        redacted: Mapping[str, Any] = self._locked.redact(event)
+        redacted: Mapping[str, Any] = self._locked_texts.redact(event)
         error = redacted.get("error")
         if not self.hides_tools or not isinstance(error, Mapping) or "tools" not in str(error.get("param"))[:80]:
             return redacted
@@ -134,14 +134,14 @@ class ServerOverlay:
         if not isinstance(message, str):
             return redacted
         names = [re.escape(name) for name in self.tools if self.is_server_tool(name) and name not in quotable_names]
-        masked = re.sub(rf"(?<![\w-])(?:{'|'.join(names)})(?![\w-])", MASK, message) if names else message
-        return redacted if masked == message else {**redacted, "error": {**error, "message": masked}}
+        masked_message = re.sub(rf"(?<![\w-])(?:{'|'.join(names)})(?![\w-])", MASK, message) if names else message
+        return redacted if masked_message == message else {**redacted, "error": {**error, "message": masked_message}}
 
     def redact(self, text: str) -> str:
         """Return an upstream text without quotes of the overlay."""
-        return str(self._locked.redact(text))
+        return str(self._locked_texts.redact(text))
 
-    def _stripped_members(self, settings: Mapping[str, Any]) -> JsonObject:
+    def _strip_members(self, settings: Mapping[str, Any]) -> JsonObject:
         """Return the members of a session or a response that change when the overlay is stripped."""
         changes: JsonObject = {}
         server_instructions, instructions = self.policy.instructions, settings.get("instructions")

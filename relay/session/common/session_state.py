@@ -53,7 +53,7 @@ class SessionState:
         self.phase = Phase.CONFIGURING
 
     def become_ready(self) -> None:
-        """The upstream has accepted the configuration."""
+        """Enter the phase READY: the upstream has accepted the configuration."""
         self.phase = Phase.READY
         self.was_ready = True
 
@@ -66,7 +66,7 @@ class SessionState:
         self.active_at = max(self.active_at, now)
 
     def deadline(self, *others: float | None) -> float | None:
-        """The time for the next `DeadlineReached`: the connect timeout, later the earliest of `others` and limits."""
+        """Return when `DeadlineReached` is due next: the connect timeout, later the earliest of `others` and limits."""
         if self.phase is Phase.ENDED:
             return None
         if not self.was_ready:
@@ -75,7 +75,7 @@ class SessionState:
         return min((time for time in (*others, ends_at, idle_at) if time is not None), default=None)
 
     def has_connect_timed_out(self, now: float) -> bool:
-        """Whether the session was not ready within the connect timeout."""
+        """Return whether the session was not ready within the connect timeout."""
         return not self.was_ready and now >= self.connect_by
 
     def limit_reached(self, now: float) -> LimitReached | None:

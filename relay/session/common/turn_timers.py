@@ -21,7 +21,7 @@ class TurnTimers:
 
     @property
     def deadline(self) -> float | None:
-        """The time for the next call of `tick`; None if there is nothing to wait for."""
+        """The time for the next call of `tick`; None if no timer is running."""
         speech = self._speech_ends_by if self.is_user_speaking else None
         return min((time for time in (speech, self._retry_at) if time is not None), default=None)
 
@@ -37,13 +37,13 @@ class TurnTimers:
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
 
-    def speech_started(self, now: float) -> None:
+    def on_speech_started(self, now: float) -> None:
         """The user started to speak."""
         self.is_user_speaking = True
         self._speech_ends_by = now + MAX_SPEECH_S
 
-    def speech_stopped(self, now: float, *, awaits_response: bool) -> None:
-        """The user stopped speaking; `awaits_response`: the upstream creates a response by itself."""
+    def on_speech_stopped(self, now: float, *, awaits_response: bool) -> None:
+        """The user stopped speaking; `awaits_response`: the upstream creates a response automatically."""
         self._speech_ends_by = now + AUTO_RESPONSE_TIMEOUT_S
         self.is_user_speaking = awaits_response
 

@@ -40,7 +40,7 @@ from relay.session.tts.commands import (
     TtsCommand,
 )
 
-__all__ = [  # what other parts declare, and device sessions use as their own
+__all__ = [  # Re-exported: declared in other packages, used by device sessions.
     "INPUT_COMMANDS", "TTS_COMMANDS", "CancelAllTools", "CancelTool", "CancelTtsContext", "CloseClient",
     "CloseUpstream", "ConnectTts", "DisconnectTts", "FinishTtsContext", "InputCommand", "KeepTtsContextAlive",
     "ReleaseInput", "RunTool", "SetInputGate", "SynthesizeSentence", "SynthesizeText", "ToolCommand", "TtsCommand",
@@ -60,7 +60,7 @@ class ConfigureSession:
 
 @dataclass(frozen=True, slots=True)
 class CommitInput:
-    """End the user's turn without voice detection."""
+    """Commit the input audio: ends the user's turn in manual mode."""
 
     event_id: str
 
@@ -74,7 +74,7 @@ class ClearInput:
 class CreateItem:
     """Add an item to the conversation: a text of either role, or a tool's output (`item.text`).
 
-    It is inserted after the item `after`, as the first one if that is "root", and as the last one if it is None.
+    `after` is the id of the previous item: "root" inserts at the beginning, None appends.
     """
 
     item: Item
@@ -133,14 +133,14 @@ class SendReady:
 
 @dataclass(frozen=True, slots=True)
 class SendSpeechState:
-    """`AISpeechDetected` or `AISpeechEnded`."""
+    """`AISpeechDetected` or `AISpeechEnded`: the user has started or stopped speaking."""
 
     started: bool
 
 
 @dataclass(frozen=True, slots=True)
 class SendResponseStart:
-    """`AIResponseStart`."""
+    """`AIResponseStart`: the output of a response begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class SendResponseEnd:
 
 
 class SendTextDelta(NamedTuple):
-    """`textDelta`."""
+    """`textDelta`: the next text of the response."""
 
     text: str
 

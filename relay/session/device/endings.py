@@ -1,9 +1,9 @@
 """The endings of a device session, and the upstream errors that end it.
 
-An `error` or `goodbye` gives the reason before the close, unless the client itself ended the session. The close codes
+An `error` or `goodbye` states the reason before the close, unless the client itself ended the session. The close codes
 are in `relay.session.common.close_codes`.
 
-An error that answers a request of ours is handled where the request was made. This module classifies all others by
+An error that answers a request of the relay is handled where the request was made. This module classifies all others by
 code. An upstream's message may quote the server's instructions and tools; those parts are removed.
 """
 
@@ -35,9 +35,9 @@ SETTINGS_REFUSED = Ending(CloseCode.INTERNAL_ERROR, "the upstream refused the se
 """The error itself was sent when the upstream refused the settings."""
 NOT_READY = _error(
     CloseCode.INTERNAL_ERROR,
-    "the upstream did not get ready",
+    "the upstream was not ready in time",
     "upstream_timeout",
-    "The upstream did not get ready in time; try again.",
+    "The upstream was not ready in time; try again.",
 )
 _FAULTS_TEXT = f"{MAX_FAULTS} invalid messages within a minute; fix the client, then reconnect."
 TOO_MANY_FAULTS = _error(
@@ -58,7 +58,7 @@ FATAL_ERROR_CODES = frozenset({
     "insufficient_quota", "credit_balance_exhausted", "invalid_api_key", "account_deactivated",
     "billing_hard_limit_reached", "session_expired",
 })  # fmt: skip
-"""Errors after which nothing works any more (D6). After any other error the session goes on."""
+"""Fatal upstream errors (D6). After any other error the session continues."""
 
 
 def ending_for_event(event: EndingEvent) -> Ending:
@@ -77,7 +77,7 @@ def ending_for_event(event: EndingEvent) -> Ending:
             )
         case ev.UpstreamRefused():
             code: ErrorCode = "upstream_unreachable" if event.status is None else "upstream_refused"
-            reason = "the upstream refused the connection"
+            reason = "the upstream is unreachable" if event.status is None else "the upstream refused the connection"
             return _error(CloseCode.INTERNAL_ERROR, reason, code, event.message, retryable=event.retryable)
         case ev.UpstreamBackpressure():
             text = "The upstream reads too slowly; reconnect."
@@ -97,7 +97,7 @@ def ending_for_event(event: EndingEvent) -> Ending:
                 CloseCode.POLICY_VIOLATION, "the key was revoked", "key_revoked", KEY_REVOKED_MESSAGE, retryable=False
             )
         case ev.InternalFailure():
-            text = "The relay failed in this session; reconnect."
+            text = "The relay had an internal error in this session; reconnect."
             return _error(CloseCode.INTERNAL_ERROR, "internal error", "internal_error", text)
         case _:
             assert_never(event)

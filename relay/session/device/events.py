@@ -62,7 +62,7 @@ from relay.session.device.upstream_events import (
 from relay.session.tools.events import EndSessionRequested, ToolCallFinished, ToolCallProgress, ToolRunEvent
 from relay.session.tts.events import TTS_EVENTS, TtsAudio, TtsConnected, TtsContextDone, TtsEvent, TtsFailed
 
-__all__ = [  # what other parts declare, and device sessions use as their own
+__all__ = [  # Re-exported: declared in other packages, used by device sessions.
     "TTS_EVENTS", "ClientBackpressure", "ClientClosed", "ClientMessageStalled", "ClientRateLimited",
     "DeadlineReached", "EndSessionRequested", "IgnoredUpstreamEvent", "InputCleared", "InputCommitted",
     "InternalFailure", "ItemAdded", "ItemDeleted", "ItemTruncated", "KeyRevoked", "MalformedUpstreamMessage",
@@ -147,7 +147,7 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class ClientProtocolError:
-    """The client sent an invalid message, which `message` describes. The session goes on."""
+    """The client sent an invalid message, which `message` describes. The session continues."""
 
     code: ErrorCode
     message: str

@@ -5,7 +5,7 @@
 
 The playout answers `ClearPlayout` with the audio that it had sent, so the played position is known before anything goes
 upstream. An unheard part is deleted, with its item if no other part of that was heard. A partly heard one is truncated,
-unless the upstream does that by itself. `TtsSwitch` corrects what an external voice spoke.
+unless the upstream does so automatically. `TtsSwitch` corrects what an external voice spoke.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,10 +35,10 @@ class Interruption:
     """Whether the upstream truncates items on request."""
     _pending_cancel_id: str | None = None
 
-    def begin(self, *, cancel: bool) -> None:
-        """Stop all output. `cancel`: the upstream does not cancel its response by itself (D2.2)."""
+    def begin(self, *, cancel_response: bool) -> None:
+        """Stop all output. `cancel_response`: the upstream does not cancel its response automatically (D2.2)."""
         active_id, cancellable_id = self._responses.discard_active()
-        self._pending_cancel_id = cancellable_id if cancel else None
+        self._pending_cancel_id = cancellable_id if cancel_response else None
         is_idle = self._playback.is_idle
         if not is_idle:
             self._emit(ClearPlayout())
@@ -80,7 +80,7 @@ class Interruption:
         heard_text = self._tts.heard_text(part)
         if heard_text is None:
             heard_text = self._conversation.truncate_to_played(part.item_id, part.played_ms, part.received_ms)
-        self._timer.interrupted_sent(now)
+        self._timer.on_interrupted_sent(now)
         self._emit(SendInterrupted(part.item_id, part.played_ms, heard_text, part.estimated))
 
     def _cancel(self) -> None:

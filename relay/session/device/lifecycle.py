@@ -5,8 +5,8 @@
 
 A change of the configuration is a `NegotiationStep`, which `apply` executes. When the session is ready, the client is
 sent `AIConnected` once and `ready` for each hello. Then the held events are handled in the order in which they came.
-`tick` gives up what takes too long, and ends a session that has reached a limit. If a tool has requested the end, the
-session ends when its last answer was played. `end` is the only way to end a session, and happens once.
+`tick` applies the timeouts, and ends a session that has reached a limit. If a tool has requested the end, the session
+ends when its last answer was played. `end` is the only way to end a session, and happens once.
 """
 
 from collections.abc import Callable
@@ -56,20 +56,20 @@ class Lifecycle:
                 self._state.configure()
             case "active":
                 self._turns.apply_config(self._negotiation.config)
-                self._ready(now)
+                self._become_ready(now)
             case "rolled_back":
                 self._turns.apply_config(
                     self._negotiation.config
                 )  # it may have been accepted while another was pending
                 if self._turns.tts.speaker is not None:
                     self._turns.tts.speaker.cancel_fallback()  # the model's voice was refused
-                self._ready(now)
+                self._become_ready(now)
             case "refused":
                 self.end(SETTINGS_REFUSED)
             case _:
                 assert_never(step)
 
-    def _ready(self, now: float) -> None:
+    def _become_ready(self, now: float) -> None:
         was_ready = self._state.was_ready
         self._state.become_ready()
         if self._turns.tts.speaker is not None:

@@ -89,7 +89,7 @@ class Negotiation:
         policy: Policy,
         tts_options: TtsOptions | None,
         state: SessionState,
-        ignored: IgnoredCounts,
+        ignored_counts: IgnoredCounts,
         emit: Callable[[Command], None],
         next_id: Callable[[], str],
     ) -> None:
@@ -101,12 +101,12 @@ class Negotiation:
         self._tts_options = tts_options
         self._state = state
         self._server_tools = config.tools
-        self._ignored = ignored
+        self._ignored_counts = ignored_counts
         self._emit = emit
         self._next_id = next_id
         self._include_examples = False
         self._updates: dict[str, tuple[SessionConfig, DeviceOptions]] = {}
-        self._accepted = (self.config, options)
+        self._accepted_state = (self.config, options)
         self._answer_by = 0.0
         self._unanswered_hellos = 0
 
@@ -123,25 +123,25 @@ class Negotiation:
     def handle_hello(self, event: ev.Hello, now: float) -> NegotiationStep:
         """Apply what the policy allows, and send the upstream an update if that changes its configuration."""
         latest = next(reversed(self._updates.values()), (self.config, self.options))[0]
-        granted = self._negotiate(event, latest)
+        new_config = self._negotiate(event, latest)
         self._unanswered_hellos += 1
         if self._state.phase is Phase.CONNECTING:
-            self.config = granted
+            self.config = new_config
             return "chosen"
-        if granted != latest:
-            return self._configure(granted, now)
+        if new_config != latest:
+            return self._configure(new_config, now)
         if self._state.is_ready:
-            self._accepted = (self.config, self.options)
+            self._accepted_state = (self.config, self.options)
             return "active"
         return "none"
 
     def _negotiate(self, hello: ev.Hello, config: SessionConfig) -> SessionConfig:
         """Apply the options of a hello that are allowed. Returns `config` with its other allowed settings."""
         policy = self._policy
-        denied = dict(_denied_fields(hello, policy))
-        allowed = set(hello.fields_set) - denied.keys()
+        denied_fields = dict(_denied_fields(hello, policy))
+        allowed = set(hello.fields_set) - denied_fields.keys()
         is_reported = policy.realtime.denied_fields == "refuse"
-        refusals = [(message, name) for name, message in denied.items()] if is_reported else []
+        refusals = [(message, name) for name, message in denied_fields.items()] if is_reported else []
         is_external = (hello.voice or "").startswith(ELEVENLABS_PREFIX)
         if "voice" in allowed and is_external and self._tts_options is None:
             allowed.discard("voice")
@@ -149,7 +149,7 @@ class Negotiation:
         tools, refused_names = merge_tools(self._server_tools, hello.tools if "tools" in allowed else ())
         refusals += [(f"The tool {name} is the relay's own; rename yours.", "tools") for name in refused_names]
         for message, field in refusals:
-            self._ignored.count("(hello fields refused)")
+            self._ignored_counts.count("(hello fields refused)")
             self._emit(SendError("not_allowed", message, field))
         new_config = _apply_to_config(config, hello, allowed, policy)
         options = replace(
@@ -169,22 +169,22 @@ class Negotiation:
             self._emit(SendReady(self.options, self.config))
         self._unanswered_hellos = 0
 
-    def session_created(self, event: ev.SessionCreated, now: float) -> NegotiationStep:
+    def on_session_created(self, event: ev.SessionCreated, now: float) -> NegotiationStep:
         """Configure the upstream after its first `session.created`."""
         self._include_examples = event.engine is not None
         return self._configure(self.config, now) if self._state.phase is Phase.CONNECTING else "none"
 
-    def session_updated(self) -> NegotiationStep:
+    def on_session_updated(self) -> NegotiationStep:
         """Handle the acceptance of the oldest update."""
         if not self._updates:
             return "none"
-        self._accepted = self._updates.pop(next(iter(self._updates)))
+        self._accepted_state = self._updates.pop(next(iter(self._updates)))
         if self._updates:
             return "none"  # a hello came in between, and its update is still pending
-        self.config = self._accepted[0]
+        self.config = self._accepted_state[0]
         return "active"
 
-    def update_refused(self, event: ev.UpstreamErrorEvent) -> NegotiationStep | None:
+    def on_upstream_error(self, event: ev.UpstreamErrorEvent) -> NegotiationStep | None:
         """Handle an error of the upstream. Returns None if it does not refuse an update."""
         if event.event_id is None or self._updates.pop(event.event_id, None) is None:
             return None
@@ -220,7 +220,7 @@ class Negotiation:
         self._emit(SendError("hello_refused", message, field))
         if self._updates:
             return "none"
-        self.config, options = self._accepted
+        self.config, options = self._accepted_state
         self._apply_options(options)
         return "rolled_back"
 

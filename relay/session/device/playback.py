@@ -8,7 +8,8 @@ that all earlier ones were played. The received audio is counted in the `MediaLe
 On a barge-in the rules call `interrupt` with the audio that the playout has sent. An acknowledged position is assumed
 to advance, from `ACK_FRESH_MS` to `ACK_HORIZON_MS` after the acknowledgement. Without acknowledgements the position is
 the playout's estimate, and marked as such. Unheard parts are deleted, and completely played ones are kept. All others
-are truncated at the position. The end of a part may come after the start of the next one; `_unended` has such parts.
+are truncated at the position. The end of a part may come after the start of the next one; `_incomplete_parts` has such
+parts.
 """
 
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ AckResult = Literal["ok", "late", "unknown"]
 
 @dataclass(slots=True)
 class AudioPart:
-    """The audio of one content part, from its first byte until it has been played."""
+    """The audio of one content part, while it may still be playing."""
 
     item_id: str
     content_index: int
@@ -62,14 +63,14 @@ class InterruptedPart:
 class PlaybackLedger:
     """The audio parts that may not have been played completely, in playing order."""
 
-    __slots__ = ("_format", "_known_items", "_ledger", "_unended", "acknowledged_ms", "parts")
+    __slots__ = ("_format", "_incomplete_parts", "_known_items", "_ledger", "acknowledged_ms", "parts")
 
     def __init__(self, upstream_format: AudioFormat, ledger: MediaLedger) -> None:
         self._format = upstream_format
         self._ledger = ledger
-        self.acknowledged_ms = 0  # the position in the item that was acknowledged last
+        self.acknowledged_ms = 0  # the last acknowledged position in the item
         self.parts: dict[PartKey, AudioPart] = {}
-        self._unended: dict[PartKey, AudioPart] = {}  # played, but not complete yet (D1)
+        self._incomplete_parts: dict[PartKey, AudioPart] = {}  # played, but not complete yet (D1)
         self._known_items = BoundedSet(MAX_KNOWN_ITEMS)
 
     @property
@@ -79,15 +80,15 @@ class PlaybackLedger:
 
     @property
     def unplayed_ms(self) -> int:
-        """How much received audio the client may not have played, as acknowledged."""
+        """The received audio that the client has not acknowledged as played, in ms."""
         return sum(max(self._received_ms(part) - part.played_ms, 0) for part in self.parts.values())
 
     def start(self, item_id: str, content_index: int, response_id: str, source: AudioSource = "model") -> None:
         """Add a content part whose audio begins."""
-        for older_parts in (self.parts, self._unended):
+        for older_parts in (self.parts, self._incomplete_parts):
             if len(older_parts) >= MAX_PLAYBACK_PARTS:
                 del older_parts[next(iter(older_parts))]
-        self._unended.pop((item_id, content_index), None)
+        self._incomplete_parts.pop((item_id, content_index), None)
         part = AudioPart(item_id, content_index, response_id, self._format.bytes_per_ms, source)
         self.parts[item_id, content_index] = part
         self._known_items.add(item_id)
@@ -95,7 +96,7 @@ class PlaybackLedger:
     def complete(self, item_id: str, content_index: int) -> int | None:
         """Mark a part as complete. Returns its length in ms, None if it is unknown or was complete before."""
         key = (item_id, content_index)
-        part = self.parts.get(key) or self._unended.pop(key, None)
+        part = self.parts.get(key) or self._incomplete_parts.pop(key, None)
         if part is None or part.is_complete:
             return None
         part.is_complete = True
@@ -112,12 +113,12 @@ class PlaybackLedger:
         """Return the parts of a response that the upstream has not completed."""
         return [
             (part.item_id, part.content_index)
-            for part in (*self._unended.values(), *self.parts.values())
+            for part in (*self._incomplete_parts.values(), *self.parts.values())
             if part.response_id == response_id and part.source == "model" and not part.is_complete
         ]
 
     def acknowledge(self, item_id: str, played_ms: int, now: float) -> AckResult:
-        """Move the played position to the one that the client reports, within the received audio (D1)."""
+        """Set the played position to the reported one, at most the received audio (D1)."""
         part = next((part for part in self.parts.values() if part.item_id == item_id), None)
         if part is None:
             return "late" if item_id in self._known_items else "unknown"
@@ -130,7 +131,7 @@ class PlaybackLedger:
                 break
             del self.parts[key]
             if not earlier.is_complete:
-                self._unended[key] = earlier
+                self._incomplete_parts[key] = earlier
         if part.is_complete and part.played_ms >= received_ms:
             del self.parts[part.item_id, part.content_index]
         return "ok"
@@ -146,7 +147,7 @@ class PlaybackLedger:
             for part in self.parts.values()
         ]
         self.parts.clear()
-        self._unended.clear()
+        self._incomplete_parts.clear()
         return interrupted_parts
 
     def _interrupt_part(self, part: AudioPart, sent_part: SentAudio | None, now: float) -> InterruptedPart:

@@ -34,22 +34,22 @@ class PlayoutClock:
         self._base_ms = 0.0
         self._base_now = 0.0
 
-    def sent(self, ms: float, now: float) -> None:
-        """Count `ms` of audio as sent. A client that has played everything fills its jitter buffer first."""
-        self.send_if_room(ms, now, float("inf"))
+    def count_sent(self, duration_ms: float, now: float) -> None:
+        """Count `duration_ms` of audio as sent. A client that has played everything fills its jitter buffer first."""
+        self.send_if_room(duration_ms, now, float("inf"))
 
-    def send_if_room(self, ms: float, now: float, max_ahead_ms: float) -> bool:
-        """Count `ms` as sent if the client then has at most `max_ahead_ms` unplayed; else return False."""
+    def send_if_room(self, duration_ms: float, now: float, max_ahead_ms: float) -> bool:
+        """Count `duration_ms` as sent if the client then has at most `max_ahead_ms` unplayed; else return False."""
         position_ms = self.position_ms(now)
-        if self.sent_ms + ms - position_ms > max_ahead_ms:
+        if self.sent_ms + duration_ms - position_ms > max_ahead_ms:
             return False
         if position_ms >= self.sent_ms:
             self._base_ms, self._base_now = self.sent_ms, now + JITTER_BUFFER_MS / 1000
-        self.sent_ms += ms
+        self.sent_ms += duration_ms
         return True
 
     def position_ms(self, now: float) -> float:
-        """Return how much of the stream has been played by `now`; never more than was sent."""
+        """Return the estimated playback position at `now`, at most `sent_ms`."""
         elapsed_ms = (now - self._base_now) * 1000
         if elapsed_ms <= 0:
             return self._base_ms
@@ -57,7 +57,7 @@ class PlayoutClock:
         return position_ms if position_ms < self.sent_ms else self.sent_ms
 
     def ahead_ms(self, now: float) -> float:
-        """How much audio the client holds that it has not played."""
+        """Return the audio that the client has received but not played, in ms."""
         return self.sent_ms - self.position_ms(now)
 
     def sync(self, position_ms: float, now: float) -> None:
@@ -72,12 +72,12 @@ class PlayoutClock:
 
 @dataclass(slots=True)
 class _Segment:
-    """The segment of the stream that belongs to one content part; `ended`: all of its audio was sent."""
+    """The segment of the stream that belongs to one content part; `is_complete`: all of its audio was sent."""
 
     key: PartKey
     start_ms: float
     sent_ms: float = 0.0
-    ended: bool = False
+    is_complete: bool = False
 
 
 class PlayoutPacer:
@@ -121,7 +121,7 @@ class PlayoutPacer:
             return 0
         allowed_bytes = n_bytes if requested_ms <= room_ms else int(room_ms) * self._bytes_per_ms
         ms = allowed_bytes / self._bytes_per_ms
-        self._clock.sent(ms, now)
+        self._clock.count_sent(ms, now)
         if self.latest_part != key:
             self._forget_played(now)
             self._segments.append(_Segment(key, self._clock.sent_ms - ms))
@@ -135,7 +135,7 @@ class PlayoutPacer:
         return now + (chunk_ms - room_ms) / 1000 + WAKE_MARGIN_S
 
     def ahead_ms(self, now: float) -> float:
-        """How much audio the client holds that it has not played."""
+        """Return the audio that the client has received but not played, in ms."""
         return self._clock.ahead_ms(now)
 
     # -- what belongs to which part -----------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class PlayoutPacer:
         """Record that all audio of a part has been sent."""
         for segment in self._segments:
             if segment.key == key:
-                segment.ended = True
+                segment.is_complete = True
 
     def sync(self, item_id: str, played_ms: int, now: float) -> None:
         """Replace the estimate by the position in an item that the client reports."""
@@ -172,7 +172,7 @@ class PlayoutPacer:
                 estimated_played_ms=int(min(max(position_ms - segment.start_ms, 0), segment.sent_ms)),
             )
             for segment in self._segments
-            if not segment.ended or position_ms < segment.start_ms + segment.sent_ms
+            if not segment.is_complete or position_ms < segment.start_ms + segment.sent_ms
         }
         for key in pending_parts:
             sent.setdefault(key, SentAudio(*key, sent_ms=0, estimated_played_ms=0))

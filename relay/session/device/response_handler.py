@@ -50,7 +50,7 @@ class ResponseText:
 
 @dataclass(slots=True)
 class ResponseHandler:
-    """Joins the parts that take part in a response. Commands go to `_emit`."""
+    """Applies the events of a response to text, playback and speech. Commands go to `_emit`."""
 
     _responses: Responses
     _transcripts: Transcripts
@@ -67,18 +67,18 @@ class ResponseHandler:
         match event:
             case ev.ResponseCreated():
                 self._open(event.response_id)
-                if not self._responses.created(event) and self._tts.speaker is not None:
-                    self._tts.speaker.response_abandoned(event.response_id)
+                if not self._responses.on_created(event) and self._tts.speaker is not None:
+                    self._tts.speaker.on_response_abandoned(event.response_id)
             case ev.OutputAudioStarted():
-                self._output_started(event, now)
+                self._on_output_started(event, now)
             case ev.OutputAudioDone():
-                self._audio_done(event.response_id, event.item_id, event.content_index)
+                self._on_audio_done(event.response_id, event.item_id, event.content_index)
             case ev.TextDelta():
-                self.text_delta(event, now)
+                self.on_text_delta(event, now)
             case ev.TextDone():
-                self._text_done(event, now)
+                self._on_text_done(event, now)
             case ev.ResponseDone():
-                self._done(event, now)
+                self._on_response_done(event, now)
             case _:
                 assert_never(event)
 
@@ -97,8 +97,8 @@ class ResponseHandler:
             self._emit(SendResponseStart())
         return response
 
-    def text_delta(self, event: ev.TextDelta, now: float) -> None:
-        """Handle more of the assistant's text. The session may call this directly, so it notes the event itself."""
+    def on_text_delta(self, event: ev.TextDelta, now: float) -> None:
+        """Handle a delta of the assistant's text. The session may call this directly, so it notes the event itself."""
         self._responses.note_upstream_event(now)
         if event.response_id in self._responses.discarded:
             return
@@ -109,26 +109,26 @@ class ResponseHandler:
             response.text = (response.text + event.text)[:MAX_TEXT_CHARS]
         self._conversation.append_text(event.item_id, event.text)
         if self._tts.speaker is not None:
-            self._timer.text_received(now)
-            self._tts.speaker.text_delta(event, now)
+            self._timer.on_text_received(now)
+            self._tts.speaker.on_text_delta(event, now)
         self._emit(SendTextDelta(event.text))
 
-    def _text_done(self, event: ev.TextDone, now: float) -> None:
+    def _on_text_done(self, event: ev.TextDone, now: float) -> None:
         if event.response_id not in self._responses.discarded:
-            self._transcripts.assistant_text_done(event)
+            self._transcripts.on_assistant_text_done(event)
             if self._tts.speaker is not None:
-                self._tts.speaker.part_done(event.response_id, now)
+                self._tts.speaker.on_part_done(event.response_id, now)
 
-    def _output_started(self, event: ev.OutputAudioStarted, now: float) -> None:
+    def _on_output_started(self, event: ev.OutputAudioStarted, now: float) -> None:
         if event.response_id in self._responses.discarded:
             return
         self._playback.start(event.item_id, event.content_index, event.response_id)
         self._start(event.response_id)
         self._conversation.get_or_create(event.item_id)
-        self._timer.audio_received(event.item_id, now)
+        self._timer.on_audio_received(event.item_id, now)
         self._emit(SendAudioStart(event.item_id, event.content_index))
 
-    def _audio_done(self, response_id: str, item_id: str, content_index: int) -> None:
+    def _on_audio_done(self, response_id: str, item_id: str, content_index: int) -> None:
         if response_id not in self._responses.discarded:
             total_ms = self._playback.complete(item_id, content_index)
             if total_ms is not None:
@@ -137,18 +137,18 @@ class ResponseHandler:
     def _complete_parts(self, response_id: str) -> None:
         # The client must not wait for the end of an item if the upstream never sent `audio.done`.
         for item_id, content_index in self._playback.incomplete_parts(response_id):
-            self._audio_done(response_id, item_id, content_index)
+            self._on_audio_done(response_id, item_id, content_index)
 
-    def _done(self, event: ev.ResponseDone, now: float) -> None:
-        is_own, response_id = self._responses.done(event), event.response_id
+    def _on_response_done(self, event: ev.ResponseDone, now: float) -> None:
+        is_own, response_id = self._responses.on_done(event), event.response_id
         response = self._texts.pop(response_id, None)
         self._complete_parts(response_id)
         if self._tts.speaker is not None:
-            self._tts.speaker.response_done(event, now)
+            self._tts.speaker.on_response_done(event, now)
         self._responses.count_usage(event)
         calls = self._tools.accept(event, suppress_follow_up=self._responses.suppresses_follow_up(response_id))
         if event.status == "failed":
-            self._emit(SendError("response_failed", _failure(event), retryable=True))
+            self._emit(SendError("response_failed", _failure_message(event), retryable=True))
         has_begun = response is not None and response.is_started
         is_continued = event.status == "completed" and bool(calls) and not has_begun  # the follow-up ends the turn
         if (response is not None or is_own) and not is_continued:
@@ -168,13 +168,13 @@ class ResponseHandler:
         if self._tts.speaker is None or not self._tts.speaker.defer_end(response_id, end):
             self._emit(end)
 
-    def request_refused(self, event: ev.UpstreamErrorEvent, now: float) -> bool:
+    def on_upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> bool:
         """Handle an error of the upstream. Returns whether it refuses a request for a response."""
-        result = self._responses.refused(event, now)
+        result = self._responses.on_upstream_error(event, now)
         if result == "failed":
             self._emit(SendError("response_failed", event.message, retryable=True))
             self.end_unstarted("failed")
-        return result != "not_ours"
+        return result != "unrelated"
 
     def abandon_stalled(self, now: float) -> bool:
         """Abandon the active response if it has stalled. Returns whether a response that had begun was abandoned."""
@@ -194,6 +194,6 @@ class ResponseHandler:
         return True
 
 
-def _failure(event: ev.ResponseDone) -> str:
+def _failure_message(event: ev.ResponseDone) -> str:
     code = f" ({event.error_code})" if event.error_code else ""
     return f"The model could not answer{code}: {event.error_message or 'no reason was given'}"

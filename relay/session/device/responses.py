@@ -50,12 +50,12 @@ class Responses:
 
     @property
     def last_upstream_at(self) -> float:
-        """When the upstream last sent an event or audio, or a response was last requested."""
+        """The time of the last upstream event, output audio or request for a response."""
         return max(self._last_event_at, self._ledger.last_output_at)
 
     @property
     def deadline(self) -> float | None:
-        """When the active response counts as stalled; None if there is none."""
+        """The time at which the active response counts as stalled; None without one."""
         return None if self.slot.is_free else self.last_upstream_at + STALL_TIMEOUT_S
 
     @property
@@ -90,14 +90,14 @@ class Responses:
         self._last_event_at = now
         self._emit(CreateResponse(request_id, allow_tools=not self._calls.at_round_limit))
 
-    def refused(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["not_ours", "retry", "failed"]:
-        """Handle an error of the upstream. If it refuses our request, return whether that is repeated or has failed."""
-        if event.event_id is None or not self.slot.refused(event.event_id):
-            return "not_ours"
+    def on_upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> Literal["unrelated", "retry", "failed"]:
+        """Handle an upstream error. Returns "unrelated" unless it refuses our request, else whether it is retried."""
+        if event.event_id is None or not self.slot.on_refused(event.event_id):
+            return "unrelated"
         if event.code != ALREADY_ACTIVE_ERROR:
             self.cancel_due()
             return "failed"
-        # Another response is active. Ours is requested again after its end, unless another one begins and covers it.
+        # Another response is active. The request is repeated after its end, unless a new response covers it.
         if self.slot.is_free:
             self._timers.schedule_retry(now)
         elif not self._timers.is_user_speaking:
@@ -107,10 +107,10 @@ class Responses:
                 self._calls.set_follow_up_due()
         return "retry"
 
-    def created(self, event: ev.ResponseCreated) -> bool:
-        """A response began, ours or the upstream's own. Returns False if it was cancelled before it began."""
+    def on_created(self, event: ev.ResponseCreated) -> bool:
+        """Handle the start of a response, requested or not. Returns False if it was cancelled already."""
         self._timers.clear_retry()
-        must_cancel = self.slot.created(event.response_id, event.request_id)
+        must_cancel = self.slot.on_created(event.response_id, event.request_id)
         self._counted_usage.pop(event.response_id, None)
         if must_cancel:
             self.abandon(event.response_id)
@@ -120,15 +120,15 @@ class Responses:
         self._calls.clear_follow_up()
         return True
 
-    def done(self, event: ev.ResponseDone) -> bool:
-        """A response ended. Returns whether it was the one of the slot."""
+    def on_done(self, event: ev.ResponseDone) -> bool:
+        """Handle the end of a response. Returns whether it was the active one."""
         self._timers.clear_retry()
         if event.status == "failed":
             self._calls.clear_follow_up()  # a failed follow-up is not repeated
-        return self.slot.done(event.response_id, event.request_id)
+        return self.slot.on_done(event.response_id, event.request_id)
 
     def suppresses_follow_up(self, response_id: str) -> bool:
-        """Whether the tool calls of a response need no follow-up, because the user has begun a new turn."""
+        """Return whether the tool calls of a response need no follow-up, because the user has begun a new turn."""
         return response_id in self.discarded or self._timers.is_user_speaking
 
     def count_usage(self, event: ev.ResponseDone) -> None:

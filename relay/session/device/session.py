@@ -99,7 +99,7 @@ class DeviceSession:
 
     @property
     def deadline(self) -> float | None:
-        """The time for the next `DeadlineReached`; None if there is nothing to wait for."""
+        """The time for the next `DeadlineReached`; None if no timer is running."""
         graceful_end = self._lifecycle.graceful_end
         return self.state.deadline(self.turns.deadline, self._negotiation.deadline, graceful_end.deadline)
 
@@ -152,17 +152,17 @@ class DeviceSession:
         self.state.note_activity(now)
         if isinstance(event, EarlyEvent) and not self.state.is_ready:
             if not self.turns.user.hold_event(event):
-                self._fault("too_many_turns", "Too many messages before AIConnected; wait for it.", None, now)
+                self._count_fault("too_many_turns", "Too many messages before AIConnected; wait for it.", None, now)
             return
         match event:
             case ev.Hello():
-                self._hello(event, now)
+                self._on_hello(event, now)
             case ev.Playback():
                 if self.turns.acknowledge_playback(event.item_id, event.played_ms, now) == "unknown":
-                    self._fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
+                    self._count_fault("unknown_item", f"There is no audio item {event.item_id!r:.80}.", "itemId", now)
             case ev.ToolResult():
-                if not self.turns.client_tool_result(event, now):
-                    self._fault("unknown_call", f"There is no tool call {event.call_id!r:.80}.", "callId", now)
+                if not self.turns.on_client_tool_result(event, now):
+                    self._count_fault("unknown_call", f"There is no tool call {event.call_id!r:.80}.", "callId", now)
             case ev.UserText():
                 self.turns.add_typed_turn(event.text, now)
             case ev.Commit():
@@ -174,25 +174,25 @@ class DeviceSession:
             case ev.Consent():
                 pass  # only the recorder uses it
             case ev.ClientProtocolError():
-                self._fault(event.code, event.message, event.field, now)
+                self._count_fault(event.code, event.message, event.field, now)
             case ev.ClientRateLimited():
                 self.ignored.count("(read more slowly)")
-                self._error("too_fast", _RATE_LIMITED_MESSAGES[event.limit])
+                self._send_error("too_fast", _RATE_LIMITED_MESSAGES[event.limit])
             case ev.Bye() | ev.ClientClosed() | ev.ClientBackpressure():
                 self._lifecycle.end(ending_for_event(event))
             case _:
                 assert_never(event)
 
-    def _hello(self, event: ev.Hello, now: float) -> None:
+    def _on_hello(self, event: ev.Hello, now: float) -> None:
         if self.ledger.input_bytes or self.turns.has_output:
-            self._fault("hello_too_late", "Send hello before the first audio.", None, now)
+            self._count_fault("hello_too_late", "Send hello before the first audio.", None, now)
         elif self._negotiation.is_full:
-            self._fault("hello_refused", "Wait for ready before the next hello.", None, now)
+            self._count_fault("hello_refused", "Wait for ready before the next hello.", None, now)
         else:
             self._lifecycle.apply(self._negotiation.handle_hello(event, now), now)
 
-    def _fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
-        self._error(code, message, field)
+    def _count_fault(self, code: ErrorCode, message: str, field: str | None, now: float) -> None:
+        self._send_error(code, message, field)
         if self._faults.spend(now):
             self._lifecycle.end(TOO_MANY_FAULTS)
 
@@ -210,14 +210,14 @@ class DeviceSession:
     def _handle_control_event(self, event: ev.UpstreamControlEvent, now: float) -> None:
         match event:
             case ev.SessionCreated():
-                self._lifecycle.apply(self._negotiation.session_created(event, now), now)
+                self._lifecycle.apply(self._negotiation.on_session_created(event, now), now)
             case ev.SessionUpdated():
                 self.turns.user.set_silence_duration(event.silence_ms or 0)
-                self._lifecycle.apply(self._negotiation.session_updated(), now)
+                self._lifecycle.apply(self._negotiation.on_session_updated(), now)
             case ev.UpstreamErrorEvent():
-                self._upstream_error(event, now)
+                self._on_upstream_error(event, now)
             case ev.UpstreamBackpressure(fatal=False):
-                self._error("audio_backlog", "The upstream reads too slowly: some input audio was dropped.")
+                self._send_error("audio_backlog", "The upstream reads too slowly: some input audio was dropped.")
             case ev.UpstreamBackpressure() | ev.UpstreamRefused() | ev.UpstreamClosed():
                 self._lifecycle.end(ending_for_event(event))
             case ev.IgnoredUpstreamEvent():
@@ -230,19 +230,19 @@ class DeviceSession:
             case _:
                 assert_never(event)
 
-    def _upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> None:
+    def _on_upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> None:
         if event.code in FATAL_ERROR_CODES:
             self._lifecycle.end(ending_for_event(event))
-        elif self.turns.request_refused(event, now):
+        elif self.turns.on_upstream_error(event, now):
             pass
-        elif (step := self._negotiation.update_refused(event)) is not None:
+        elif (step := self._negotiation.on_upstream_error(event)) is not None:
             self._lifecycle.apply(step, now)
-        elif self.turns.user.commit_refused(event.event_id, event.message):
+        elif self.turns.user.on_event_refused(event.event_id, event.message):
             pass
         elif event.code in BENIGN_ERROR_CODES:
             self.ignored.count(f"error {event.code}")
         else:
-            self._error("upstream_error", event.message, event.param, retryable=True)
+            self._send_error("upstream_error", event.message, event.param, retryable=True)
 
     # -- the relay ----------------------------------------------------------------------------------------------------
 
@@ -253,19 +253,19 @@ class DeviceSession:
                 self._lifecycle.tick(now)
             case ev.FirstAudioSent():
                 self.turns.user.mute()
-                turns.timer.audio_sent(event.item_id, now)
+                turns.timer.on_audio_sent(event.item_id, now)
             case ev.PlayoutFinished():
                 self.turns.user.unmute()
             case ev.PlayoutCleared():
                 self.turns.user.unmute()
-                turns.playout_cleared(event, now)
+                turns.on_playout_cleared(event, now)
             case ev.PlayoutOverflow():
                 text = f"The client plays too slowly: {event.dropped_ms} ms of {event.item_id} were dropped."
-                self._error("audio_backlog", text)
+                self._send_error("audio_backlog", text)
             case ev.ToolCallFinished():
-                turns.tool_call_finished(event, now)
+                turns.on_tool_call_finished(event, now)
             case ev.ToolCallProgress():
-                turns.tools.progress(event)
+                turns.tools.send_progress(event)
             case ev.EndSessionRequested():
                 if turns.tools.calls.tool_name(event.call_id) is not None:
                     self._lifecycle.graceful_end.request(event.reason, now)
@@ -274,5 +274,5 @@ class DeviceSession:
             case _:
                 assert_never(event)
 
-    def _error(self, code: ErrorCode, message: str, field: str | None = None, *, retryable: bool = False) -> None:
+    def _send_error(self, code: ErrorCode, message: str, field: str | None = None, *, retryable: bool = False) -> None:
         self._emit(SendError(code, message, field, retryable))

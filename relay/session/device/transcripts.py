@@ -20,7 +20,7 @@ class Transcripts:
     _conversation: ConversationLog
     _emit: Callable[[Command], None]
 
-    def item_added(self, event: ev.ItemAdded) -> None:
+    def on_item_added(self, event: ev.ItemAdded) -> None:
         """Record the place of an item. Send typed text at once; the text of speech comes as its transcript."""
         item = event.item
         order = self._conversation.mark_added(item.id, item.role, event.previous_item_id).order
@@ -28,16 +28,16 @@ class Transcripts:
             self._conversation.set_text(item.id, item.text)
             self._emit(SendTranscript("user", item.id, order, item.text, final=True))
 
-    def user_transcript(self, event: ev.UserTranscript) -> None:
+    def on_user_transcript(self, event: ev.UserTranscript) -> None:
         """Send a transcript of the user's speech, in part or whole."""
         self._send("user", event.item_id, event.text, final=event.final)
 
-    def user_transcript_failed(self, event: ev.UserTranscriptFailed) -> None:
+    def on_user_transcript_failed(self, event: ev.UserTranscriptFailed) -> None:
         """Report that a transcription failed; the model has heard the audio all the same."""
         reason = event.message or "The upstream gave no reason."
         self._emit(SendError("transcription_failed", f"There is no transcript of {event.item_id}: {reason}"))
 
-    def assistant_text_done(self, event: ev.TextDone) -> None:
+    def on_assistant_text_done(self, event: ev.TextDone) -> None:
         """Send the whole text of a content part of the assistant."""
         self._send("assistant", event.item_id, event.text, final=True)
 

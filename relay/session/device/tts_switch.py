@@ -1,4 +1,4 @@
-"""Selects who speaks in a session: the model itself, or an external voice that speaks the model's text (D9).
+"""Selects the voice of a session: the model itself, or an external voice that speaks the model's text (D9).
 
     model's voice ──apply_config──► external voice ──fails──► no response, nothing to speak ──► fallback requested
           ▲                               ▲                                                            │

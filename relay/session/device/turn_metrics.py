@@ -40,13 +40,13 @@ class TurnMetric(NamedTuple):
     """The declaration of one metric."""
 
     marks: tuple[TurnMark, ...]
-    """The metric is measured from the first of these that was set to the last one."""
+    """Names of marks. The metric is the time from the first mark that is set to the last one."""
     label: str
     """A short label for people."""
     description: str
     """A sentence for the documentation."""
     part_of: str = ""
-    """The name of the metric that this one is a part of; people are shown the parts instead of the whole."""
+    """The metric that contains this one; reports for people show the parts instead of the whole."""
     party: str = ""
     """The party that took the time, if there is only one."""
     sign: str = "+"
@@ -71,7 +71,9 @@ class TurnMetric(NamedTuple):
         return None if start is None or end not in marks else max(0, round((marks[end] - start) * 1000))
 
 
-def _metric(marks: tuple[TurnMark, ...], label: str, description: str, *, default: Any = MISSING, **more: Any) -> Any:
+def _declare_metric(
+    marks: tuple[TurnMark, ...], label: str, description: str, *, default: Any = MISSING, **more: Any
+) -> Any:
     return field(default=default, metadata={"metric": TurnMetric(marks, label, description, **more)})
 
 
@@ -83,35 +85,35 @@ class TurnMetrics:
     """
 
     item_id: str
-    speech_stopped_ms: int | None = _metric(
+    speech_stopped_ms: int | None = _declare_metric(
         ("speech_end", "speech_stopped"),
         "speech end noticed",
         "From the end of the user's speech until the upstream reported it.",
     )
-    first_delta_ms: int = _metric(
+    first_delta_ms: int = _declare_metric(
         ("speech_stopped", "speech_end", "first_delta"),
         "first audio from the model",
-        "From that report, or the end of a turn without speech, until the first audio of the answer came.",
+        "From the upstream's report, or the end of a turn without speech, until the first audio of the answer arrived.",
         party="the model",
     )
-    first_byte_ms: int = _metric(
+    first_byte_ms: int = _declare_metric(
         ("first_delta", "first_byte"),
         "to the client",
-        "From that audio until it went to the client's socket.",
+        "From the first audio of the answer until it was sent to the client's socket.",
         client_label="first audio here",
     )
-    first_played_ms: int | None = _metric(
+    first_played_ms: int | None = _declare_metric(
         ("first_byte", "first_played"),
         "played",
-        "From the socket until it left the speaker, by the client's `playback`.",
+        "From the client's socket until the speaker played it, as the client reports by `playback`.",
         client_label="first played",
     )
-    total_ms: int = _metric(
+    total_ms: int = _declare_metric(
         ("speech_end", "first_byte"),
         "total",
-        "From the end of the user's speech until the first audio went to the client's socket.",
+        "From the end of the user's speech until the first audio was sent to the client's socket.",
     )
-    first_text_ms: int | None = _metric(
+    first_text_ms: int | None = _declare_metric(
         ("speech_stopped", "speech_end", "first_text"),
         "first text from the model",
         "With an external voice: the model's part of `firstDeltaMs`, to its first text.",
@@ -119,7 +121,7 @@ class TurnMetrics:
         party="the model",
         default=None,
     )
-    voice_ms: int | None = _metric(
+    voice_ms: int | None = _declare_metric(
         ("first_text", "first_delta"),
         "first audio from the voice",
         "With an external voice: its part of `firstDeltaMs`, from the first text to the first audio.",
@@ -127,7 +129,7 @@ class TurnMetrics:
         party="the voice",
         default=None,
     )
-    barge_in_ms: int | None = _metric(
+    barge_in_ms: int | None = _declare_metric(
         ("speech_start", "silenced"),
         "barge-in to silence",
         "From the start of speech that interrupted the assistant until `interrupted` was sent.",
@@ -144,7 +146,7 @@ class TurnMetrics:
         }
 
 
-def _metrics() -> Iterator[TurnMetric]:
+def _declared_metrics() -> Iterator[TurnMetric]:
     for attribute in fields(TurnMetrics):
         if attribute.metadata:
             optional: MetricPresence = "null" if attribute.default is MISSING else "left_out"
@@ -156,7 +158,7 @@ def _metrics() -> Iterator[TurnMetric]:
             )
 
 
-METRICS: Final = tuple(_metrics())
+METRICS: Final = tuple(_declared_metrics())
 TOTAL_METRIC: Final = next(metric for metric in METRICS if metric.name == "total_ms")
 EXAMPLE_TURNS: Final = (
     TurnMetrics("item_7", 512, 154, 0, 3, 669),
@@ -206,40 +208,40 @@ class TurnTimer:
         deadline = self.deadline
         return self.report() if deadline is not None and now >= deadline else None
 
-    def speech_started(self, at: float | None) -> None:
-        """The user has been speaking since `at`, None if that is not known."""
+    def on_speech_started(self, at: float | None) -> None:
+        """Mark the start of the user's speech, None if it is not known."""
         self._next_marks = {} if at is None else {"speech_start": at}
 
-    def interrupted_sent(self, now: float) -> None:
-        """`interrupted` was sent to the client."""
+    def on_interrupted_sent(self, now: float) -> None:
+        """Mark that `interrupted` was sent to the client."""
         if self._next_marks:
             self._next_marks.setdefault("silenced", now)
 
-    def turn_ended(self, speech_end: float, speech_stopped: float | None = None) -> None:
-        """The user's turn ended: measure a new turn. `speech_stopped` is when the upstream reported the end."""
+    def on_turn_ended(self, speech_end: float, speech_stopped: float | None = None) -> None:
+        """Measure a new turn: the user's turn ended. `speech_stopped` is when the upstream reported the end."""
         self._marks = {"speech_end": speech_end}
         self._item_id = ""
         if speech_stopped is not None:  # else the turn was not spoken
             self._marks |= {"speech_stopped": speech_stopped, **self._next_marks}
         self._next_marks = {}
 
-    def text_received(self, now: float) -> None:
-        """Text came for an external voice."""
+    def on_text_received(self, now: float) -> None:
+        """Mark the first text for an external voice."""
         self._mark("first_text", now)
 
-    def audio_received(self, item_id: str, now: float) -> None:
-        """Audio of an item came, from the model or an external voice."""
+    def on_audio_received(self, item_id: str, now: float) -> None:
+        """Mark the first audio of an item, from the model or an external voice."""
         if "first_delta" not in self._marks:
             self._item_id = item_id
         self._mark("first_delta", now)
 
-    def audio_sent(self, item_id: str, now: float) -> None:
-        """The first audio of an item was sent to the client."""
+    def on_audio_sent(self, item_id: str, now: float) -> None:
+        """Mark that the first audio of an item was sent to the client."""
         if item_id == self._item_id:
             self._mark("first_byte", now)
 
-    def playback_acknowledged(self, item_id: str, played_ms: int, now: float) -> TurnMetrics | None:
-        """The client has played `played_ms` of an item. Returns the metrics if it is the item of this turn."""
+    def on_playback_acknowledged(self, item_id: str, played_ms: int, now: float) -> TurnMetrics | None:
+        """Mark that the client has played `played_ms` of an item. Returns the metrics if the item is this turn's."""
         if not self._marks or item_id != self._item_id or played_ms <= 0:
             return None
         self._mark("first_played", max(now - played_ms / 1000, self._marks.get("first_byte", now)))

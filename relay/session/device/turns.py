@@ -60,14 +60,14 @@ class TurnController:
         self._response_handler = ResponseHandler(
             responses, self._transcripts, conversation, playback, tts, tools, self.timer, emit
         )
-        self.text_delta = self._response_handler.text_delta
+        self.text_delta = self._response_handler.on_text_delta
         """Bound here because this event comes several times a second."""
         self._interruption = Interruption(
             responses, playback, conversation, tts, self.timer, emit, next_id, supports_truncation
         )
 
     def apply_config(self, config: SessionConfig) -> None:
-        """Apply a configuration that is active now, perhaps the same as before."""
+        """Apply the active configuration, which may be unchanged."""
         self._config = config
         self.tools.set_tools(config.tools)
         self.playback.set_format(config.output_format)
@@ -81,7 +81,7 @@ class TurnController:
 
     @property
     def has_output(self) -> bool:
-        """Whether any audio has been received, from the model or an external voice."""
+        """Whether any output audio has been received, from the model or an external voice."""
         return self._ledger.output_bytes > 0 or self._has_tts_audio
 
     @property
@@ -101,7 +101,7 @@ class TurnController:
 
     @property
     def deadline(self) -> float | None:
-        """The time for the next call of `tick`; None if there is nothing to wait for."""
+        """The time for the next call of `tick`; None if no timer is running."""
         parts = (self.user.timers, self.responses, self.timer, self.tools)
         tts_deadline = None if self.tts.speaker is None else self.tts.speaker.stream.deadline
         deadlines = (tts_deadline, *(part.deadline for part in parts))
@@ -124,7 +124,7 @@ class TurnController:
         if not responses.slot.is_free or timers.is_user_speaking or timers.is_retry_pending or self.tts.needs_fallback:
             return
         if self.user.typed_turns and responses.can_start_turn:
-            self.timer.turn_ended(now)
+            self.timer.on_turn_ended(now)
             self._begin_turn(now)
             self.user.send_typed_turn()
             responses.mark_due()
@@ -145,36 +145,36 @@ class TurnController:
     def interrupt(self) -> None:
         """Stop playback and cancel responses that are due, also those for tools that are still running."""
         expected_follow_up = self.tools.calls.expects_follow_up
-        self.tools.calls.user_turn_started()
+        self.tools.calls.on_user_turn_started()
         self.responses.cancel_due()
         is_free = self.responses.slot.is_free
         if expected_follow_up and is_free:  # the client was sent `more`, and waits for the follow-up
             self._response_handler.end_unstarted("cancelled")
         if not is_free or not self.playback.is_idle:
-            self._interruption.begin(cancel=True)
+            self._interruption.begin(cancel_response=True)
         self.tools.cancel_interrupted()
 
     def acknowledge_playback(self, item_id: str, played_ms: int, now: float) -> AckResult:
-        """Take the position in an item that the client reports."""
+        """Handle a playback position that the client reports."""
         ack = self.playback.acknowledge(item_id, played_ms, now)
         if ack == "ok":
-            self._report(self.timer.playback_acknowledged(item_id, played_ms, now))
+            self._report(self.timer.on_playback_acknowledged(item_id, played_ms, now))
             self._emit(SyncPlayout(item_id, self.playback.acknowledged_ms))
         return ack
 
-    def client_tool_result(self, event: ev.ToolResult, now: float) -> bool:
-        """Take the result of a tool that the client ran. Returns False if there was no such call."""
-        is_known = self.tools.client_tool_result(event, now)
+    def on_client_tool_result(self, event: ev.ToolResult, now: float) -> bool:
+        """Handle the result of a tool that the client ran. Returns False if there was no such call."""
+        is_known = self.tools.on_client_tool_result(event, now)
         if is_known:
             self.request_due_response(now)
         return is_known
 
-    def tool_call_finished(self, event: ev.ToolCallFinished, now: float) -> None:
-        """Take the result of a tool that the relay ran."""
+    def on_tool_call_finished(self, event: ev.ToolCallFinished, now: float) -> None:
+        """Handle the result of a tool that the relay ran."""
         self.tools.finish(event)
         self.request_due_response(now)
 
-    def playout_cleared(self, event: ev.PlayoutCleared, now: float) -> None:
+    def on_playout_cleared(self, event: ev.PlayoutCleared, now: float) -> None:
         """Complete the interruption: the playout has discarded its unsent audio."""
         self._interruption.finish(event, now)
         self.request_due_response(now)
@@ -184,7 +184,7 @@ class TurnController:
         self._has_tts_audio = self._has_tts_audio or type(event) is ev.TtsAudio
         utterance = None if self.tts.speaker is None else self.tts.speaker.handle(event, now)
         if utterance is not None:
-            self.timer.audio_received(utterance.key[0], now)
+            self.timer.on_audio_received(utterance.key[0], now)
 
     # -- the upstream: the user's turn --------------------------------------------------------------------------------
 
@@ -192,53 +192,53 @@ class TurnController:
         """Handle an event of the user's turn, or of an item."""
         match event:
             case ev.SpeechStarted():
-                self._speech_started(event, now)
+                self._on_speech_started(event, now)
             case ev.SpeechStopped():
-                self._speech_stopped(event, now)
+                self._on_speech_stopped(event, now)
             case ev.InputCommitted():
-                self._input_committed(event, now)
+                self._on_input_committed(event, now)
             case ev.InputCleared():
                 self.user.timers.clear_speech()
                 self.request_due_response(now)
             case ev.UserTranscript():
-                self._transcripts.user_transcript(event)
+                self._transcripts.on_user_transcript(event)
             case ev.UserTranscriptFailed():
-                self._transcripts.user_transcript_failed(event)
+                self._transcripts.on_user_transcript_failed(event)
             case ev.ItemAdded():
-                self._transcripts.item_added(event)
+                self._transcripts.on_item_added(event)
             case ev.ItemDeleted():
                 self._conversation.mark_deleted(event.item_id)
             case _:
                 assert_never(event)
 
-    def _speech_started(self, event: ev.SpeechStarted, now: float) -> None:
+    def _on_speech_started(self, event: ev.SpeechStarted, now: float) -> None:
         """Stop the client's playback first, then correct the upstream's history (D2)."""
-        self.timer.speech_started(self.user.speech_started_at(event.audio_start_ms, self._config.turn, now))
-        self.user.timers.speech_started(now)
+        self.timer.on_speech_started(self.user.speech_started_at(event.audio_start_ms, self._config.turn, now))
+        self.user.timers.on_speech_started(now)
         self._emit(SendSpeechState(started=True))
-        self._interruption.begin(cancel=not self._config.upstream_turn.upstream_interrupts)
+        self._interruption.begin(cancel_response=not self._config.upstream_turn.upstream_interrupts)
         self.tools.cancel_interrupted()
         self._begin_turn(now)
 
-    def _speech_stopped(self, event: ev.SpeechStopped, now: float) -> None:
-        self.timer.turn_ended(self.user.speech_ended_at(event.audio_end_ms, now), now)
-        self.user.timers.speech_stopped(now, awaits_response=self._config.upstream_turn.upstream_creates)
+    def _on_speech_stopped(self, event: ev.SpeechStopped, now: float) -> None:
+        self.timer.on_turn_ended(self.user.speech_ended_at(event.audio_end_ms, now), now)
+        self.user.timers.on_speech_stopped(now, awaits_response=self._config.upstream_turn.upstream_creates)
         self._emit(SendSpeechState(started=False))
         self.request_due_response(now)
 
-    def _input_committed(self, event: ev.InputCommitted, now: float) -> None:
-        """Mark a response as due, unless the upstream creates it by itself."""
-        self.user.input_committed()
+    def _on_input_committed(self, event: ev.InputCommitted, now: float) -> None:
+        """Mark a response as due, unless the upstream creates it automatically."""
+        self.user.on_input_committed()
         self._conversation.get_or_create(event.item_id)
         if not self._config.upstream_turn.upstream_creates:
             self._begin_turn(now)
             self.responses.mark_due()
             if self._config.turn.kind == "manual":
-                self.timer.turn_ended(now)
+                self.timer.on_turn_ended(now)
         self.request_due_response(now)
 
     def _begin_turn(self, now: float) -> None:
-        self.tools.calls.user_turn_started()
+        self.tools.calls.on_user_turn_started()
         if self.tts.speaker is not None:
             self.tts.speaker.begin_turn(now)
 
@@ -250,9 +250,9 @@ class TurnController:
         if isinstance(event, ev.ResponseDone):
             self.request_due_response(now)
 
-    def request_refused(self, event: ev.UpstreamErrorEvent, now: float) -> bool:
+    def on_upstream_error(self, event: ev.UpstreamErrorEvent, now: float) -> bool:
         """Handle an error of the upstream. Returns whether it refuses a request for a response."""
-        is_ours = self._response_handler.request_refused(event, now)
+        is_ours = self._response_handler.on_upstream_error(event, now)
         if is_ours:
             self.request_due_response(now)
         return is_ours

@@ -66,7 +66,7 @@ class UserTranscript:
 
 @dataclass(frozen=True, slots=True)
 class UserTranscriptFailed:
-    """The transcription of one item failed; the conversation goes on."""
+    """The transcription of one item failed; the conversation continues."""
 
     item_id: str
     message: str
@@ -169,7 +169,7 @@ class UpstreamErrorEvent:
 
 @dataclass(frozen=True, slots=True)
 class IgnoredUpstreamEvent:
-    """An event that is ignored: its type is unknown, or, if `is_known`, of no use to device sessions."""
+    """An ignored event: its type is unknown, or, if `is_known`, not used by device sessions."""
 
     type: str
     is_known: bool = False

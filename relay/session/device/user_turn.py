@@ -130,7 +130,7 @@ class UserTurn:
         self._silence_ms = silence_ms
 
     def speech_started_at(self, audio_start_ms: int, turn: TurnDetection, now: float) -> float | None:
-        """Return when the user began to speak, as the upstream reports; None if that is implausibly long ago."""
+        """Return when the user began to speak, as the upstream reports; None if the reported time is implausible."""
         padding_ms = PREFIX_PADDING_MS if turn.prefix_padding_ms is None else turn.prefix_padding_ms
         lag_ms = self._heard_since_ms(audio_start_ms + (padding_ms if turn.kind == "server_vad" else 0))
         return now - lag_ms / 1000 if lag_ms <= MAX_SPEECH_LAG_MS else None
@@ -156,13 +156,13 @@ class UserTurn:
         self._committed_bytes = self.input_position_bytes
         self._emit(ClearInput(self._next_id()))
 
-    def input_committed(self) -> None:
+    def on_input_committed(self) -> None:
         """Record that the upstream has created an item of all audio so far."""
         self._committed_bytes = self.input_position_bytes
         self._commits.clear()
 
-    def commit_refused(self, event_id: str | None, message: str) -> bool:
-        """Handle a refused event of ours. Returns whether it was a commit; then the client is sent an error."""
+    def on_event_refused(self, event_id: str | None, message: str) -> bool:
+        """Handle an event that the upstream refused. Returns whether it was a commit; then the client gets an error."""
         if event_id is None or event_id not in self._commits:
             return False
         self._commits.remove(event_id)

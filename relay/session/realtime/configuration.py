@@ -35,10 +35,10 @@ class DeltaForwarding:
     response with hidden output, the `output_index` of each delta is rewritten.
     """
 
-    __slots__ = ("_hidden", "hidden_output_indexes", "is_suspended", "output_bytes_per_ms")
+    __slots__ = ("_hidden_items", "hidden_output_indexes", "is_suspended", "output_bytes_per_ms")
 
     def __init__(self, hidden: HiddenItems) -> None:
-        self._hidden = hidden
+        self._hidden_items = hidden
         self.hidden_output_indexes: Sized = hidden.output_indexes
         """Active responses whose deltas need a new `output_index`, because an output before them is hidden."""
         self.is_suspended = False
@@ -47,7 +47,7 @@ class DeltaForwarding:
 
     def rewrite(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a delta event (without its `delta` text) as the client sees it; the same object if nothing changes."""
-        return self._hidden.renumber_output_index(event)
+        return self._hidden_items.renumber_output_index(event)
 
 
 class ActiveSettings:
@@ -99,7 +99,7 @@ class ClientTools:
 
     def __init__(self, overlay: ServerOverlay) -> None:
         self._overlay = overlay
-        self._confirmed: Any = []
+        self._confirmed_tools: Any = []
         self._updates: deque[_Update] = deque()
         self._quotable_names: OrderedDict[str, frozenset[str]] = OrderedDict()
         self.tools: Any = []
@@ -107,7 +107,7 @@ class ClientTools:
 
     def set_initial(self, tools: Any) -> None:
         """Set the client's tools that the upstream has before any update."""
-        self._confirmed = tools
+        self._confirmed_tools = tools
         self._activate()
 
     def record_update(self, event_id: str, session: Mapping[str, Any]) -> None:
@@ -119,12 +119,12 @@ class ClientTools:
         self._activate()
 
     def confirm_oldest_update(self) -> None:
-        """The upstream accepted the oldest unanswered `session.update`."""
+        """Make the oldest unanswered `session.update` active: the upstream accepted it."""
         if self._updates and (update := self._updates.popleft()).sets_tools:
-            self._confirmed = update.tools
+            self._confirmed_tools = update.tools
 
     def reject_update(self, event_id: str) -> frozenset[str]:
-        """The upstream rejected an event; if it was a `session.update`, reactivate the previous tools.
+        """Handle a rejected event; if it was a `session.update`, reactivate the previous tools.
 
         Returns the names of server tools that the client used for tools of its own in that event.
         """
@@ -136,7 +136,7 @@ class ClientTools:
 
     def _activate(self) -> None:
         newest_first = (update.tools for update in reversed(self._updates) if update.sets_tools)
-        self.tools = next(newest_first, self._confirmed) or []
+        self.tools = next(newest_first, self._confirmed_tools) or []
         self._overlay.client_tool_names = function_names(self.tools)
 
     def remember_names(self, event_id: str, tools: Any) -> None:
@@ -155,23 +155,25 @@ class InitialConfiguration:
     _initial: Mapping[str, Any] | None
     _overlay: ServerOverlay
     _client_tools: ClientTools
-    _out: CommandBuffer
+    _command_buffer: CommandBuffer
     held_events: list[RealtimeServerEvent] = field(default_factory=list)
     """Upstream events held until the session is ready."""
     violations: list[PolicyViolation] = field(default_factory=list)
     """What the policy does not allow in the client secret's session."""
-    _created: Mapping[str, Any] = field(default_factory=dict)
+    _upstream_session_created: Mapping[str, Any] = field(default_factory=dict)
     _request_id: str | None = None
 
-    def begin(self, created: Mapping[str, Any]) -> bool:
+    def begin(self, session_created: Mapping[str, Any]) -> bool:
         """Send the configuration that must be active first. Returns False if there is none. Raises PolicyViolation."""
-        session = reported_session(created)
+        session = reported_session(session_created)
         self._overlay.include_examples = session.get("engine") is not None
         settings = self._initial_settings(session)
         if not settings:
             return False
-        self._created = created
-        self._request_id = self._out.send_relay_event("session.update", session={"type": "realtime", **settings})
+        self._upstream_session_created = session_created
+        self._request_id = self._command_buffer.send_relay_event(
+            "session.update", session={"type": "realtime", **settings}
+        )
         return True
 
     def _initial_settings(self, upstream_session: Mapping[str, Any]) -> JsonObject:
@@ -196,10 +198,10 @@ class InitialConfiguration:
         event_id = error.get("event_id") if isinstance(error, Mapping) else None
         return event_id is not None and event_id == self._request_id
 
-    def client_session_created(self, updated: Mapping[str, Any]) -> JsonObject:
+    def client_session_created(self, session_updated: Mapping[str, Any]) -> JsonObject:
         """Return the client's `session.created`, once the upstream has answered with `session.updated`."""
-        merged = {**reported_session(self._created), **reported_session(updated)}
-        return {**self._created, "session": self._overlay.strip_session(merged)}
+        merged_session = {**reported_session(self._upstream_session_created), **reported_session(session_updated)}
+        return {**self._upstream_session_created, "session": self._overlay.strip_session(merged_session)}
 
 
 def reported_session(event: Mapping[str, Any]) -> Mapping[str, Any]:

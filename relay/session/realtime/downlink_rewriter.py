@@ -28,25 +28,25 @@ class ServerEventRewriter:
     """Rewrites one session's server events; `queue` has the tools of each response, `out` the ids of the relay."""
 
     _overlay: ServerOverlay
-    _hidden: HiddenItems
+    _hidden_items: HiddenItems
     _queue: ResponseQueue
     _client_tools: ClientTools
-    _out: CommandBuffer
-    _ignored: IgnoredCounts
+    _command_buffer: CommandBuffer
+    _ignored_counts: IgnoredCounts
 
     def rewrite(self, body: JsonEvent) -> JsonEvent | None:
         """Return the event as the client sees it, or None if it is hidden."""
         event_type = body.get("type")
         rule = _RULES.get(event_type) if isinstance(event_type, str) else None
         rewritten = self._hide_or_strip(body) if rule is None else rule(self, body)
-        if rewritten is None or not self._hidden.output_indexes:
+        if rewritten is None or not self._hidden_items.output_indexes:
             return rewritten
-        return self._hidden.renumber_output_index(rewritten)
+        return self._hidden_items.renumber_output_index(rewritten)
 
     def _hide_or_strip(self, body: JsonEvent) -> JsonEvent | None:
         """Hide the event if it refers to something hidden."""
-        is_hidden = body.get("item_id") in self._hidden.item_ids
-        if is_hidden or (self._overlay.hides_tools and body.get("call_id") in self._hidden.server_call_ids):
+        is_hidden = body.get("item_id") in self._hidden_items.item_ids
+        if is_hidden or (self._overlay.hides_tools and body.get("call_id") in self._hidden_items.server_call_ids):
             return None
         return self._strip_overlay(self._overlay.strip_error(body) if "error" in body else body)
 
@@ -64,24 +64,24 @@ class ServerEventRewriter:
             return body
         item_id, previous = item.get("id"), body.get("previous_item_id")
         if isinstance(item_id, str) and not body["type"].endswith("retrieved"):
-            self._hidden.insert(item_id, previous if isinstance(previous, str) else None)
-        return None if self._hides(item) else self._translate_previous(body)
+            self._hidden_items.insert(item_id, previous if isinstance(previous, str) else None)
+        return None if self._is_item_hidden(item) else self._translate_previous(body)
 
     def _translate_previous(self, body: JsonEvent) -> JsonEvent:
         previous = body.get("previous_item_id")
-        visible = self._hidden.to_client_previous(previous)
+        visible = self._hidden_items.to_client_previous(previous)
         return body if visible is previous else {**body, "previous_item_id": visible}
 
     def _on_item_deleted(self, body: JsonEvent) -> JsonEvent | None:
         item_id = body.get("item_id")
         if isinstance(item_id, str):
-            self._hidden.remove(item_id)
+            self._hidden_items.remove(item_id)
         return self._hide_or_strip(body)
 
     def _on_output_item(self, body: JsonEvent) -> JsonEvent | None:
         item, response_id = body.get("item"), body.get("response_id")
-        if isinstance(item, Mapping) and self._hides(item, response_id):
-            self._hidden.hide_output(response_id, body.get("output_index"))
+        if isinstance(item, Mapping) and self._is_item_hidden(item, response_id):
+            self._hidden_items.hide_output(response_id, body.get("output_index"))
             return None
         return body
 
@@ -91,8 +91,8 @@ class ServerEventRewriter:
             return body
         response_id, output = response["id"], response.get("output")
         items = [item for item in output if isinstance(item, Mapping)] if isinstance(output, list) else []
-        visible = [item for item in items if not self._hides(item, response_id)]
-        self._hidden.output_indexes.pop(response_id, None)
+        visible = [item for item in items if not self._is_item_hidden(item, response_id)]
+        self._hidden_items.output_indexes.pop(response_id, None)
         stripped = self._overlay.strip_response(response)
         if len(visible) < len(items):
             stripped = {**stripped, "output": visible}
@@ -104,49 +104,49 @@ class ServerEventRewriter:
         if not isinstance(error, Mapping) or not isinstance(event_id, str):
             return self._overlay.strip_error(body)
         names = self._client_tools.reject_update(event_id)
-        if self._out.is_synthetic_id(event_id):
+        if self._command_buffer.is_synthetic_id(event_id):
             body = {**body, "error": {**error, "event_id": None}}
         elif event_id.startswith(RELAY_EVENT_ID_PREFIX):
-            self._ignored.count(f"error {error.get('code')!s:.60}")
+            self._ignored_counts.count(f"error {error.get('code')!s:.60}")
             return None
         return self._overlay.strip_error(body, names)
 
     # -- owners of items ----------------------------------------------------------------------------------------------
 
-    def _hides(self, item: JsonEvent, response_id: Any = None) -> bool:
+    def _is_item_hidden(self, item: JsonEvent, response_id: Any = None) -> bool:
         """Return whether an item is hidden from the client, and remember it if so."""
         item_type, item_id = item.get("type"), item.get("id")
-        if item_id in self._hidden.item_ids:
+        if item_id in self._hidden_items.item_ids:
             return True
         if item_type == "function_call":
-            if not self._assign_call(item, response_id):
+            if not self._assign_owner(item, response_id):
                 return False
-        elif item_type != "function_call_output" or item.get("call_id") not in self._hidden.server_call_ids:
+        elif item_type != "function_call_output" or item.get("call_id") not in self._hidden_items.server_call_ids:
             return False
         if self._overlay.hides_tools:
-            self._hidden.item_ids.add(item_id)
+            self._hidden_items.item_ids.add(item_id)
             return True
         return False
 
-    def _assign_call(self, item: JsonEvent, response_id: Any) -> bool:
+    def _assign_owner(self, item: JsonEvent, response_id: Any) -> bool:
         """Return whether a call belongs to the server, and remember its owner. A `call_id` keeps its first owner (D4).
 
         A second call with the same id is not a new call. If the id is the server's, it is hidden like the first. If it
         is the client's, a call of a server tool is hidden and never run: the client sends the one output for that id.
         """
         item_id, call_id = item.get("id"), item.get("call_id")
-        if item_id in self._hidden.client_item_ids:
+        if item_id in self._hidden_items.client_item_ids:
             return False
-        if response_id is None and self._hidden.pop_expected_call(call_id):
-            self._hidden.assign_to_client(item_id, call_id)
+        if response_id is None and self._hidden_items.pop_expected_call(call_id):
+            self._hidden_items.assign_to_client(item_id, call_id)
             return False
-        if call_id in self._hidden.server_call_ids:
+        if call_id in self._hidden_items.server_call_ids:
             return True
         if not self._is_server_call(item, response_id):
-            self._hidden.assign_to_client(item_id, call_id)
+            self._hidden_items.assign_to_client(item_id, call_id)
             return False
-        if call_id not in self._hidden.client_call_ids:
-            self._hidden.server_call_ids.add(call_id)
+        if call_id not in self._hidden_items.client_call_ids:
+            self._hidden_items.server_call_ids.add(call_id)
         return True
 
     def _is_server_call(self, item: JsonEvent, response_id: Any) -> bool:

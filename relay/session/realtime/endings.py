@@ -92,7 +92,7 @@ def ending_for_event(event: RealtimeEndingEvent, redact: Callable[[str], str]) -
                 return RealtimeEnding(event.code, reason)
             return _server_error(reason or "upstream closed", "upstream_closed", "The upstream closed the connection.")
         case ev.UpstreamBackpressure():
-            message = "The upstream does not read what it is sent."
+            message = "The upstream stopped reading; reconnect to continue."
             return _server_error("upstream stalled", "upstream_stalled", message)
         case ev.ServerDraining():
             return RealtimeEnding(CloseCode.GOING_AWAY, event.reason)

@@ -28,7 +28,7 @@ class RealtimeClientEvent:
 
     @property
     def is_append(self) -> bool:
-        """Whether this is an `input_audio_buffer.append`, in whatever JSON form."""
+        """Whether this is an `input_audio_buffer.append`, in any JSON spelling."""
         return self.body.get("type") == "input_audio_buffer.append"
 
 

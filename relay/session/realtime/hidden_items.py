@@ -2,7 +2,7 @@
 
 Three things are tracked:
 
-- The owner of each call, by item id and by `call_id`. A call keeps its owner whatever comes later.
+- The owner of each call, by item id and by `call_id`. The owner of a call never changes.
 - The order of the conversation as the upstream reports it, to translate `previous_item_id`. Towards the client it
   becomes the nearest visible item before it. Towards the upstream, hidden items that follow it are skipped.
 - The hidden outputs of active responses, so that the client sees an `output_index` without gaps.
@@ -58,12 +58,12 @@ class HiddenItems:
         self._ordered_ids: set[str] = set()
 
     def assign_to_client(self, item_id: Any, call_id: Any) -> None:
-        """Make the client the owner of this call, whatever comes later."""
+        """Make the client the permanent owner of this call."""
         self.client_item_ids.add(item_id)
         self.client_call_ids.add(call_id)
 
     def expect_client_call(self, call_id: Any) -> None:
-        """The client creates a function call item: the upstream will send it back with this id."""
+        """Remember that the client created a function call item: the upstream will send it back with this id."""
         self._expected_call_ids.add(call_id)
         self.client_call_ids.add(call_id)
 
@@ -111,8 +111,8 @@ class HiddenItems:
         if not self.item_ids or not isinstance(item_id, str) or item_id not in self._ordered_ids:
             return item_id
         following = self._order[self._order.index(item_id) + 1 :]
-        hidden = list(takewhile(self.item_ids.__contains__, following))
-        return hidden[-1] if hidden else item_id
+        hidden_ids = list(takewhile(self.item_ids.__contains__, following))
+        return hidden_ids[-1] if hidden_ids else item_id
 
     # -- outputs of a response ----------------------------------------------------------------------------------------
 

@@ -3,8 +3,8 @@
 An out-of-band response (`conversation: "none"`) calls no server tools. A response in the conversation must therefore
 never be taken for an out-of-band one: its hidden calls would be shown.
 
-Most upstreams report which is which by `conversation_id`. Where none has been reported, the metadata of the request and
-the order of the requests decide. A response that may be either counts as in the conversation. The client chooses ids,
+Most upstreams report the kind by `conversation_id`. Where none has been reported, the metadata of the request and the
+order of the requests decide. A response that may be either counts as in the conversation. The client chooses ids,
 metadata and times, so each of them may be meant to mislead.
 """
 
@@ -78,7 +78,7 @@ class OpenRequests:
     def match_created(self, response: Mapping[str, Any], may_be_unrequested: bool) -> bool:
         """Match a created response with its request and remove that; returns whether the response is out-of-band.
 
-        `may_be_unrequested`: the upstream may create responses by itself.
+        `may_be_unrequested`: the upstream may create responses automatically.
         """
         metadata = _normalize_metadata(response.get("metadata"))
         conversation_id = response.get("conversation_id")
@@ -117,9 +117,9 @@ class OpenRequests:
         if request.metadata != metadata:
             self._ambiguous.append(request)
 
-    def _forget_indistinguishable(self, metadata: Any, answered: _Request | None) -> None:
+    def _forget_indistinguishable(self, metadata: Any, answered_request: _Request | None) -> None:
         """Forget out-of-band requests that this response could have answered: theirs can no longer be told apart."""
-        last_number = answered.number if answered is not None else self._count
+        last_number = answered_request.number if answered_request is not None else self._count
         requests = self._out_of_band_requests
         remaining = [request for request in requests if request.metadata != metadata or request.number > last_number]
         self._out_of_band_requests = deque(remaining, maxlen=MAX_OPEN_REQUESTS)

@@ -30,7 +30,7 @@ _ADDRESS_WORDS = ("url", "mcp", "connector", "file_id")
 
 
 class PolicyViolation(Exception):
-    """A client may not do this. The client gets an `error` event, and nothing of its event is forwarded."""
+    """A client event that the policy forbids. It is answered by an `error` event and not forwarded."""
 
     def __init__(self, message: str, param: str | None = None, code: str = "not_allowed_by_policy") -> None:
         super().__init__(message[:MAX_MESSAGE_CHARS])
@@ -43,7 +43,7 @@ FieldRule = Callable[[Any, RealtimePolicy, str], Any]
 RuleTable = Mapping[str, FieldRule]
 
 REQUIRED_FIELDS = ("response.input", "response.conversation")
-"""A response without these would not be the one requested. If denied, they reject the event under any policy."""
+"""Fields that change what a response is. If one is denied, the event is rejected under any policy."""
 
 
 def filter_fields(obj: Mapping[str, Any], table: RuleTable, policy: RealtimePolicy, path: str) -> JsonObject:
@@ -235,7 +235,7 @@ _NAME = scalar_or_object({"id": scalar})
 
 
 def capped_max_tokens(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """Cap a number of tokens: anything but an integer within the policy's cap becomes the cap."""
+    """Cap a number of tokens: any value other than an integer within the policy's cap becomes the cap."""
     cap = policy.max_output_tokens
     if cap is None:
         return scalar(value, policy, path)
@@ -244,7 +244,7 @@ def capped_max_tokens(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 
 def capped_effort(value: Any, policy: RealtimePolicy, path: str) -> Any:
-    """Cap the reasoning effort: anything but a known lower effort becomes the policy's cap."""
+    """Cap the reasoning effort: any value other than a known lower effort becomes the policy's cap."""
     cap = policy.max_effort
     if cap is None:
         return scalar(value, policy, path)
@@ -256,8 +256,8 @@ def capped_reasoning(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """Cap the effort in a `reasoning` object; leaving it out would reset it to a default that may be higher."""
     if policy.max_effort is None:
         return _REASONING(value, policy, path)
-    limited: JsonObject = _REASONING({} if value is None else value, policy, path)
-    return {"effort": policy.max_effort} | limited
+    limited_reasoning: JsonObject = _REASONING({} if value is None else value, policy, path)
+    return {"effort": policy.max_effort} | limited_reasoning
 
 
 _REASONING = nested(lambda: {"effort": capped_effort})
@@ -267,11 +267,11 @@ def transcription_settings(table: Callable[[], RuleTable]) -> FieldRule:
     """Apply a table to transcription settings; with limited models, the policy's first name is the default."""
 
     def rule(value: Any, policy: RealtimePolicy, path: str) -> Any:
-        checked = nested(table)(value, policy, path)
+        checked_settings = nested(table)(value, policy, path)
         allowed = policy.transcription_models
-        if checked is None or allows_any(allowed) or "model" in checked:
-            return checked
+        if checked_settings is None or allows_any(allowed) or "model" in checked_settings:
+            return checked_settings
         model = allowed_name(lambda _: allowed)(first_literal_name(allowed), policy, f"{path}.model")
-        return {**checked, "model": model}
+        return {**checked_settings, "model": model}
 
     return rule

@@ -35,7 +35,7 @@ from relay.session.realtime.policy_rules import (
 )
 
 
-def _object(value: Any, path: str) -> Mapping[str, Any]:
+def _require_object(value: Any, path: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise invalid_type(path, "an object")
     return value
@@ -49,7 +49,7 @@ def _unknown_type(value: Mapping[str, Any], policy: RealtimePolicy, path: str) -
     return dict(value)
 
 
-def _object_type(value: Mapping[str, Any], default: str) -> str:
+def _get_type(value: Mapping[str, Any], default: str) -> str:
     """Return the type of an object, "" if it is not a string."""
     object_type = value.get("type", default)
     return object_type if isinstance(object_type, str) else ""
@@ -73,7 +73,7 @@ def part(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
 
 
 def _part(value: Any, table: RuleTable, policy: RealtimePolicy, path: str) -> JsonObject:
-    checked = check_fields(_object(value, path), table, policy, path)
+    checked = check_fields(_require_object(value, path), table, policy, path)
     if checked.get("type") == "input_image" and checked.get("image_url") is None:
         require_capability("image_urls", policy, f"{path}.image_url")
     return checked
@@ -107,7 +107,7 @@ _EACH_PART = list_of(part)
 
 def item(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     """Rule for an item of the conversation, or of a response's input."""
-    item_type = _object_type(_object(value, path), "message")
+    item_type = _get_type(_require_object(value, path), "message")
     if item_type == "message":
         _check_role(value.get("role"), policy, f"{path}.role")
     elif item_type == "function_call":
@@ -141,7 +141,7 @@ _MCP_TOOL_FIELDS: RuleTable = {
 
 
 def _mcp_tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
-    return check_fields(_object(value, path), _MCP_TOOL_FIELDS, policy, path)
+    return check_fields(_require_object(value, path), _MCP_TOOL_FIELDS, policy, path)
 
 
 _ITEM_FIELDS: Mapping[str, RuleTable] = {
@@ -167,7 +167,7 @@ _ITEM_FIELDS: Mapping[str, RuleTable] = {
 def _schema(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """Rule for a JSON Schema, which only the model reads."""
     if policy.is_restricted and value is not None:
-        _object(value, path)
+        _require_object(value, path)
     return value
 
 
@@ -214,7 +214,7 @@ _TOOL_FIELDS: Mapping[str, tuple[str, RuleTable]] = {
 
 def tool(value: Any, policy: RealtimePolicy, path: str) -> JsonObject:
     """Rule for a tool that the client offers to the model."""
-    row = _TOOL_FIELDS.get(_object_type(_object(value, path), "function"))
+    row = _TOOL_FIELDS.get(_get_type(_require_object(value, path), "function"))
     if row is None:
         return _unknown_type(value, policy, path)
     capability, table = row
@@ -260,7 +260,7 @@ def _variable(value: Any, policy: RealtimePolicy, path: str) -> Any:
 
 def _variables(value: Any, policy: RealtimePolicy, path: str) -> Any:
     """Rule for the values of a prompt's variables: strings or content parts, including files."""
-    members = {} if value is None else _object(value, path)
+    members = {} if value is None else _require_object(value, path)
     return value and {name: _variable(member, policy, f"{path}.{name}") for name, member in members.items()}
 
 

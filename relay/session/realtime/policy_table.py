@@ -4,8 +4,8 @@
 field of the protocol. The rules in the rows are in `relay.session.realtime.policy_rules`. A field without a row is
 unknown, and so is an event without a table. They are forwarded only where the policy limits nothing they could change.
 
-Events come in GA form, whatever dialect the client and the upstream speak, so these rules hold for every dialect. The
-server's instructions and tools are merged afterwards (`relay.session.common.server_overlay`).
+Events are in GA form, so these rules hold for every dialect of client and upstream. The server's instructions and tools
+are merged afterwards (`relay.session.common.server_overlay`).
 
 A client that leaves a field out must not get more than one that sets it. So `apply_limits` puts the caps, the voice and
 the transcription model into the initial configuration. `check_session` is for sessions in a client secret.

@@ -44,7 +44,7 @@ _FOLLOW_UP_SETTINGS = ("instructions", "tools", "output_modalities", "audio", "m
 class ResponseQueue:
     """One session's response slot and the requests waiting for it; `timers` say when a follow-up may be requested."""
 
-    _out: CommandBuffer
+    _command_buffer: CommandBuffer
     _cancellable: Collection[str]
     """Tools whose calls are cancelled on barge-in."""
     _timers: TurnTimers
@@ -62,7 +62,7 @@ class ResponseQueue:
     _requested_by_client: ResponseRequest | None = None
     _relay_request_id: str | None = None
     _tool_call_request: ResponseRequest | None = None  # the client's request for the last response that called tools
-    _mixed: BoundedSet = field(default_factory=lambda: BoundedSet(MAX_MIXED_RESPONSES))
+    _responses_with_client_calls: BoundedSet = field(default_factory=lambda: BoundedSet(MAX_MIXED_RESPONSES))
     _awaits_client_request: bool = False
     _requests: OrderedDict[str, ResponseRequest] = field(default_factory=OrderedDict)
 
@@ -97,15 +97,17 @@ class ResponseQueue:
     def _request_next(self) -> None:
         timers = self._timers
         if self._waiting_request is not None:
-            if not any(response_id in self._mixed for response_id in self.calls.pending_responses()):
+            if not any(
+                response_id in self._responses_with_client_calls for response_id in self.calls.pending_responses()
+            ):
                 request, self._waiting_request = self._waiting_request, None
                 self._relay_request_id = None
-                self._out.add(SendToUpstream(request.body))
+                self._command_buffer.add(SendToUpstream(request.body))
                 self._on_requested(request.event_id, request.settings.get("metadata"), request)
         elif self.calls.is_follow_up_due and not timers.is_user_speaking and not timers.is_retry_pending:
             settings = self._follow_up_settings()
             members = {"response": settings} if settings else {}
-            self._relay_request_id = self._out.send_relay_event("response.create", **members)
+            self._relay_request_id = self._command_buffer.send_relay_event("response.create", **members)
             self._on_requested(self._relay_request_id, None, self._tool_call_request)
 
     def _follow_up_settings(self) -> JsonObject:
@@ -124,10 +126,10 @@ class ResponseQueue:
         """Send the client's request now if the slot is free, otherwise after the active response."""
         if request.settings.get("conversation") == "none":
             self.open_requests.add(request.event_id, request.settings.get("metadata"), out_of_band=True)
-            self._out.add(SendToUpstream(request.body))
+            self._command_buffer.add(SendToUpstream(request.body))
         elif self._waiting_request is not None:
             problem = "Another response.create is waiting for the active response to end."
-            self._out.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
+            self._command_buffer.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
         else:
             self._waiting_request = request
             self.request_due_response(now)
@@ -139,11 +141,11 @@ class ResponseQueue:
         if self._waiting_request is not None:
             request, self._waiting_request = self._waiting_request, None
             problem = "The response was cancelled before it started."
-            self._out.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
+            self._command_buffer.send_rejection(request.event_id, ALREADY_ACTIVE_ERROR, problem)
         self.slot.cancel()
 
     def on_interruption(self) -> None:
-        """The user interrupts: a follow-up that was requested is cancelled as soon as it is created (D2.5)."""
+        """Handle a barge-in: a follow-up that was requested is cancelled as soon as it is created (D2.5)."""
         self._cancel_calls()
         if self._relay_request_id is not None and self.slot.state is SlotState.REQUESTED:
             self.slot.cancel()
@@ -151,21 +153,27 @@ class ResponseQueue:
     # -- server tools -------------------------------------------------------------------------------------------------
 
     def accept_calls(
-        self, response_id: str, status: str, calls: Sequence[Item], cause: ResponseRequest | None, *, mixed: bool
+        self,
+        response_id: str,
+        status: str,
+        calls: Sequence[Item],
+        cause: ResponseRequest | None,
+        *,
+        has_client_calls: bool,
     ) -> None:
-        """Run the server tools that a finished response called; `mixed`: it also called tools of the client.
+        """Run the server tools that a finished response called; `has_client_calls`: it also called tools of the client.
 
         `cause` is the client's request for that response. While the user speaks, the outputs lead to no follow-up.
         """
         self._tool_call_request = cause
-        self._awaits_client_request = self._awaits_client_request or mixed
-        suppress_follow_up = mixed or self._timers.is_user_speaking
-        accepted = self.calls.accept(response_id, calls, status, suppress_follow_up=suppress_follow_up)
-        if accepted.to_run and mixed:
-            self._mixed.add(response_id)
-        for call in accepted.to_run:
-            self._out.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
-        for call_id, output in accepted.refused:
+        self._awaits_client_request = self._awaits_client_request or has_client_calls
+        suppress_follow_up = has_client_calls or self._timers.is_user_speaking
+        accepted_calls = self.calls.accept(response_id, calls, status, suppress_follow_up=suppress_follow_up)
+        if accepted_calls.to_run and has_client_calls:
+            self._responses_with_client_calls.add(response_id)
+        for call in accepted_calls.to_run:
+            self._command_buffer.add(RunTool(call.call_id or "", call.name or "", call.arguments or ""))
+        for call_id, output in accepted_calls.refused:
             self._send_output(call_id, output)
 
     def on_tool_finished(self, call_id: str, output: str, now: float) -> None:
@@ -176,14 +184,14 @@ class ResponseQueue:
 
     def _send_output(self, call_id: str, output: str) -> None:
         item = {"type": "function_call_output", "call_id": call_id, "output": output}
-        self._out.send_relay_event("conversation.item.create", item=item)
+        self._command_buffer.send_relay_event("conversation.item.create", item=item)
 
     def _cancel_calls(self) -> None:
-        """A user turn begins: pending outputs lead to no follow-up, and calls of `_cancellable` tools are cancelled."""
-        self.calls.user_turn_started()
+        """Suppress the follow-ups of pending calls for a new turn, and cancel calls of `_cancellable` tools."""
+        self.calls.on_user_turn_started()
         for call_id, name in self.calls.pending_calls():
             if name in self._cancellable:
-                self._out.add(CancelTool(call_id))
+                self._command_buffer.add(CancelTool(call_id))
 
     def _drop_pending_responses(self) -> None:
         self._awaits_client_request = False
@@ -192,40 +200,40 @@ class ResponseQueue:
     # -- the upstream -------------------------------------------------------------------------------------------------
 
     def on_upstream_activity(self) -> None:
-        """The upstream has sent an event."""
+        """Restart the stall timeout: the upstream has sent an event."""
         self._upstream_was_active = True
 
     def on_response_created(self, response_id: str, response: Mapping[str, Any], *, may_be_unrequested: bool) -> None:
-        """A response was created. It covers whatever was due, unless it is out-of-band.
+        """Handle `response.created`. The response covers everything that was due, unless it is out-of-band.
 
-        `may_be_unrequested`: the upstream may create responses by itself.
+        `may_be_unrequested`: the upstream may create responses automatically.
         """
         if self.open_requests.match_created(response, may_be_unrequested):
             return
         was_requested = self.slot.request_id is not None
-        is_cancelled = self.slot.created(response_id, None)
+        is_cancelled = self.slot.on_created(response_id, None)
         self._timers.clear_retry()
         if was_requested and self._requested_by_client is not None:
             self._requests[response_id] = self._requested_by_client
             if len(self._requests) > MAX_TRACKED_RESPONSES:
                 self._requests.popitem(last=False)
         if is_cancelled:
-            self._out.send_relay_event("response.cancel", response_id=response_id)
+            self._command_buffer.send_relay_event("response.cancel", response_id=response_id)
         else:
             self._timers.clear_speech()
             self._drop_pending_responses()
 
     def on_response_done(self, response_id: str) -> ResponseRequest | None:
-        """A response ended; returns the client's request for it, None if the client did not request it.
+        """Handle `response.done`. Returns the client's request for the response, None if there was none.
 
         The caller accepts its calls first, and then calls `request_due_response`.
         """
-        self.slot.done(response_id, None)
+        self.slot.on_done(response_id, None)
         return self._requests.pop(response_id, None)
 
     def on_request_refused(self, event_id: str, code: Any, now: float) -> None:
-        """The upstream refused an event, which may have been a `response.create`."""
-        if self.open_requests.remove_refused(event_id) or not self.slot.refused(event_id):
+        """Handle an event that the upstream refused, perhaps a `response.create`."""
+        if self.open_requests.remove_refused(event_id) or not self.slot.on_refused(event_id):
             return
         if event_id == self._relay_request_id:
             self._relay_request_id = None

@@ -81,21 +81,25 @@ class RealtimeSession:
         self._overlay = ServerOverlay(principal.policy.realtime, tools)
         hidden = HiddenItems()
         self.delta_forwarding = DeltaForwarding(hidden)
-        self._out = out = CommandBuffer(next_id)
-        self._input = InputControl[rt.RealtimeClientEvent](out.add)
+        self._command_buffer = command_buffer = CommandBuffer(next_id)
+        self._input_control = InputControl[rt.RealtimeClientEvent](command_buffer.add)
         self._settings = ActiveSettings(model, self.delta_forwarding)
         self._client_tools = ClientTools(self._overlay)
         cancellable = {tool.name for tool in tools if tool.cancel_on_interrupt}
         timers = TurnTimers()
-        queue = ResponseQueue(out, cancellable, timers, self.ledger)
+        queue = ResponseQueue(command_buffer, cancellable, timers, self.ledger)
         self.turns = RealtimeTurns(self._settings, hidden, timers, queue)
-        self._client_events = ClientEventRewriter(self._overlay, hidden, self._client_tools, self._settings, out)
-        self._server_events = ServerEventRewriter(self._overlay, hidden, queue, self._client_tools, out, self.ignored)
-        self._initial_configuration = InitialConfiguration(initial, self._overlay, self._client_tools, out)
+        self._client_events = ClientEventRewriter(
+            self._overlay, hidden, self._client_tools, self._settings, command_buffer
+        )
+        self._server_events = ServerEventRewriter(
+            self._overlay, hidden, queue, self._client_tools, command_buffer, self.ignored
+        )
+        self._initial_configuration = InitialConfiguration(initial, self._overlay, self._client_tools, command_buffer)
 
     @property
     def deadline(self) -> float | None:
-        """When `DeadlineReached` must be dispatched; None if no timer is running."""
+        """The time at which `DeadlineReached` must be dispatched; None if no timer is running."""
         return self.state.deadline(
             self.turns.timers.deadline, self.turns.queue.stall_deadline, self._graceful_end.deadline
         )
@@ -111,8 +115,8 @@ class RealtimeSession:
         self._dispatch(event, now)
         if self.state.is_ready and self._graceful_end.reason is not None:
             self._end_if_due(self._graceful_end.reason, now)
-        self._input.set_gate("closed" if self.state.has_ended else "open" if self.state.is_ready else "held")
-        return self._out.drain()
+        self._input_control.set_gate("closed" if self.state.has_ended else "open" if self.state.is_ready else "held")
+        return self._command_buffer.drain()
 
     def _dispatch(self, event: rt.RealtimeEvent, now: float) -> None:
         match event:
@@ -134,7 +138,7 @@ class RealtimeSession:
                 self.ignored.count("(malformed)")
             case ev.ClientRateLimited():
                 self.ignored.count("(read more slowly)")
-                self._out.send_rejection(None, "too_fast", _TOO_FAST[event.limit])
+                self._command_buffer.send_rejection(None, "too_fast", _TOO_FAST[event.limit])
             case ev.ToolCallProgress() | ev.UpstreamOpened():
                 pass  # no event reports progress, and an open upstream sends session.created
             case _:
@@ -164,30 +168,34 @@ class RealtimeSession:
             )
         elif event.body.get("type") == rt.CONSENT_EVENT_TYPE:
             if type(event.body.get("granted")) is not bool:
-                self._out.send_rejection(event_id, "invalid_type", "granted must be true or false.", "granted")
+                self._command_buffer.send_rejection(
+                    event_id, "invalid_type", "granted must be true or false.", "granted"
+                )
         elif self.state.is_ready:
             self._forward_client_event(event.body, now)
-        elif not self._input.hold(event, self.ledger.input_bytes):
+        elif not self._input_control.hold(event, self.ledger.input_bytes):
             message = "Too many events before the session is ready; wait for session.created."
-            self._out.send_rejection(event_id, "too_many_events", message)
+            self._command_buffer.send_rejection(event_id, "too_many_events", message)
 
     def _forward_client_event(self, body: Mapping[str, Any], now: float) -> None:
         try:
             request = self._client_events.rewrite(body)
         except PolicyViolation as violation:
             self.ignored.count("(events refused)")
-            self._out.send_rejection(body.get("event_id"), violation.code, str(violation), violation.param)
+            self._command_buffer.send_rejection(body.get("event_id"), violation.code, str(violation), violation.param)
             return
         if isinstance(request, ResponseRequest):
             self.turns.queue.request_response(request, now)
             return
         if request["type"] == "conversation.item.truncate":
-            self._graceful_end.playback_stopped()
-        self._out.add(rt.SendToUpstream(request))
+            self._graceful_end.on_playback_stopped()
+        self._command_buffer.add(rt.SendToUpstream(request))
         self.turns.on_client_event(request)
 
     def _reject_invalid_message(self, message: rt.InvalidClientMessage, now: float) -> None:
-        self._out.send_rejection(message.event_id, message.code or "invalid_value", message.message, message.param)
+        self._command_buffer.send_rejection(
+            message.event_id, message.code or "invalid_value", message.message, message.param
+        )
         if self._faults.spend(now):
             self._end(endings.TOO_MANY_FAULTS)
 
@@ -201,9 +209,9 @@ class RealtimeSession:
             return
         rewritten = self._rewrite_server_event(event_type, event.body, now)
         if rewritten is event.body:
-            self._out.add(rt.ForwardToClient(event.raw))
+            self._command_buffer.add(rt.ForwardToClient(event.raw))
         elif rewritten is not None:
-            self._out.add(rt.SendToClient(rewritten))
+            self._command_buffer.add(rt.SendToClient(rewritten))
         if self.state.is_ready and not was_ready:
             self._release_held_events(now)
 
@@ -222,7 +230,7 @@ class RealtimeSession:
             self._end(endings.SESSION_REFUSED._replace(message=message))
             return None
         elif event_type == "input_audio_buffer.speech_started":
-            self._graceful_end.playback_stopped()
+            self._graceful_end.on_playback_stopped()
         rewritten = self._server_events.rewrite(body)
         self.turns.on_server_event(body, now)
         return rewritten
@@ -254,12 +262,12 @@ class RealtimeSession:
     def _release_held_events(self, now: float) -> None:
         """Process the events held until the session was ready: the upstream's first, then the client's."""
         for violation in self._initial_configuration.violations:
-            self._out.send_rejection(None, violation.code, str(violation), violation.param)
+            self._command_buffer.send_rejection(None, violation.code, str(violation), violation.param)
         for event in self._initial_configuration.held_events:
             self._on_server_event(event, now)
         if self.ledger.dropped_input_bytes:
             self.ignored["(early audio, bytes)"] = self.ledger.dropped_input_bytes
-        for client_event in self._input.release():
+        for client_event in self._input_control.release():
             if self.state.is_ready:
                 self._on_client_event(client_event, now)
 
@@ -272,8 +280,8 @@ class RealtimeSession:
         self.state.end()
         self.delta_forwarding.is_suspended = True
         if ending.error is not None:
-            self._out.send_error(ending.error)
-        self._out.add(cmd.CancelAllTools())
+            self._command_buffer.send_error(ending.error)
+        self._command_buffer.add(cmd.CancelAllTools())
         if ending.close_code is not None:
-            self._out.add(cmd.CloseClient(ending.close_code, close_reason(ending.reason)))
-        self._out.add(cmd.CloseUpstream())
+            self._command_buffer.add(cmd.CloseClient(ending.close_code, close_reason(ending.reason)))
+        self._command_buffer.add(cmd.CloseUpstream())

@@ -5,7 +5,7 @@ both sides. `ResponseQueue` requests responses and runs tools; `TurnTimers` know
 
 A barge-in cancels the calls of tools with `cancel_on_interrupt`, and later outputs lead to no follow-up. Every response
 covers all outputs sent before it. The calls of a response are accepted when it is done: server tools run, and the
-client answers the calls of its own.
+client answers the calls of its own tools.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ _CALL_FIELDS = ("id", "status", "call_id", "name", "arguments")
 
 @dataclass(slots=True)
 class RealtimeTurns:
-    """The turns of one session; `hidden` has the server's calls, `settings` who creates responses."""
+    """The turns of one session; `settings` says whether the upstream creates responses."""
 
     _settings: ActiveSettings
-    _hidden: HiddenItems
+    _hidden_items: HiddenItems
     timers: TurnTimers
     queue: ResponseQueue
 
@@ -41,7 +41,7 @@ class RealtimeTurns:
         self.queue.on_deadline(now)
 
     def on_client_event(self, event: Mapping[str, Any]) -> None:
-        """A client event was sent to the upstream."""
+        """Handle a client event that was sent to the upstream."""
         event_type, item = event["type"], event.get("item")
         if event_type == "response.cancel" and event.get("response_id") in (None, self.queue.slot.response_id):
             self.queue.cancel()
@@ -49,16 +49,16 @@ class RealtimeTurns:
             self.queue.calls.reset_rounds()
 
     def on_server_event(self, event: Mapping[str, Any], now: float) -> None:
-        """The upstream has sent an event. The rewriter has seen it already, so its hidden items are known."""
+        """Handle an upstream event, after the rewriter: hidden items in it are known."""
         self.queue.on_upstream_activity()
         match event:
             case {"type": "input_audio_buffer.committed"}:
                 self.queue.calls.reset_rounds()
             case {"type": "input_audio_buffer.speech_started"}:
-                self.timers.speech_started(now)
+                self.timers.on_speech_started(now)
                 self.queue.on_interruption()
             case {"type": "input_audio_buffer.speech_stopped"}:
-                self.timers.speech_stopped(now, awaits_response=self._settings.creates_responses)
+                self.timers.on_speech_stopped(now, awaits_response=self._settings.creates_responses)
                 self.queue.request_due_response(now)
             case {"type": "input_audio_buffer.cleared"}:
                 self.timers.clear_speech()
@@ -74,14 +74,16 @@ class RealtimeTurns:
     def _on_response_done(self, response_id: str, response: Mapping[str, Any], now: float) -> None:
         request, status = self.queue.on_response_done(response_id), response.get("status")
         if not self.queue.open_requests.is_out_of_band(response_id):
-            hidden = self._hidden
+            hidden = self._hidden_items
             items = _function_calls(response.get("output"))
             client_calls = [item for item in items if item.get("call_id") not in hidden.server_call_ids]
             server_calls = [_decode_call(item) for item in items if item.get("call_id") in hidden.server_call_ids]
             if server_calls:
-                mixed = any(item.get("id") not in hidden.item_ids for item in client_calls)  # visible to the client
+                has_client_calls = any(
+                    item.get("id") not in hidden.item_ids for item in client_calls
+                )  # visible to the client
                 status = status if isinstance(status, str) else "failed"
-                self.queue.accept_calls(response_id, status, server_calls, request, mixed=mixed)
+                self.queue.accept_calls(response_id, status, server_calls, request, has_client_calls=has_client_calls)
         self.queue.request_due_response(now)
 
 

@@ -24,10 +24,10 @@ class ClientEventRewriter:
     """Rewrites one session's client events; `hidden` and `client_tools` are updated by them."""
 
     _overlay: ServerOverlay
-    _hidden: HiddenItems
+    _hidden_items: HiddenItems
     _client_tools: ClientTools
     _settings: ActiveSettings
-    _out: CommandBuffer
+    _command_buffer: CommandBuffer
 
     def rewrite(self, event: Mapping[str, Any]) -> JsonObject | ResponseRequest:
         """Return the event for the upstream. Raises PolicyViolation."""
@@ -53,7 +53,7 @@ class ClientEventRewriter:
         session = body.get("session")
         if isinstance(session, dict):
             self._check_names(session, "session")
-            body = self._out.ensure_event_id(body)
+            body = self._command_buffer.ensure_event_id(body)
             self._client_tools.record_update(body["event_id"], session)
             self._overlay.merge(session)
         return body
@@ -63,37 +63,37 @@ class ClientEventRewriter:
         if isinstance(item, Mapping):
             self._check_item(item, "item")
             if item.get("type") == "function_call":
-                body["item"] = self._with_call_id(item)
+                body["item"] = self._ensure_call_id(item)
         previous = body.get("previous_item_id")
-        if previous in self._hidden.item_ids:
+        if previous in self._hidden_items.item_ids:
             raise _item_not_found(previous, "previous_item_id", "item_create_invalid_previous_item_id")
         if previous is not None:
-            body["previous_item_id"] = self._hidden.to_upstream_previous(previous)
+            body["previous_item_id"] = self._hidden_items.to_upstream_previous(previous)
         return body
 
     def _check_item(self, item: Mapping[str, Any], path: str) -> None:
         item_type = item.get("type")
         if (
             item_type in ("function_call", "function_call_output")
-            and item.get("call_id") in self._hidden.server_call_ids
+            and item.get("call_id") in self._hidden_items.server_call_ids
         ):
             message = "No function call of the client has this call_id."
             raise PolicyViolation(message, f"{path}.call_id", "invalid_value")
-        if item.get("id") in self._hidden.item_ids:
+        if item.get("id") in self._hidden_items.item_ids:
             raise _item_not_found(item.get("id"), f"{path}.id", "invalid_value")
         for name in ("content", "output"):
             parts = item.get(name)
             for index, part in enumerate(parts if isinstance(parts, list) else ()):
-                if isinstance(part, Mapping) and part.get("id") in self._hidden.item_ids:
+                if isinstance(part, Mapping) and part.get("id") in self._hidden_items.item_ids:
                     raise _item_not_found(part["id"], f"{path}.{name}[{index}].id", "invalid_value")
 
-    def _with_call_id(self, item: Mapping[str, Any]) -> JsonObject:
+    def _ensure_call_id(self, item: Mapping[str, Any]) -> JsonObject:
         """Return a function call created by the client, with a `call_id`. It belongs to the client and is never run.
 
         It is recognized by its `call_id` when the upstream sends it back. The relay adds one if the client set none.
         """
-        call_id = item.get("call_id") or f"call_{self._out.new_client_visible_id()}"
-        self._hidden.expect_client_call(call_id)
+        call_id = item.get("call_id") or f"call_{self._command_buffer.new_client_visible_id()}"
+        self._hidden_items.expect_client_call(call_id)
         return {**item, "call_id": call_id}
 
     def _check_names(self, settings: JsonObject, path: str) -> None:
@@ -103,13 +103,13 @@ class ClientEventRewriter:
 
     def _check_item_id(self, body: JsonObject) -> JsonObject:
         """Delete, retrieve and truncate: to the client, a hidden item does not exist."""
-        if body.get("item_id") in self._hidden.item_ids:
+        if body.get("item_id") in self._hidden_items.item_ids:
             verb = body["type"].rpartition(".")[2]
             raise _item_not_found(body["item_id"], "item_id", f"item_{verb}_invalid_item_id")
         return body
 
     def _response_create(self, body: JsonObject) -> ResponseRequest:
-        body = self._out.ensure_event_id(body)
+        body = self._command_buffer.ensure_event_id(body)
         response = body.get("response")
         names = None
         if isinstance(response, dict):

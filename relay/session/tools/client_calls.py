@@ -57,26 +57,26 @@ class ClientToolCalls:
 
     @property
     def deadline(self) -> float | None:
-        """When the next call times out; None if none is pending."""
+        """The time at which the next call times out; None if no call is pending."""
         return min((call.deadline for call in self._pending.values()), default=None)
 
     def start(self, call: Item, tool: ToolSpec, now: float) -> ToolCallFinished | None:
         """Start to wait for the client's result. Returns a failure at once if the arguments are invalid."""
         error = _argument_error(call.arguments or "{}", tool)
         if error is not None:
-            return _failed(call.call_id or "", "invalid_arguments", error, 0)
+            return _failed_call(call.call_id or "", "invalid_arguments", error, 0)
         self._pending[call.call_id or ""] = PendingClientCall(now, tool.timeout_ms)
         return None
 
-    def result(self, event: ToolResult, now: float) -> ToolCallFinished | None:
-        """Take the client's result; None if the call is not pending (any more)."""
+    def on_result(self, event: ToolResult, now: float) -> ToolCallFinished | None:
+        """Return the client's result as a finished call; None if the call is not pending (any more)."""
         call = self._pending.pop(event.call_id, None)
         if call is None:
             return None
         ms = round((now - call.started_at) * 1000)
         if event.failed:
-            return _failed(event.call_id, "client_error", event.output, ms)
-        return ToolCallFinished(event.call_id, "done", _bounded(event.output), ms)
+            return _failed_call(event.call_id, "client_error", event.output, ms)
+        return ToolCallFinished(event.call_id, "done", _truncate_output(event.output), ms)
 
     def take_overdue(self, now: float) -> list[ToolCallFinished]:
         """Remove the calls that have timed out, and return them as failures."""
@@ -85,7 +85,7 @@ class ClientToolCalls:
             del self._pending[call_id]
         text = "The client did not answer within {} ms."
         return [
-            _failed(call_id, "timeout", text.format(call.timeout_ms), round((now - call.started_at) * 1000))
+            _failed_call(call_id, "timeout", text.format(call.timeout_ms), round((now - call.started_at) * 1000))
             for call_id, call in overdue
         ]
 
@@ -99,18 +99,22 @@ def _argument_error(arguments: str, tool: ToolSpec) -> str | None:
         return "The arguments are not JSON."
     if not isinstance(members, dict):
         return "The arguments must be a JSON object."
-    required = tool.parameters.get("required", ())
-    missing = [str(name) for name in required if name not in members] if isinstance(required, list | tuple) else []
+    required_names = tool.parameters.get("required", ())
+    missing = (
+        [str(name) for name in required_names if name not in members]
+        if isinstance(required_names, list | tuple)
+        else []
+    )
     return f"Missing: {', '.join(missing)}." if missing else None
 
 
-def _failed(call_id: str, error: str, message: str, ms: int) -> ToolCallFinished:
+def _failed_call(call_id: str, error: str, message: str, ms: int) -> ToolCallFinished:
     status: ToolStatus = "timeout" if error == "timeout" else "failed"
     body = {"ok": False, "error": error, "message": message[:1000], "retryable": error != "client_error"}
     return ToolCallFinished(call_id, status, json.dumps(body, ensure_ascii=False), ms)
 
 
-def _bounded(output: str) -> str:
+def _truncate_output(output: str) -> str:
     raw = output.encode(errors="replace")
     if len(raw) <= MAX_OUTPUT_BYTES:
         return output

@@ -58,12 +58,12 @@ class ToolDispatcher:
 
         `suppress_follow_up`: their outputs require no follow-up response.
         """
-        accepted = self.calls.accept(
+        accepted_calls = self.calls.accept(
             event.response_id, event.output, event.status, suppress_follow_up=suppress_follow_up
         )
-        for call_id, output in accepted.refused:
+        for call_id, output in accepted_calls.refused:
             self._send_output(call_id, output)
-        return accepted.to_run
+        return accepted_calls.to_run
 
     def start(self, call: Item, now: float) -> None:
         """Start a call, on the relay or on the client."""
@@ -83,12 +83,12 @@ class ToolDispatcher:
         else:
             self.finish(failure)
 
-    def client_tool_result(self, event: ToolResult, now: float) -> bool:
-        """Take the result of a tool that the client ran. Returns False if the call id is unknown."""
-        finished = self._client_calls.result(event, now)
-        if finished is not None:
-            self.finish(finished)
-        return finished is not None or self.calls.is_known(event.call_id)
+    def on_client_tool_result(self, event: ToolResult, now: float) -> bool:
+        """Handle the result of a tool that the client ran. Returns False if the call id is unknown."""
+        finished_call = self._client_calls.on_result(event, now)
+        if finished_call is not None:
+            self.finish(finished_call)
+        return finished_call is not None or self.calls.is_known(event.call_id)
 
     def finish(self, event: ToolCallFinished) -> None:
         """Finish a call: send its one output upstream, and to the client what is visible to it."""
@@ -103,7 +103,7 @@ class ToolDispatcher:
             self._emit(SendToolStatus(event.call_id, name, event.status, event.ms, arguments=arguments, output=output))
         self._send_output(event.call_id, event.output)
 
-    def progress(self, event: ToolCallProgress) -> None:
+    def send_progress(self, event: ToolCallProgress) -> None:
         """Send the client a progress text of a running tool."""
         name = self.calls.tool_name(event.call_id)
         if name is not None:
@@ -117,7 +117,7 @@ class ToolDispatcher:
                 self._emit(CancelTool(call_id))
 
     def _is_hidden(self, name: str) -> bool:
-        """Whether the session has no such tool, even if the relay has one."""
+        """Return whether the session has no such tool, even if the relay has one."""
         spec = self._spec(name)
         return (spec is None or not spec.runs_on_client) and not self._offers_tool(name)
 

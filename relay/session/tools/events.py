@@ -8,7 +8,7 @@ from relay.session.common.model import ToolStatus
 
 @dataclass(frozen=True, slots=True)
 class ToolCallFinished:
-    """A tool call ended, whatever its status; `output` is sent to the model.
+    """A tool call ended, with any status; `output` is sent to the model.
 
     `client_output` is a result for the client alone. The client is sent it even if it does not see other results.
     """

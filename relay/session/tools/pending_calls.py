@@ -4,7 +4,7 @@
 that run form a `CallBatch`. A call leaves it with its first output; a later output is never sent.
 
 When the last call has left, a follow-up response is due (`is_follow_up_due`). Any response that begins afterwards
-includes the outputs, whoever requested it, and is the follow-up.
+includes the outputs and is the follow-up, no matter who requested it.
 
 When the user begins a new turn, running calls go on and their outputs are delivered, but they require no follow-up:
 their batch has `suppress_follow_up`. The same `call_id` never runs twice. `consecutive_rounds` counts responses in a
@@ -123,7 +123,7 @@ class PendingToolCalls:
         """Return the pending calls, as (call_id, name)."""
         return [call for batch in self._batches for call in batch.pending_calls.items()]
 
-    def user_turn_started(self) -> None:
+    def on_user_turn_started(self) -> None:
         """Suppress the follow-ups of pending calls: the user began a new turn."""
         self.reset_rounds()
         for batch in self._batches:
@@ -142,5 +142,5 @@ class PendingToolCalls:
         self.is_follow_up_due = False
 
     def is_known(self, call_id: str) -> bool:
-        """Whether a call of that id is among the last `MAX_KNOWN_CALLS` accepted ones."""
+        """Return whether a call with this id is among the last `MAX_KNOWN_CALLS` accepted ones."""
         return call_id in self._known_ids

@@ -57,25 +57,27 @@ class AlignedText:
         if alignment is None or not self._is_aligned:
             return
         ends_ms, chars = self._ends_ms, self._chars
-        for reported, start_ms, duration_ms in zip(
+        for reported_chars, start_ms, duration_ms in zip(
             alignment.chars, alignment.starts_ms, alignment.durations_ms, strict=False
         ):
-            for char in "".join(reported.split()):
+            for char in "".join(reported_chars.split()):
                 if len(ends_ms) >= len(chars) or chars[len(ends_ms)] != char:
                     self._is_aligned = False
                     return
                 end_ms = from_ms + start_ms + duration_ms
                 ends_ms.append(max(end_ms, ends_ms[-1] if ends_ms else 0))
 
-    def heard_text(self, played_ms: int, received_ms: int, *, finished: bool) -> str:
-        """Return the text within `played_ms` of `received_ms` of audio; `finished`: all audio was received."""
+    def heard_text(self, played_ms: int, received_ms: int, *, is_audio_complete: bool) -> str:
+        """Return the text within `played_ms` of `received_ms` of audio; `is_audio_complete`: all audio was received."""
         if played_ms <= 0:
             return ""
-        if finished and played_ms >= received_ms:
+        if is_audio_complete and played_ms >= received_ms:
             return self.text
-        return truncate_at_word(self.text, self._position_of(self._n_heard(played_ms, received_ms, finished)))
+        return truncate_at_word(
+            self.text, self._position_of(self._n_heard_chars(played_ms, received_ms, is_audio_complete))
+        )
 
-    def _n_heard(self, played_ms: int, received_ms: int, finished: bool) -> int:
+    def _n_heard_chars(self, played_ms: int, received_ms: int, finished: bool) -> int:
         ends_ms = self._ends_ms
         n_heard = bisect_right(ends_ms, played_ms)
         last_ms = ends_ms[-1] if ends_ms else 0
@@ -138,13 +140,13 @@ class TtsUtterance:
         if (last.item_id, last.content_index) != (item_id, content_index):
             if not text or len(self.parts) >= MAX_PARTS:
                 return
-            self.part_done()
+            self.end_part()
             self.aligned_text.add("\n")
             self.parts.append(UtterancePart(item_id, content_index, len(self.text)))
         self.aligned_text.add(text)
         self.unsent_sentences += self._splitter.feed(text)
 
-    def part_done(self) -> None:
+    def end_part(self) -> None:
         """Complete the last sentence: all text of an item came."""
         rest = self._splitter.flush()
         if rest.strip():
@@ -152,7 +154,7 @@ class TtsUtterance:
 
     def end_text(self) -> None:
         """Complete the text."""
-        self.part_done()
+        self.end_part()
         self.is_text_complete = True
 
     def take_sentences(self) -> list[str]:
@@ -167,7 +169,7 @@ class TtsUtterance:
         self._splitter = SentenceSplitter()
         self.unsent_sentences = self._splitter.feed(self.text)
         if self.is_text_complete:
-            self.part_done()
+            self.end_part()
         self.context_id, self.is_end_sent, self.sent_chars = "", False, 0
         self.attempts += 1
 

@@ -27,7 +27,7 @@ class SynthesizeSentence:
 
 @dataclass(frozen=True, slots=True)
 class SynthesizeText:
-    """Speak a whole text in a request of its own; `TtsAudio`, then `TtsContextDone` or `TtsFailed` follow."""
+    """Speak a whole text in a separate request; `TtsAudio`, then `TtsContextDone` or `TtsFailed` follow."""
 
     context_id: str
     voice_id: str

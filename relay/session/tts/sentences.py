@@ -67,10 +67,12 @@ class SentenceSplitter:
         look = False
         for start in range(0, len(text), _LOOKAHEAD):
             chunk = text[start : start + _LOOKAHEAD]
-            look = look or self._decides(chunk)
+            look = look or self._may_end_sentence(chunk)
             self._text += chunk
             is_last = start + _LOOKAHEAD >= len(text)
-            while (is_last or len(self._text) >= _LOOKAHEAD) and (end := self._end(look=look)) is not None:
+            while (is_last or len(self._text) >= _LOOKAHEAD) and (
+                end := self._find_end(may_have_mark=look)
+            ) is not None:
                 sentences.append(self._text[:end])
                 self._text, self._searched_to, self._is_undecided = self._text[end:], 0, False
                 look = _DECIDING.search(self._text) is not None
@@ -82,22 +84,22 @@ class SentenceSplitter:
         self._text, self._searched_to, self._is_undecided = "", 0, False
         return rest
 
-    def _decides(self, chunk: str) -> bool:
-        """Whether a chunk may complete a sentence; most chunks do not, and need no search."""
+    def _may_end_sentence(self, chunk: str) -> bool:
+        """Return whether a chunk may complete a sentence; most chunks do not, and need no search."""
         if chunk.isspace() and "\n" not in chunk and self._text[-1:].isspace():
             return False
         return self._is_undecided or _DECIDING.search(chunk) is not None
 
-    def _end(self, *, look: bool) -> int | None:
-        """Return where the first sentence ends, None if that is not known yet; `look`: there may be a new mark."""
-        end = self._first_mark() if look else None
+    def _find_end(self, *, may_have_mark: bool) -> int | None:
+        """Return where the first sentence ends, None if that is not known yet; `may_have_mark`: with a new mark."""
+        end = self._find_mark() if may_have_mark else None
         if end is not None and end <= MAX_SENTENCE_CHARS:
             return end
         if len(self._text) <= MAX_SENTENCE_CHARS:
             return None
         return _cut_position(self._text[:MAX_SENTENCE_CHARS])
 
-    def _first_mark(self) -> int | None:
+    def _find_mark(self) -> int | None:
         text, self._is_undecided = self._text, False
         words_begin = len(text) - len(text.lstrip())
         for mark in _MARK.finditer(text, max(self._searched_to, words_begin), _MARK_WINDOW):
@@ -150,7 +152,7 @@ def _word_before(text: str, end: int) -> str:
 
 
 def _ends_after_number(text: str, start: int, end: int) -> bool | None:
-    """Whether a sentence ends after a number: "It is 12. Then" does; "1. First" and "on the 3. Mai" do not."""
+    """Return whether a sentence ends after a number: "It is 12. Then" does; "1. First" and "on the 3. Mai" do not."""
     if not text[:start].strip():
         return False
     following = _WORD.match(text, end)

@@ -63,22 +63,22 @@ class TtsSpeaker:
         self._conversation = conversation
         self._emit = emit
         self._next_id = next_id
-        self._finished: dict[PartKey, TtsUtterance] = {}
-        self._interrupted: dict[PartKey, TtsUtterance] = {}
+        self._finished_utterances: dict[PartKey, TtsUtterance] = {}
+        self._interrupted_utterances: dict[PartKey, TtsUtterance] = {}
         self._corrections: dict[str, HistoryCorrection] = {}
-        self._unheard = BoundedSet(MAX_UTTERANCES)
-        self._muted = BoundedSet(MAX_UTTERANCES)
+        self._unheard_response_ids = BoundedSet(MAX_UTTERANCES)
+        self._muted_response_ids = BoundedSet(MAX_UTTERANCES)
         self._deferred_ends: dict[str, SendResponseEnd] = {}
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
         """Handle the stream's deadline."""
-        due = self.stream.check_deadline(now)
-        if isinstance(due, TtsContextDone):
-            self.context_done(due.context_id, now)
-        elif due is not None:
-            self.failed(due, now)
+        overdue_event = self.stream.check_deadline(now)
+        if isinstance(overdue_event, TtsContextDone):
+            self.on_context_done(overdue_event.context_id, now)
+        elif overdue_event is not None:
+            self.on_failed(overdue_event, now)
 
     def begin_turn(self, now: float) -> None:
         """Connect to the voice for a new turn, also after a failure."""
@@ -89,36 +89,36 @@ class TtsSpeaker:
 
     # -- text ---------------------------------------------------------------------------------------------------------
 
-    def text_delta(self, event: TextDelta, now: float) -> None:
-        """Speak more text of the model."""
-        if event.spoken or event.response_id in self._muted:
+    def on_text_delta(self, event: TextDelta, now: float) -> None:
+        """Queue a delta of the model's text to be spoken."""
+        if event.spoken or event.response_id in self._muted_response_ids:
             return
         self.stream.add(event, now)
-        self._proceed(now)
+        self._announce_next(now)
 
-    def part_done(self, response_id: str, now: float) -> None:
+    def on_part_done(self, response_id: str, now: float) -> None:
         """Complete the text of one item."""
-        self.stream.part_done(response_id, now)
-        self._proceed(now)
+        self.stream.end_part(response_id, now)
+        self._announce_next(now)
 
-    def response_done(self, event: ResponseDone, now: float) -> None:
+    def on_response_done(self, event: ResponseDone, now: float) -> None:
         """Complete the text of a response. Items of an unheard response are to be deleted from the history."""
-        if event.response_id in self._unheard:
+        if event.response_id in self._unheard_response_ids:
             for item in event.output:
                 if item.kind == "message" and item.id:
                     self._corrections.setdefault(item.id, HistoryCorrection(event.response_id, ""))
         self.stream.end(event.response_id, now)
-        self._proceed(now)
+        self._announce_next(now)
 
     def defer_end(self, response_id: str, end: SendResponseEnd) -> bool:
-        """Defer the end of a response until its audio is announced. Returns False if that is not needed."""
+        """Defer the end of a response until its audio is announced. Returns False if it can end now."""
         utterance = self.stream.find(response_id)
         if utterance is None or utterance.is_announced:
             return False
         self._deferred_ends[response_id] = end
         return True
 
-    def _proceed(self, now: float) -> None:
+    def _announce_next(self, now: float) -> None:
         """Announce the first utterance; if the voice is known to have failed, report that."""
         failure = self.stream.known_failure()
         if self.stream.utterances and not self.stream.utterances[0].is_announced:
@@ -129,7 +129,7 @@ class TtsSpeaker:
             self._emit(SendAudioStart(*head.key))
             self._send_deferred_end(head)
         if failure is not None:
-            self._fail(failure)
+            self._drop_speech(failure)
 
     def _send_deferred_end(self, utterance: TtsUtterance) -> None:
         end = self._deferred_ends.pop(utterance.response_id, None)
@@ -142,54 +142,54 @@ class TtsSpeaker:
         """Handle an event of the voice. Returns the utterance that has new audio."""
         match event:
             case TtsConnected():
-                self.stream.connected(now)
+                self.stream.on_connected(now)
             case TtsAudio():
-                utterance = self.stream.audio_received(event, now)
+                utterance = self.stream.on_audio_received(event, now)
                 return utterance if event.n_bytes else None
             case TtsContextDone(context_id):
-                self.context_done(context_id, now)
+                self.on_context_done(context_id, now)
             case TtsFailed():
-                self.failed(event, now)
+                self.on_failed(event, now)
             case _:
                 assert_never(event)
         return None
 
-    def context_done(self, context_id: str, now: float) -> None:
+    def on_context_done(self, context_id: str, now: float) -> None:
         """Complete the audio of a context."""
-        result = self.stream.context_done(context_id)
+        result = self.stream.on_context_done(context_id)
         if isinstance(result, TtsFailed):
-            self.failed(result, now)
+            self.on_failed(result, now)
             return
         if result is not None:
             self._end_part(result)
             if result.audio_bytes:
-                if len(self._finished) >= MAX_UTTERANCES:
-                    del self._finished[next(iter(self._finished))]
-                self._finished[result.key] = result
-        self._proceed(now)
+                if len(self._finished_utterances) >= MAX_UTTERANCES:
+                    del self._finished_utterances[next(iter(self._finished_utterances))]
+                self._finished_utterances[result.key] = result
+        self._announce_next(now)
         self.stream.flush(now)
 
-    def failed(self, event: TtsFailed, now: float) -> None:
+    def on_failed(self, event: TtsFailed, now: float) -> None:
         """Handle a failure of the voice; it is reported only if text could not be spoken."""
-        failure = self.stream.failed(event, now)
+        failure = self.stream.on_failed(event, now)
         if failure is not None:
-            self._fail(failure)
+            self._drop_speech(failure)
 
     def cancel_fallback(self) -> None:
         """Keep this voice: the model's own voice was refused."""
         self.wants_fallback = False
 
-    def _fail(self, failure: TtsFailed) -> None:
+    def _drop_speech(self, failure: TtsFailed) -> None:
         """Drop what was to be spoken, and send the client one error a turn."""
         for utterance in self.stream.abandon():
-            self._muted.add(utterance.response_id)
+            self._muted_response_ids.add(utterance.response_id)
             if utterance.is_announced:
                 self._end_part(utterance)
             self._send_deferred_end(utterance)
         if not self.has_failed:
             self.has_failed = self.wants_fallback = True
             code = f" ({failure.code})" if failure.code else ""
-            message = f"The voice failed{code}: {failure.message} The answer goes on as text."
+            message = f"The voice failed{code}: {failure.message} The answer continues as text."
             self._emit(SendError("voice_failed", message, retryable=failure.retryable))
 
     def _end_part(self, utterance: TtsUtterance) -> None:
@@ -203,38 +203,40 @@ class TtsSpeaker:
 
     def interrupt(self, response_id: str | None) -> None:
         """Cancel all speech, and discard further text of the active response."""
-        if response_id is not None and response_id not in self._muted:  # after a failure the client got it as text
-            self._unheard.add(response_id)
-            self._muted.add(response_id)
+        if (
+            response_id is not None and response_id not in self._muted_response_ids
+        ):  # after a failure the client got it as text
+            self._unheard_response_ids.add(response_id)
+            self._muted_response_ids.add(response_id)
         for utterance in self.stream.cancel():
-            self._muted.add(utterance.response_id)
-            self._interrupted[utterance.key] = utterance
+            self._muted_response_ids.add(utterance.response_id)
+            self._interrupted_utterances[utterance.key] = utterance
             self._send_deferred_end(utterance)
 
-    def response_abandoned(self, response_id: str) -> None:
+    def on_response_abandoned(self, response_id: str) -> None:
         """Record that a response was cancelled before it began: none of it is heard."""
-        self._unheard.add(response_id)
+        self._unheard_response_ids.add(response_id)
 
     def heard_text(self, part: InterruptedPart) -> str | None:
         """Return the heard text of an interrupted part; None if this voice did not speak it."""
         key = (part.item_id, part.content_index)
-        utterance = self._interrupted.get(key) or self._finished.get(key)
+        utterance = self._interrupted_utterances.get(key) or self._finished_utterances.get(key)
         return None if utterance is None else _heard_text(utterance, part)
 
     def record_interruption(self, parts: Iterable[InterruptedPart]) -> None:
         """Record what was heard of each item; the items that need a correction are corrected later."""
         parts_by_key = {(part.item_id, part.content_index): part for part in parts}
-        for key, utterance in {**self._finished, **self._interrupted}.items():
+        for key, utterance in {**self._finished_utterances, **self._interrupted_utterances}.items():
             part = parts_by_key.get(key)
-            if part is None and key in self._finished:
+            if part is None and key in self._finished_utterances:
                 continue  # it was played completely long ago
             heard_text = _heard_text(utterance, part) if part is not None else ""
             for item_id, whole_text, heard_of_item in utterance.heard_by_item(heard_text):
                 self._conversation.get_or_create(item_id).heard_text = heard_of_item
                 if heard_of_item != whole_text or not utterance.is_text_complete:
                     self._corrections[item_id] = HistoryCorrection(utterance.response_id, heard_of_item)
-        self._finished.clear()
-        self._interrupted.clear()
+        self._finished_utterances.clear()
+        self._interrupted_utterances.clear()
 
     def correct_history(self, active_response_id: str | None) -> None:
         """Correct the items to what was heard, except those of the active response, which may still grow."""
@@ -260,4 +262,6 @@ class TtsSpeaker:
 def _heard_text(utterance: TtsUtterance, part: InterruptedPart) -> str:
     if part.action == "keep":
         return utterance.text
-    return utterance.aligned_text.heard_text(part.played_ms, part.received_ms, finished=utterance.is_audio_complete)
+    return utterance.aligned_text.heard_text(
+        part.played_ms, part.received_ms, is_audio_complete=utterance.is_audio_complete
+    )

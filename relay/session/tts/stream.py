@@ -56,7 +56,7 @@ class TtsStream:
         self.voice_id = voice_id
         self.output_format = output_format
         self.utterances: deque[TtsUtterance] = deque()
-        """The first one speaks; the others are queued."""
+        """The current utterance, then the queued ones."""
         self.connection: Literal["down", "opening", "up"] = "down"
         self._options = options
         self._emit = emit
@@ -124,11 +124,11 @@ class TtsStream:
             utterance.add(event.item_id, event.content_index, event.text)
             self.flush(now)
 
-    def part_done(self, response_id: str, now: float) -> None:
+    def end_part(self, response_id: str, now: float) -> None:
         """Complete the text of one item."""
         utterance = self.find(response_id)
         if utterance is not None and not utterance.is_text_complete:
-            utterance.part_done()
+            utterance.end_part()
             self.flush(now)
 
     def end(self, response_id: str, now: float) -> None:
@@ -179,25 +179,25 @@ class TtsStream:
 
     def cancel(self) -> list[TtsUtterance]:
         """Cancel the current context and all queued utterances. Returns the cancelled utterances."""
-        cancelled = list(self.utterances)
+        cancelled_utterances = list(self.utterances)
         self.utterances.clear()
-        for utterance in cancelled:
+        for utterance in cancelled_utterances:
             if utterance.context_id:
                 self._emit(CancelTtsContext(utterance.context_id))
-        return cancelled
+        return cancelled_utterances
 
     def abandon(self) -> list[TtsUtterance]:
         """Drop all utterances, which cannot be spoken. Returns them. The connection of an open context is closed."""
-        dropped = list(self.utterances)
+        dropped_utterances = list(self.utterances)
         self.utterances.clear()
-        if dropped and dropped[0].context_id:
+        if dropped_utterances and dropped_utterances[0].context_id:
             if self._options.mode == "final":
-                self._emit(CancelTtsContext(dropped[0].context_id))
+                self._emit(CancelTtsContext(dropped_utterances[0].context_id))
             elif self.connection != "down":
                 self.close()
         elif self.connection == "opening":
             self.close()
-        return dropped
+        return dropped_utterances
 
     def close(self) -> None:
         """Disconnect from the voice."""
@@ -208,7 +208,7 @@ class TtsStream:
 
     # -- events of the voice ------------------------------------------------------------------------------------------
 
-    def connected(self, now: float) -> None:
+    def on_connected(self, now: float) -> None:
         """Send what was waiting for the connection."""
         if self.connection == "opening":
             self.connection = "up"
@@ -219,7 +219,7 @@ class TtsStream:
         head = self.utterances[0] if self.utterances else None
         return head if head is not None and head.context_id and head.context_id == context_id else None
 
-    def audio_received(self, event: TtsAudio, now: float) -> TtsUtterance | None:
+    def on_audio_received(self, event: TtsAudio, now: float) -> TtsUtterance | None:
         """Count audio of a context. Returns its utterance; None if the audio is discarded."""
         head = self.utterance_for_context(event.context_id)
         if head is None:
@@ -229,7 +229,7 @@ class TtsStream:
         self._last_audio_at, self._is_unanswered = now, False
         return head
 
-    def context_done(self, context_id: str) -> TtsUtterance | TtsFailed | None:
+    def on_context_done(self, context_id: str) -> TtsUtterance | TtsFailed | None:
         """Handle the end of a context. Returns the utterance whose audio is complete now; then call `flush`."""
         self._contexts.pop(context_id, None)
         head = self.utterance_for_context(context_id)
@@ -240,14 +240,14 @@ class TtsStream:
         head.is_audio_complete = True
         return self.utterances.popleft()
 
-    def failed(self, event: TtsFailed, now: float) -> TtsFailed | None:
-        """Handle a failure of the voice. Returns it if an utterance cannot be spoken because of it."""
+    def on_failed(self, event: TtsFailed, now: float) -> TtsFailed | None:
+        """Handle a failure of the voice. Returns the failure if it prevents an utterance from being spoken."""
         if event.context_id:
             self._contexts.pop(event.context_id, None)
             if not self.utterances or self.utterances[0].context_id != event.context_id:
                 return None  # its audio was discarded anyway
         elif self._options.mode == "streaming":
-            self._connection_lost(event)
+            self._on_connection_lost(event)
         if not self.utterances:
             return None
         head = self.utterances[0]
@@ -259,14 +259,14 @@ class TtsStream:
         return event
 
     def known_failure(self) -> TtsFailed | None:
-        """Return the failure because of which the first utterance cannot be spoken, if one is known already."""
+        """Return a known failure that prevents the first utterance from being spoken; None if there is none."""
         return self._refusal if self.utterances else None
 
     def reset_failure(self) -> None:
         """Forget the known failure: its cause may have been fixed."""
         self._refusal = None
 
-    def _connection_lost(self, event: TtsFailed) -> None:
+    def _on_connection_lost(self, event: TtsFailed) -> None:
         if self.connection != "down":
             self._emit(DisconnectTts())
         self.connection = "down"

@@ -201,7 +201,7 @@ class ToolRunner:
         if is_done:
             return failure_output("cancelled", "The tool cancelled itself.")
         log.warning("tool %s timed out after %g s", tool.name, tool.timeout_s)
-        return failure_output("timeout", f"The tool did not answer within {tool.timeout_s:g} seconds.")
+        return failure_output("timeout", f"The tool did not answer within {tool.timeout_s:g} s.")
 
     def _start_call(self, tool: Tool, start: StartCall, encode: EncodeResult) -> asyncio.Task[ToolOutput] | None:
         if len(self._tasks) >= self._max_tasks or self._running[tool.name] >= (tool.concurrency or math.inf):

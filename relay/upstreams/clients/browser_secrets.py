@@ -63,14 +63,14 @@ async def create_client_secret(
     policy has no restrictions. Raises AccessDenied, NotConfigured, UpstreamError.
     """
     policy = policy or Policy()
-    permitted = permitted_secret_request(policy, options, request or ClientSecretRequest())
+    permitted_request = permitted_secret_request(policy, options, request or ClientSecretRequest())
     call = HttpRequest(
         name="OpenAI client_secrets",
         url=f"{rest_base_url(options.openai_base_url)}/realtime/client_secrets",
-        headers={"Authorization": f"Bearer {choose_key(options, permitted.api_key)}"},
+        headers={"Authorization": f"Bearer {choose_key(options, permitted_request.api_key)}"},
         body={
             "expires_after": {"anchor": "created_at", "seconds": options.client_secret_ttl_s},
-            "session": build_session(options, permitted, policy),
+            "session": build_session(options, permitted_request, policy),
         },
         timeout_s=options.upstream_timeout_s,
     )
@@ -187,8 +187,8 @@ class AzureSessionClient:
             "expiresAt": secret.get("expires_at"),
             "model": resource.deployment,
         }
-        ignored = request.temperature is not None and not resource.is_preview
-        return session | ({"warning": GA_TEMPERATURE_TEXT} if ignored else {})
+        is_temperature_ignored = request.temperature is not None and not resource.is_preview
+        return session | ({"warning": GA_TEMPERATURE_TEXT} if is_temperature_ignored else {})
 
 
 def permitted_azure_request(

@@ -14,7 +14,7 @@ from relay.config.settings import Settings
 from relay.local_engine.supervisor import EngineSupervisor
 from relay.transport.upstream import UpstreamConnectError, UpstreamConnection, connect_upstream
 from relay.upstreams.credentials import KeyCredential, TokenCredential, UpstreamCredential, load_token_provider
-from relay.upstreams.endpoint import with_model
+from relay.upstreams.endpoint import set_model
 
 
 class UpstreamConnector:
@@ -50,14 +50,14 @@ class UpstreamConnector:
 
     @property
     def default_model(self) -> str | None:
-        """The model of sessions that name none; None if the upstream's URL fixes it, whatever a policy says."""
+        """The model of sessions that name none; None if the upstream's URL fixes it; then a policy cannot change it."""
         return None if self.endpoint.has_fixed_model else self._model
 
     async def connect(self, socket: UpstreamConnection, model: str | None = None) -> None:
         """Connect a session's upstream, to `model` or the model of the settings. Raises UpstreamConnectError."""
         url = self.endpoint.url_for(model)
         if self.engine is not None and self.engine.url is not None:
-            url = with_model(self.engine.url, model) if model else self.engine.url
+            url = set_model(self.engine.url, model) if model else self.engine.url
         if url is None:
             raise UpstreamConnectError("The local engine is not running; try again in a moment.", None, retryable=True)
         await connect_upstream(url, functools.partial(self.endpoint.headers, self.credential), socket)

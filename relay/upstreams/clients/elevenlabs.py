@@ -79,7 +79,7 @@ def build_speech_request(options: NavaiOptions, request: SpeechRequest, *, strea
     if latency is not None:
         query["optimize_streaming_latency"] = str(math.floor(latency + 0.5))  # halves go up, as in JavaScript
     settings = asdict(request.voice_settings or options.elevenlabs_voice_settings)
-    settings = {name: _without_zero_fraction(value) for name, value in settings.items() if value is not None}
+    settings = {name: _drop_zero_fraction(value) for name, value in settings.items() if value is not None}
     model_id = request.model_id or options.elevenlabs_model_id
     voice = quote(request.voice_id or options.elevenlabs_voice_id or "", safe="")
     base = options.elevenlabs_base_url.rstrip("/")
@@ -101,7 +101,7 @@ def mime_type_for(output_format: str) -> str:
     return next(kinds, "audio/mpeg")
 
 
-def _without_zero_fraction(value: float | bool) -> float | bool:
+def _drop_zero_fraction(value: float | bool) -> float | bool:
     """Return a whole number without its `.0`, as JavaScript writes it."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
@@ -181,10 +181,10 @@ class ExternalVoices:
     @property
     def configured_ids(self) -> dict[str, str]:
         """The ids of all configured voices, each with the setting that names it."""
-        named = {
+        named_voices = {
             voice.removeprefix(ELEVENLABS_PREFIX): f"policies.{name}.voice" for name, voice in self.by_policy.items()
         }
-        return named if self.default is None else named | {self.default: "ELEVENLABS_VOICE_ID"}
+        return named_voices if self.default is None else named_voices | {self.default: "ELEVENLABS_VOICE_ID"}
 
     def describe(self) -> list[str]:
         """Return the lines of the start-up log about external voices."""

@@ -9,7 +9,7 @@ export const TOTAL = {
   "label": "total",
   "labelAtClient": "total",
   "sign": "+",
-  "meaning": "From the end of the user's speech until the first audio went to the client's socket."
+  "meaning": "From the end of the user's speech until the first audio was sent to the client's socket."
 };
 
 /** In order; the parts of a step are shown in its place where they are known. @type {(Figure & {parts: Figure[]})[]} */
@@ -29,7 +29,7 @@ export const STEPS = [
     "label": "first audio from the model",
     "labelAtClient": "first audio from the model",
     "sign": "+",
-    "meaning": "From that report, or the end of a turn without speech, until the first audio of the answer came.",
+    "meaning": "From the upstream's report, or the end of a turn without speech, until the first audio of the answer arrived.",
     "parts": [
       {
         "wire": "firstTextMs",
@@ -55,7 +55,7 @@ export const STEPS = [
     "label": "to the client",
     "labelAtClient": "first audio here",
     "sign": "+",
-    "meaning": "From that audio until it went to the client's socket.",
+    "meaning": "From the first audio of the answer until it was sent to the client's socket.",
     "parts": []
   },
   {
@@ -64,7 +64,7 @@ export const STEPS = [
     "label": "played",
     "labelAtClient": "first played",
     "sign": "+",
-    "meaning": "From the socket until it left the speaker, by the client's `playback`.",
+    "meaning": "From the client's socket until the speaker played it, as the client reports by `playback`.",
     "parts": []
   },
   {

@@ -62,6 +62,14 @@ def test_tools() -> None:
     ]
 
 
+def test_arguments_that_the_relay_hides_are_not_shown_as_none() -> None:
+    tool = {"type": "tool", "callId": "c", "name": "search", "status": "started", "ms": 0}
+    assert printed(tool, tool | {"arguments": {}}) == [
+        "tool      search (the relay hides its arguments)",
+        "tool      search {}",
+    ]
+
+
 def test_words_cannot_command_the_terminal() -> None:
     told = printed({"type": "error", "code": "\x9b2J", "message": "\x1b]0;title\x07 \u202eevil"})
     assert told == [r"error     \x1b]0;title\x07 \u202eevil (\x9b2J)"]

@@ -87,7 +87,7 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
         'tool      get_time done in 12 ms → {"time": "15:10"}',
         "relay     Ten past three.",
         "usage     120 tokens in (audio 100, text 20, cached 0), 45 out (audio 30, text 15)",
-        "latency   392 ms from end of speech to first audio (speech end noticed +210 ms,"
+        "latency   392 ms from end of user turn to first audio (speech end noticed +210 ms,"
         " first audio from the model +180 ms, first audio here +2 ms)",
         f"note      saved 0.4 s of audio to {tmp_path / 'reply.wav'}",
     ]
@@ -414,10 +414,7 @@ async def test_something_else_listens(capsys: pytest.CaptureFixture[str]) -> Non
         ({"text": "a", "rate_hz": 44100}, "rate of pcm16 must be one of 8000, 16000, 24000, 48000 Hz, not 44100"),
         ({"text": "a", "url": "ftp://host/"}, NOT_A_RELAYS_URL),
         ({"text": "a", "url": "ws:///x"}, NOT_A_RELAYS_URL),
-        (
-            {"text": "a", "url": "ws://host:port/"},
-            "--url: not a URL: Port could not be cast to integer value as 'port'",
-        ),
+        ({"text": "a", "url": "ws://me:password"}, NOT_A_RELAYS_URL),
     ],
 )
 async def test_what_can_be_known_beforehand(
@@ -433,7 +430,7 @@ async def test_a_key_that_would_break_the_header(
 ) -> None:
     monkeypatch.setenv("RELAY_KEY", "a\r\nX-Evil: 1")
     assert (await run("ws://127.0.0.1:1/", text="hello"))[0] == 1
-    assert capsys.readouterr().err == "relay: the key contains characters other than printable ASCII; check RELAY_KEY\n"
+    assert capsys.readouterr().err == "relay: RELAY_KEY contains characters other than printable ASCII\n"
 
 
 async def test_strange_messages_are_survived() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from relay.recording.derive.ascii_timeline import render
 from relay.recording.derive.timeline_builder import build_timeline
-from relay.recording.derive.webvtt import webvtt
+from relay.recording.derive.webvtt import render_webvtt
 from relay.recording.store.reader import Recording
 from relay.session.device import events as ev
 from tests.support.scripted_recordings import conversation, make_recording
@@ -35,6 +35,6 @@ def test_nothing_that_a_terminal_would_interpret_gets_through(tmp_path: Path) ->
 def test_a_cue_holds_no_markup_of_its_own(tmp_path: Path) -> None:
     forged = "a <b>\n\n00:00.000 --> 00:09.000\r\r<v Assistant>no\u2028\u2028 & \x1b[2J\x9b"
     events = [*conversation()[:-1], (3.9, ev.UserTranscript("item_v", forged, True))]
-    text = webvtt(build_timeline(Recording(make_recording(tmp_path, events))).timeline)
+    text = render_webvtt(build_timeline(Recording(make_recording(tmp_path, events))).timeline)
     assert "<v User>a &lt;b&gt; 00:00.000 --&gt; 00:09.000 &lt;v Assistant&gt;no &amp; \\x1b[2J\\x9b\n" in text
     assert text.count("-->") == text.count("<v ") == 3

@@ -44,8 +44,8 @@ def test_clips_follow_each_other_and_end_where_they_were_cut() -> None:
 
 def test_what_the_client_says_of_its_playback_wins_over_the_guess() -> None:
     clip = PlayedClip("a", chunks=[(1.0, 0, 16_000)])
-    clip.acknowledged(1.65, 300)
-    clip.acknowledged(1.80, 500)
+    clip.on_acknowledged(1.65, 300)
+    clip.on_acknowledged(1.80, 500)
     assert spans(clip) == {"a": (1.3, 2.3)}
 
 

@@ -140,7 +140,7 @@ def test_a_line_of_format_1_is_read_in_the_terms_of_format_2(line: dict[str, Any
         ({"in": -1}, "in must be a whole number"),
         ({"out": 1}, "item, response must be strings"),
         ({"voice": 1}, "context must be a string"),
-        ({}, "none of event, in, out, voice"),
+        ({}, "must have one of event, in, out, voice"),
     ],
 )
 def test_what_is_no_line_is_refused_by_name(line: dict[str, Any], message: str) -> None:

@@ -242,7 +242,7 @@ def test_no_credential_gets_into_a_line() -> None:
         (b"{}", "now must be a time"),
         (b'{"now":"x"}', "now must be a time"),
         (b'{"now":true,"end":""}', "now must be a time"),
-        (b'{"now":1}', "none of event, said, up, down, in, out, voice"),
+        (b'{"now":1}', "must have one of event, said, up, down, in, out, voice"),
         (b'{"now":1,"in":-1}', "in must be a whole number"),
         (b'{"now":1,"in":1.5}', "in must be a whole number"),
         (b'{"now":1,"out":1}', "item, response must be strings"),

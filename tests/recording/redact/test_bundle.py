@@ -40,6 +40,14 @@ def test_addresses_fields_and_patterns_go_and_the_rest_runs_identically(tmp_path
     assert oct((tmp_path / "b.zip").stat().st_mode & 0o777) == "0o600"
 
 
+def test_what_matches_nothing_is_one_line_of_the_report(tmp_path: Path) -> None:
+    redaction = parse_redaction(["nowhere"], ["never"], [])
+    report = write_bundle(make_recording(tmp_path / "recordings"), tmp_path / "b.zip", redaction)
+    assert [line for line in report if "nowhere" in line] == ["  field nowhere: no match"]
+    assert [line for line in report if "pattern 1" in line] == ["  pattern 1: no match"]
+    assert [line for line in report if ": 0" in line] == []
+
+
 def test_a_silenced_span_takes_sound_and_words_of_what_was_said_in_it(tmp_path: Path) -> None:
     folder = make_recording(tmp_path / "recordings")
     write_bundle(folder, tmp_path / "b.zip", parse_redaction([], [], ["2.2-2.5"]))

@@ -59,14 +59,17 @@ BAD: dict[str, tuple[Damage, str]] = {
     ),
     "wrong order": (journal(swap_lines), r"journal.jsonl line 6: the time goes backwards"),
     "behind the end": (
-        journal(lambda raw: raw + b'{"now":9e9,"end":""}\n'), r"line \d+: a line after the end"
+        journal(lambda raw: raw + b'{"now":9e9,"end":""}\n'), r"line \d+: no line may follow the end record"
     ),
     "nested too deeply": (
         journal(lambda raw: b'{"now": 5000.0,"event":%b}\n' % (b"[" * 900 + b"]" * 900) + raw),
         r"journal.jsonl line 1: .*nested too deeply"
     ),
     "missing journal": (lambda folder: (folder / "journal.jsonl").unlink(), r"journal.jsonl: the file is missing"),
-    "short audio": (cut_audio, r"journal.jsonl line \d+: it needs 6400 bytes of client.pcm, which has only 5000"),
+    "short audio": (
+        cut_audio,
+        r"journal.jsonl line \d+: the audio ends at byte 6400 of client.pcm, which has only 5000",
+    ),
     "a link": (link_audio, r"upstream.pcm: symbolic links are not followed"),
     "foreign version": (
         header('"format": 2', '"format": 9'),

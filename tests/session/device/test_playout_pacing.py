@@ -24,24 +24,24 @@ def pacing_with(max_ahead_ms: int | None, output: AudioFormat = PCMU) -> Playout
 
 def test_the_clock_runs_in_real_time_and_stops_when_the_client_runs_dry() -> None:
     clock = PlayoutClock()
-    clock.sent(1000, now=0.0)
+    clock.count_sent(1000, now=0.0)
     assert clock.position_ms(0.05) == 0, "the client fills its jitter buffer first"
     assert round(clock.position_ms(0.6)) == 500
     assert clock.position_ms(5.0) == 1000
-    clock.sent(1000, now=5.0)
+    clock.count_sent(1000, now=5.0)
     assert round(clock.position_ms(5.6)) == 1500
 
 
 def test_an_acknowledgement_moves_the_clock() -> None:
     clock = PlayoutClock()
-    clock.sent(2000, now=0.0)
+    clock.count_sent(2000, now=0.0)
     clock.sync(200, now=1.0)
     assert round(clock.ahead_ms(1.5)) == 1300
 
 
 def test_the_clock_forgets_what_was_cleared() -> None:
     clock = PlayoutClock()
-    clock.sent(2000, now=0.0)
+    clock.count_sent(2000, now=0.0)
     clock.clear(now=1.1)
     assert clock.ahead_ms(1.1) == 0
 
@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_not_counted() -> None:
 
 def test_no_client_is_past_what_it_was_sent() -> None:
     clock = PlayoutClock()
-    clock.sent(300, now=0.0)
+    clock.count_sent(300, now=0.0)
     clock.sync(9000, now=0.1)
     assert clock.position_ms(0.1) == 300
 

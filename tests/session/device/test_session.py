@@ -61,7 +61,7 @@ def test_an_upstream_that_never_gets_ready_ends_the_session() -> None:
     assert deadline is not None
     commands = harness.feed(ev.DeadlineReached(), after_s=deadline)
     assert commands[0].code == "upstream_timeout"
-    assert only(commands, cmd.CloseClient) == [cmd.CloseClient(1011, "the upstream did not get ready")]
+    assert only(commands, cmd.CloseClient) == [cmd.CloseClient(1011, "the upstream was not ready in time")]
 
 
 def test_a_refused_connection_is_an_error_and_a_close() -> None:
@@ -69,7 +69,14 @@ def test_a_refused_connection_is_an_error_and_a_close() -> None:
         ev.UpstreamRefused(401, "The endpoint refused the connection with 401.", retryable=False)
     )
     assert kinds(commands) == ["SendError", "CloseClient", "CancelAllTools", "CloseUpstream"]
-    assert (commands[0].code, commands[0].retryable, commands[1].code) == ("upstream_refused", False, 1011)
+    assert (commands[0].code, commands[0].retryable) == ("upstream_refused", False)
+    assert commands[1] == cmd.CloseClient(1011, "the upstream refused the connection")
+
+
+def test_an_unreachable_upstream_is_not_called_a_refusal() -> None:
+    commands = DeviceSessionHarness().feed(ev.UpstreamRefused(None, "The upstream is unreachable.", retryable=True))
+    assert (commands[0].code, commands[0].retryable) == ("upstream_unreachable", True)
+    assert commands[1] == cmd.CloseClient(1011, "the upstream is unreachable")
 
 
 def test_hello_changes_the_active_settings_and_is_answered() -> None:

@@ -109,18 +109,18 @@ def test_what_does_not_add_up_with_the_others_has_no_sign() -> None:
 def answered() -> TurnTimer:
     """A turn whose answer began to go to the client at 10.21."""
     timer = TurnTimer()
-    timer.turn_ended(9.5, 10.0)
-    timer.audio_received("item_1", 10.2)
-    timer.audio_sent("item_1", 10.21)
+    timer.on_turn_ended(9.5, 10.0)
+    timer.on_audio_received("item_1", 10.2)
+    timer.on_audio_sent("item_1", 10.21)
     return timer
 
 
 def test_a_turn_is_reported_when_the_client_acknowledges_playback() -> None:
     timer = answered()
-    assert timer.playback_acknowledged("item_0", 200, 10.5) is None
-    assert timer.playback_acknowledged("item_1", 0, 10.5) is None
-    assert timer.playback_acknowledged("item_1", 200, 10.5) == TurnMetrics("item_1", 500, 200, 10, 90, 710)
-    assert timer.playback_acknowledged("item_1", 300, 10.6) is None
+    assert timer.on_playback_acknowledged("item_0", 200, 10.5) is None
+    assert timer.on_playback_acknowledged("item_1", 0, 10.5) is None
+    assert timer.on_playback_acknowledged("item_1", 200, 10.5) == TurnMetrics("item_1", 500, 200, 10, 90, 710)
+    assert timer.on_playback_acknowledged("item_1", 300, 10.6) is None
     assert timer.deadline is None
 
 
@@ -134,61 +134,61 @@ def test_a_turn_is_reported_without_an_acknowledgement_after_a_while() -> None:
 
 def test_only_the_first_audio_and_text_of_a_turn_count() -> None:
     timer = TurnTimer()
-    timer.turn_ended(10.0)
+    timer.on_turn_ended(10.0)
     for later_s in (0.0, 1.0):
-        timer.text_received(10.1 + later_s)
-        timer.audio_received(f"item_{later_s}", 10.3 + later_s)
-        timer.audio_sent(f"item_{later_s}", 10.31 + later_s)
+        timer.on_text_received(10.1 + later_s)
+        timer.on_audio_received(f"item_{later_s}", 10.3 + later_s)
+        timer.on_audio_sent(f"item_{later_s}", 10.31 + later_s)
     assert timer.report() == TurnMetrics("item_0.0", None, 300, 10, None, 310, first_text_ms=100, voice_ms=200)
 
 
 def test_a_turn_of_which_no_audio_was_sent_is_not_reported() -> None:
     timer = TurnTimer()
-    timer.audio_received("item_0", 9.0)  # no turn is measured
+    timer.on_audio_received("item_0", 9.0)  # no turn is measured
     assert timer.report() is None
-    timer.turn_ended(10.0)
-    timer.audio_received("item_1", 10.2)
+    timer.on_turn_ended(10.0)
+    timer.on_audio_received("item_1", 10.2)
     assert timer.report() is None
 
 
 def test_a_new_turn_has_no_marks_of_the_one_before() -> None:
     timer = answered()
-    timer.turn_ended(12.0)
-    timer.audio_sent("item_1", 12.1)
+    timer.on_turn_ended(12.0)
+    timer.on_audio_sent("item_1", 12.1)
     assert timer.deadline is None
 
 
 def reported(timer: TurnTimer, now: float) -> TurnMetrics | None:
-    timer.audio_received("item_2", now)
-    timer.audio_sent("item_2", now)
+    timer.on_audio_received("item_2", now)
+    timer.on_audio_sent("item_2", now)
     return timer.report()
 
 
 def test_a_barge_in_belongs_to_the_turn_that_it_begins() -> None:
     timer = answered()
-    timer.speech_started(10.3)
-    timer.interrupted_sent(10.7)
-    timer.interrupted_sent(10.9)
-    assert timer.playback_acknowledged("item_1", 200, 10.8) == TurnMetrics("item_1", 500, 200, 10, 390, 710)
-    timer.turn_ended(11.5, 12.0)
+    timer.on_speech_started(10.3)
+    timer.on_interrupted_sent(10.7)
+    timer.on_interrupted_sent(10.9)
+    assert timer.on_playback_acknowledged("item_1", 200, 10.8) == TurnMetrics("item_1", 500, 200, 10, 390, 710)
+    timer.on_turn_ended(11.5, 12.0)
     assert reported(timer, 12.1) == TurnMetrics("item_2", 500, 100, 0, None, 600, barge_in_ms=400)
-    timer.turn_ended(13.5, 14.0)
+    timer.on_turn_ended(13.5, 14.0)
     assert reported(timer, 14.1) == TurnMetrics("item_2", 500, 100, 0, None, 600)
 
 
 @pytest.mark.parametrize("at", [None, 10.8])
 def test_a_later_speech_takes_the_place_of_one_that_interrupted(at: float | None) -> None:
     timer = answered()
-    timer.speech_started(10.3)
-    timer.interrupted_sent(10.7)
-    timer.speech_started(at)
-    timer.turn_ended(11.5, 12.0)
+    timer.on_speech_started(10.3)
+    timer.on_interrupted_sent(10.7)
+    timer.on_speech_started(at)
+    timer.on_turn_ended(11.5, 12.0)
     assert reported(timer, 12.1) == TurnMetrics("item_2", 500, 100, 0, None, 600)
 
 
 def test_a_typed_turn_has_no_barge_in() -> None:
     timer = answered()
-    timer.speech_started(10.3)
-    timer.interrupted_sent(10.7)
-    timer.turn_ended(12.0)
+    timer.on_speech_started(10.3)
+    timer.on_interrupted_sent(10.7)
+    timer.on_turn_ended(12.0)
     assert reported(timer, 12.1) == TurnMetrics("item_2", None, 100, 0, None, 100)

@@ -32,7 +32,7 @@ def test_a_second_return_counts_for_nothing() -> None:
 def test_when_the_user_goes_on_no_follow_up_is_requested() -> None:
     calls = PendingToolCalls()
     calls.accept("resp_1", [call("a")])
-    calls.user_turn_started()
+    calls.on_user_turn_started()
     assert calls.finish("a") is not None
     assert not calls.expects_follow_up
 
@@ -63,5 +63,5 @@ def test_rounds_are_counted_until_the_user_speaks() -> None:
         calls.accept(f"resp_{number}", [call(f"call_{number}")])
         calls.finish(f"call_{number}")
     assert calls.at_round_limit
-    calls.user_turn_started()
+    calls.on_user_turn_started()
     assert not calls.at_round_limit

@@ -61,7 +61,7 @@ def test_the_heard_text_at_any_position(played_ms: int, heard: str) -> None:
     spoken = AlignedText()
     spoken.add(TEXT)
     spoken.align(aligned(TEXT, 1500), 0)
-    assert spoken.heard_text(played_ms, 1500, finished=False).rstrip() == heard.rstrip()
+    assert spoken.heard_text(played_ms, 1500, is_audio_complete=False).rstrip() == heard.rstrip()
 
 
 def test_times_count_from_the_beginning_of_their_chunk() -> None:
@@ -69,16 +69,16 @@ def test_times_count_from_the_beginning_of_their_chunk() -> None:
     spoken.add("One. Two.")
     spoken.align(aligned("One. ", 500), 0)
     spoken.align(aligned("Two. ", 500), 500)
-    assert spoken.heard_text(450, 1000, finished=False) == "One."
-    assert spoken.heard_text(850, 1000, finished=False) == "One."
-    assert spoken.heard_text(900, 1000, finished=False) == "One. Two."
+    assert spoken.heard_text(450, 1000, is_audio_complete=False) == "One."
+    assert spoken.heard_text(850, 1000, is_audio_complete=False) == "One."
+    assert spoken.heard_text(900, 1000, is_audio_complete=False) == "One. Two."
 
 
 def test_without_times_the_text_is_heard_in_proportion() -> None:
     spoken = AlignedText()
     spoken.add("aaa bbb ccc ddd")
-    assert spoken.heard_text(500, 1000, finished=True) == "aaa bbb"
-    assert spoken.heard_text(1000, 1000, finished=True) == "aaa bbb ccc ddd"
+    assert spoken.heard_text(500, 1000, is_audio_complete=True) == "aaa bbb"
+    assert spoken.heard_text(1000, 1000, is_audio_complete=True) == "aaa bbb ccc ddd"
 
 
 def test_times_of_another_text_are_ignored() -> None:
@@ -86,7 +86,7 @@ def test_times_of_another_text_are_ignored() -> None:
     spoken.add("It is 5 o'clock.")
     spoken.align(aligned("It is five o'clock.", 1900), 0)
     assert spoken.aligned_chars is None
-    assert spoken.heard_text(500, 1900, finished=True) == "It is"
+    assert spoken.heard_text(500, 1900, is_audio_complete=True) == "It is"
 
 
 def test_what_is_heard_of_several_items_is_split_by_item() -> None:

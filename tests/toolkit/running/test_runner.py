@@ -264,7 +264,7 @@ async def test_a_slow_async_tool_times_out_and_is_cancelled() -> None:
     assert json.loads(result.output) == {
         "ok": False,
         "error": "timeout",
-        "message": "The tool did not answer within 0.02 seconds.",
+        "message": "The tool did not answer within 0.02 s.",
         "retryable": True,
     }
     assert result.status == "timeout"
