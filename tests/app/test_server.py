@@ -97,7 +97,7 @@ async def test_a_file_of_settings_that_is_wrong_changes_nothing_and_is_one_line(
         for content, problem in (
             (
                 b"RELAY_API_KEYS=a-secret\nRELAY_MAX_SESSIONS=x\n",
-                "the settings are wrong: RELAY_API_KEYS: a key must .*; RELAY_MAX_SESSIONS: must be",
+                "invalid settings: RELAY_API_KEYS: a key must .*; RELAY_MAX_SESSIONS: must be",
             ),
             (b"RELAY_API_KEYS=\xff\n", r"\.env cannot be read: "),
         ):

@@ -230,7 +230,7 @@ async def test_no_key_is_in_the_log_of_the_library_or_in_an_error(caplog: pytest
     async with scripted_relay(ScriptedConnection.begin) as harness, connect(harness.url, key=KEY):
         pass
     assert not [record for record in caplog.records if record.name.startswith("relay") and KEY in record.getMessage()]
-    with pytest.raises(ConnectError, match=r"^`key` holds characters"):
+    with pytest.raises(ConnectError, match=r"^`key` contains characters other than printable ASCII$"):
         async with connect(url, key="a\nb"):
             pass
 
