@@ -184,7 +184,7 @@ async def test_a_voice_that_refuses_is_reported_at_its_first_use_and_the_model_s
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.refuse = refusal
         async with (
-            speaking_relay(model.url, voices.url, voice="marin") as relay,
+            speaking_relay(model.url, voices.url, session_voice="marin") as relay,
             await DeviceClient.connect(relay.ws("/?rate=16000")) as client,
         ):
             session = await model.accept()
@@ -230,7 +230,7 @@ async def test_a_voice_that_does_not_exist_is_named_by_the_providers_code() -> N
 
 @pytest.mark.parametrize("way", ["drop", "quota"])
 async def test_a_voice_that_breaks_in_mid_sentence_leaves_the_text_and_the_turn_ends(way: str) -> None:
-    async with talking(voice_fallback="off") as (client, session, voices, _):
+    async with talking(tts_fallback="off") as (client, session, voices, _):
         voice = await voices.accept()
         await client.send(type="text", text="hello")
         await session.expect("response.create")
@@ -269,7 +269,7 @@ async def test_a_connection_that_was_closed_while_nobody_spoke_is_made_again() -
 
 
 async def test_final_mode_speaks_the_whole_text_over_http() -> None:
-    async with talking("/?rate=24000", voice_mode="final") as (client, session, voices, _):
+    async with talking("/?rate=24000", tts_mode="final") as (client, session, voices, _):
         voices.reply = [b"\x01\x00" * 2400 + b"\x01", b"\x00" + b"\x01\x00" * 2399]
         await client.send(type="text", text="hello")
         await session.expect("response.create")
@@ -294,7 +294,7 @@ async def test_a_client_may_name_a_voice_where_there_are_any() -> None:
 
 
 async def test_without_voices_the_request_is_refused_and_the_rest_is_active() -> None:
-    async with ScriptedUpstream() as model, running_relay(model.url, voice="marin") as relay:
+    async with ScriptedUpstream() as model, running_relay(model.url, session_voice="marin") as relay:
         with pytest.raises(InvalidStatus) as refused:
             await DeviceClient.connect(relay.ws("/?voice=elevenlabs:voice-7"))
         assert b"voice" in refused.value.response.body
@@ -317,7 +317,7 @@ async def with_policies(tmp_path: Path, toml: str):
     path = tmp_path / "policies.toml"
     path.write_text(toml.replace("KIOSK", key_identity(KIOSK)).replace("LAB", key_identity(LAB)))
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
-        settings = {"policies": path, "api_keys": (KIOSK, LAB), "voice": "marin"}
+        settings = {"access_policies": path, "access_api_keys": (KIOSK, LAB), "session_voice": "marin"}
         async with speaking_relay(model.url, voices.url, {"tts_provider": "openai"}, **settings) as relay:
             yield model, voices, relay
 
@@ -372,12 +372,12 @@ async def test_a_policy_without_the_field_keeps_it_out_of_the_url_too(tmp_path: 
 def test_a_policys_voice_without_a_key_for_it_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "policies.toml").write_text('[policies.kiosk]\nvoice = "elevenlabs:voice-9"\n')
     with pytest.raises(ConfigError, match=r"policies.kiosk.voice is elevenlabs:voice-9, which needs tts.api_key"):
-        create_app(settings_for(policies=tmp_path / "policies.toml"), navai=NavaiOptions.from_env({}))
+        create_app(settings_for(access_policies=tmp_path / "policies.toml"), navai=NavaiOptions.from_env({}))
 
 
 def test_the_start_says_who_speaks_and_that_realtime_clients_hear_the_model() -> None:
     voices = ExternalVoices.from_settings(
-        navai_options("http://127.0.0.1:1"), settings_for(voice="marin"), {"kiosk": "elevenlabs:voice-9"}
+        navai_options("http://127.0.0.1:1"), settings_for(session_voice="marin"), {"kiosk": "elevenlabs:voice-9"}
     )
     assert voices.describe() == [
         "voice elevenlabs:voice-1 · eleven_flash_v2_5 · streaming · fallback marin",
@@ -386,7 +386,7 @@ def test_the_start_says_who_speaks_and_that_realtime_clients_hear_the_model() ->
     ]
     assert "/v1/realtime" in REALTIME_NOTICE
     options = navai_options("http://127.0.0.1:1", tts_provider="openai")
-    assert ExternalVoices.from_settings(options, settings_for(voice_mode="final"), {}).describe() == []
+    assert ExternalVoices.from_settings(options, settings_for(tts_mode="final"), {}).describe() == []
 
 
 def test_numbers_out_of_range_stop_the_start_with_their_name() -> None:

@@ -101,7 +101,7 @@ async def test_after_a_voice_that_broke_in_mid_sentence_the_model_speaks_the_nex
 async def test_final_mode_fails_in_the_same_way(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way == "silence":
         monkeypatch.setattr(voice_rules, "STALL_TIMEOUT_S", 0.3)
-    async with talking(voice_mode="final") as (client, session, voices, _):
+    async with talking(tts_mode="final") as (client, session, voices, _):
         voices.reply = [b"\x01\x00" * 4800]
         voices.break_off = way == "break off"
         voices.hang = way == "silence"
@@ -207,7 +207,7 @@ async def speaking(
     """In the middle of an answer; afterwards the relay has no session, and this loop no task more than before."""
     async with ScriptedUpstream() as model, scripted_elevenlabs() as voices:
         voices.reply, voices.stays = [b"\x01\x00" * 4800], True
-        async with speaking_relay(model.url, voices.url, voice_mode=mode) as relay:
+        async with speaking_relay(model.url, voices.url, tts_mode=mode) as relay:
             before = asyncio.all_tasks()
             client = await DeviceClient.connect(relay.ws("/?rate=24000"))
             session = await model.accept()
@@ -258,7 +258,7 @@ async def test_a_client_that_says_bye_in_mid_speech_leaves_nothing() -> None:
 
 @pytest.mark.parametrize(("rate", "per_ms", "heard_per_ms"), [(24_000, 48, 48), (48_000, 48, 96)])
 async def test_a_recorded_voice_runs_identically(tmp_path: Path, rate: int, per_ms: int, heard_per_ms: int) -> None:
-    recorded: dict[str, Any] = {"record": "on", "recordings_dir": tmp_path}
+    recorded: dict[str, Any] = {"recording_mode": "on", "recording_dir": tmp_path}
     async with talking(f"/?rate={rate}", **recorded) as (client, session, voices, _):
         voice = await voices.accept()
         await client.send(type="hello", v=1, maxAheadMs=None)

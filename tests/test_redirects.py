@@ -81,7 +81,6 @@ async def _running(elsewhere: bool) -> AsyncIterator[Redirector]:
 
 REFUSED = re.compile(
     r"redirects to another URL( \(\d+\))?; set its final URL"
-    r"|it redirects elsewhere( \(\d+\))?; (set the URL it|give the URL that it) really has"
     r"|the server redirects \(\d+\); configure its final URL"
 )
 """What the upstream and the providers, the device client and MCP servers say of a redirect."""

@@ -52,7 +52,7 @@ async def measure(answers: int, words_per_s: float) -> dict[str, list[float]]:
             for mode in MODES:
                 async with (
                     ScriptedUpstream() as model,
-                    speaking_relay(model.url, voices, voice_mode=mode) as relay,
+                    speaking_relay(model.url, voices, tts_mode=mode) as relay,
                     await DeviceClient.connect(relay.ws("/?rate=24000")) as client,
                 ):
                     await client.send(type="hello", v=1, maxAheadMs=None)

@@ -35,7 +35,7 @@ from relay.upstreams.clients.elevenlabs import ExternalVoices
 
 SETTINGS = web.AppKey("settings", Settings)
 KNOWN_SECRETS = web.AppKey("known_secrets", KnownSecrets)
-"""Redacted from everything that leaves the relay, except from the upstream's deltas."""
+"""The secrets that are redacted from everything that leaves the relay, except the upstream's deltas."""
 AUTHENTICATOR = web.AppKey("authenticator", Authenticator)
 LOGINS = web.AppKey("logins", AdminLogins)
 CLIENT_SECRETS = web.AppKey("client_secrets", ClientSecretIssuer)
@@ -46,7 +46,7 @@ TOOLS = web.AppKey("tools", ToolBox)
 UPSTREAM = web.AppKey("upstream", UpstreamConnector)
 PROVIDER = web.AppKey("provider", ProviderHttpClient)
 AZURE_SESSIONS = web.AppKey("azure_sessions", AzureSessionClient)
-"""Missing if no Azure resource is configured."""
+"""The client of Azure's session API; missing if no Azure resource is configured."""
 VOICES = web.AppKey("voices", ExternalVoices)
 RECORDINGS = web.AppKey("recordings", RecordingService)
 SESSIONS = web.AppKey("sessions", SessionRegistry)
@@ -123,7 +123,7 @@ async def _lifetime(app: web.Application) -> AsyncIterator[None]:
 
 def _may_record(app: web.Application) -> bool:
     """Whether the settings or a policy allow recordings."""
-    return app[SETTINGS].recording.mode != "off" or app[AUTHENTICATOR].policies.records()
+    return app[SETTINGS].recording.mode != "off" or app[AUTHENTICATOR].policies.records_sessions()
 
 
 def limit_sessions_to_descriptors(app: web.Application) -> DescriptorBudget:

@@ -15,7 +15,7 @@ MAX_DESCRIPTORS = 65_536
 
 A hard limit may be 1,000,000,000, and some programs that tools start iterate over all descriptors up to their limit."""
 SOCKETS_PER_SESSION = 2
-"""The client's and the upstream's."""
+"""The sockets of the client and of the upstream."""
 FILES_PER_RECORDING = 2
 SOCKETS_PER_EXTERNAL_VOICE = 1
 BURST_CONNECTIONS = 128
@@ -23,7 +23,7 @@ BURST_CONNECTIONS = 128
 
 Evicted connections free their descriptors only after it."""
 OTHER_DESCRIPTORS = 128
-"""For the listener, the log, tools, MCP servers, the local engine and requests to providers."""
+"""The reserve for the listener, the log, tools, MCP servers, the local engine and requests to providers."""
 MAX_IDLE_CONNECTIONS = 512
 _MIN_IDLE_CONNECTIONS = 16
 

@@ -23,9 +23,9 @@ MIN_RESPONSE_READ_BYTES = 64 * 1024
 """A client must read this much of a response in `RESPONSE_STALL_S`, else it is disconnected to free the buffer."""
 _MAX_LINE_BYTES = 8190
 PARSE_CHUNK_BYTES = 8 * 1024
-"""How much of a request is parsed at once: 1,400 of the shortest chunks."""
+"""The data that is parsed at once: 1,400 of the shortest chunks."""
 COSTLY_PARSE_S, PAUSE_FACTOR = 0.0005, 9
-"""After parsing that took longer, the next chunk waits `PAUSE_FACTOR` times as long: tiny chunks could fill a core."""
+"""A longer parse delays the next one by `PAUSE_FACTOR` times its duration: tiny chunks could fill a core."""
 FULL_BUFFER_POLL_S = 0.005
 """The interval for checking whether the route has read the buffered body."""
 

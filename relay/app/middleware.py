@@ -27,9 +27,9 @@ _log = logging.getLogger("relay")
 _TEXT_TYPES = ("application/json", "text/plain")
 """Content types that are redacted: errors, tools and providers, but not pages, audio and recordings."""
 LINGERING_TIME_S = 1.0
-"""How long the rest of an unread body is discarded, so that its sender can read the response."""
+"""The time for which the rest of an unread body is discarded, so that its sender can read the response."""
 LINGERING_BYTES = 1024 * 1024
-"""How much of it is discarded."""
+"""The limit of bytes that are discarded."""
 HANDLER_ARGS = {"auto_decompress": False, "lingering_time": LINGERING_TIME_S, "read_bufsize": 64 * 1024}
 """Arguments of aiohttp's request handler. It would decompress a body during parsing, before any route runs."""
 NO_CORS_PATHS = ("/login", "/logout", "/recordings")

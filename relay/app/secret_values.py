@@ -63,7 +63,7 @@ def exposed_file_warnings(settings: Settings, known: KnownSecrets, *, records: b
     """Return warnings about an exposed `.env`, exposed files with keys, and an exposed recordings folder."""
     environment = settings.environment
     warnings = [
-        f"{path} {_exposure_text(path)} and holds keys. Run: chmod 600 {_shell_quoted(path)}"
+        f"{path} {_exposure_text(path)} and contains keys. Run: chmod 600 {_shell_quoted(path)}"
         for path in (environment.path, settings.access.policies, settings.tools.mcp_servers)
         if path is not None
         and is_exposed(path)

@@ -19,7 +19,7 @@ from typing import Any
 from relay.app.toolbox import ToolBox, tool_specs
 from relay.auth.authenticator import Authenticator
 from relay.auth.client_secrets import ClientSecretIssuer
-from relay.config.policy_file import no_default, require_value
+from relay.config.policy_checks import no_default_error, require_value
 from relay.config.settings import Settings
 from relay.errors import AccessDenied, CapacityExceeded
 from relay.protocols.client_protocol import DeviceClientProtocol, RealtimeDialect
@@ -71,7 +71,7 @@ class SessionFactory:
             has_external_voices=self.voices.tts_options is not None,
         )
         if initial.missing is not None:
-            raise no_default(initial.missing)
+            raise no_default_error(initial.missing)
         return initial
 
     def create_device_session(

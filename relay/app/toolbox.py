@@ -70,7 +70,7 @@ class SessionTools:
         is_offered: Callable[[str], bool] | None = None,
         secrets: KnownSecrets = NO_SECRETS,
     ) -> None:
-        """`config` returns the active configuration, whose language the tools get; a client may change it."""
+        """`config` returns the active configuration: the tools get its language, which a client may change."""
         self._runner = runner
         self._secrets = secrets
         self._session_id = session_id

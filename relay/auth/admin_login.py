@@ -32,7 +32,7 @@ CONSOLE_IDENTITY = "console"
 """The identity of an admin who signed in with `relay console`."""
 MAX_REVOKED_COOKIES = 1000
 MAX_COOKIE_CHARS = 4096
-"""For all cookies of a request; browsers send those of every port of the host."""
+"""The limit for all cookies of a request: browsers send those of every port of the host."""
 _CODE_PREFIX = "login-"
 _CODE_NAME = re.compile(_CODE_PREFIX + "[0-9a-f]{32}")
 _MAX_EXPIRY_BYTES = 32

@@ -16,7 +16,7 @@ from relay.auth.access import Access, AccessRules, Caller, CredentialKind, Origi
 from relay.auth.client_secrets import ClientSecretIssuer, is_client_secret
 from relay.auth.keyring import ANONYMOUS, Keyring, base_identity, key_identity
 from relay.auth.local_peer import LocalPeerChecker
-from relay.auth.origins import ClientAddressResolver, HostsAndOrigins
+from relay.auth.origins import ClientAddressResolver, HostOriginClassifier
 from relay.config.policy_file import Policies
 from relay.errors import AccessDenied
 from relay.loopback import is_loopback_host
@@ -46,7 +46,7 @@ class Authenticator:
     ) -> None:
         self.client_secrets = client_secrets or ClientSecretIssuer()
         server, access = settings.server, settings.access
-        self._hosts_and_origins = HostsAndOrigins(
+        self._hosts_and_origins = HostOriginClassifier(
             server.host, access.hosts, access.allowed_origins, is_loopback=server.is_loopback
         )
         self._addresses = ClientAddressResolver(access.proxies)
@@ -86,15 +86,15 @@ class Authenticator:
         """Read the caller of a request. Raises AccessDenied for an invalid client secret."""
         origin, host = self._hosts_and_origins.classify_origin(request), self._hosts_and_origins.classify_host(request)
         if access is Access.OPEN:
-            return Caller(origin, host=host, policy=self.policies.of(""))
+            return Caller(origin, host=host, policy=self.policies.for_identity(""))
         presented, place = _presented_credential(request)
         if is_client_secret(presented) and place != "elsewhere":
-            return self._caller_of_client_secret(presented, origin, place == "url")
+            return self._client_secret_caller(presented, origin, place == "url")
         credential: CredentialKind = "none"
         if presented:  # logs and histories contain URLs, so a key in a URL is not accepted
             credential = self.keys.classify(presented) if place == "header" else "unknown"
         identity = key_identity(presented) if credential in ("key", "admin") else ANONYMOUS
-        return Caller(origin, credential, identity, self.policies.of(identity), host)
+        return Caller(origin, credential, identity, self.policies.for_identity(identity), host)
 
     def client_address(self, request: web.Request) -> str:
         """Return the client's address, behind the proxies of RELAY_PROXIES."""
@@ -140,7 +140,7 @@ class Authenticator:
         paths = ("access.policies", "access.api_keys", "access.admin_keys")
         file, api_keys, admin_keys = map(self._name_of, paths)
         return [
-            f"{file}: policy {self.policies.by_identity[identity]} is for {identity}, and no key of {api_keys} or "
+            f"{file}: policy {self.policies.by_identity[identity]} lists {identity}, but no key of {api_keys} or "
             f"{admin_keys} has this identity"
             for identity in sorted(unknown)
         ]
@@ -153,7 +153,7 @@ class Authenticator:
         proxies = ", but for connections from RELAY_PROXIES" if self._addresses.has_proxies else ""
         return f"{programs} on this machine need no key{proxies}"
 
-    def _caller_of_client_secret(self, text: str, origin: OriginKind, in_url: bool) -> Caller:
+    def _client_secret_caller(self, text: str, origin: OriginKind, in_url: bool) -> Caller:
         secret = self.client_secrets.verify(text, in_url=in_url)
         policy = self.policies.get(secret.policy)
         if policy is None:
@@ -162,7 +162,7 @@ class Authenticator:
             )
         if self.keys.has_revoked(secret.identity):
             raise AccessDenied("The client secret's key was revoked; get a new one.", status=401)
-        if not self.policies.of(base_identity(secret.identity)).allows_minting(policy.name):
+        if not self.policies.for_identity(base_identity(secret.identity)).allows_minting(policy.name):
             raise AccessDenied(f"The client secret's key may no longer mint policy {policy.name!r:.80}.", status=401)
         return Caller(
             origin, "client_secret", secret.identity, policy, secret_id=secret.id, secret_scopes=secret.scopes
@@ -172,7 +172,9 @@ class Authenticator:
         identity = self._logins.signed_in_identity(request, self.keys) if self._logins is not None else None
         if identity is None:
             return None
-        return Caller(self._hosts_and_origins.classify_origin(request), "admin", identity, self.policies.of(identity))
+        return Caller(
+            self._hosts_and_origins.classify_origin(request), "admin", identity, self.policies.for_identity(identity)
+        )
 
     def _may_be_local(self, request: web.Request, access: Access, caller: Caller) -> bool:
         rules = self.rules

@@ -185,9 +185,9 @@ class ClientSecretIssuer:
             options: Any = {"require": _REQUIRED_CLAIMS, "verify_exp": False, "verify_iat": False}
             claims: dict[str, Any] = jwt.decode(token, key, [ALGORITHM], audience=AUDIENCE, options=options)
         except jwt.InvalidTokenError:
-            raise _denied("The client secret is not one of this relay.") from None
+            raise _denied("The client secret is invalid; get a new one.") from None
         if not _is_canonical(token.rpartition(".")[2]):
-            raise _denied("The client secret is not one of this relay.")
+            raise _denied("The client secret is invalid; get a new one.")
         return claims
 
     def _store(self, secret: ClientSecret, session: bytes | None) -> None:

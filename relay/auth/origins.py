@@ -67,7 +67,7 @@ def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-class HostsAndOrigins:
+class HostOriginClassifier:
     """The host names of one relay, and its allowed origins."""
 
     def __init__(

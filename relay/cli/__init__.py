@@ -1,4 +1,4 @@
-"""The `relay` command: `app` is its root, and each group of commands has a module that imports on demand.
+"""The `relay` command: `app` is its root. The modules of the commands import the rest of the relay on demand.
 
 `finish_recordings` is not a command: the relay runs it as a process of its own.
 """
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Entry point of the console script: a RelayError is one sentence on standard error and exit code 2."""
+    """Run the console script: a RelayError is printed on standard error, with exit code 2."""
     from relay.cli.app import app
     from relay.cli.terminal import say_lines
     from relay.errors import RelayError

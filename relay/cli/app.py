@@ -1,4 +1,4 @@
-"""The `relay` command."""
+"""The root of the `relay` command. A new command is a function, registered here."""
 
 import asyncio
 import sys
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
         say(f"relay {__version__}")
@@ -71,7 +71,7 @@ def serve(
 @app.command()
 def talk(
     file: Annotated[
-        Path | None, typer.Argument(help="Audio file to speak: WAV, FLAC, Ogg or MP3.", show_default=False)
+        Path | None, typer.Argument(help="Audio file to send: WAV, FLAC, Ogg or MP3.", show_default=False)
     ] = None,
     url: Annotated[str, typer.Option(help="URL of the relay; its key comes from RELAY_KEY.")] = "ws://127.0.0.1:8080/",
     rate: Annotated[int, typer.Option(help="Sample rate of both directions, in Hz.")] = 24_000,
@@ -79,7 +79,7 @@ def talk(
     save: Annotated[Path | None, typer.Option(help="Write the answer's audio to this WAV file.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print each received message as a line of JSON.")] = False,
 ) -> None:
-    """Talk to a relay from the terminal: speak an audio file or a text, and print the conversation.
+    """Talk to a relay from the terminal: send an audio file or a text, and print the conversation.
 
     Exit code 1 if there was no answer.
     """
@@ -124,7 +124,7 @@ app.add_typer(recordings.app)
 
 
 def _run(coroutine: Coroutine[Any, Any, None], address: str) -> None:
-    """Run on uvloop where it is installed. Raises RelayError for an address that is in use."""
+    """Run on uvloop if it is installed. Raises RelayError if the address is not available."""
     try:
         from uvloop import new_event_loop as loop_factory
     except ImportError:  # Windows, PyPy

@@ -1,4 +1,4 @@
-"""`relay check`: connect to every configured upstream, and name the setting to change."""
+"""`relay check`: connect to every configured upstream, and name the setting behind each failure."""
 
 import asyncio
 from datetime import UTC, datetime

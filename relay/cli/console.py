@@ -1,4 +1,4 @@
-"""`relay console`: print a link that signs its user in as an admin of the relay on this machine."""
+"""`relay console`: print a link that signs the user in as an admin of this machine's relay."""
 
 import socket
 import time
@@ -36,11 +36,11 @@ def console(
     parts = urlsplit(base)
     if parts.scheme == "http" and not is_loopback_name(parts.hostname or ""):
         say("Browsers keep the login over https only; scripts/dev-cert makes a certificate.", err=True)
-    if url is None and not _listens(parts.hostname or "", settings.server.port):
+    if url is None and not _is_listening(parts.hostname or "", settings.server.port):
         say(f"Nothing listens at {parts.netloc}: start the relay first, with scripts/serve.", err=True)
 
 
-def _listens(host: str, port: int) -> bool:
+def _is_listening(host: str, port: int) -> bool:
     try:
         with socket.create_connection((host, port), timeout=1):
             return True
@@ -49,7 +49,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 def own_url(settings: "Settings") -> str:
-    """Return the URL of the relay of these settings, for a browser on this machine."""
+    """Return the relay's URL for a browser on this machine."""
     scheme = "https" if settings.server.tls_cert else "http"
     host = "127.0.0.1" if settings.server.host in ("0.0.0.0", "::", "") else settings.server.host
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server.port}"

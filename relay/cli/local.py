@@ -9,7 +9,7 @@ async def run_local(host: str, port: int, *, fault: str, workers: int | None, ma
     from relay.local_engine.server import serve
     from relay.testing.faults import parse_faults
 
-    parse_faults(fault)  # raises for a spelling mistake before anything starts
+    parse_faults(fault)  # fails on a spelling mistake before anything starts
     setup_logging("info", "text")
 
     def report_address(bound_port: int) -> None:

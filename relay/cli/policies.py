@@ -1,4 +1,4 @@
-"""`relay policies`: show what each key may do, by the settings and the policy file."""
+"""`relay policies`: show the policies and the policy of each key."""
 
 import sys
 from collections.abc import Iterator
@@ -47,13 +47,13 @@ def policies(
     for kind, keys in (("key", settings.access.api_keys), ("admin", settings.access.admin_keys)):
         for identity in map(key_identity, keys):
             identities[identity] = kind
-            say(f"{kind:<7} {identity:<16} {loaded.of(identity).name}")
+            say(f"{kind:<7} {identity:<16} {loaded.for_identity(identity).name}")
     for identity in sorted(loaded.by_identity.keys() - identities.keys()):
         say(f"unknown {identity:<16} {loaded.by_identity[identity]}: no configured key has this identity")
 
 
 def policy_lines(policy: "Policy") -> Iterator[str]:
-    """Describe a policy, a line for each thing that it limits."""
+    """Describe a policy, a line for each limit."""
     limits = policy.realtime
     yield f"allow {', '.join(sorted(limits.allow)) or 'nothing'}"
     yield f"scopes {', '.join(sorted(policy.scopes)) or 'none'}"

@@ -17,10 +17,10 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Dir = Annotated[
-    Path | None, typer.Option("--dir", help="The folder that holds the recordings (RELAY_RECORDINGS_DIR; recordings).")
+RecordingsDir = Annotated[
+    Path | None, typer.Option("--dir", help="The folder of the recordings (RELAY_RECORDINGS_DIR; recordings).")
 ]
-Id = Annotated[str, typer.Argument(metavar="ID", help="Folder of a recording, or a unique part of its name.")]
+RecordingId = Annotated[str, typer.Argument(metavar="ID", help="The name of a recording, or a unique part of it.")]
 
 
 def recordings_dir(option: Path | None) -> Path:
@@ -33,7 +33,7 @@ def recordings_dir(option: Path | None) -> Path:
 
 
 @app.command("list")
-def list_(folder: Dir = None) -> None:
+def list_(folder: RecordingsDir = None) -> None:
     """List all recordings, the newest last."""
     from relay.recording.postprocess import is_finalized
     from relay.recording.store.header import read_header
@@ -54,8 +54,8 @@ def list_(folder: Dir = None) -> None:
 
 @app.command()
 def show(
-    recording: Id,
-    folder: Dir = None,
+    recording: RecordingId,
+    folder: RecordingsDir = None,
     width: Annotated[int, typer.Option(min=0, help="Columns; 0 for the width of the terminal.")] = 0,
 ) -> None:
     """Draw a conversation: speech of both sides, tool calls, barge-ins and the latency of each turn."""
@@ -73,12 +73,12 @@ def show(
 
 @app.command()
 def export(
-    recording: Id,
+    recording: RecordingId,
     to: Annotated[Path, typer.Option("--to", help="The folder to write to.")] = Path(),
-    raw: Annotated[bool, typer.Option("--raw", help="All generated audio, as it came, without a header.")] = False,
-    folder: Dir = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Export all generated audio instead, without a header.")] = False,
+    folder: RecordingsDir = None,
 ) -> None:
-    """Write both tracks as they were heard (FLAC) and the transcript, or with --raw all generated audio.
+    """Export both tracks as they were heard (FLAC) and the transcript, or with --raw all generated audio.
 
     The raw audio of an external voice is ID.voice.pcm, and that of the model ID.pcm.
     """
@@ -90,29 +90,29 @@ def export(
     if not to.is_dir():
         raise RelayError(f"--to {to}: there is no such folder")
     if raw:
-        names = _names_of_raw_audio(path)
+        names = _raw_audio_names(path)
     else:
         if not is_finalized(path):
             finalize(path)
         names = {name: f"{path.name}.{name}" for name in (USER_TRACK_FILE, ASSISTANT_TRACK_FILE, TRANSCRIPT_FILE)}
     for name, new in names.items():
-        _copy(path, name, to / new)
+        _export_file(path, name, to / new)
 
 
 @app.command()
 def bundle(
-    recording: Id,
+    recording: RecordingId,
     to: Annotated[Path | None, typer.Option("--to", help="The file to write (ID.zip).")] = None,
     field: Annotated[
         list[str] | None, typer.Option(help="Empty every JSON member of this name, such as instructions.")
     ] = None,
     pattern: Annotated[list[str] | None, typer.Option(help="Redact all matches of this regular expression.")] = None,
     silence: Annotated[
-        list[str] | None, typer.Option(help="Redact audio and text of these seconds, such as 12.5-14.")
+        list[str] | None, typer.Option(help="Redact audio and text between these seconds, such as 12.5-14.")
     ] = None,
-    folder: Dir = None,
+    folder: RecordingsDir = None,
 ) -> None:
-    """Make one file for a bug report, and list what was redacted. E-mail addresses and long numbers always are."""
+    """Create a file for a bug report, and list the redactions; always redacts e-mail addresses and long numbers."""
     from relay.recording.redact.bundle import write_bundle
     from relay.recording.redact.rules import parse_redaction
     from relay.recording.store.layout import find_recording
@@ -121,7 +121,7 @@ def bundle(
     target = to or Path(f"{path.name}.zip")
     for line in write_bundle(path, target, parse_redaction(field or (), pattern or (), silence or ())):
         say(line)
-    say(f"{target}: look into it before you send it; people can be recognised by their voices")
+    say(f"{target}: check its content before you send it; voices can identify people")
 
 
 @app.command()
@@ -129,16 +129,16 @@ def delete(
     recording: Annotated[str | None, typer.Argument(metavar="ID", help="One recording.", show_default=False)] = None,
     identity: Annotated[str | None, typer.Option(help="All recordings of this identity, as `list` shows it.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
-    folder: Dir = None,
+    folder: RecordingsDir = None,
 ) -> None:
-    """Delete one recording, or all that belong to an identity."""
+    """Delete one recording, or all recordings of an identity."""
     from relay.errors import RelayError
     from relay.recording.store.layout import find_recording
     from relay.recording.store.retention import recordings_of_identity, remove_recording
 
     root = recordings_dir(folder)
     if (recording is None) == (identity is None):
-        raise RelayError("name one recording, or give --identity")
+        raise RelayError("specify either a recording or --identity")
     paths = [find_recording(root, recording)] if recording is not None else recordings_of_identity(root, identity or "")
     if not paths:
         raise RelayError(f"there is no recording of {identity} in {root}")
@@ -157,13 +157,14 @@ def prune(
     max_mb: Annotated[
         float | None,
         typer.Option(
-            help="Then delete the oldest of the largest identity until the rest fits (RELAY_RECORDINGS_MAX_MB)."
+            help="Then delete the oldest ones of the identity with the most data, until all fit "
+            "(RELAY_RECORDINGS_MAX_MB)."
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,
-    folder: Dir = None,
+    folder: RecordingsDir = None,
 ) -> None:
-    """Delete the recordings that are over the retention limits; a running relay does this by itself."""
+    """Delete the recordings beyond the retention limits; a running relay does so itself."""
     from datetime import UTC, datetime
 
     from relay.config.settings import Settings
@@ -183,11 +184,11 @@ def prune(
 
 @app.command()
 def repair(
-    recording: Annotated[str | None, typer.Argument(metavar="ID", help="One recording; all without it.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Make tracks and transcripts again.")] = False,
-    folder: Dir = None,
+    recording: Annotated[str | None, typer.Argument(metavar="ID", help="One recording (default: all).")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Recreate existing tracks and transcripts.")] = False,
+    folder: RecordingsDir = None,
 ) -> None:
-    """Finish recordings that ended suddenly: drop a partial last line, add the end, make tracks and transcript."""
+    """Finish interrupted recordings: drop a partial last line, add the end, create tracks and transcript."""
     from relay.errors import RelayError
     from relay.recording.postprocess import finalize
     from relay.recording.store.layout import find_recording, list_recordings
@@ -206,14 +207,14 @@ def repair(
         sys.exit(2)
 
 
-def _names_of_raw_audio(path: Path) -> dict[str, str]:
-    """Return the names of the files with generated audio, and their names for export; print their formats."""
+def _raw_audio_names(path: Path) -> dict[str, str]:
+    """Return the files with generated audio and their names for export; print their formats."""
     from dataclasses import replace
 
     from relay.recording.store.header import read_header
     from relay.recording.store.layout import TTS_AUDIO_FILE, UPSTREAM_AUDIO_FILE
 
-    # Its format is upstream_output of the last active options; a hello may have changed them.
+    # A hello may have changed the options: the format is that of the last ones.
     options = _final_options(path, read_header(path).setup.options)
     infixes = {UPSTREAM_AUDIO_FILE: "", TTS_AUDIO_FILE: ".voice"}
     names = {}
@@ -225,8 +226,8 @@ def _names_of_raw_audio(path: Path) -> dict[str, str]:
     return names
 
 
-def _copy(path: Path, name: str, target: Path) -> None:
-    """Copy one file of a recording, readable by its owner alone; an existing file is never overwritten."""
+def _export_file(path: Path, name: str, target: Path) -> None:
+    """Copy one file of a recording, readable by its owner only. Raises RelayError for an existing target."""
     import shutil
 
     from relay.errors import RelayError

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from relay.cli.recordings import Dir, Id, recordings_dir
+from relay.cli.recordings import RecordingId, RecordingsDir, recordings_dir
 from relay.cli.terminal import os_error_text, say
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def replay(
-    recording: Id,
+    recording: RecordingId,
     as_upstream: Annotated[
         bool, typer.Option("--as-upstream", help="Serve the recorded model to any Realtime client.")
     ] = False,
@@ -24,19 +24,19 @@ def replay(
     ] = 8091,
     against: Annotated[
         str | None,
-        typer.Option(help="Speak the recorded user's part to this relay or Realtime endpoint (ws or wss URL)."),
+        typer.Option(help="Send the recorded user's audio to this relay or Realtime endpoint (ws or wss URL)."),
     ] = None,
     speed: Annotated[
         str, typer.Option(help="With --as-upstream and --against: a speed factor such as 1, or max for no waiting.")
     ] = "1",
     equal: Annotated[
         str,
-        typer.Option(help="With --against: what must be equal for exit code 0: user, assistant, tools or arguments."),
+        typer.Option(help="With --against: fields that must be equal for exit code 0: user,assistant,tools,arguments."),
     ] = "user,tools,arguments",
     save: Annotated[
         Path | None, typer.Option(help="With --against: folder for the audio of the live answers and the comparison.")
     ] = None,
-    folder: Dir = None,
+    folder: RecordingsDir = None,
 ) -> None:
     """Replay a recording through today's rules, as the model, or as the client.
 
@@ -50,14 +50,14 @@ def replay(
     if as_upstream and against is not None:
         raise RelayError("--as-upstream and --against cannot be used together")
     if as_upstream:
-        _as_upstream(path, port, speed)
+        _serve_as_upstream(path, port, speed)
     elif against is not None:
-        _against(path, against, speed, equal, save)
+        _replay_against(path, against, speed, equal, save)
     else:
-        _journal(path)
+        _verify_journal(path)
 
 
-def _as_upstream(path: Path, port: int, speed: str) -> None:
+def _serve_as_upstream(path: Path, port: int, speed: str) -> None:
     import asyncio
 
     from relay.errors import RelayError
@@ -69,7 +69,7 @@ def _as_upstream(path: Path, port: int, speed: str) -> None:
         raise RelayError(f"cannot listen on port {port}: {os_error_text(error)}; try another --port") from error
 
 
-def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) -> None:
+def _replay_against(path: Path, url: str, speed: str, equal: str, save: Path | None) -> None:
     import asyncio
 
     from relay.recording.live_replay.comparison import parse_equal_fields
@@ -85,7 +85,7 @@ def _against(path: Path, url: str, speed: str, equal: str, save: Path | None) ->
         raise typer.Exit(1)
 
 
-def _journal(path: Path) -> None:
+def _verify_journal(path: Path) -> None:
     from relay.recording.replay.verify import verify
     from relay.recording.store.reader import Recording
 
@@ -98,7 +98,7 @@ def _journal(path: Path) -> None:
 
 
 def describe(path: Path, result: "VerifyResult", started_at: float) -> list[str]:
-    """Describe the result of a replay, in lines for the terminal."""
+    """Describe the result of a replay in lines of text."""
     lines = [f"note: {note}" for note in result.notes]
     difference = result.difference
     if difference is None:
@@ -110,21 +110,23 @@ def describe(path: Path, result: "VerifyResult", started_at: float) -> list[str]
     lines.append(
         f"different: {path / 'journal.jsonl'} line {difference.number}, {difference.time_s - started_at:.3f} s"
     )
-    return [*lines, *_context(difference, started_at)]
+    return [*lines, *_difference_lines(difference, started_at)]
 
 
-def _context(difference: "Difference", started_at: float) -> list[str]:
+def _difference_lines(difference: "Difference", started_at: float) -> list[str]:
     def line(near: "RecordSummary") -> str:
         return f"  {near.number:>7}  {near.time_s - started_at:9.3f} s  {near.text}"
 
     lines = [line(near) for near in difference.preceding]
     lines.append(f"> {difference.number:>7}  {difference.time_s - started_at:9.3f} s  {difference.description}")
     if difference.recorded is not None:
-        lines += _diff([*map(_command, difference.recorded)], [*map(_command, difference.replayed)])
+        lines += _command_diff(
+            [*map(_format_command, difference.recorded)], [*map(_format_command, difference.replayed)]
+        )
     return lines
 
 
-def _diff(recorded: list[str], today: list[str]) -> list[str]:
+def _command_diff(recorded: list[str], today: list[str]) -> list[str]:
     import difflib
 
     signs = {"- ": "recorded", "+ ": "today   ", "  ": "both    "}
@@ -132,7 +134,7 @@ def _diff(recorded: list[str], today: list[str]) -> list[str]:
     return [f"           {signs[line[:2]]}  {line[2:]}" for line in lines] or ["           both do nothing"]
 
 
-def _command(command: object) -> str:
+def _format_command(command: object) -> str:
     if isinstance(command, dict):
         fields = ", ".join(f"{name}={json.dumps(value)}" for name, value in command.items() if name != "t")
         return f"{command.get('t')}({fields})"

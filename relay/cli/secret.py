@@ -37,9 +37,9 @@ def secret(
     if azure and (model or language):
         raise BadRequest("--model and --language are for OpenAI only; an Azure deployment has its model already.")
     mint = (
-        _azure(settings, voice, instructions)
+        _create_azure_session(settings, voice, instructions)
         if azure
-        else _openai(settings, model=model, voice=voice, instructions=instructions, language=language)
+        else _create_openai_secret(settings, model=model, voice=voice, instructions=instructions, language=language)
     )
     try:
         answer, url = asyncio.run(mint)
@@ -47,8 +47,8 @@ def secret(
         say(f"relay: {error}; `relay check` says which setting to change", err=True)
         raise typer.Exit(1) from None
     value = answer.get("ephemeralKey" if azure else "value")
-    if not isinstance(value, str) or not value.isprintable():  # it is printed to be copied
-        say("relay: the response has no secret in it", err=True)
+    if not isinstance(value, str) or not value.isprintable():  # users copy it from the terminal
+        say("relay: the response contains no secret", err=True)
         raise typer.Exit(1)
     if json:
         say_json(answer)
@@ -61,7 +61,7 @@ def secret(
         say(f"valid until {datetime.fromtimestamp(expires_at, UTC):%Y-%m-%d %H:%M:%S} UTC", err=True)
 
 
-async def _openai(settings: "Settings", **fields: str | None) -> tuple[dict[str, Any], str]:
+async def _create_openai_secret(settings: "Settings", **fields: str | None) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.upstreams.clients.browser_secrets import ClientSecretRequest, create_client_secret, rest_base_url
 
@@ -72,7 +72,9 @@ async def _openai(settings: "Settings", **fields: str | None) -> tuple[dict[str,
     return answer, f"{rest_base_url(options.openai_base_url)}/realtime/calls"
 
 
-async def _azure(settings: "Settings", voice: str | None, instructions: str | None) -> tuple[dict[str, Any], str]:
+async def _create_azure_session(
+    settings: "Settings", voice: str | None, instructions: str | None
+) -> tuple[dict[str, Any], str]:
     from relay.errors import NotConfigured
     from relay.transport.http_client import ProviderHttpClient
     from relay.upstreams.clients.browser_secrets import (

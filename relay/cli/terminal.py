@@ -1,4 +1,4 @@
-"""The only way to a terminal for commands: foreign text is escaped, so that a terminal does not interpret it."""
+"""Terminal output of all commands. Control characters are escaped, because text may come from others."""
 
 import json
 import os
@@ -16,7 +16,7 @@ def say(line: str, *, err: bool = False) -> None:
 
 
 def say_lines(text: str, *, err: bool = False, indent: int = _INDENT) -> None:
-    """Print a text of several lines; those after the first are indented, so that none looks like another message."""
+    """Print several lines; those after the first are indented, so that they cannot look like other messages."""
     _write(escape_lines(text, indent), err)
 
 
@@ -26,7 +26,7 @@ def say_json(value: Any, *, indent: int | None = None) -> None:
 
 
 def say_output(text: str) -> None:
-    """Print the output of a tool: JSON stays the same JSON, and other text keeps its lines."""
+    """Print the output of a tool: JSON stays equivalent, and other text keeps its lines."""
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -36,8 +36,8 @@ def say_output(text: str) -> None:
 
 
 def os_error_text(error: OSError) -> str:
-    """Return the system's own words; asyncio puts the address before them."""
-    number = error.errno or 0  # the resolver's are negative
+    """Return the operating system's message, without the address that asyncio adds."""
+    number = error.errno or 0  # resolver errors are negative
     return os.strerror(number).lower() if number > 0 else error.strerror or str(error)
 
 

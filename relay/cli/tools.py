@@ -1,4 +1,4 @@
-"""`relay tools`: list the server tools, run one by hand, print the schema of one."""
+"""`relay tools`: list the server tools, run one, or print its schema."""
 
 import asyncio
 import contextlib
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List the server tools, run one, or print its schema.", invoke_without_command=True)
 
-Folders = Annotated[
-    str | None, typer.Option("--tools", help="Folders, files or glob patterns of server tools (RELAY_TOOLS; tools).")
+ToolFolders = Annotated[
+    str | None,
+    typer.Option("--tools", help="Folders, files or glob patterns of server tools (RELAY_TOOLS; tools)."),
 ]
-Name = Annotated[str, typer.Argument(help="The tool's name, as `relay tools` lists it.", show_default=False)]
+ToolName = Annotated[str, typer.Argument(help="The tool's name, as `relay tools` lists it.", show_default=False)]
 
 
 @app.callback()
 def list_tools(
     context: typer.Context,
-    tools: Folders = None,
+    tools: ToolFolders = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List the server tools (without a command): parameters, source, who may call them; then the warnings."""
+    """List the server tools (without a command): parameters, source, permitted callers; then the warnings."""
     # Warnings are printed below, and errors by the command itself; the log would repeat them with tracebacks.
     logging.getLogger("relay").setLevel(logging.CRITICAL)
     context.obj = tools
     if context.invoked_subcommand is not None:
         return
-    registry = asyncio.run(_listed(tools))
+    registry = asyncio.run(_load_registry(tools))
     if json:
         from relay.app.toolbox import tool_spec
 
@@ -46,9 +47,9 @@ def list_tools(
         say_json({"tools": items, "warnings": registry.warnings}, indent=2)
         return
     for tool in registry:
-        say(f"{tool.name}({_parameters(tool)})")
+        say(f"{tool.name}({_format_parameters(tool)})")
         say(f"    {tool.description}")
-        say(f"    {tool.source} · {', '.join(sorted(tool.expose)) or 'nobody'}{_options(tool)}")
+        say(f"    {tool.source} · {', '.join(sorted(tool.expose)) or 'nobody'}{_format_options(tool)}")
     for warning in registry.warnings:
         say(f"warning: {warning}", err=True)
     if not len(registry):
@@ -58,27 +59,27 @@ def list_tools(
 @app.command()
 def call(
     context: typer.Context,
-    name: Name,
+    name: ToolName,
     arguments: Annotated[str, typer.Argument(help="Arguments of the tool, as a JSON object.")] = "{}",
 ) -> None:
-    """Run one tool as for the model, and print the output that the model would get. Exit code 1 if it failed."""
-    output, is_done = asyncio.run(_call(context.obj, name, arguments))
+    """Run one tool as the model would, and print its output for the model. Exit code 1 if it failed."""
+    output, is_done = asyncio.run(_run_tool(context.obj, name, arguments))
     say_output(output)
     raise typer.Exit(0 if is_done else 1)
 
 
 @app.command()
-def schema(context: typer.Context, name: Name) -> None:
+def schema(context: typer.Context, name: ToolName) -> None:
     """Print the definition of one tool, as the model gets it."""
     from relay.app.toolbox import tool_spec
 
-    tool = _find(asyncio.run(_listed(context.obj)), name)
+    tool = _require_tool(asyncio.run(_load_registry(context.obj)), name)
     say_json(tool_spec(tool).definition(), indent=2)
 
 
 @contextlib.asynccontextmanager
-async def _loaded(folders: str | None) -> AsyncIterator["ToolBox"]:
-    """Load the tools of the folders, and connect to the MCP servers while the context lasts."""
+async def _loaded_tools(folders: str | None) -> AsyncIterator["ToolBox"]:
+    """Load the tools of the folders, and connect to the MCP servers for the duration of the context."""
     from relay.app.toolbox import ToolBox, load_mcp_servers
     from relay.config.environment import Environment
     from relay.config.settings import Settings
@@ -94,34 +95,34 @@ async def _loaded(folders: str | None) -> AsyncIterator["ToolBox"]:
         await tools.stop()
 
 
-async def _listed(folders: str | None) -> "ToolRegistry":
-    async with _loaded(folders) as tools:
+async def _load_registry(folders: str | None) -> "ToolRegistry":
+    async with _loaded_tools(folders) as tools:
         return tools.registry
 
 
-def _find(registry: "ToolRegistry", name: str) -> "Tool":
+def _require_tool(registry: "ToolRegistry", name: str) -> "Tool":
     tool = registry.get(name)
     if tool is None:
         raise ToolError(f"There is no tool {name!r:.80}. The tools are: {', '.join(registry.names()) or 'none'}.")
     return tool
 
 
-async def _call(folders: str | None, name: str, arguments: str) -> tuple[str, bool]:
+async def _run_tool(folders: str | None, name: str, arguments: str) -> tuple[str, bool]:
     from relay.toolkit.context import ToolContext
     from relay.toolkit.running.runner import ToolCall
 
     def print_progress(text: str) -> None:
         say(f"progress: {text}", err=True)
 
-    async with _loaded(folders) as tools:
-        tool = _find(tools.registry, name)
+    async with _loaded_tools(folders) as tools:
+        tool = _require_tool(tools.registry, name)
         context = ToolContext(session_id="command line", identity="command line", on_progress=print_progress)
         audience: Any = next((name for name in ("model", "http", "client") if name in tool.expose), "model")
         result = await tools.runner.run(ToolCall("call_1", tool.name, arguments), context, audience=audience)
         return result.output, result.code is None
 
 
-def _parameters(tool: "Tool") -> str:
+def _format_parameters(tool: "Tool") -> str:
     required = tool.parameters.get("required", [])
     texts = []
     for name, schema in tool.parameters.get("properties", {}).items():
@@ -131,7 +132,7 @@ def _parameters(tool: "Tool") -> str:
     return ", ".join(texts)
 
 
-def _options(tool: "Tool") -> str:
+def _format_options(tool: "Tool") -> str:
     options = [f"{tool.timeout_s:g} s"]
     if tool.concurrency is not None:
         options.append(f"at most {tool.concurrency} at a time")

@@ -32,7 +32,7 @@ PREVIEW_TO_TRY = "2025-04-01-preview"
 
 Status = Literal["ok", "warn", "fail"]
 
-_SETTING_OF_PARAM = {
+_SETTING_BY_PARAM = {
     "voice": "OPENAI_REALTIME_VOICE",
     "transcription": "RELAY_TRANSCRIPTION_MODEL",
     "turn_detection": "RELAY_TURN and the RELAY_VAD_ numbers",
@@ -44,7 +44,7 @@ _SETTING_OF_PARAM = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check; `text` names the setting to change where it is not ok."""
+    """The result of one check; unless it is "ok", `text` names the setting to change."""
 
     status: Status
     subject: str
@@ -52,7 +52,7 @@ class Finding:
 
 
 async def check_upstreams(settings: Settings, navai: NavaiOptions, *, today: date) -> AsyncIterator[Finding]:
-    """Check every configured upstream, one after the other. Raises ConfigError for an unusable token."""
+    """Check each configured upstream in turn. Raises ConfigError for an invalid RELAY_AZURE_TOKEN."""
     async with ProviderHttpClient() as provider:
         kind = settings.resolve_upstream().kind
         is_model_usable = True
@@ -78,7 +78,7 @@ async def check_upstreams(settings: Settings, navai: NavaiOptions, *, today: dat
 
 
 async def _check_model(settings: Settings, provider: ProviderHttpClient, today: date) -> AsyncIterator[Finding]:
-    """Check the key and the model by `GET /models/{model}`, which also has the date of the model's shutdown."""
+    """Check the key and the model by `GET /models/{model}`, which also returns the model's shutdown date."""
     key = settings.openai.api_key
     call = HttpRequest(
         name="GET /models",
@@ -93,21 +93,21 @@ async def _check_model(settings: Settings, provider: ProviderHttpClient, today: 
         yield Finding("fail", "key and model", f"{_openai_hint(error, settings)} ({error})")
         return
     yield Finding("ok", "key", f"{urlsplit(call.url).hostname} accepts OPENAI_API_KEY")
-    yield _shutdown(settings.session.model, model.get("shutdown_date"), today)
+    yield _shutdown_finding(settings.session.model, model.get("shutdown_date"), today)
 
 
 def _openai_hint(error: UpstreamError, settings: Settings) -> str:
     hints = {
-        401: "OPENAI_API_KEY is not accepted",
+        401: "OPENAI_API_KEY is not accepted; set a valid key",
         403: f"OPENAI_API_KEY may not use {settings.session.model}; change the key's rights or OPENAI_REALTIME_MODEL",
-        404: f"this key has no model {settings.session.model}; change OPENAI_REALTIME_MODEL",
+        404: f"the key has no access to model {settings.session.model}; change OPENAI_REALTIME_MODEL",
         429: "too many requests, or no quota left for OPENAI_API_KEY; check the billing of the account",
-        None: "nothing answers properly at OPENAI_BASE_URL; change it, or check the network",
+        None: "no valid response from OPENAI_BASE_URL; change it, or check the network",
     }
     return hints.get(error.upstream_status, "OPENAI_BASE_URL answers with an error")
 
 
-def _shutdown(model: str, shutdown_date: object, today: date) -> Finding:
+def _shutdown_finding(model: str, shutdown_date: object, today: date) -> Finding:
     try:
         shut_down = date.fromisoformat(shutdown_date) if isinstance(shutdown_date, str) else None
     except ValueError:
@@ -125,7 +125,7 @@ def _shutdown(model: str, shutdown_date: object, today: date) -> Finding:
 
 
 async def _check_session(settings: Settings) -> Finding:
-    """Dial the upstream as a session does, and configure it by the settings."""
+    """Connect to the upstream and configure it as a session does."""
     upstream = UpstreamConnector(settings)
     try:
         await upstream.start()
@@ -160,7 +160,7 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
             socket.send_text(setup)
         async with asyncio.timeout(TIMEOUT_S):
             while True:
-                finding = _finding_of(await events.get(), label, settings)
+                finding = _finding_from_event(await events.get(), label, settings)
                 if finding is not None:
                     return finding
     except UpstreamConnectError as refusal:
@@ -171,12 +171,12 @@ async def _dial_and_configure(settings: Settings, upstream: UpstreamConnector) -
         socket.close(1000)
 
 
-def _finding_of(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Settings) -> Finding | None:
+def _finding_from_event(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Settings) -> Finding | None:
     match event:
         case ev.SessionUpdated():
             return Finding("ok", "session", f"{label} accepts the settings, voice {settings.session.voice}")
         case ev.UpstreamErrorEvent(message=message, param=param):
-            setting = next((name for part, name in _SETTING_OF_PARAM.items() if part in (param or "")), "the settings")
+            setting = next((name for part, name in _SETTING_BY_PARAM.items() if part in (param or "")), "the settings")
             return Finding("fail", "session", f"change {setting}: {message}")
         case ev.UpstreamClosed(code, reason):
             return Finding("fail", "session", f"{label} closed the connection with {code} {reason}".rstrip())
@@ -185,11 +185,12 @@ def _finding_of(event: ev.UpstreamEvent | AudioDelta, label: str, settings: Sett
 
 def _dial_hint(status: int | None, settings: Settings) -> str:
     kind = settings.resolve_upstream().kind
+    if kind == "local":
+        return "the local engine refused the session"
     names: Mapping[str, tuple[str, str, str]] = {
         "openai": ("OPENAI_API_KEY", "OPENAI_REALTIME_MODEL", "OPENAI_BASE_URL"),
         "azure": ("AZURE_OPENAI_API_KEY or RELAY_AZURE_TOKEN", "AZURE_OPENAI_DEPLOYMENT", "AZURE_OPENAI_ENDPOINT"),
         "url": ("RELAY_UPSTREAM_KEY", "the model in RELAY_UPSTREAM", "RELAY_UPSTREAM"),
-        "local": ("nothing", "nothing", "nothing"),
     }
     key, model, address = names[kind]
     hints = {
@@ -205,7 +206,7 @@ def _dial_hint(status: int | None, settings: Settings) -> str:
 
 
 async def _check_azure_pages(sessions: AzureSessionClient) -> Finding:
-    """Create a session as for a browser client; where that fails, try whether the other protocol works."""
+    """Create a session as for a browser client. On failure, test whether the other protocol works."""
     resource = sessions.resource
     subject = "azure pages, " + ("preview" if resource.is_preview else "GA")
     try:
@@ -249,7 +250,7 @@ async def _check_elevenlabs(
     for voice, setting in voices.configured_ids.items():
         path = f"voices/{quote(voice, safe='')}"
         try:
-            answer = (await provider.fetch(_elevenlabs_call(options, path))).json_object()
+            answer = (await provider.fetch(_elevenlabs_request(options, path))).json_object()
         except UpstreamError as error:
             yield _elevenlabs_failure(error, "voices", setting, f"no voice {voice}")
             if error.upstream_status in (None, 401) and error.code != "missing_permissions":
@@ -262,18 +263,18 @@ async def _check_elevenlabs(
 async def _check_elevenlabs_model(options: ElevenLabsOptions, provider: ProviderHttpClient) -> Finding:
     model_id = options.model_id
     try:
-        models = (await provider.fetch(_elevenlabs_call(options, "models"))).json_list()
+        models = (await provider.fetch(_elevenlabs_request(options, "models"))).json_list()
     except UpstreamError as error:
         return _elevenlabs_failure(error, "models", "ELEVENLABS_MODEL_ID", "no list of models")
     by_id = {model.get("model_id"): model for model in models if isinstance(model, dict)}
     if model_id not in by_id:
-        return Finding("fail", "elevenlabs", f"this key has no model {model_id}; change ELEVENLABS_MODEL_ID")
+        return Finding("fail", "elevenlabs", f"the key has no access to model {model_id}; change ELEVENLABS_MODEL_ID")
     if by_id[model_id].get("can_do_text_to_speech") is False:
-        return Finding("fail", "elevenlabs", f"the model {model_id} does not speak; change ELEVENLABS_MODEL_ID")
+        return Finding("fail", "elevenlabs", f"{model_id} is not a text-to-speech model; change ELEVENLABS_MODEL_ID")
     return Finding("ok", "elevenlabs", f"the model is {model_id}")
 
 
-def _elevenlabs_call(options: ElevenLabsOptions, path: str) -> HttpRequest:
+def _elevenlabs_request(options: ElevenLabsOptions, path: str) -> HttpRequest:
     return HttpRequest(
         name=f"GET /v1/{path.partition('/')[0]}",
         url=f"{options.base_url.rstrip('/')}/v1/{path}",
@@ -284,12 +285,12 @@ def _elevenlabs_call(options: ElevenLabsOptions, path: str) -> HttpRequest:
 
 
 def _elevenlabs_failure(error: UpstreamError, resource: str, setting: str, missing: str) -> Finding:
-    """Explain a failed request; a key that may not read this resource is only a warning."""
+    """Explain a failed request. Only warns about a key without permission to read the resource."""
     if error.code == "missing_permissions":
         text = f"ELEVENLABS_API_KEY is valid but may not read {resource}, so {setting} was not checked"
         return Finding("warn", "elevenlabs", text)
     hints = {
-        401: "ELEVENLABS_API_KEY is not accepted",
+        401: "ELEVENLABS_API_KEY is not accepted; set a valid key",
         400: f"there is {missing}; change {setting}",
         404: f"there is {missing}; change {setting}",
         None: "change ELEVENLABS_BASE_URL, or check the network",

@@ -1,10 +1,9 @@
 """A session with a relay: `connect`, and the client that it yields.
 
-Theory of operation: the client reads its socket only in `recv`, which iteration calls. So nothing happens unless events
-are read: tools are run, playback is noted and formats change as their events arrive. Buffers are bounded at both
-ends. 16 received messages wait unread; then TCP holds the relay back, which closes the session with 4003 after a while.
-Sending waits while more than 32 KiB have not left for the network. Reading waits while the answers to many tool calls
-have not left.
+The client reads its socket only in `recv`, which iteration calls. So a program must read events: only then does the
+client run tools, track playback and apply new formats. Buffers are bounded. At 16 unread messages TCP backpressure
+stops the relay, which closes the session with 4003 after a while. Sending waits while more than 32 KiB are unsent.
+Reading waits while the answers to many tool calls are unsent.
 """
 
 import asyncio
@@ -42,11 +41,11 @@ from relay.session.device.turn_metrics import camel_case
 
 MAX_AUDIO_MESSAGE_BYTES = 32 * 1024
 MAX_EARLY_EVENTS = 256
-"""Events that `connect` keeps while it waits for the session; a relay sends a few."""
+"""The limit of events that `connect` keeps until the session is ready; a relay sends a few."""
 MAX_RUNNING_TOOLS = 32
-"""Calls that run at once; a further one is answered with an error. A relay makes no more either."""
+"""The limit of concurrent tool calls; a further call is answered with an error. It is the relay's limit too."""
 MAX_UNANSWERED_CALLS = 64
-"""Nothing more is read while so many calls have no answer that has left for the network."""
+"""The limit of calls without a sent answer; at the limit nothing more is read."""
 PLAYBACK_POLL_S = 0.05
 CLOSE_TIMEOUT_S = 2.0
 """The connection is cut if the relay has not read what was sent, and closed, by then."""
@@ -55,10 +54,10 @@ _OUR_CLOSES = frozenset({CloseCode.PROTOCOL_ERROR, CloseCode.INVALID_DATA, Close
 
 
 class SessionOptions(TypedDict, total=False):
-    """The fields of `hello`; what is left out is decided by the relay.
+    """The fields of `hello`, all optional; the relay has defaults.
 
-    The formats are 16 kHz PCM16 then. `max_ahead_ms` bounds the audio that the relay sends ahead of playback, and None
-    is for all there is.
+    The default formats are 16 kHz PCM16. `max_ahead_ms` limits the audio that the relay sends ahead of playback; None
+    means no limit.
     """
 
     input_format: AudioFormat
@@ -73,9 +72,9 @@ class SessionOptions(TypedDict, total=False):
 
 
 class RelayClient:
-    """An open session: iterate over it for its events. `connect` makes one.
+    """An open session, created by `connect`. Iterate over it for its events.
 
-    `address` is the relay's URL without its query. Every method that sends raises ClosedError after the connection
+    `address` is the relay's URL without its query. Every method that sends raises ClosedError once the connection is
     closed.
     """
 
@@ -104,7 +103,7 @@ class RelayClient:
         return self
 
     async def __anext__(self) -> RelayEvent:
-        """Return the next event. Raises ClosedError where the relay or the network ended the session."""
+        """Return the next event. Raises ClosedError if the relay or the network ended the session."""
         try:
             return await self.recv()
         except ClosedError:
@@ -113,16 +112,16 @@ class RelayClient:
             raise
 
     async def recv(self) -> RelayEvent:
-        """Return the next event. A cancelled call loses none. Raises ClosedError or ProtocolError.
+        """Return the next event. Cancellation loses no event. Raises ClosedError or ProtocolError.
 
-        One task reads: a second call at the same time raises RuntimeError.
+        A second concurrent call raises RuntimeError.
         """
         return self._unread.popleft() if self._unread else await self._receive()
 
     # -- to the relay -------------------------------------------------------------------------------------------------
 
     async def send_audio(self, data: bytes) -> None:
-        """Send microphone audio in `input_format`, in any size. Keep sending while nobody speaks: silence is audio."""
+        """Send microphone audio in `input_format`, of any length. Send silence too: VAD needs a continuous stream."""
         for start in range(0, len(data), MAX_AUDIO_MESSAGE_BYTES):
             await self._write(data[start : start + MAX_AUDIO_MESSAGE_BYTES])
 
@@ -131,31 +130,31 @@ class RelayClient:
         await self.send({"type": "text", "text": text})
 
     async def commit(self) -> None:
-        """End the user's turn, where the session's `turn` is manual."""
+        """End the user's turn, if the session's `turn` is `manual`."""
         await self.send({"type": "commit"})
 
     async def clear(self) -> None:
-        """Discard the audio since the last commit, where the session's `turn` is manual."""
+        """Discard the audio since the last commit, if the session's `turn` is `manual`."""
         await self.send({"type": "clear"})
 
     async def interrupt(self) -> None:
-        """Stop the answer that plays."""
+        """Stop the answer that is played."""
         await self.send({"type": "interrupt"})
 
     async def send_consent(self, granted: bool) -> None:
-        """Say whether the user agrees to be recorded; False ends a recording and deletes it."""
+        """Report whether the user agrees to be recorded; False ends and deletes a recording."""
         await self.send({"type": "consent", "granted": granted})
 
     async def send_playback(self, item_id: str, played_ms: int) -> None:
-        """Acknowledge how much of an item has left the speaker; a tracker given to `connect` does it by itself."""
+        """Acknowledge the playback position of an item. `connect(playback=…)` does so automatically."""
         await self.send({"type": "playback", "itemId": item_id, "playedMs": played_ms})
 
     async def send_tool_result(self, call_id: str, output: Any) -> None:
-        """Answer a tool call with a JSON value."""
+        """Send the output of a tool call, a JSON value."""
         await self.send({"type": "toolResult", "callId": call_id, "output": output})
 
     async def send_tool_error(self, call_id: str, message: str) -> None:
-        """Answer a tool call that failed with a sentence for the model."""
+        """Report that a tool call failed; `message` is a sentence for the model."""
         await self.send({"type": "toolResult", "callId": call_id, "error": message})
 
     async def send(self, message: JsonObject) -> None:
@@ -163,7 +162,7 @@ class RelayClient:
         await self._write(orjson.dumps(message).decode())
 
     async def close(self) -> None:
-        """Leave the session: say `bye`, and wait for the connection to close."""
+        """End the session: send `bye`, and wait for the connection to close."""
         self._is_closing = True
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -174,7 +173,7 @@ class RelayClient:
             self._socket.transport.abort()
             await self._socket.wait_closed()
 
-    # -- inside -------------------------------------------------------------------------------------------------------
+    # -- internal -----------------------------------------------------------------------------------------------------
 
     async def _write(self, message: str | bytes) -> None:
         try:
@@ -223,7 +222,7 @@ class RelayClient:
                 task.add_done_callback(self._calls.discard)
 
     async def _wait_ready(self, timeout_s: float, *, has_hello: bool) -> None:
-        """Read until the session is ready, and keep the events for `recv`."""
+        """Receive events until the session is ready, and keep them for `recv`."""
         missing: set[type[RelayEvent]] = {ConnectedEvent, ReadyEvent} if has_hello else {ConnectedEvent}
         max_mib = MAX_MESSAGE_BYTES // 1024**2
         try:
@@ -231,9 +230,9 @@ class RelayClient:
                 while missing:
                     event = await self._receive()
                     if len(self._unread) >= MAX_EARLY_EVENTS:
-                        raise ProtocolError(f"the relay sent {MAX_EARLY_EVENTS} events and was not ready")
+                        raise ProtocolError(f"the relay sent {MAX_EARLY_EVENTS} events, but the session is not ready")
                     if self._received_bytes > MAX_MESSAGE_BYTES:
-                        raise ProtocolError(f"the relay sent more than {max_mib} MiB and was not ready")
+                        raise ProtocolError(f"the relay sent more than {max_mib} MiB, but the session is not ready")
                     self._unread.append(event)
                     missing.discard(type(event))
                     if isinstance(event, ErrorEvent) and event.code == "hello_refused":
@@ -255,7 +254,7 @@ class RelayClient:
                 await asyncio.sleep(PLAYBACK_POLL_S)
 
     async def _stop(self) -> None:
-        """End the client's own tasks, and close the connection without a `bye` if it is open still."""
+        """Cancel the client's tasks, and close the connection, without `bye` if it is still open."""
         tasks = [*self._calls, *([self._reporter] if self._reporter else [])]
         for task in tasks:
             task.cancel()
@@ -278,9 +277,9 @@ class RelayClient:
             return ClosedError(text, code, reason, self._last_error)
         if error.rcvd is None:
             detail = f"; the relay's last error: {self._last_reason}" if self._last_reason else ""
-            return ClosedError(f"the connection broke off{detail}", 1006, "", self._last_error)
+            return ClosedError(f"the connection was lost{detail}", 1006, "", self._last_error)
         code, reason = int(error.rcvd.code), error.rcvd.reason
-        cause = self._last_reason or reason or "it gave no reason"
+        cause = self._last_reason or reason or "no reason given"
         return ClosedError(f"the relay closed the connection ({code}): {cause}", code, reason, self._last_error)
 
 
@@ -296,11 +295,11 @@ async def connect(
     ssl_context: ssl.SSLContext | None = None,
     **options: Unpack[SessionOptions],
 ) -> AsyncIterator[RelayClient]:
-    """Open a session with the relay at `url` (ws, wss, http or https), and leave it at the end.
+    """Open a session with the relay at `url` (ws, wss, http or https); it ends with the context.
 
-    `key` is the environment's RELAY_KEY unless it is given, and "" is for none. `ready_timeout_s` None is not to wait
-    for the session: `ConnectedEvent` reports when it is ready. Raises InvalidURL, ConnectError, ProtocolError or
-    ClosedError.
+    `key` is by default RELAY_KEY of the environment; "" means no key. With `ready_timeout_s=None`, `connect` does not
+    wait until the session is ready, which `ConnectedEvent` then reports. Raises InvalidURL, ConnectError,
+    ProtocolError or ClosedError.
     """
     if unknown := options.keys() - SessionOptions.__annotations__.keys():
         raise TypeError(f"connect() has no argument {', '.join(map(repr, sorted(unknown)))}")
@@ -320,7 +319,7 @@ async def connect(
 
 
 def _hello(options: SessionOptions, tools: Sequence[FunctionTool]) -> JsonObject:
-    """The `hello` for these options; empty where all is left to the relay."""
+    """Return the `hello` message for these options; empty if there are none."""
     hello: JsonObject = {camel_case(name): value for name, value in options.items()}
     for name in ("input", "output"):
         audio_format = hello.pop(f"{name}Format", None)

@@ -1,4 +1,4 @@
-"""The errors of the client; the text of each is a sentence for a user."""
+"""The errors of the client. The text of each is a sentence for users."""
 
 from relay.client.events import ErrorEvent
 from relay.errors import RelayError
@@ -16,11 +16,11 @@ class ClientError(RelayError):
 
 
 class InvalidURL(ClientError):
-    """The URL of the relay cannot be used."""
+    """The URL of the relay is not valid."""
 
 
 class ConnectError(ClientError):
-    """No session began; `status` is the HTTP status of a refusal, None where the relay did not answer with one."""
+    """The connection failed before a session began. `status` is the HTTP status of the response, if there was one."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -28,13 +28,13 @@ class ConnectError(ClientError):
 
 
 class ProtocolError(ClientError):
-    """The relay sent something that the device protocol does not allow."""
+    """The relay violated the device protocol, or refused the session's options."""
 
 
 class ClosedError(ClientError):
-    """The connection is closed; `code` is 1006 where it broke without a close frame.
+    """The connection is closed; `code` is 1006 if there was no close frame.
 
-    `error` is the relay's last error event of the session, where there was one.
+    `error` is the last error event of the session, if there was one.
     """
 
     def __init__(self, message: str, code: int, reason: str, error: ErrorEvent | None) -> None:
@@ -45,7 +45,7 @@ class ClosedError(ClientError):
 
     @property
     def retryable(self) -> bool:
-        """Whether another attempt may succeed; docs/device-protocol.md says after which pause."""
+        """Whether a new connection may succeed; docs/device-protocol.md lists the pauses before it."""
         if self.code == 1011:
             return self.error is not None and self.error.retryable
         return self.code in _RETRYABLE_CODES

@@ -1,7 +1,7 @@
-"""What the relay sends, typed: one class for each message of the device protocol, and one for audio.
+"""The events of the device protocol: a class for each message of the relay, and one for audio.
 
-A field that is missing in a message, or has another type there, has the default of its class. `raw` is the message
-itself, also with fields that this version does not know.
+A field that is missing in a message, or has another type there, has its default. `raw` is the message itself, unknown
+fields included.
 """
 
 from dataclasses import dataclass, field, fields
@@ -12,14 +12,14 @@ from relay.json_types import JsonObject, parse_json_object
 from relay.session.device.turn_metrics import METRICS, TOTAL_METRIC, camel_case
 
 MAX_ID_CHARS = 256
-"""A longer `itemId` counts as none: whoever keeps ids is bounded by this."""
+"""The limit of an `itemId`, because clients store ids; a longer one is read as empty."""
 _WIRE_FIELDS = {"input_format": "input", "output_format": "output"}
 _EVENT_TYPES: dict[str, type["RelayEvent"]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelayEvent:
-    """Base of all events; `wire` of a class is the `type` of its message, or the `name` where the type is `event`."""
+    """Base class of all events; `wire` is the `type` of the message, or its `name` if the type is `event`."""
 
     raw: JsonObject = field(default_factory=dict, repr=False)
 
@@ -39,7 +39,7 @@ class ConnectedEvent(RelayEvent, wire="AIConnected"):
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyEvent(RelayEvent, wire="ready"):
-    """The options of the session that are active, after a `hello`; `max_ahead_ms` is None where it is not limited."""
+    """The active options of the session, after a `hello`; `max_ahead_ms` is None without a limit."""
 
     input_format: AudioFormat = PCM16_16K
     output_format: AudioFormat = PCM16_16K
@@ -68,7 +68,7 @@ class ResponseStartedEvent(RelayEvent, wire="AIResponseStart"):
 
 @dataclass(frozen=True, kw_only=True)
 class ResponseEndedEvent(RelayEvent, wire="AIResponseEnd"):
-    """The model has finished a response, whose audio may still follow; `more`: another response comes by itself."""
+    """The model has finished a response. Its audio may still follow; with `more`, another response does."""
 
     final_text: str = ""
     status: str = "completed"
@@ -91,7 +91,7 @@ class AudioStartEvent(RelayEvent, wire="audioStart"):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioEvent(RelayEvent):
-    """A binary message: audio in the session's output format; `item_id` is empty where none was announced."""
+    """A binary message: audio in the session's output format; `item_id` is empty if no item was announced."""
 
     data: bytes = b""
     item_id: str = ""
@@ -99,7 +99,7 @@ class AudioEvent(RelayEvent):
 
 @dataclass(frozen=True, kw_only=True)
 class AudioEndEvent(RelayEvent, wire="audioEnd"):
-    """All audio of an item has come."""
+    """All audio of an item has been sent."""
 
     item_id: str = ""
     total_ms: int = 0
@@ -107,7 +107,7 @@ class AudioEndEvent(RelayEvent, wire="audioEnd"):
 
 @dataclass(frozen=True, kw_only=True)
 class InterruptedEvent(RelayEvent, wire="interrupted"):
-    """Stop the speaker and drop what is queued; `estimated`: the position is the relay's estimate."""
+    """The answer was interrupted: drop all queued audio. `estimated`: `played_ms` is the relay's estimate."""
 
     item_id: str = ""
     played_ms: int = 0
@@ -117,7 +117,7 @@ class InterruptedEvent(RelayEvent, wire="interrupted"):
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptEvent(RelayEvent, wire="transcript"):
-    """Text of the user or the assistant; with `final` the whole of it, else a piece to append."""
+    """Text of the user or the assistant: the whole text if `final`, else a piece to append."""
 
     role: str = ""
     item_id: str = ""
@@ -141,7 +141,7 @@ class ToolEvent(RelayEvent, wire="tool"):
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCallEvent(RelayEvent, wire="toolCall"):
-    """The model calls one of the client's tools; a tool with a callable is run by the client itself."""
+    """The model calls one of the client's tools; `RelayClient` runs those that have a function."""
 
     call_id: str = ""
     name: str = ""
@@ -171,7 +171,7 @@ class LatencyEvent(RelayEvent, wire="latency"):
 
     @property
     def metrics(self) -> dict[str, int]:
-        """In ms, by the names of the fields of `TurnMetrics`; a step that did not happen is left out."""
+        """The measured times in ms, by the names of `TurnMetrics`, such as `first_delta_ms`."""
         return {
             metric.name: self.raw[metric.wire_name]
             for metric in METRICS
@@ -180,7 +180,7 @@ class LatencyEvent(RelayEvent, wire="latency"):
 
     @property
     def total_ms(self) -> int | None:
-        """From the end of the user's speech until the first audio was sent to the client."""
+        """The time from the end of the user's speech until the first audio was sent to the client."""
         return self.metrics.get(TOTAL_METRIC.name)
 
 
@@ -196,18 +196,18 @@ class ErrorEvent(RelayEvent, wire="error"):
 
 @dataclass(frozen=True, kw_only=True)
 class GoodbyeEvent(RelayEvent, wire="goodbye"):
-    """The relay shuts down; it closes the connection next."""
+    """The relay is shutting down, and closes the connection next."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnknownEvent(RelayEvent):
-    """A message that this version does not know; `raw` is empty where it was no JSON object."""
+    """An unknown message; `raw` is empty if it was not a JSON object."""
 
 
 def parse_event(text: str) -> RelayEvent:
-    """The event of a text message. Raises ValueError for an audio format that does not exist."""
+    """Parse a text message. Raises ValueError for an unknown audio format."""
     message = parse_json_object(text)
     if message is None:
         return UnknownEvent()
@@ -218,7 +218,7 @@ def parse_event(text: str) -> RelayEvent:
         name = event_field.name
         member = _WIRE_FIELDS.get(name) or camel_case(name)
         if member in message and name != "raw" and _has_type(message[member], event_field.type):
-            values[name] = _convert(name, message[member], event_field.type)
+            values[name] = _parse_value(name, message[member], event_field.type)
     return event_type(raw=message, **values)
 
 
@@ -230,7 +230,7 @@ def _has_type(value: Any, kind: Any) -> bool:
     return kind is Any or isinstance(value, dict if kind is JsonObject else kind)
 
 
-def _convert(name: str, value: Any, kind: Any) -> Any:
+def _parse_value(name: str, value: Any, kind: Any) -> Any:
     if kind is AudioFormat:
         return AudioFormat(value.get("format", "pcm16"), value.get("rate", 16_000))
     if isinstance(value, list) and kind is not Any:

@@ -1,4 +1,4 @@
-"""The opening handshake: the URL of a relay, the connection, and a sentence for each way in which it can fail."""
+"""The opening handshake: the URL of a relay, the connection, and the texts of its errors."""
 
 import errno
 import logging
@@ -18,15 +18,15 @@ from relay.loopback import is_loopback_host
 from relay.transport.no_redirects import NoRedirectConnect, is_redirect
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Audio comes in pieces of about 100 ms, but without pacing (`max_ahead_ms=None`) in those of the model."""
+"""Without pacing (`max_ahead_ms=None`), an audio message is one of the model's deltas; else it has about 100 ms."""
 CLOSE_TIMEOUT_S = 1.0
 NOT_A_URL = "the URL must look like ws://127.0.0.1:8080/ (ws, wss, http or https)"
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
-_REFUSALS = {
-    403: "it does not allow this client",
+_REFUSAL_TEXTS = {
+    403: "this client is not allowed",
     404: "there is no device protocol at this path; try / or /ws",
-    429: "it had too many requests; try again later",
-    503: "it is full or stopping; try again later",
+    429: "too many requests; try again later",
+    503: "the relay is full or shutting down; try again later",
 }
 _WEBSOCKET_LOG = logging.getLogger("relay.client.websocket")
 _WEBSOCKET_LOG.setLevel(logging.INFO)  # at DEBUG, the library logs the header that holds the key
@@ -47,7 +47,7 @@ class _Connection(ClientConnection):
 
 @dataclass(frozen=True, slots=True)
 class RelayURL:
-    """A URL to connect to, and its `address` for messages: without the query, which may hold a client secret."""
+    """A URL to connect to; `address` is the URL for messages, without the query, which may contain a client secret."""
 
     url: str = field(repr=False)
     address: str
@@ -55,7 +55,7 @@ class RelayURL:
 
 
 def parse_url(url: str) -> RelayURL:
-    """Read a ws, wss, http or https URL, or `host:port`. Raises InvalidURL."""
+    """Parse a ws, wss, http or https URL, or `host:port`. Raises InvalidURL."""
     try:
         parts = urlsplit(url.strip() if "://" in url else f"ws://{url.strip()}")
         host = parts.hostname
@@ -79,11 +79,11 @@ def parse_url(url: str) -> RelayURL:
 async def open_socket(
     target: RelayURL, key: str | None, timeout_s: float, ssl_context: ssl.SSLContext | None
 ) -> ClientConnection:
-    """Connect; redirects are not followed, for they would send the key elsewhere. Raises ConnectError or InvalidURL."""
+    """Connect without following redirects, which would leak the key. Raises ConnectError or InvalidURL."""
     key_name = "RELAY_KEY" if key is None else "`key`"
     key = os.environ.get("RELAY_KEY", "").strip() if key is None else key
     if not (key.isascii() and key.isprintable()):
-        raise ConnectError(f"{key_name} holds characters that no key has")
+        raise ConnectError(f"{key_name} contains characters other than printable ASCII")
     tls: dict[str, Any] = {"ssl": ssl_context} if ssl_context and target.url.startswith("wss:") else {}
     try:
         return await NoRedirectConnect(
@@ -99,27 +99,27 @@ async def open_socket(
             **tls,
         )
     except InvalidStatus as error:
-        raise ConnectError(_refusal(target, error, key, key_name), error.response.status_code) from error
+        raise ConnectError(_refusal_text(target, error, key, key_name), error.response.status_code) from error
     except InvalidURI as error:
         raise InvalidURL(f"the URL cannot be used: {error.msg}") from None  # its text has the URL, with any password
     except InvalidProxy as error:
         text = f"the proxy that the environment names for {target.address} cannot be used: {error.msg}"
         raise ConnectError(text) from None
     except WebSocketException as error:
-        raise ConnectError(f"{target.address} does not answer as a relay: {error}") from error
+        raise ConnectError(f"{target.address} is not a relay: {error}") from error
     except TimeoutError as error:
         raise ConnectError(f"{target.address} did not answer within {timeout_s:g} s") from error
     except (OSError, ImportError) as error:  # ImportError: a SOCKS proxy needs a package of its own
-        raise ConnectError(f"cannot reach {target.address}: {_network_error(error)}") from error
+        raise ConnectError(f"cannot reach {target.address}: {_network_error_text(error)}") from error
 
 
-def _refusal(target: RelayURL, error: InvalidStatus, key: str, key_name: str) -> str:
+def _refusal_text(target: RelayURL, error: InvalidStatus, key: str, key_name: str) -> str:
     status = error.response.status_code
-    meaning = _REFUSALS.get(status, "it refused the connection")
+    meaning = _REFUSAL_TEXTS.get(status, "the connection was refused")
     if is_redirect(error):
-        meaning = "it redirects elsewhere; give the URL that it really has"
+        meaning = "it redirects to another URL; set its final URL"
     if status == 401:
-        meaning = f"it does not accept the key in {key_name}" if key else f"it wants a key; set {key_name}"
+        meaning = f"the key in {key_name} is not accepted" if key else f"a key is required; set {key_name}"
     detail = _error_text(error.response.body)
     if key and key in detail:
         detail = ""
@@ -127,12 +127,12 @@ def _refusal(target: RelayURL, error: InvalidStatus, key: str, key_name: str) ->
 
 
 def _error_text(body: Any) -> str:
-    """The relay's own sentence in the body of a refusal, if there is one."""
+    """Return the error message in the body of a refusal, if there is one."""
     text = (parse_json_object(body or b"") or {}).get("error")
     return text[:300] if isinstance(text, str) else ""
 
 
-def _network_error(error: OSError | ImportError) -> str:
+def _network_error_text(error: OSError | ImportError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({error.verify_message}); name the certificate's file in SSL_CERT_FILE"
     if isinstance(error, ssl.SSLError):

@@ -1,4 +1,4 @@
-"""A file in place of a microphone: audio sent at the speed of speech, then silence."""
+"""A simulated microphone: sends audio in real time, then silence."""
 
 import asyncio
 import itertools
@@ -12,9 +12,9 @@ FRAME_MS = 20
 
 
 class MicrophoneStream:
-    """Sends PCM16 in `audio_format`, 20 ms at a time in real time, then silence: speech detection moves with audio.
+    """Sends PCM16 as `audio_format`, in frames of 20 ms in real time, then silence, which VAD needs to end a turn.
 
-    `now` and `sleep` are the clock, in seconds.
+    `now` and `sleep` are a clock in seconds.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class MicrophoneStream:
         self.duration_s = self._n_frames * FRAME_MS / 1000
 
     async def run(self) -> None:
-        """Send until cancelled. Each frame has a fixed time from the start, so that delays do not add up."""
+        """Send until cancelled. The times of frames are relative to the start, so that delays do not add up."""
         started_at = self._now()
         for index in itertools.count():
             await self._sleep(max(0.0, started_at + index * FRAME_MS / 1000 - self._now()))

@@ -1,7 +1,7 @@
-"""How much of the audio has been played: what the client acknowledges, so that a barge-in cuts where the user heard it.
+"""Playback positions, which the client acknowledges, so that a barge-in truncates an item to what the user heard.
 
-`PlaybackTracker` is for a real speaker, which reports the bytes that it took. `VirtualPlayer` is for programs without a
-speaker: it counts time.
+`PlaybackTracker` counts the bytes that a real speaker plays. `VirtualPlayer` is for programs without a speaker: it
+counts time.
 """
 
 import math
@@ -23,12 +23,12 @@ from relay.client.events import (
 
 REPORT_S = 0.2
 MAX_ITEMS = 256
-"""A relay has a few items under way; of one that announces more, the further ones are not tracked."""
+"""The limit of tracked items; a relay has a few at a time, and further ones are ignored."""
 _EPSILON_MS = 1e-6  # the error of sums of fractions of seconds
 
 
 @dataclass(slots=True)
-class _Item:
+class _PlayedItem:
     item_id: str
     received_ms: float = 0.0
     played_ms: float = 0.0
@@ -36,26 +36,26 @@ class _Item:
     ended: bool = False
 
     @property
-    def whole_ms(self) -> int:
+    def whole_played_ms(self) -> int:
         return int(self.played_ms + _EPSILON_MS)
 
     @property
-    def has_news(self) -> bool:
-        """Whether it plays, or has played something that was not reported."""
-        return self.played_ms < self.received_ms - _EPSILON_MS or self.whole_ms > self.reported_ms
+    def has_unreported(self) -> bool:
+        """Whether it is being played, or its playback position has not been reported."""
+        return self.played_ms < self.received_ms - _EPSILON_MS or self.whole_played_ms > self.reported_ms
 
 
 class PlaybackTracker:
-    """The items that a speaker plays, one after the other: give it to `connect`, and call `played(n_bytes)`.
+    """Tracks the playback position of each item: pass it to `connect`, and call `played(n_bytes)`.
 
-    `connect` shows it every event and sends its reports: every 200 ms while an item plays, and once at its end.
-    From the thread of an audio callback: `loop.call_soon_threadsafe(tracker.played, n_bytes)`. `clock` is in seconds.
+    The client passes every event to it and sends its reports: every 200 ms while an item plays, and once at its end. In
+    an audio callback, call `loop.call_soon_threadsafe(tracker.played, n_bytes)`. `clock` is in seconds.
     """
 
     def __init__(self, bytes_per_ms: int = PCM16_16K.bytes_per_ms, clock: Callable[[], float] = time.monotonic) -> None:
         self._bytes_per_ms = bytes_per_ms
         self._clock = clock
-        self._queue: deque[_Item] = deque()
+        self._queue: deque[_PlayedItem] = deque()
         self._finished: list[tuple[str, int]] = []
         self._reported_at = -math.inf
 
@@ -65,7 +65,7 @@ class PlaybackTracker:
         self._finished.clear()
 
     def observe(self, event: RelayEvent) -> None:
-        """Take note of an event that arrived."""
+        """Handle an event of the relay."""
         match event:
             case ConnectedEvent(output_format=output) | ReadyEvent(output_format=output):
                 self._bytes_per_ms = output.bytes_per_ms
@@ -79,53 +79,53 @@ class PlaybackTracker:
                 self.interrupt(item_id)
 
     def played(self, n_bytes: int) -> None:
-        """The speaker took so much audio, in the session's output format."""
+        """Count audio that the speaker has played, in the session's output format."""
         self._play(n_bytes / self._bytes_per_ms, self._clock())
 
     def start(self, item_id: str) -> None:
-        """Audio of this item follows."""
+        """Add an item whose audio follows."""
         if len(self._queue) < MAX_ITEMS:
-            self._queue.append(_Item(item_id))
+            self._queue.append(_PlayedItem(item_id))
 
     def feed(self, n_bytes: int, now: float) -> None:
-        """Audio of the item last started; audio without an item is not acknowledged."""
+        """Count received audio of the last item; audio without an item is not acknowledged."""
         if not self._queue or self._queue[-1].ended:
             return
         item = self._queue[-1]
-        if item is self._queue[0] and item.received_ms > 0 and not item.has_news:
-            self._reported_at = now  # the queue had run dry, and that was reported: 200 ms count from here
+        if item is self._queue[0] and item.received_ms > 0 and not item.has_unreported:
+            self._reported_at = now  # after an underrun, the interval of reports starts again
         item.received_ms += n_bytes / self._bytes_per_ms
 
     def end(self, item_id: str) -> None:
-        """All audio of this item has come."""
+        """Mark an item whose audio has arrived completely."""
         for item in self._queue:
             if item.item_id == item_id:
                 item.ended = True
 
     def interrupt(self, item_id: str) -> None:
-        """Drop this item and all that is queued: none of it is reported any more."""
+        """Drop an item and all queued ones, without further reports."""
         self._queue.clear()
         self._finished = [report for report in self._finished if report[0] != item_id]
 
     def reports(self, now: float | None = None) -> list[tuple[str, int]]:
-        """What is due for acknowledgement, as (item id, ms played); empty when nothing is."""
+        """Return the acknowledgements that are due, as (item id, ms played)."""
         now = self._clock() if now is None else now
         self._play(0.0, now)
         due, self._finished = self._finished, []
         if self._queue and now >= self._reported_at + REPORT_S - 1e-6:
             item = self._queue[0]
-            if item.whole_ms > item.reported_ms:
-                item.reported_ms = item.whole_ms
+            if item.whole_played_ms > item.reported_ms:
+                item.reported_ms = item.whole_played_ms
                 due.append((item.item_id, item.reported_ms))
                 self._reported_at = now
         return due
 
     def _play(self, ms: float, now: float) -> None:
-        """Count `ms` as played that ended at `now`; what is over the received audio was silence."""
+        """Count `ms` of playback until `now`; time beyond the received audio was silence."""
         while self._queue:
             item = self._queue[0]
             if item.played_ms == 0 and item.received_ms > 0:
-                # It begins where the one before it ended; the first report comes 200 ms into it.
+                # The item began when the previous one ended; its first report is due 200 ms later.
                 self._reported_at = now - ms / 1000
             step_ms = min(ms, item.received_ms - item.played_ms)
             item.played_ms += step_ms
@@ -137,25 +137,25 @@ class PlaybackTracker:
 
 
 class VirtualPlayer(PlaybackTracker):
-    """Plays in real time from the moment at which audio came, without a speaker."""
+    """Simulates playback in real time, from the arrival of audio."""
 
     def __init__(self, bytes_per_ms: int = PCM16_16K.bytes_per_ms, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(bytes_per_ms, clock)
         self._at = -math.inf
 
     def feed(self, n_bytes: int, now: float) -> None:
-        """Audio of the item last started; what was queued before has played until `now`."""
+        """Count received audio of the last item, after the playback of queued audio until `now`."""
         self._advance(now)
         super().feed(n_bytes, now)
 
     def reports(self, now: float | None = None) -> list[tuple[str, int]]:
-        """What is due for acknowledgement, as (item id, ms played)."""
+        """Return the acknowledgements that are due, as (item id, ms played)."""
         now = self._clock() if now is None else now
         self._advance(now)
         return super().reports(now)
 
-    def next_at(self) -> float | None:
-        """The next time at which `reports` will return something; None until more audio comes or an item ends."""
+    def next_report_at(self) -> float | None:
+        """Return the time of the next report; None until more audio arrives or an item ends."""
         if self._finished:
             return self._at
         if not self._queue:
@@ -164,9 +164,9 @@ class VirtualPlayer(PlaybackTracker):
         report_at = max(self._at, self._reported_at + REPORT_S)
         if item.ended:
             return min(self._at + (item.received_ms - item.played_ms) / 1000, report_at)
-        return report_at if item.has_news else None
+        return report_at if item.has_unreported else None
 
     def _advance(self, now: float) -> None:
-        """Play what the time since the last call allows; a queue that has run dry plays nothing."""
+        """Count the time since the last call as played; an empty queue plays nothing."""
         passed_ms, self._at = max(0.0, now - self._at) * 1000, now
         self._play(passed_ms, now)

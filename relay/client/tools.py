@@ -1,4 +1,4 @@
-"""Functions that a client lends to the model."""
+"""Client tools: functions of the client that the model may call."""
 
 import asyncio
 import inspect
@@ -28,11 +28,11 @@ _threads = DaemonThreads(64)
 
 @dataclass(frozen=True, slots=True)
 class FunctionTool:
-    """A function that the client lends to the model; `parameters` is the JSON Schema of its arguments.
+    """A function that the model may call; `parameters` is the JSON Schema of its arguments.
 
     `run` is called with the arguments by name, in a thread unless it is a coroutine function, and returns any JSON
-    value. The text of a ToolError is sent to the model; of any other exception only the type. Without `run` the program
-    answers each `ToolCallEvent` itself.
+    value. The model gets the text of a ToolError, but only the type of any other exception. Without `run` the program
+    must answer each `ToolCallEvent` itself.
     """
 
     name: str
@@ -42,15 +42,15 @@ class FunctionTool:
     timeout_ms: int | None = None
 
     def definition(self) -> JsonObject:
-        """The tool as `hello` announces it."""
+        """Return the definition of the tool for `hello`."""
         definition = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return definition if self.timeout_ms is None else {**definition, "timeoutMs": self.timeout_ms}
 
 
 async def run_tool(run: Callable[..., Any], call: ToolCallEvent) -> tuple[Any, str]:
-    """Return the output of a call, or None and the sentence that says why there is none.
+    """Run a call; returns its output and "", or None and an error message.
 
-    The call is abandoned after its `timeout_ms`: the relay ignores later results.
+    The call is abandoned after its `timeout_ms`, because the relay ignores later results.
     """
     try:
         async with asyncio.timeout(call.timeout_ms / 1000):

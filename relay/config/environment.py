@@ -1,6 +1,6 @@
-"""The one reader of the environment: the variables of the process, and those of `.env` below them.
+"""The only reader of the environment: the variables of the process first, then those of `.env`.
 
-Everything else gets an `Environment`, or a value from one. An empty or blank value is unset.
+Other code gets an `Environment`, or a value from one. An empty or blank value is unset.
 """
 
 import os
@@ -40,17 +40,17 @@ OTHER_NAMES = {
     "NAVAI_API_URL": "NAVAI's frontends",
     "NAVAI_REALTIME_MODEL": "NAVAI's frontends",
 }
-"""Names that are not settings of the relay and are never reported, with their readers."""
+"""Names that are not settings of the relay and are never reported, with the programs that read them."""
 
 RETIRED_NAMES = ("RELAY_TICK_MS",)
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """The variables as they were read at one moment.
+    """A snapshot of the variables.
 
-    `options` are values from the command line, each with the option's name, by the variable that they replace.
-    `dotenv` has the variables of the `.env` file at `path` alone.
+    `options` maps a variable to the command-line option that replaces it, as (name, value). `dotenv` has only the
+    variables of the `.env` file at `path`.
     """
 
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -60,7 +60,7 @@ class Environment:
 
     @classmethod
     def read(cls, options: Mapping[str, tuple[str, Any]] | None = None) -> Self:
-        """Read the process's variables and `.env`; an option that is None counts as not given. Raises ConfigError."""
+        """Read the process's variables and `.env`; an option that is None is ignored. Raises ConfigError."""
         try:
             in_file = {name: value for name, value in dotenv_values(DOTENV).items() if value}
             path = DOTENV if DOTENV.is_file() else None
@@ -75,7 +75,7 @@ class Environment:
         return type(self).read(self.options)
 
     def find(self, names: Iterable[str]) -> tuple[str, Any] | None:
-        """The first of the variables that has a value: its name as the user wrote it, and the value."""
+        """Return the first variable that is set, as (name that the user wrote, value)."""
         for name in names:
             if name in self.options:
                 return self.options[name]
@@ -83,8 +83,8 @@ class Environment:
                 return name, text
         return None
 
-    def unknown(self, known: Iterable[str]) -> str | None:
-        """One warning about all names that look like settings and are not in `known`; without their values."""
+    def unknown_names_warning(self, known: Iterable[str]) -> str | None:
+        """Return one warning about all names that look like settings and are not in `known`, without their values."""
         known = [*known]
         reports: list[str] = []
         for name in sorted(self.values):
@@ -95,12 +95,12 @@ class Environment:
             is_ours = prefix or (name in self.dotenv and name.upper() in known)  # such as `port` in `.env`
             if not is_ours or name in known or name in OTHER_NAMES or name in RETIRED_NAMES:
                 continue
-            may_be_others = prefix in SHARED_PREFIXES and name not in self.dotenv
+            may_be_foreign = prefix in SHARED_PREFIXES and name not in self.dotenv
             label = printable_name(name)
-            nearest = nearest_name(label.rstrip("…"), known, TYPO_SIMILARITY if may_be_others else 0.6)
+            nearest = nearest_name(label.rstrip("…"), known, TYPO_SIMILARITY if may_be_foreign else 0.6)
             if nearest:
                 reports.append(f"{label} (did you mean {nearest}?)")
-            elif not may_be_others:
+            elif not may_be_foreign:
                 reports.append(label)
         return f"unknown settings are ignored: {', '.join(reports)}" if reports else None
 
@@ -113,14 +113,14 @@ def printable_name(name: str) -> str:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Split a name into its prefix, in upper case and empty if it is not one of ours, and the rest."""
+    """Split a name, in upper case, into its prefix of `PREFIXES` (empty if it has none) and the rest."""
     upper = name.upper()
     prefix = next((prefix for prefix in PREFIXES if upper.startswith(prefix)), "")
     return prefix, upper.removeprefix(prefix)
 
 
 def nearest_name(name: str, known: Iterable[str], similarity: float) -> str | None:
-    """The most similar known name of the same prefix, else one that differs only in its prefix."""
+    """Return the most similar known name with the same prefix, else one that differs only in its prefix."""
     prefix, rest = split_name(name)
     names = {split_name(candidate): candidate for candidate in known}
     alike = get_close_matches(rest, [other for start, other in names if start == prefix], 1, similarity)

@@ -1,6 +1,6 @@
-"""The base of the groups of settings: fields with their variables, and one report of all mistakes.
+"""The base class of settings groups: fields with their variables, and one report of all problems.
 
-A mistake is reported under the name that its user wrote: a variable, an option, or the path of a keyword argument.
+A problem names the setting as the user wrote it: a variable, an option, or the path of a keyword argument.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,28 +22,28 @@ from relay.errors import ConfigError
 from relay.session.common.redact import redact
 
 NameOf = Callable[[str], str]
-"""Gives the name that the user writes for a path such as `server.port`."""
+"""Returns the name that the user writes for the setting at a path such as `server.port`."""
 
 
 class InvalidSettings(ConfigError):
-    """One or more settings are wrong; `problems` has a sentence for each."""
+    """One or more settings are invalid; `problems` has a sentence for each."""
 
     def __init__(self, problems: list[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
-        super().__init__("\n  ".join(["the settings are wrong:", *self.problems]))
+        super().__init__("\n  ".join(["invalid settings:", *self.problems]))
 
 
 class IgnoredValue(Exception):
-    """A value is ignored; the text is the warning."""
+    """Raised for a value that is ignored; its text is the warning."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
     """The environment variable of a setting.
 
-    `example` is the value in `.env.example` where that is not the default. `default` is a text for the documentation
-    where the default of the field is not. `parse` reads a lenient value from the name and the text; it may raise
-    IgnoredValue.
+    `example` is the value in `.env.example`, if it is not the default. `default` describes the default in the
+    documentation, if the field's own does not. `parse` converts the text of the variable and gets its name as well; it
+    raises IgnoredValue for a value to ignore.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Variable:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its name, then the names that other systems gave to the same setting."""
+        """The name, then the names that other systems use for the same setting."""
         return self.name, *self.aliases
 
 
@@ -66,34 +66,34 @@ def setting(variable: str | Variable, default: Any, description: str, **constrai
 
 
 class SettingsGroup(BaseModel, frozen=True):
-    """Settings that belong together. Raises InvalidSettings for wrong values and unknown keywords."""
+    """Settings that belong together. Raises InvalidSettings for invalid values and unknown keywords."""
 
     model_config = ConfigDict(extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     GROUP: ClassVar[str] = ""
-    """The keyword of `Settings` that takes the group."""
+    """The keyword of the group in `Settings`."""
     TITLE: ClassVar[str] = ""
 
     @classmethod
     def variables(cls) -> dict[str, Variable]:
-        """The variables of the fields."""
+        """Return the environment variable of each field."""
         extras = {name: cast(Any, info.json_schema_extra) for name, info in cls.model_fields.items()}
         return {name: extra["variable"] for name, extra in extras.items() if extra}
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """What does not fit together although each value is possible, each with its fix."""
+        """Yield contradictions between values that are valid by themselves, each with its fix."""
         yield from ()
 
     @classmethod
-    def unknown_keyword(cls, keyword: str) -> str:
-        """The mistake of an unknown keyword, with the nearest known one."""
+    def unknown_keyword_problem(cls, keyword: str) -> str:
+        """Return the problem of an unknown keyword, with the nearest known one."""
         nearest = get_close_matches(keyword, cls.model_fields, 1)
         hint = f"did you mean {cls.path(nearest[0])}?" if nearest else f"known are {', '.join(cls.model_fields)}"
         return f"{cls.path(keyword)}: is not a setting; {hint}"
 
     @classmethod
     def path(cls, field: str) -> str:
-        """The path of a field in `Settings`, such as `server.port`."""
+        """Return the path of a field in `Settings`, such as `server.port`."""
         return f"{cls.GROUP}.{field}" if cls.GROUP else field
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -113,7 +113,7 @@ class SettingsGroup(BaseModel, frozen=True):
             return names.get(path, path)
 
         unknown = [key for key in values if key not in cls.model_fields] if isinstance(values, dict) else []
-        problems = [cls.unknown_keyword(str(key)) for key in unknown]
+        problems = [cls.unknown_keyword_problem(str(key)) for key in unknown]
         try:
             group = handler({key: values[key] for key in values if key not in unknown} if unknown else values)
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Reads groups of settings from an environment."""
+"""Reads settings groups from an environment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ Group = TypeVar("Group", bound=SettingsGroup)
 
 @dataclass(slots=True)
 class SettingsReader:
-    """Reads one group after the other, and collects mistakes and warnings of all of them.
+    """Reads settings groups, and collects the problems and warnings of all of them.
 
-    `names` has the name that the user writes, for the path of each field that was read.
+    `names` maps the path of each field to the name that the user writes.
     """
 
     environment: Environment
@@ -23,7 +23,7 @@ class SettingsReader:
     problems: list[str] = field(default_factory=list)
 
     def read(self, model: type[Group], overrides: Group | None = None) -> Group | None:
-        """Read a group; the fields that are set in `overrides` win. Returns None where a value is wrong."""
+        """Read a group; fields that are set in `overrides` win. Returns None if a value is invalid."""
         values = {} if overrides is None else {name: getattr(overrides, name) for name in overrides.model_fields_set}
         for name, variable in model.variables().items():
             path = model.path(name)
@@ -44,7 +44,7 @@ class SettingsReader:
     def read_all(
         self, models: Mapping[str, type[SettingsGroup]], overrides: Mapping[str, SettingsGroup]
     ) -> dict[str, SettingsGroup]:
-        """Read several groups by their names. Raises InvalidSettings with the mistakes of all."""
+        """Read several groups by name. Raises InvalidSettings with the problems of all."""
         groups = {name: self.read(model, overrides.get(name)) for name, model in models.items()}
         valid = {name: group for name, group in groups.items() if group is not None}
         if self.problems:

@@ -1,11 +1,11 @@
 """The options of the NAVAI backend, from the application that mounts its routes, or from the settings.
 
-An empty or blank value is unset. A wrong value stops the start with a ConfigError, in the words that NAVAI documents. A
-value that can be ignored is a sentence in `warnings`.
+An empty or blank value is unset. An invalid value is a ConfigError, with the text that NAVAI documents. A value that is
+ignored is a sentence in `warnings`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
 
@@ -25,21 +25,20 @@ from relay.config.session_settings import (
     ToolSettings,
     TtsSettings,
 )
-from relay.config.upstream_settings import OpenAISettings
+from relay.config.upstream_settings import DEFAULT_OPENAI_BASE_URL, OpenAISettings
 from relay.config.values import HTTP_SCHEMES, TtsProvider
 from relay.errors import ConfigError
 from relay.upstreams.endpoint import is_url
 
-DEFAULT_OPENAI_BASE_URL = "https://api.openai.com/v1"
 DEFAULT_ELEVENLABS_OUTPUT_FORMAT = "mp3_44100_128"
 LOCAL_KEY, LOCAL_VOICE = "local", "marin"
-"""What a local engine in ElevenLabs' place takes; it asks for no key, and has a voice for every name."""
+"""Placeholders for a local engine in place of ElevenLabs: it requires no key, and accepts every voice name."""
 DEFAULT_UPSTREAM_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElevenLabsVoiceSettings:
-    """How ElevenLabs is to speak; None leaves a value to the voice's own setting."""
+    """Voice settings of ElevenLabs; None means the voice's own setting."""
 
     stability: float | None = None
     similarity_boost: float | None = None
@@ -49,7 +48,7 @@ class ElevenLabsVoiceSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NavaiPaths:
-    """Where the routes are; matched without regard to case, with or without a slash at the end."""
+    """Paths of the routes, matched case-insensitively, with or without a trailing slash."""
 
     client_secret: str = "/navai/realtime/client-secret"
     speech_synthesize: str = "/navai/speech/synthesize"
@@ -61,7 +60,7 @@ class NavaiPaths:
         for name in self.__slots__:
             path = getattr(self, name)
             if not path.startswith("/") or path.strip("/") == "" or set(path) & set("{}?# "):
-                raise ConfigError(f'The path {name}={path!r} must begin with "/" and hold none of {{ }} ? # or blanks.')
+                raise ConfigError(f'The path {name}={path!r} must begin with "/" and not contain {{ }} ? # or blanks.')
             other = names.setdefault(path.rstrip("/").lower(), name)
             if other != name:
                 raise ConfigError(f"The paths {other} and {name} are the same: {path!r}.")
@@ -79,10 +78,10 @@ class NavaiGroups(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NavaiOptions:
-    """All options of the NAVAI routes; times in seconds. Raises ConfigError for wrong values.
+    """All options of the NAVAI routes. Raises ConfigError for invalid values.
 
-    `allow_api_key_from_request`: a request may bring a key of its own, which is used where the backend has none. It
-    must be set where the backend has no key. `warnings` are for the log of the start.
+    `allow_api_key_from_request`: a request may contain an API key, which is used if the backend has none. It must be
+    set if the backend has no key. `warnings` are for the start-up log.
     """
 
     paths: NavaiPaths = field(default_factory=NavaiPaths)
@@ -155,36 +154,25 @@ class NavaiOptions:
     ) -> Self:
         """Read the options from the environment and `.env`, or from `env` alone.
 
-        Without a backend key, requests may bring theirs. Raises ConfigError.
+        Without a key in the environment, requests may contain one. Raises ConfigError.
         """
         reader = SettingsReader(Environment.read() if env is None else Environment(env))
         try:
             groups = reader.read_all(NavaiGroups.__annotations__, {})
         except InvalidSettings as error:
-            raise ConfigError("\n".join(map(_documented, error.problems))) from None
-        return cls.from_groups(
-            NavaiGroups(**cast(Any, groups)),
-            reader.warnings,
-            paths=paths,
+            raise ConfigError("\n".join(map(_navai_text, error.problems))) from None
+        return replace(
+            cls.from_groups(NavaiGroups(**cast(Any, groups)), reader.warnings),
+            paths=paths or NavaiPaths(),
             include_functions=include_functions,
             upstream_timeout_s=upstream_timeout_s,
         )
 
     @classmethod
-    def from_groups(
-        cls,
-        groups: NavaiGroups,
-        warnings: list[str],
-        *,
-        paths: NavaiPaths | None = None,
-        include_functions: bool = True,
-        upstream_timeout_s: float = DEFAULT_UPSTREAM_TIMEOUT_S,
-    ) -> Self:
-        """Make the options that settings describe; `warnings` are about their values."""
+    def from_groups(cls, groups: NavaiGroups, warnings: list[str]) -> Self:
+        """Create the options from settings groups; `warnings` are about their values."""
         openai, session, tts, tools, navai = groups
         return cls(
-            paths=paths or NavaiPaths(),
-            include_functions=include_functions,
             functions_folders=tools.navai_folders,
             functions_base_dir=tools.base_dir,
             agents_folders=tools.navai_agents,
@@ -211,12 +199,11 @@ class NavaiOptions:
                 style=tts.style,
                 use_speaker_boost=tts.use_speaker_boost,
             ),
-            upstream_timeout_s=upstream_timeout_s,
             warnings=tuple(warnings),
         )
 
 
-def _documented(problem: str) -> str:
-    """Return the words that NAVAI documents for a problem, without the name of the variable."""
+def _navai_text(problem: str) -> str:
+    """Return a problem as NAVAI documents it: without the name of the variable."""
     text = problem.partition(": ")[2]
     return text if text.startswith(("Missing ", "clientSecretTtlSeconds ")) else problem

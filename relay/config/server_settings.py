@@ -19,7 +19,7 @@ from relay.config.values import (
     RecordingMode,
     Switch,
     is_origin,
-    normal_origin,
+    normalize_origin,
     quote,
 )
 from relay.errors import ConfigError
@@ -27,13 +27,13 @@ from relay.loopback import is_loopback_host
 
 
 class ServerSettings(SettingsGroup, frozen=True):
-    """Where the relay listens."""
+    """The listener: its address, port and TLS certificate."""
 
     GROUP: ClassVar[str] = "server"
     TITLE: ClassVar[str] = "The listener"
 
     host: str = setting("HOST", "127.0.0.1", "The address to listen on.")
-    port: int = setting("PORT", 8080, "The port to listen on; 0 takes any free one.", ge=0, le=65535)
+    port: int = setting("PORT", 8080, "The port to listen on; 0 picks a free one.", ge=0, le=65535)
     tls_cert: OptionalPath = setting(
         "TLS_CERT",
         None,
@@ -48,7 +48,7 @@ class ServerSettings(SettingsGroup, frozen=True):
         return is_loopback_host(self.host)
 
     def tls_context(self, name_of: NameOf) -> ssl.SSLContext | None:
-        """The listener's TLS, if it has any. Raises ConfigError for files that are not a certificate and its key."""
+        """Return the TLS context, or None without TLS. Raises ConfigError for an invalid certificate or key."""
         if self.tls_cert is None or self.tls_key is None:
             return None
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -62,14 +62,14 @@ class ServerSettings(SettingsGroup, frozen=True):
         return context
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """Report one of the two files without the other."""
+        """Report a certificate without a key, or a key without a certificate."""
         if (self.tls_cert is None) != (self.tls_key is None):
             names = f"{name_of('server.tls_cert')} and {name_of('server.tls_key')}"
             yield f"TLS needs both {names}; scripts/dev-cert makes a pair for this machine"
 
 
 class AccessSettings(SettingsGroup, frozen=True):
-    """Who may use the relay. See docs/access.md."""
+    """Access to the relay: keys, policies, origins, hosts and proxies. See docs/access.md."""
 
     GROUP: ClassVar[str] = "access"
     TITLE: ClassVar[str] = "Access"
@@ -77,8 +77,8 @@ class AccessSettings(SettingsGroup, frozen=True):
     api_keys: CommaList = setting(
         "RELAY_API_KEYS",
         (),
-        "Keys of clients, separated by commas, at least 16 characters each (`openssl rand -hex 24`). They are needed "
-        "where other machines reach `HOST`, and behind a reverse proxy.",
+        "Keys of clients, separated by commas, at least 16 characters each (`openssl rand -hex 24`). They are required "
+        "if other machines can reach `HOST`, and behind a reverse proxy.",
         repr=False,
     )
     admin_keys: CommaList = setting(
@@ -94,7 +94,7 @@ class AccessSettings(SettingsGroup, frozen=True):
         "client's or an admin's key.",
         repr=False,
     )
-    policies: OptionalPath = setting("RELAY_POLICIES", None, "The policy file: who may do what with a session.")
+    policies: OptionalPath = setting("RELAY_POLICIES", None, "The policy file: what each key may do in a session.")
     allowed_origins: CommaList = setting(
         Variable("RELAY_ALLOWED_ORIGINS", aliases=("NAVAI_CORS_ORIGIN",)),
         (),
@@ -109,22 +109,20 @@ class AccessSettings(SettingsGroup, frozen=True):
     hosts: CommaList = setting(
         "RELAY_HOSTS",
         (),
-        "Names of this relay, such as voice.example.com, where no key is needed. They are checked in `Host`, without "
-        "a port.",
+        "Host names of this relay, such as voice.example.com, without a port. In a request without a key, `Host` must "
+        "be one of them, an IP address or this machine's name.",
     )
     proxies: CommaList = setting(
-        "RELAY_PROXIES", (), "Addresses or networks of reverse proxies, whose `X-Forwarded-For` is believed."
+        "RELAY_PROXIES", (), "Addresses or networks of reverse proxies, whose `X-Forwarded-For` is trusted."
     )
     local: Switch = setting(
         "RELAY_LOCAL", "on", "`off`: programs of the relay's own user on this machine need a key as well."
     )
-    open: bool = setting(
-        "RELAY_OPEN", False, "`1`: nobody who can reach `HOST` needs a key. The recordings stay for admins."
-    )
+    open: bool = setting("RELAY_OPEN", False, "`1`: no client needs a key. Recordings still require an admin.")
     state_dir: Path = setting(
         "RELAY_STATE_DIR",
         Path("~/.local/state/relay"),
-        "The folder where `relay console` leaves its codes; for the relay's user alone (mode 0700).",
+        "The folder for the login codes of `relay console`, accessible only to the relay's user (mode 0700).",
     )
 
     @field_validator("allowed_origins")
@@ -136,7 +134,7 @@ class AccessSettings(SettingsGroup, frozen=True):
                     f"{quote(origin)} is not an origin; write it like https://app.example.com or "
                     "capacitor://localhost, without a path; file:// and null are origins as well"
                 )
-        return tuple(normal_origin(origin) for origin in value)
+        return tuple(normalize_origin(origin) for origin in value)
 
     @field_validator("proxies")
     @classmethod
@@ -165,39 +163,39 @@ class AccessSettings(SettingsGroup, frozen=True):
 
     @field_validator("state_dir")
     @classmethod
-    def _at_home(cls, value: Path) -> Path:
+    def _expand_home(cls, value: Path) -> Path:
         return value.expanduser()
 
     @property
     def trusts_local(self) -> bool:
-        """Whether programs of this machine and of the relay's own user may need no key."""
+        """Whether programs of the relay's own user on this machine need no key."""
         return self.local == "on"
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """Report a key that clients hold and that signs."""
+        """Report a signing key that is also a key of clients or admins."""
         if set(self.ticket_keys) & {*self.api_keys, *self.admin_keys}:
             yield (
-                f"{name_of('access.ticket_keys')} has a key that is one of {name_of('access.api_keys')} or "
-                f"{name_of('access.admin_keys')}: whoever holds it could sign client secrets of every policy, and an "
-                "admin's login. Make another one with: openssl rand -hex 24"
+                f"{name_of('access.ticket_keys')} contains a key of {name_of('access.api_keys')} or "
+                f"{name_of('access.admin_keys')}: its holder could sign client secrets of every policy, and admin "
+                "logins. Create another one with: openssl rand -hex 24"
             )
 
     def origin_warnings(self, name_of: NameOf) -> Iterator[str]:
-        """Warn of allowed origins that include more than they seem to."""
+        """Yield warnings about allowed origins that match more than one site or app."""
         name = name_of("access.allowed_origins")
         for origin in self.allowed_origins:
             if origin == "*":
-                yield f"{name}=*: every page that a visitor opens, anywhere, counts as allowed"
+                yield f"{name}=*: pages of every site are allowed"
             elif origin == "null":
-                yield f"{name} has null: any page can send that, from a sandboxed frame"
+                yield f"{name} contains null: any page can send this origin, from a sandboxed frame"
             elif origin == "file://":
-                yield f"{name} has file://: every file that a user opens in a browser or app view is allowed"
+                yield f"{name} contains file://: every file that a user opens in a browser or app view is allowed"
             elif not origin.startswith(("http://", "https://")):
-                yield f"{name} has {origin}: every app that uses this scheme and name is allowed"
+                yield f"{name} contains {origin}: every app that uses this scheme and name is allowed"
 
 
 class LimitSettings(SettingsGroup, frozen=True):
-    """Bounds of sessions, connections and requests. What reaches a bound is refused or ended with its name."""
+    """Limits of sessions, connections and requests. Error messages name the limit that was reached."""
 
     GROUP: ClassVar[str] = "limits"
     TITLE: ClassVar[str] = "Limits"
@@ -205,36 +203,40 @@ class LimitSettings(SettingsGroup, frozen=True):
     max_sessions: int = setting(
         "RELAY_MAX_SESSIONS",
         500,
-        "Sessions at a time. There are fewer where the limit of open files is too low; a warning says so.",
+        "Maximum number of concurrent sessions. A low limit of open files reduces it, with a warning.",
         ge=1,
     )
     max_sessions_per_address: int | None = setting(
         Variable("RELAY_MAX_SESSIONS_PER_ADDRESS", default="50; none for this machine"),
         None,
-        "Sessions at a time of one address; 0 for no limit.",
+        "Maximum number of concurrent sessions per client address; 0 for no limit.",
         ge=0,
     )
     max_handshakes_per_minute: int | None = setting(
         Variable("RELAY_MAX_HANDSHAKES_PER_MINUTE", default="120; none for this machine"),
         None,
-        "Attempts of one address to connect, per minute; 0 for no limit.",
+        "Maximum number of connection attempts per client address and minute; 0 for no limit.",
         ge=0,
     )
     max_idle_s: float = setting(
         "RELAY_MAX_IDLE_S",
         1800,
-        "A session ends after so many seconds without audio or a message; 0 for no limit.",
+        "Seconds without audio or a message after which a session ends; 0 for no limit.",
         ge=0,
     )
     max_duration_s: float = setting(
-        "RELAY_MAX_DURATION_S", 14_400, "A session ends after so many seconds in all; 0 for no limit.", ge=0
+        "RELAY_MAX_DURATION_S", 14_400, "Maximum duration of a session, in seconds; 0 for no limit.", ge=0
     )
     max_queued_s: float = setting(
-        "RELAY_MAX_QUEUED_S", 300, "Seconds of audio that may wait for one client, 1 to 3600.", ge=1, le=3600
+        "RELAY_MAX_QUEUED_S",
+        300,
+        "Maximum length of audio queued for one client, in seconds, 1 to 3600.",
+        ge=1,
+        le=3600,
     )
     ping_interval_s: float = setting("RELAY_PING_INTERVAL_S", 20, "Seconds between two WebSocket pings.", gt=0)
     pong_timeout_s: float = setting(
-        "RELAY_PONG_TIMEOUT_S", 10, "Seconds to wait for the answer to a ping; at most the interval.", gt=0
+        "RELAY_PONG_TIMEOUT_S", 10, "Seconds to wait for a pong; at most the ping interval.", gt=0
     )
     provider_secrets_per_minute: int = setting(
         "RELAY_MINTS_PER_MINUTE",
@@ -256,13 +258,13 @@ class LimitSettings(SettingsGroup, frozen=True):
     )
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """Report a pong that may come after the next ping."""
+        """Report a pong timeout that is longer than the ping interval."""
         if self.pong_timeout_s > self.ping_interval_s:
             yield f"{name_of('limits.pong_timeout_s')} may not be longer than {name_of('limits.ping_interval_s')}"
 
 
 class RecordingSettings(SettingsGroup, frozen=True):
-    """Recordings of sessions: whether, where, and how long they are kept."""
+    """Recordings of sessions: mode, folder and retention."""
 
     GROUP: ClassVar[str] = "recording"
     TITLE: ClassVar[str] = "Recordings"
@@ -271,15 +273,19 @@ class RecordingSettings(SettingsGroup, frozen=True):
         "RELAY_RECORD", "off", "`off`, `on`, or `consent`: record once the client has agreed."
     )
     dir: Path = setting("RELAY_RECORDINGS_DIR", Path("recordings"), "The folder of the recordings.")
-    max_days: float | None = setting("RELAY_RECORDINGS_MAX_DAYS", 30, "Older recordings are deleted.", gt=0)
+    max_days: float | None = setting("RELAY_RECORDINGS_MAX_DAYS", 30, "Days after which a recording is deleted.", gt=0)
     max_total_mb: float | None = setting(
         "RELAY_RECORDINGS_MAX_MB",
         10_000,
-        "Above this size of all, the oldest of the identity that has most are deleted.",
+        "Maximum size of all recordings, in MB. Above it, the oldest ones of the identity with the most data are "
+        "deleted.",
         gt=0,
     )
     max_mb: float | None = setting(
-        "RELAY_RECORDING_MAX_MB", 1000, "Where one recording ends; its session goes on.", gt=0
+        "RELAY_RECORDING_MAX_MB",
+        1000,
+        "Maximum size of a recording, in MB. It stops there; the session continues.",
+        gt=0,
     )
 
 
@@ -293,5 +299,5 @@ class LogSettings(SettingsGroup, frozen=True):
     format: LogFormat = setting(
         "RELAY_LOG_FORMAT",
         "text",
-        "`json` writes one object per line. In `text` an entry begins at the margin, and its other lines are indented.",
+        "`json` writes one object per line. In `text`, the further lines of an entry are indented.",
     )

@@ -34,7 +34,7 @@ DEFAULT_ELEVENLABS_BASE_URL = "https://api.elevenlabs.io"
 
 
 class SessionSettings(SettingsGroup, frozen=True):
-    """What the upstream is asked for at the start of a session. Clients may change it as far as policies allow."""
+    """The initial configuration of a session. Clients may change it as far as their policies allow."""
 
     GROUP: ClassVar[str] = "session"
     TITLE: ClassVar[str] = "Model and voice"
@@ -69,7 +69,7 @@ class SessionSettings(SettingsGroup, frozen=True):
 
 
 class TurnSettings(SettingsGroup, frozen=True):
-    """How the upstream finds the end of the user's turn. What is not set is left to the model."""
+    """Turn detection by the upstream. Values that are not set are left to the model."""
 
     GROUP: ClassVar[str] = "turns"
     TITLE: ClassVar[str] = "Turn detection"
@@ -132,7 +132,7 @@ def _provider(name: str, text: str) -> str:
 
 
 def _voice_number(name: str) -> Variable:
-    return Variable(name, default="the voice's", parse=_number)
+    return Variable(name, default="the voice's own setting", parse=_number)
 
 
 class TtsSettings(SettingsGroup, frozen=True):
@@ -144,22 +144,22 @@ class TtsSettings(SettingsGroup, frozen=True):
     provider: TtsProvider = setting(
         Variable("NAVAI_TTS_PROVIDER", parse=_provider),
         "openai",
-        "`elevenlabs`: an ElevenLabs voice speaks in place of the model. Secrets then open text sessions, and the "
-        "speech route speaks.",
+        "`elevenlabs`: an ElevenLabs voice speaks in place of the model. Provider secrets are then for text "
+        "sessions, and the speech route speaks their text.",
     )
     api_key: OptionalText = setting(
         "ELEVENLABS_API_KEY",
         None,
-        "The key of the ElevenLabs account. By itself it lets clients and policies choose ElevenLabs voices.",
+        "The key of the ElevenLabs account. It also allows clients and policies to choose ElevenLabs voices.",
         repr=False,
     )
     voice_id: OptionalText = setting(
-        "ELEVENLABS_VOICE_ID", None, "The voice; `NAVAI_TTS_PROVIDER=elevenlabs` needs it."
+        "ELEVENLABS_VOICE_ID", None, "The id of the voice; required with `NAVAI_TTS_PROVIDER=elevenlabs`."
     )
     model_id: OptionalText = setting(
         Variable("ELEVENLABS_MODEL_ID", default="eleven_flash_v2_5"),
         None,
-        "The TTS model of sessions. Without a value the speech route leaves it to the voice.",
+        "The TTS model of sessions. If it is not set, the speech route leaves it to ElevenLabs.",
     )
     base_url: str = setting(
         "ELEVENLABS_BASE_URL",
@@ -172,7 +172,7 @@ class TtsSettings(SettingsGroup, frozen=True):
     )
     style: float | None = setting(_voice_number("ELEVENLABS_STYLE"), None, "Exaggeration of the style, 0 to 1.")
     use_speaker_boost: bool | None = setting(
-        Variable("ELEVENLABS_USE_SPEAKER_BOOST", default="the voice's", parse=_boolean),
+        Variable("ELEVENLABS_USE_SPEAKER_BOOST", default="the voice's own setting", parse=_boolean),
         None,
         "`true` or `false`: boost the similarity to the original speaker.",
     )
@@ -199,11 +199,11 @@ class TtsSettings(SettingsGroup, frozen=True):
 
     @property
     def is_local(self) -> bool:
-        """Whether a local engine replaces ElevenLabs; it needs no key, and has a voice for every name."""
+        """Whether a local engine replaces ElevenLabs; it requires no key, and accepts every voice name."""
         return is_url(self.base_url, HTTP_SCHEMES) and is_loopback_host(urlsplit(self.base_url).hostname or "")
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """Report missing credentials of ElevenLabs in NAVAI's words, and a wrong URL."""
+        """Report missing credentials of ElevenLabs, with NAVAI's texts, and an invalid URL."""
         if self.provider == "elevenlabs" and not self.is_local:
             if self.api_key is None:
                 yield f"{name_of('tts.api_key')}: Missing elevenLabsApiKey in NavaiVoiceBackendOptions."
@@ -224,15 +224,15 @@ class ToolSettings(SettingsGroup, frozen=True):
         "RELAY_TOOLS", DEFAULT_TOOLS, "Folders, patterns and files to load tools from, separated by commas."
     )
     mcp_servers: OptionalPath = setting(
-        "RELAY_MCP_SERVERS", None, "A JSON file with MCP servers, as MCP clients share it."
+        "RELAY_MCP_SERVERS", None, "A JSON file with MCP servers, in the format that MCP clients share."
     )
     navai_folders: OptionalText = setting(
         "NAVAI_FUNCTIONS_FOLDERS",
         None,
-        "Once set, only this decides what is loaded, by the rules of NAVAI's backend: everything is below `src`.",
+        "Replaces `RELAY_TOOLS`. Paths are relative to `src`, as in NAVAI's backend.",
     )
     navai_agents: OptionalText = setting(
-        "NAVAI_AGENTS_FOLDERS", None, "The folders directly below those of `NAVAI_FUNCTIONS_FOLDERS` that are loaded."
+        "NAVAI_AGENTS_FOLDERS", None, "Load only these folders directly below `NAVAI_FUNCTIONS_FOLDERS`."
     )
     base_dir: OptionalPath = setting(
         Variable("NAVAI_FUNCTIONS_BASE_DIR", default="the working folder"),
@@ -256,16 +256,16 @@ def _is_true(_: str, text: str) -> bool:
 
 
 class NavaiSettings(SettingsGroup, frozen=True):
-    """The provider's secrets that browsers get from NAVAI's routes, to connect to OpenAI themselves."""
+    """Provider secrets that NAVAI's routes create for browsers, which connect to OpenAI directly."""
 
     GROUP: ClassVar[str] = "navai"
     TITLE: ClassVar[str] = "Provider secrets for browsers"
 
     client_secret_ttl_s: Annotated[int, BeforeValidator(_ttl)] = setting(
-        "OPENAI_REALTIME_CLIENT_SECRET_TTL", DEFAULT_TTL_S, "How long such a secret is valid, 10 to 7200 seconds."
+        "OPENAI_REALTIME_CLIENT_SECRET_TTL", DEFAULT_TTL_S, "The lifetime of a provider secret, 10 to 7200 seconds."
     )
     allow_frontend_api_key: bool = setting(
         Variable("NAVAI_ALLOW_FRONTEND_API_KEY", parse=_is_true),
         False,
-        "`true`: a request may bring an API key, which is used where the relay has none.",
+        "`true`: a request may contain an API key, which is used if the relay has none.",
     )

@@ -1,4 +1,4 @@
-"""All settings of the relay, in typed groups, with one report of all mistakes.
+"""All settings of the relay, in typed groups, with one report of all problems.
 
 `Settings(...)` takes values in Python; `Settings.load(...)` reads the environment and `.env`. An empty value is unset.
 """
@@ -28,7 +28,7 @@ from relay.upstreams.registry import AZURE_PREVIEW, find_dialect
 RETIRING_MODELS = re.compile(
     r"^(gpt-realtime(-mini)?(-20\d\d-\d\d-\d\d)?|gpt-4o(-mini)?-realtime-preview(-20\d\d-\d\d-\d\d)?)$"
 )
-"""Models that their vendor shuts down on 2027-01-20 or before."""
+"""Models that OpenAI shuts down by 2027-01-20."""
 
 
 class GroupOverrides(TypedDict, total=False):
@@ -51,7 +51,7 @@ class GroupOverrides(TypedDict, total=False):
 
 @dataclass(slots=True)
 class SettingsSource:
-    """What settings were loaded from; `overrides` is None where they were given in Python."""
+    """The source of settings; `overrides` is None if they were created in Python."""
 
     environment: Environment = field(default_factory=Environment)
     names: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class SettingsSource:
 
 
 class Settings(SettingsGroup, frozen=True):
-    """All settings of the relay. Raises InvalidSettings, a ConfigError, with every mistake at once."""
+    """All settings of the relay. Raises InvalidSettings, a ConfigError, with all problems."""
 
     upstream: UpstreamSettings = UpstreamSettings()
     openai: OpenAISettings = OpenAISettings()
@@ -80,12 +80,12 @@ class Settings(SettingsGroup, frozen=True):
 
     @classmethod
     def groups(cls) -> dict[str, type[SettingsGroup]]:
-        """The groups by their names."""
+        """Return the groups by name."""
         return {name: cast(type[SettingsGroup], info.annotation) for name, info in cls.model_fields.items()}
 
     @classmethod
     def secret_variables(cls) -> tuple[str, ...]:
-        """The variables that hold keys."""
+        """Return the variables that contain keys."""
         return tuple(
             variable.name
             for group in cls.groups().values()
@@ -101,7 +101,7 @@ class Settings(SettingsGroup, frozen=True):
         ConfigError.
         """
         groups = cls.groups()
-        if unknown := [cls.unknown_keyword(name) for name in overrides if name not in groups]:
+        if unknown := [cls.unknown_keyword_problem(name) for name in overrides if name not in groups]:
             raise InvalidSettings(unknown)
         validated = {name: groups[name].model_validate(group) for name, group in overrides.items()}
         reader = SettingsReader(environment if environment is not None else Environment.read())
@@ -115,9 +115,9 @@ class Settings(SettingsGroup, frozen=True):
         return settings
 
     def reread(self) -> Self:
-        """The settings as the environment and `.env` are now, with the same overrides. Raises ConfigError.
+        """Load the settings again from the environment and `.env`, with the same overrides. Raises ConfigError.
 
-        Settings that were not loaded from there stay as they are.
+        Returns settings that were created in Python unchanged.
         """
         source = self._source
         if source.overrides is None:
@@ -126,23 +126,23 @@ class Settings(SettingsGroup, frozen=True):
 
     @property
     def environment(self) -> Environment:
-        """The environment that the settings were loaded from; empty if they were given in Python."""
+        """The environment that the settings were loaded from; empty if they were created in Python."""
         return self._source.environment
 
     def name_of(self, path: str) -> str:
-        """The name that the user writes for a setting, such as `server.port`, PORT or --port."""
+        """Return the name that the user writes for a setting: `server.port`, PORT or --port."""
         return self._source.names.get(path, path)
 
     @classmethod
-    def unknown_keyword(cls, keyword: str) -> str:
-        """Say which group has a setting of that name, or name the nearest group."""
+    def unknown_keyword_problem(cls, keyword: str) -> str:
+        """Return the problem of an unknown keyword, with the group that has such a setting, or the nearest group."""
         for name, group in cls.groups().items():
             if keyword in group.model_fields:
                 return f"{keyword}: is not a group of settings; did you mean {name}={group.__name__}({keyword}=...)?"
-        return super().unknown_keyword(keyword)
+        return super().unknown_keyword_problem(keyword)
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """Report what does not fit together, in each group and across groups."""
+        """Yield contradictions within each group and across groups."""
         for name in self.groups():
             yield from getattr(self, name).problems(name_of)
         target = name_of("upstream.target")
@@ -154,8 +154,8 @@ class Settings(SettingsGroup, frozen=True):
         if not server.is_loopback and not access.api_keys and not access.open:
             yield (
                 f"{name_of('server.host')}={printable(server.host)} can be reached from other machines. Set "
-                f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to let "
-                "in everybody who can reach it"
+                f"{name_of('access.api_keys')} (keys that clients must send), or {name_of('access.open')}=1 to "
+                "admit every client"
             )
         if self.session.voice.startswith(ELEVENLABS_PREFIX):
             yield (
@@ -164,7 +164,7 @@ class Settings(SettingsGroup, frozen=True):
             )
 
     def warnings(self) -> list[str]:
-        """What the start should report although nothing is wrong."""
+        """Return warnings about valid settings that are probably mistakes, for the start-up log."""
         return [
             *self._upstream_warnings(),
             *self._unknown_names(self._source.environment),
@@ -175,7 +175,7 @@ class Settings(SettingsGroup, frozen=True):
     @classmethod
     def _unknown_names(cls, environment: Environment) -> list[str]:
         known = [name for group in cls.groups().values() for var in group.variables().values() for name in var.names]
-        unknown = environment.unknown(known)
+        unknown = environment.unknown_names_warning(known)
         return [unknown] if unknown else []
 
     def _upstream_warnings(self) -> Iterator[str]:
@@ -185,7 +185,7 @@ class Settings(SettingsGroup, frozen=True):
             yield f"{name}={model} is shut down on 2027-01-20; set gpt-realtime-2.1 or a later one"
         missing = self.azure.missing(self.name_of)
         if 0 < len(missing) < 3:
-            yield f"Azure is configured in part and not used: {', '.join(missing)} is missing"
+            yield f"The Azure configuration is incomplete and not used: set {', '.join(missing)}"
         if endpoint.dialect is AZURE_PREVIEW:
             is_automatic = self.upstream.dialect == "auto"
             chosen_by = self.name_of("azure.api_version" if is_automatic else "upstream.dialect")
@@ -200,18 +200,18 @@ class Settings(SettingsGroup, frozen=True):
                 yield f"{name} has no effect any more and can be removed"
         if self.tools.navai_folders is not None and "folders" in self.tools.model_fields_set:
             folders, navai_folders = self.name_of("tools.folders"), self.name_of("tools.navai_folders")
-            yield f"{folders} is not used: {navai_folders} is set, and only that decides which tools are loaded"
+            yield f"{folders} is not used: {navai_folders} is set and replaces it"
 
     def _access_warnings(self) -> Iterator[str]:
         server, access, name_of = self.server, self.access, self.name_of
         if access.open:
             yield (
-                f"{name_of('access.open')} is set: everybody who can reach {printable(server.host)}, also through a "
-                "reverse proxy, can use this relay and its key"
+                f"{name_of('access.open')} is set: every client that can reach {printable(server.host)}, also through "
+                "a reverse proxy, can use this relay and its provider key"
             )
         elif server.is_loopback and not access.trusts_local and not access.api_keys:
             local, keys = name_of("access.local"), name_of("access.api_keys")
-            yield f"{local}=off without {keys}: there is no key to this relay for anybody but admins"
+            yield f"{local}=off without {keys}: no client key is configured, so only admins can use this relay"
         if not server.is_loopback and server.tls_cert is None:
             names = f"{name_of('server.tls_cert')} and {name_of('server.tls_key')}"
             yield (
@@ -221,7 +221,7 @@ class Settings(SettingsGroup, frozen=True):
         yield from access.origin_warnings(name_of)
 
     def resolve_upstream(self) -> UpstreamEndpoint:
-        """The upstream that these settings name: a URL; `auto` is OpenAI, else Azure, else the local engine."""
+        """Return the upstream of these settings; `auto` means OpenAI, else Azure, else the local engine."""
         endpoint = self._endpoint()
         return replace(endpoint, dialect=find_dialect(endpoint.url, self.upstream.dialect))
 
@@ -239,7 +239,7 @@ class Settings(SettingsGroup, frozen=True):
         return UpstreamEndpoint(LOCAL, None, None)
 
     def _key_for(self, url: str) -> str | None:
-        """The key for a URL of the user's: OpenAI's own goes only to its own host or to this machine."""
+        """Return the key for a configured URL; OPENAI_API_KEY is sent only to OpenAI's host or this machine."""
         if self.upstream.key is not None:
             return self.upstream.key
         host = urlsplit(url).hostname or ""
@@ -248,15 +248,15 @@ class Settings(SettingsGroup, frozen=True):
 
     @property
     def fallback_voice(self) -> str | None:
-        """The model's voice that speaks after an external one has failed; None if that is off."""
+        """The model's voice that replaces a failed external voice; None if the fallback is off."""
         return self.session.voice if self.tts.fallback == "model" else None
 
     def session_limits(self) -> SessionLimits:
-        """How long sessions may last and be quiet; 0 is for ever."""
+        """Return the limits of a session's duration and idle time."""
         return SessionLimits(self.limits.max_duration_s or None, self.limits.max_idle_s or None)
 
     def session_config(self) -> SessionConfig:
-        """The configuration of every session before its client changes it; without tools."""
+        """Return the initial configuration of a session, without tools."""
         session, turns = self.session, self.turns
         model = session.transcription_model
         return SessionConfig(
@@ -277,7 +277,7 @@ class Settings(SettingsGroup, frozen=True):
         )
 
     def navai_options(self) -> NavaiOptions:
-        """The options of the NAVAI routes."""
+        """Return the options of the NAVAI routes."""
         groups = NavaiGroups(self.openai, self.session, self.tts, self.tools, self.navai)
         return NavaiOptions.from_groups(groups, self._source.ignored_values)
 

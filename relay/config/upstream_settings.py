@@ -7,58 +7,54 @@ from typing import Any, ClassVar, Final
 from pydantic import field_validator
 
 from relay.config.group import NameOf, SettingsGroup, setting
-from relay.config.values import OptionalText, checked_url, lower, quote
+from relay.config.values import LowerText, OptionalText, checked_url, quote
 from relay.upstreams.azure import AzureResource, normalize_azure_endpoint
 from relay.upstreams.endpoint import is_url
 from relay.upstreams.registry import UPSTREAM_DIALECTS
 
 LOCAL: Final = "local"
+DEFAULT_OPENAI_BASE_URL = "https://api.openai.com/v1"
 AZURE_PREFIX = "/api/ai-assistant"
 
 
 class UpstreamSettings(SettingsGroup, frozen=True):
-    """Which realtime model the relay connects to."""
+    """The upstream: the realtime model that the relay connects to."""
 
     GROUP: ClassVar[str] = "upstream"
     TITLE: ClassVar[str] = "The upstream"
 
-    target: str = setting(
+    target: LowerText = setting(
         "RELAY_UPSTREAM",
         "auto",
         "The upstream: `openai`, `azure`, `local`, or the ws:// or wss:// URL of any compatible endpoint. `auto` is "
         "OpenAI if there is a key, else Azure, else the local engine.",
     )
     key: str | None = setting(
-        "RELAY_UPSTREAM_KEY", None, "The key for the endpoint whose URL is the upstream.", repr=False
+        "RELAY_UPSTREAM_KEY", None, "The key of the upstream, if `RELAY_UPSTREAM` is a URL.", repr=False
     )
-    dialect: str = setting(
+    dialect: LowerText = setting(
         "RELAY_UPSTREAM_DIALECT",
         "auto",
         "The protocol of the upstream: `openai` (GA), `openai-beta` or `azure-preview`. `auto` chooses by the URL.",
     )
 
-    @field_validator("target", "dialect", mode="before")
-    @classmethod
-    def _lower(cls, value: Any) -> Any:
-        return lower(value)
-
     @field_validator("target")
     @classmethod
     def _check_target(cls, value: str) -> str:
         if value not in ("auto", "openai", "azure", LOCAL) and not is_url(value, ("ws", "wss")):
-            raise ValueError(f"{quote(value)} is none of auto, openai, azure, local, or a ws:// or wss:// URL")
+            raise ValueError(f"{quote(value)} is not one of auto, openai, azure, local, or a ws:// or wss:// URL")
         return value
 
     @field_validator("dialect")
     @classmethod
     def _check_dialect(cls, value: str) -> str:
         if value not in (known := ("auto", *UPSTREAM_DIALECTS)):
-            raise ValueError(f"{quote(value)} is none of {', '.join(known)}")
+            raise ValueError(f"{quote(value)} is not one of {', '.join(known)}")
         return value
 
 
 class OpenAISettings(SettingsGroup, frozen=True):
-    """The OpenAI account: for the upstream, and for secrets of browsers that connect to OpenAI themselves."""
+    """The OpenAI account, for the upstream and for the provider secrets of browsers."""
 
     GROUP: ClassVar[str] = "openai"
     TITLE: ClassVar[str] = "OpenAI"
@@ -66,14 +62,14 @@ class OpenAISettings(SettingsGroup, frozen=True):
     api_key: OptionalText = setting("OPENAI_API_KEY", None, "The key of the OpenAI account.", repr=False)
     base_url: str = setting(
         "OPENAI_BASE_URL",
-        "https://api.openai.com/v1",
+        DEFAULT_OPENAI_BASE_URL,
         "The address of the API. `OPENAI_API_KEY` is sent to this host and to this machine, never to any other.",
     )
 
     @field_validator("base_url")
     @classmethod
     def _check_base_url(cls, value: str) -> str:
-        return checked_url(value, "https://api.openai.com/v1")
+        return checked_url(value, DEFAULT_OPENAI_BASE_URL)
 
 
 class AzureSettings(SettingsGroup, frozen=True):
@@ -93,10 +89,10 @@ class AzureSettings(SettingsGroup, frozen=True):
         "A callable that returns a bearer token, in place of the key. Write it as `package.module:function`.",
     )
     api_version: str | None = setting(
-        "AZURE_OPENAI_API_VERSION", None, "Set it for the preview protocol alone, which Azure has deprecated."
+        "AZURE_OPENAI_API_VERSION", None, "Only for the preview protocol, which Azure has deprecated."
     )
     routes_prefix: str = setting(
-        "RELAY_AZURE_PREFIX", AZURE_PREFIX, "The path below which browsers find the routes of the Azure backend."
+        "RELAY_AZURE_PREFIX", AZURE_PREFIX, "The path prefix of the Azure backend's routes for browsers."
     )
 
     @field_validator("endpoint")
@@ -121,7 +117,7 @@ class AzureSettings(SettingsGroup, frozen=True):
         return value.rstrip("/")
 
     def problems(self, name_of: NameOf) -> Iterator[str]:
-        """Report two credentials, and an address that contradicts the version."""
+        """Report two credentials, and an endpoint that contradicts the API version."""
         key, token = name_of("azure.api_key"), name_of("azure.token_provider")
         if self.api_key is not None and self.token_provider is not None:
             yield f"{key} and {token} are both set: Azure takes one; unset the other"
@@ -133,7 +129,7 @@ class AzureSettings(SettingsGroup, frozen=True):
             )
 
     def missing(self, name_of: NameOf) -> list[str]:
-        """The settings without which the resource cannot be used."""
+        """Return the required settings that are not set."""
         key, token = name_of("azure.api_key"), name_of("azure.token_provider")
         required = {
             name_of("azure.endpoint"): self.endpoint,

@@ -1,4 +1,4 @@
-"""Types of the values of settings, which also read the texts of the environment."""
+"""Types of setting values, which also parse the texts of environment variables."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ def _split(value: Any) -> Any:
     return value
 
 
-def lower(value: Any) -> Any:
-    """A choice in lower case; a URL keeps its case."""
+def lower_choice(value: Any) -> Any:
+    """Convert a choice to lower case; a URL keeps its case."""
     if not isinstance(value, str):
         return value
     return value.strip() if "://" in value else value.strip().lower()
@@ -30,25 +30,26 @@ def _blank_is_unset(value: Any) -> Any:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-def _text(value: Any) -> Any:
+def _path_to_text(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
 CommaList = Annotated[tuple[str, ...], BeforeValidator(_split)]
+LowerText = Annotated[str, BeforeValidator(lower_choice)]
 OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
-PathText = Annotated[str, BeforeValidator(_text)]
+PathText = Annotated[str, BeforeValidator(_path_to_text)]
 
-Switch = Annotated[Literal["on", "off"], BeforeValidator(lower)]
-BrowserAccess = Annotated[Literal["credential", "origin"], BeforeValidator(lower)]
-TurnDetectionKind = Annotated[Literal["server_vad", "semantic_vad", "manual"], BeforeValidator(lower)]
-NoiseReduction = Annotated[Literal["near_field", "far_field", "off"], BeforeValidator(lower)]
+Switch = Annotated[Literal["on", "off"], BeforeValidator(lower_choice)]
+BrowserAccess = Annotated[Literal["credential", "origin"], BeforeValidator(lower_choice)]
+TurnDetectionKind = Annotated[Literal["server_vad", "semantic_vad", "manual"], BeforeValidator(lower_choice)]
+NoiseReduction = Annotated[Literal["near_field", "far_field", "off"], BeforeValidator(lower_choice)]
 TtsProvider = Literal["openai", "elevenlabs"]
-TtsMode = Annotated[Literal["streaming", "final"], BeforeValidator(lower)]
-TtsFallback = Annotated[Literal["model", "off"], BeforeValidator(lower)]
-RecordingMode = Annotated[Literal["off", "on", "consent"], BeforeValidator(lower)]
-LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)]
-LogFormat = Annotated[Literal["text", "json"], BeforeValidator(lower)]
+TtsMode = Annotated[Literal["streaming", "final"], BeforeValidator(lower_choice)]
+TtsFallback = Annotated[Literal["model", "off"], BeforeValidator(lower_choice)]
+RecordingMode = Annotated[Literal["off", "on", "consent"], BeforeValidator(lower_choice)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower_choice)]
+LogFormat = Annotated[Literal["text", "json"], BeforeValidator(lower_choice)]
 
 
 def quote(value: object, max_chars: int = 80) -> str:
@@ -62,7 +63,7 @@ def printable(value: object, max_chars: int = 80) -> str:
 
 
 def checked_url(value: str, example: str) -> str:
-    """A URL of an HTTP API, without a slash at its end. Raises ValueError."""
+    """Return the URL of an HTTP API without a trailing slash. Raises ValueError."""
     if not is_url(value, HTTP_SCHEMES):
         raise ValueError(f"{quote(value)} is not a URL; write it like {example}")
     return value.rstrip("/")
@@ -74,8 +75,8 @@ def is_origin(text: str) -> bool:
     return match is not None and is_url(text, (match[1].lower(),))
 
 
-def normal_origin(origin: str) -> str:
-    """An origin as browsers send it: lower case, without the scheme's own port. Raises ValueError for a bad port."""
+def normalize_origin(origin: str) -> str:
+    """Return an origin as browsers send it: lower case, without the default port. Raises ValueError for a bad port."""
     parts = urlsplit(origin.lower())
-    own_port = {"http": 80, "https": 443}.get(parts.scheme)
-    return origin.lower().removesuffix(f":{own_port}") if parts.port == own_port else origin.lower()
+    default_port = {"http": 80, "https": 443}.get(parts.scheme)
+    return origin.lower().removesuffix(f":{default_port}") if parts.port == default_port else origin.lower()

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from relay.app import context
 from relay.auth.authenticator import offered_subprotocols
-from relay.config.policy_file import require_value
+from relay.config.policy_checks import require_value
 from relay.endpoints.session_slot import accept_websocket, session_slot
 from relay.errors import AccessDenied, CapacityExceeded, OpenAIError
 from relay.protocols.client_protocol import OpeningHandshake, RealtimeClientProtocol

@@ -116,7 +116,7 @@ def string_field(body: dict[str, Any], name: str) -> str | None:
 
 
 def key_field(body: dict[str, Any], name: str) -> str | None:
-    """Return a field that goes into a header. Raises BadRequest, without the value, for invalid characters."""
+    """Return a field that is sent in a header. Raises BadRequest, without the value, for invalid characters."""
     value = string_field(body, name)
     if value is not None and not _HEADER_SAFE.fullmatch(value):
         raise BadRequest(f"{name} contains characters that a key cannot have.", name)

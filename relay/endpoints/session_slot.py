@@ -1,4 +1,4 @@
-"""What the WebSocket routes of all client protocols share: session slots and the upgrade."""
+"""Session slots and the upgrade, for the WebSocket routes of all client protocols."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

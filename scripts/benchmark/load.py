@@ -29,7 +29,7 @@ from scripts.benchmark.fake_peers import (
 
 CONNECT_TIMEOUT_S = 20.0
 ARRIVAL_TIMEOUT_S = 0.3
-"""How long to wait for chunks that were sent before the window closed."""
+"""The time to wait for chunks that were sent before the measurement ended."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 /* A device client of Relay in C99 with BSD sockets: device ws://HOST:PORT/PATH MICROPHONE.pcm SPEAKER.pcm
  *
- * Written as for an ESP32: one thread, one loop, no allocation in it, some 50 KiB of static memory, and a WebSocket of
- * its own. On a device the two files are the I2S driver, and TLS (wss) is the platform's, around send and recv.
- * Both files are raw PCM16, mono, 16 kHz; the microphone's may grow while it is read. One turn, in real time. A key, if one is needed, comes from RELAY_KEY.
+ * Written as for an ESP32: one thread, one loop without allocation, about 50 KiB of static memory, and its own
+ * WebSocket. On a device, the I2S driver replaces the two files, and the platform's TLS (wss) wraps send and recv.
+ * Both files are raw PCM16, mono, 16 kHz; the microphone's may grow while it is read. One turn, in real time. The key, if any, is in RELAY_KEY.
  *
- * Exit codes: 0 the turn is over, 1 used wrongly, 2 refused and will be again, 3 broken or busy, 4 no answer
+ * Exit codes: 0 turn completed, 1 usage error, 2 refused permanently, 3 connection lost or relay busy, 4 no answer
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -40,7 +40,7 @@ enum { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
 #define RING_BYTES 32768
 #define MAX_TEXT_BYTES 16384 /* the rest of a longer message is ignored */
 #define MAX_ITEMS 8
-#define MAX_ID_BYTES 257 /* 256 and the end */
+#define MAX_ID_BYTES 257 /* 256 and the terminating NUL */
 
 static const char HELLO[] = "{\"type\":\"hello\",\"v\":1,\"input\":{\"rate\":16000},\"output\":{\"rate\":16000},"
                             "\"maxAheadMs\":500}";
@@ -50,7 +50,7 @@ static int line = -1, entropy = -1; /* the socket; the source of masks (esp_rand
 /* The audio to be played: a ring buffer, and the items in it by their positions in the stream of all audio. */
 static struct {
     uint8_t ring[RING_BYTES];
-    uint64_t came, played; /* bytes, ever */
+    uint64_t came, played; /* total bytes */
     struct {
         char id[MAX_ID_BYTES];
         uint64_t from, to;
@@ -60,11 +60,11 @@ static struct {
     unsigned lost;
 } speaker;
 
-/* What the relay says. `fin` of a message may be frames away: its kind and text are kept until then. */
+/* The received message. It may have several frames: its opcode and text are kept until the one with FIN. */
 static struct {
     uint8_t header[14];
-    size_t n_header, in_frame; /* bytes of the header that are here, of the payload that are still to come */
-    int opcode, message;       /* of this frame; of the message that its fragments belong to */
+    size_t n_header, in_frame; /* received bytes of the header, missing bytes of the payload */
+    int opcode, message;       /* the opcodes of this frame, and of the message that it is a fragment of */
     bool fin, in_payload;
     uint8_t control[126];
     size_t n_control;
@@ -72,8 +72,8 @@ static struct {
     size_t n_text;
 } in;
 
-static bool response_ended, retryable = true, over; /* `over`: there is no connection any more */
-static int verdict = -1;                            /* the exit code, once it stands */
+static bool response_ended, retryable = true, over; /* `over`: the connection is closed */
+static int verdict = -1;                            /* the exit code, once known */
 static int64_t news;                                /* when something was last sent, received or played; pings do not count */
 
 static void end(int code) {
@@ -87,7 +87,7 @@ static int64_t now_ms(void) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* -- the WebSocket's way out ------------------------------------------------------------------------------------- */
+/* -- sending WebSocket frames ------------------------------------------------------------------------------------ */
 
 static bool send_all(const uint8_t *bytes, size_t n) {
     while (n > 0) {
@@ -99,7 +99,7 @@ static bool send_all(const uint8_t *bytes, size_t n) {
     return true;
 }
 
-/* One whole frame of at most FRAME_BYTES, masked as RFC 6455 wants it of a client, in one write. */
+/* Send one frame of at most FRAME_BYTES in one write, masked as RFC 6455 (5.3) requires of a client. */
 static void send_frame(int opcode, const void *payload, size_t n) {
     uint8_t frame[8 + FRAME_BYTES], *mask;
     size_t at = 0;
@@ -121,7 +121,7 @@ static void send_frame(int opcode, const void *payload, size_t n) {
 
 static void send_text(const char *text) { send_frame(TEXT, text, strlen(text)); }
 
-/* -- the little JSON that is needed --------------------------------------------------------------------------------- */
+/* -- minimal JSON parsing ------------------------------------------------------------------------------------------- */
 
 /* The value of a member of the outermost object, or NULL. Nested members of the same name are ignored. */
 static const char *member(const char *json, const char *name) {
@@ -147,7 +147,7 @@ static bool is_true(const char *json, const char *name) {
     return value && strncmp(value, "true", 4) == 0;
 }
 
-/* A text as it stands in the JSON, escapes and all: ids come back to the relay just so. Cut to what fits. */
+/* Copy a string as it is in the JSON, with its escapes: ids are sent back unchanged. Truncates to the buffer. */
 static const char *string(const char *json, const char *name, char *out, size_t size) {
     const char *value = member(json, name);
     size_t n = 0;
@@ -165,7 +165,7 @@ static const char *string(const char *json, const char *name, char *out, size_t 
 
 static void queue_audio(const uint8_t *bytes, size_t n) {
     for (size_t i = 0; i < n; i++) {
-        if (speaker.came - speaker.played >= RING_BYTES) { /* cannot be, with maxAheadMs: the newest goes, audibly */
+        if (speaker.came - speaker.played >= RING_BYTES) { /* impossible with maxAheadMs: drop the newest audio */
             speaker.lost += (unsigned)(n - i);
             return;
         }
@@ -218,7 +218,7 @@ static void play(FILE *out, bool tell) {
     if (tell && speaker.n_items > 0 && speaker.played >= speaker.items[0].from) acknowledge(0);
 }
 
-/* -- the WebSocket's way in ------------------------------------------------------------------------------------------ */
+/* -- receiving WebSocket frames -------------------------------------------------------------------------------------- */
 
 static void take_message(const char *message) {
     char name[32], words[512];
@@ -234,7 +234,7 @@ static void take_message(const char *message) {
         response_ended = false;
     } else if (strcmp(name, "AIResponseEnd") == 0) {
         string(message, "status", words, sizeof words);
-        response_ended = !is_true(message, "more") && strcmp(words, "cancelled") != 0; /* cancelled: the user's turn */
+        response_ended = !is_true(message, "more") && strcmp(words, "cancelled") != 0; /* cancelled: user's turn next */
     } else if (strcmp(name, "transcript") == 0 && is_true(message, "final")) {
         printf("%s: ", string(message, "role", name, sizeof name));
         printf("%s\n", string(message, "text", words, sizeof words));
@@ -242,7 +242,7 @@ static void take_message(const char *message) {
         retryable = is_true(message, "retryable");
         fprintf(stderr, "%s: ", string(message, "code", name, sizeof name));
         fprintf(stderr, "%s\n", string(message, "message", words, sizeof words));
-    } /* whatever else comes is no concern of this device */
+    } /* other messages are ignored */
 }
 
 static void take_close(void) {
@@ -263,7 +263,7 @@ static void end_of_frame(void) {
     }
 }
 
-/* The header is whole: what frame is it? Anything against the rules ends the connection. */
+/* Check a complete frame header. A violation of RFC 6455 ends the connection. */
 static void begin_frame(uint64_t length) {
     in.opcode = in.header[0] & 0x0f;
     in.fin = in.header[0] & 0x80;
@@ -295,7 +295,7 @@ static void take_payload(const uint8_t *bytes, size_t n) {
     }
 }
 
-/* Bytes of the stream, in whatever pieces TCP gives them. */
+/* Parse bytes of the stream, in pieces of any size. */
 static void take_bytes(const uint8_t *bytes, size_t n) {
     while ((n > 0 || (in.in_payload && in.in_frame == 0)) && !over) {
         if (in.in_payload) {
@@ -359,7 +359,7 @@ static void base64(const uint8_t *bytes, size_t n, char *out) {
 
 static uint32_t rotate(uint32_t x, int by) { return x << by | x >> (32 - by); }
 
-/* SHA-1 of a text of at most 119 bytes: two blocks are enough for the proof of the handshake. */
+/* SHA-1 of a text of at most 119 bytes: two blocks are enough for Sec-WebSocket-Accept. */
 static void sha1(const char *text, uint8_t digest[20]) {
     uint32_t h[5] = {0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0}, w[80];
     uint8_t blocks[128] = {0};
@@ -387,7 +387,7 @@ static void sha1(const char *text, uint8_t digest[20]) {
     for (int i = 0; i < 20; i++) digest[i] = (uint8_t)(h[i / 4] >> (24 - i % 4 * 8));
 }
 
-/* The HTTP upgrade. What the relay sends behind its head stays in the socket: the head is read byte by byte. */
+/* The HTTP upgrade. Reads the head byte by byte, so that later frames stay in the socket. */
 static int upgrade(const char *host, const char *port, const char *path) {
     char request[1024], head[2048], key[25], proof[64 + 25], accept[29];
     uint8_t nonce[16], digest[20];
@@ -409,7 +409,7 @@ static int upgrade(const char *host, const char *port, const char *path) {
         fprintf(stderr, "refused with HTTP %d\n", status);
         return status >= 400 && status < 500 && status != 429 ? REFUSED : TRY_LATER;
     }
-    /* The proof that this is a WebSocket server, and not something that answers 101 to whatever it is sent. */
+    /* Sec-WebSocket-Accept proves that the server speaks WebSocket (RFC 6455, 4.1). */
     snprintf(proof, sizeof proof, "%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key);
     sha1(proof, digest);
     base64(digest, sizeof digest, accept);
@@ -418,7 +418,7 @@ static int upgrade(const char *host, const char *port, const char *path) {
 
 /* -- the turn --------------------------------------------------------------------------------------------------------- */
 
-/* Read what comes until `due`, or the end of the connection. */
+/* Receive until `due` or the end of the connection. */
 static void listen_until(int64_t due) {
     static uint8_t bytes[2048];
     for (int64_t left = due - now_ms(); left > 0 && !over; left = due - now_ms()) {
@@ -436,10 +436,10 @@ static int talk(FILE *microphone, FILE *out) {
     send_text(HELLO);
     for (int64_t step = 0; verdict < 0; step++) {
         listen_until(start + step * FRAME_MS);
-        /* After the file comes silence: the relay knows the end of speech by what it hears, not by the clock. */
+        /* After the file send silence: VAD needs audio to detect the end of speech. */
         uint8_t frame[FRAME_BYTES] = {0};
         size_t heard = fread(frame, 1, sizeof frame, microphone);
-        clearerr(microphone); /* a file that still grows is a live microphone */
+        clearerr(microphone); /* the file may still grow, like a live microphone */
         send_frame(BINARY, frame, sizeof frame);
         play(out, step % 10 == 0);
         if (heard > 0 || speaker.n_items > 0 || speaker.played < speaker.came) news = now_ms();
@@ -448,7 +448,7 @@ static int talk(FILE *microphone, FILE *out) {
             verdict = response_ended ? OK : NO_ANSWER;
         }
     }
-    listen_until(now_ms() + GOODBYE_MS); /* hanging up on what is still unread would be a reset, not a goodbye */
+    listen_until(now_ms() + GOODBYE_MS); /* closing with unread data would reset the connection */
     if (speaker.lost) fprintf(stderr, "%u bytes of audio came too fast\n", speaker.lost);
     return verdict;
 }

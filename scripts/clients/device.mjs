@@ -1,16 +1,16 @@
 // A device client of Relay in JavaScript: node device.mjs URL MICROPHONE.pcm SPEAKER.pcm (Node 22 or newer), or in a
 // page: import { talk } from "./device.mjs". Raw PCM16, mono, 16 kHz (the microphone's file may grow while it is read);
-// one turn, in real time. A key: RELAY_KEY.
-// Exit codes: 0 the turn is over · 1 used wrongly · 2 refused, and will be again · 3 broken or busy · 4 no answer
+// one turn, in real time. The key, if any, is in RELAY_KEY.
+// Exit codes: 0 turn completed · 1 usage error · 2 refused permanently · 3 connection lost or relay busy · 4 no answer
 
 const FRAME_MS = 20, FRAME_BYTES = 640, BYTES_PER_MS = 32;
 const SETTLE_MS = 1000, GIVE_UP_MS = 30_000; // text overtakes audio: one more item may follow
-const FINAL_CODES = [1002, 1007, 1008, 1009]; // this client's own fault: it would do the same again
+const FINAL_CODES = [1002, 1007, 1008, 1009]; // this client violated the protocol: do not retry
 const HELLO = { v: 1, input: { rate: 16000 }, output: { rate: 16000 }, maxAheadMs: 500 };
 
 /** One turn. `microphone(n)` returns the next n bytes or fewer, `speaker(bytes)` plays; resolves to the exit code. */
 export function talk(url, microphone, speaker, { key, log = console } = {}) {
-  // Pages cannot send a key: they come from an allowed origin. Node's WebSocket takes headers, a browser's does not.
+  // Node's WebSocket accepts headers, a browser's does not: pages need an allowed origin instead of a key.
   const relay = key ? new WebSocket(url, { headers: { Authorization: `Bearer ${key}` } }) : new WebSocket(url);
   relay.binaryType = "arraybuffer";
   const send = (type, fields) => relay.send(JSON.stringify({ type, ...fields }));
@@ -20,7 +20,7 @@ export function talk(url, microphone, speaker, { key, log = console } = {}) {
   relay.onopen = () => {
     send("hello", HELLO);
     start = news = performance.now();
-    timer = setInterval(() => { // timers come late: catch up by the clock
+    timer = setInterval(() => { // timers are late: catch up with the clock
       while (verdict === undefined && start + step * FRAME_MS <= performance.now()) tick();
     }, FRAME_MS / 2);
   };
@@ -34,7 +34,7 @@ export function talk(url, microphone, speaker, { key, log = console } = {}) {
       case "audioEnd": queue.push(null); break;
       case "interrupted": queue = []; item = null; break; // the rest must be neither played nor acknowledged
       case "AISpeechDetected": case "AIResponseStart": ended = false; break;
-      case "AIResponseEnd": ended = !message.more && message.status !== "cancelled"; break; // cancelled: it is the user's turn
+      case "AIResponseEnd": ended = !message.more && message.status !== "cancelled"; break; // cancelled: the user's turn follows
       case "transcript": if (message.final) log.log(`${message.role}: ${message.text}`); break;
       case "error": ({ retryable } = message); log.error(`${message.code}: ${message.message}`); break;
     }
@@ -57,14 +57,14 @@ export function talk(url, microphone, speaker, { key, log = console } = {}) {
       } else if (head !== null) { item = head; playedBytes = 0; }
       else if (item !== null) { playback(); item = null; }
     }
-    if (item !== null && step % 10 === 0) playback(); // every 200 ms: it makes the cut of a barge-in exact
+    if (item !== null && step % 10 === 0) playback(); // every 200 ms, so that a barge-in truncates exactly
     step++;
     if (frame.length || queue.length || item !== null) news = performance.now();
     else if (performance.now() - news > (ended ? SETTLE_MS : GIVE_UP_MS)) { verdict = ended ? 0 : 4; send("bye"); relay.close(1000); }
   }
 
   return new Promise((resolve) => {
-    relay.onclose = ({ code, reason }) => { // a refused handshake too: as 1006, and a page may not learn why
+    relay.onclose = ({ code, reason }) => { // also for a refused handshake, as 1006; pages get no reason
       clearInterval(timer);
       if (verdict === undefined) log.error(`closed with ${code} ${reason}`);
       resolve(verdict ?? (FINAL_CODES.includes(code) || (code === 1011 && !retryable) ? 2 : 3));

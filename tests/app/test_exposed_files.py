@@ -36,7 +36,7 @@ def warnings(*, records: bool = False, **overrides: object) -> list[str]:
 def test_an_env_file_with_a_key(mode: int) -> None:
     write(".env", f"OPENAI_API_KEY={KEY}\n", mode)
     assert warnings() == [
-        f".env is accessible to other users of this machine (mode {mode:04o}) and holds keys. Run: chmod 600 .env"
+        f".env is accessible to other users of this machine (mode {mode:04o}) and contains keys. Run: chmod 600 .env"
     ]
     Path(".env").chmod(0o600)
     assert warnings() == []
@@ -71,18 +71,18 @@ def test_files_that_settings_name_count_when_they_hold_a_key() -> None:
     write(".env", f"OPENAI_API_KEY={KEY}\nTICKETS_TOKEN=tok-0123456789abcdef\n", 0o600)
     write("my servers.json", server % "tok-0123456789abcdef", 0o644)
     write("policies.toml", f"# the key of the kiosk: {KEY}\n[policies.kiosk]\n", 0o644)
-    warning = warnings(mcp_servers="my servers.json", policies="policies.toml")
+    warning = warnings(tools_mcp_servers="my servers.json", access_policies="policies.toml")
     assert [one.rpartition("Run: ")[2] for one in warning] == ["chmod 600 policies.toml", "chmod 600 'my servers.json'"]
     write("my servers.json", server % "${TICKETS_TOKEN}", 0o644)  # the token stands in the environment
     write("policies.toml", "[policies.kiosk]\n", 0o644)
-    assert warnings(mcp_servers="my servers.json", policies="policies.toml") == []
+    assert warnings(tools_mcp_servers="my servers.json", access_policies="policies.toml") == []
 
 
 def test_the_key_of_tls_may_have_a_group() -> None:
     write("key.pem", "-----BEGIN PRIVATE KEY-----\n", 0o640)
-    assert warnings(tls_cert="cert.pem", tls_key="key.pem") == []
+    assert warnings(server_tls_cert="cert.pem", server_tls_key="key.pem") == []
     Path("key.pem").chmod(0o644)
-    [warning] = warnings(tls_cert="cert.pem", tls_key="key.pem")
+    [warning] = warnings(server_tls_cert="cert.pem", server_tls_key="key.pem")
     assert warning.endswith("Run: chmod 600 key.pem")
 
 

@@ -74,7 +74,7 @@ def test_a_bound_that_does_not_fit_is_told_with_what_to_do() -> None:
 
 
 def test_no_more_sessions_are_admitted_than_fit() -> None:
-    limiter = SessionLimiter(settings_for(max_sessions=500))
+    limiter = SessionLimiter(settings_for(limits_max_sessions=500))
     limiter.use_descriptor_budget(DescriptorBudget(20, 5))
     text = r"All 2 sessions .* 20 files and sockets .*ulimit -n"
     with (
@@ -96,7 +96,7 @@ async def test_policies_that_record_from_a_reload_on_leave_fewer_sessions(
     monkeypatch.chdir(tmp_path)  # no .env is read
     recordings.mkdir(mode=0o755)
     async with running_relay(
-        "ws://127.0.0.1:1", max_sessions=16, policies=policies, recordings_dir=recordings
+        "ws://127.0.0.1:1", limits_max_sessions=16, access_policies=policies, recording_dir=recordings
     ) as relay:
         assert context.warnings(relay.app) == []
         policies.write_text('[policies.default]\nrecord = "on"\n')

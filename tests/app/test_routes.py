@@ -103,7 +103,7 @@ def url_of(relay, path: str) -> str:
 @pytest.mark.parametrize(("method", "path"), EXPECTED)
 async def test_every_route_refuses_what_its_row_refuses(method: str, path: str) -> None:
     plain, websocket, _ = EXPECTED[method, path]
-    async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,)) as relay:
+    async with running_relay("ws://127.0.0.1:9/", server_host="0.0.0.0", access_api_keys=(KEY,)) as relay:
         url = url_of(relay, path)
         refused = plain is not OPEN
         assert (await status(url, method) == 401) is refused
@@ -126,7 +126,9 @@ async def test_every_route_asks_for_its_scope(method: str, path: str, tmp_path: 
     policies = tmp_path / "policies.toml"
     policies.write_text(f'[policies.nothing]\nscopes = []\nkeys = ["{key_identity(KEY)}"]\n')
     plain, websocket, scope = EXPECTED[method, path]
-    async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), policies=policies) as relay:
+    async with running_relay(
+        "ws://127.0.0.1:9/", server_host="0.0.0.0", access_api_keys=(KEY,), access_policies=policies
+    ) as relay:
         url, bearer = url_of(relay, path), {"Authorization": f"Bearer {KEY}"}
         headers = bearer if plain is CLIENT else upgrade(**bearer)
         async with aiohttp.ClientSession() as http, http.request(method, url, headers=headers) as answer:
@@ -151,7 +153,7 @@ async def test_every_route_asks_for_its_scope(method: str, path: str, tmp_path: 
     ],
 )
 async def test_origins_on_a_loopback_bind(origin: str | None, expected: int) -> None:
-    async with running_relay("ws://127.0.0.1:9/", allowed_origins=("https://voice.example.com",)) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_allowed_origins=("https://voice.example.com",)) as relay:
         headers = {"Origin": origin} if origin else {}
         assert await status(relay.http("/ws"), **upgrade(**headers)) == expected
 
@@ -162,7 +164,11 @@ async def test_origins_on_a_loopback_bind(origin: str | None, expected: int) -> 
      ("evil.example", 403), ("", 403)],
 )  # fmt: skip
 async def test_who_shows_no_key_must_name_this_machine(host: str, expected: int) -> None:
-    options = {"allowed_origins": ("https://voice.example.com",), "hosts": ("relay.test",), "api_keys": (KEY,)}
+    options = {
+        "access_allowed_origins": ("https://voice.example.com",),
+        "access_hosts": ("relay.test",),
+        "access_api_keys": (KEY,),
+    }
     async with running_relay("ws://127.0.0.1:9/", **options) as relay:
         assert await status(relay.http("/ws"), **upgrade(Host=host)) == expected
         assert await status(relay.http("/ws"), **upgrade(Host=host, Authorization=f"Bearer {KEY}")) == 101
@@ -182,21 +188,21 @@ async def test_who_shows_no_key_must_name_this_machine(host: str, expected: int)
     ],
 )
 async def test_what_a_proxy_sent_on_is_not_local(header: str) -> None:
-    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,)) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_api_keys=(KEY,)) as relay:
         assert await status(relay.http("/ws"), **upgrade()) == 101
         assert await status(relay.http("/ws"), **upgrade(**{header: "127.0.0.1"})) == 401
         assert await status(relay.http("/ws"), **upgrade(**{header: "1", "Authorization": f"Bearer {KEY}"})) == 101
 
 
 async def test_a_proxy_of_ours_is_never_local_and_relay_local_off_trusts_nobody() -> None:
-    for options in ({"proxies": ("127.0.0.0/8",)}, {"local": "off"}):
+    for options in ({"access_proxies": ("127.0.0.0/8",)}, {"access_local": "off"}):
         async with running_relay("ws://127.0.0.1:9/", **options) as relay:
             assert await status(relay.http("/ws"), **upgrade()) == 401
 
 
-@pytest.mark.parametrize("settings", [{"local": "off"}, {"host": "0.0.0.0"}])
+@pytest.mark.parametrize("settings", [{"access_local": "off"}, {"server_host": "0.0.0.0"}])
 async def test_settings_that_are_gone_at_a_reload_open_nothing(settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,), **settings) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_api_keys=(KEY,), **settings) as relay:
         monkeypatch.setattr(Settings, "reread", lambda own: settings_for())  # of an .env that is being written
         reload_access(relay.app)
         assert await status(relay.http("/ws"), **upgrade()) == 401
@@ -205,9 +211,9 @@ async def test_settings_that_are_gone_at_a_reload_open_nothing(settings, monkeyp
 
 async def test_admin_routes_are_not_for_who_is_near_nor_for_other_pages() -> None:
     localhost = {"Origin": "http://localhost:3000"}
-    for options in ({}, {"open_access": True, "host": "0.0.0.0"}):
+    for options in ({}, {"access_open": True, "server_host": "0.0.0.0"}):
         async with (
-            running_relay("ws://127.0.0.1:9/", admin_keys=(ADMIN_KEY,), **options) as relay,
+            running_relay("ws://127.0.0.1:9/", access_admin_keys=(ADMIN_KEY,), **options) as relay,
             aiohttp.ClientSession() as http,
         ):
             assert await status(relay.http("/recordings/list")) == 401
@@ -228,10 +234,10 @@ async def test_admin_routes_are_not_for_who_is_near_nor_for_other_pages() -> Non
 async def test_origins_of_any_scheme_can_be_listed(origin: str) -> None:
     async with running_relay("ws://127.0.0.1:9/") as relay:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == 403
-    async with running_relay("ws://127.0.0.1:9/", allowed_origins=(origin,)) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_allowed_origins=(origin,)) as relay:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == 101
         assert relay.app[SETTINGS].warnings(), "what that opens is said"
-    async with running_relay("ws://127.0.0.1:9/", open_access=True) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_open=True) as relay:
         assert await status(relay.http("/ws"), **upgrade(Origin=origin)) == (403 if origin == "null" else 101)
 
 
@@ -240,7 +246,7 @@ async def test_origins_of_any_scheme_can_be_listed(origin: str) -> None:
 )
 def test_what_is_no_origin_stops_the_start(origin: str) -> None:
     with pytest.raises(ConfigError, match="is not an origin"):
-        settings_for(allowed_origins=origin)
+        settings_for(access_allowed_origins=origin)
 
 
 async def test_cors_lets_allowed_pages_read_and_no_others() -> None:
@@ -265,7 +271,9 @@ async def test_cors_lets_allowed_pages_read_and_no_others() -> None:
 
 async def test_a_refusal_says_how_to_get_in_and_names_no_key() -> None:
     async with (
-        running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), admin_keys=(ADMIN_KEY,)) as relay,
+        running_relay(
+            "ws://127.0.0.1:9/", server_host="0.0.0.0", access_api_keys=(KEY,), access_admin_keys=(ADMIN_KEY,)
+        ) as relay,
         aiohttp.ClientSession() as http,
         http.get(relay.http("/ws"), headers=upgrade(Authorization="Bearer nobody-knows-this")) as answer,
     ):
@@ -279,12 +287,12 @@ async def test_a_refusal_says_how_to_get_in_and_names_no_key() -> None:
 def test_a_public_bind_without_keys_refuses_to_start_and_names_both_ways_out() -> None:
     with pytest.raises(ConfigError, match=r"RELAY_API_KEYS.*RELAY_OPEN"):
         Settings.load(Environment({"HOST": "0.0.0.0"}))
-    assert settings_for(host="0.0.0.0", open_access=True).warnings()
-    assert not settings_for(host="127.0.0.1").warnings()
+    assert settings_for(server_host="0.0.0.0", access_open=True).warnings()
+    assert not settings_for(server_host="127.0.0.1").warnings()
 
 
 async def test_relay_open_means_as_on_loopback() -> None:
-    async with running_relay("ws://127.0.0.1:9/", host="0.0.0.0", open_access=True) as relay:
+    async with running_relay("ws://127.0.0.1:9/", server_host="0.0.0.0", access_open=True) as relay:
         assert await status(relay.http("/ws"), **upgrade()) == 101
         assert await status(relay.http("/"), Host=socket.gethostname()) == 200
         assert await status(relay.http("/ws"), **upgrade(Origin="https://evil.example")) == 403
@@ -296,7 +304,7 @@ async def test_relay_open_means_as_on_loopback() -> None:
 
 async def test_behind_a_proxy_on_this_machine_the_keys_are_asked_for() -> None:
     origins = ("https://voice.example.com",)
-    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,), allowed_origins=origins) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_api_keys=(KEY,), access_allowed_origins=origins) as relay:
         through = upgrade(Host="voice.example.com", Origin="https://voice.example.com")
         assert await status(relay.http("/ws"), **through) == 401
         assert await status(relay.http("/ws"), **through, Authorization=f"Bearer {KEY}") == 101
@@ -305,7 +313,7 @@ async def test_behind_a_proxy_on_this_machine_the_keys_are_asked_for() -> None:
 
 @pytest.mark.parametrize("origins", [("https://App.Example.com",), ("https://app.example.com:443",)])
 async def test_origins_are_compared_as_browsers_send_them(origins: tuple[str, ...]) -> None:
-    async with running_relay("ws://127.0.0.1:9/", allowed_origins=origins) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_allowed_origins=origins) as relay:
         assert await status(relay.http("/ws"), **upgrade(Origin="https://app.example.com")) == 101
 
 
@@ -328,7 +336,7 @@ async def raw_status(port: int, head: bytes) -> int:
     ],
 )
 async def test_headers_that_make_no_sense_are_refused_like_any_other(header: bytes, expected: int, caplog) -> None:
-    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,)) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_api_keys=(KEY,)) as relay:
         assert await raw_status(relay.port, b"GET /ws HTTP/1.1\r\n" + header) == expected
     assert "Traceback" not in caplog.text
 
@@ -364,7 +372,7 @@ async def test_an_allowed_page_can_read_why_it_was_refused() -> None:
     ],
 )
 async def test_a_credential_that_cannot_be_used_is_not_the_same_as_none(path: str, headers: dict[str, str]) -> None:
-    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,)) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_api_keys=(KEY,)) as relay:
         assert await status(relay.http(path), **upgrade(**headers)) == 401
         both = headers | {"api-key": KEY}
         assert await status(relay.http("/ws"), **upgrade(**both)) == 101, "a proxy's own login may come along"
@@ -376,7 +384,9 @@ async def test_a_client_secret_ends_when_its_key_may_not_make_it_any_more(tmp_pa
     backend = f'[policies.backend]\nmay_mint = ["kiosk"]\nkeys = ["{key_identity(KEY)}"]\n[policies.kiosk]\n'
     policies.write_text(backend)
     async with (
-        running_relay("ws://127.0.0.1:9/", host="0.0.0.0", api_keys=(KEY,), policies=policies) as relay,
+        running_relay(
+            "ws://127.0.0.1:9/", server_host="0.0.0.0", access_api_keys=(KEY,), access_policies=policies
+        ) as relay,
         aiohttp.ClientSession() as http,
     ):
         url, bearer = relay.http("/v1/realtime/client_secrets"), {"Authorization": f"Bearer {KEY}"}

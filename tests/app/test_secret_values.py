@@ -33,9 +33,9 @@ def test_what_a_url_carries(url: str, secrets: set[str]) -> None:
 
 def test_all_keys_of_the_settings() -> None:
     keys: dict[str, Any] = {
-        "api_keys": ("api-key-0123456789",),
-        "admin_keys": ("admin-key-0123456789",),
-        "ticket_keys": ("ticket-key-0123456789",),
+        "access_api_keys": ("api-key-0123456789",),
+        "access_admin_keys": ("admin-key-0123456789",),
+        "access_ticket_keys": ("ticket-key-0123456789",),
         "upstream_key": "upstream-key",
         "openai_api_key": "openai-key",
         "azure_api_key": "azure-key",
@@ -70,7 +70,10 @@ def test_what_an_mcp_server_is_given(tmp_path: Path) -> None:
 
 async def test_a_fetched_token_is_known_from_its_first_use() -> None:
     settings = settings_for(
-        "azure", azure_endpoint="https://r.example.com", azure_deployment="d", azure_token=lambda: "fetched-token-1"
+        "azure",
+        azure_endpoint="https://r.example.com",
+        azure_deployment="d",
+        azure_token_provider=lambda: "fetched-token-1",
     )
     app = web.Application()
     install(app, settings, ToolRegistry(), NavaiOptions.from_env({}))

@@ -97,7 +97,7 @@ async def test_a_file_of_settings_that_is_wrong_changes_nothing_and_is_one_line(
         for content, problem in (
             (
                 b"RELAY_API_KEYS=a-secret\nRELAY_MAX_SESSIONS=x\n",
-                "the settings are wrong: RELAY_API_KEYS: a key must .*; RELAY_MAX_SESSIONS: must be",
+                "invalid settings: RELAY_API_KEYS: a key must .*; RELAY_MAX_SESSIONS: must be",
             ),
             (b"RELAY_API_KEYS=\xff\n", r"\.env cannot be read: "),
         ):
@@ -135,7 +135,7 @@ async def test_sighup_reads_keys_and_policies_anew_and_ends_the_sessions_of_a_re
 
         settings.write_text(f"RELAY_API_KEYS={kept},short\n")
         served.process.send_signal(signal.SIGHUP)
-        await served.read_until(r"keys and policies not reloaded, the previous ones stay: the settings are wrong")
+        await served.read_until(r"keys and policies not reloaded, the previous ones stay: invalid settings")
         await mint(old)
 
         settings.write_text(f"RELAY_API_KEYS={kept},{new}\nRELAY_POLICIES=policies.toml\n")

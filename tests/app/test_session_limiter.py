@@ -27,7 +27,7 @@ def admission(**settings: Any) -> SessionLimiter:
 
 
 def test_a_place_is_given_back_however_the_session_ends() -> None:
-    limiter = admission(max_sessions=1)
+    limiter = admission(limits_max_sessions=1)
     with pytest.raises(ZeroDivisionError), limiter.acquire_session("203.0.113.1"):
         raise ZeroDivisionError
     with (
@@ -39,7 +39,7 @@ def test_a_place_is_given_back_however_the_session_ends() -> None:
 
 
 def test_one_address_has_its_share() -> None:
-    limiter = admission(max_sessions_per_address=2)
+    limiter = admission(limits_max_sessions_per_address=2)
     with limiter.acquire_session("203.0.113.1"), limiter.acquire_session("203.0.113.1"):
         with pytest.raises(CapacityExceeded, match="already has 2 sessions"), limiter.acquire_session("203.0.113.1"):
             pass
@@ -48,7 +48,7 @@ def test_one_address_has_its_share() -> None:
 
 
 def test_an_ipv6_customer_is_one_address() -> None:
-    limiter = admission(max_sessions_per_address=1)
+    limiter = admission(limits_max_sessions_per_address=1)
     with limiter.acquire_session("2001:db8:1:2::1"):
         with pytest.raises(CapacityExceeded), limiter.acquire_session("2001:db8:1:2:ffff::9"):
             pass
@@ -79,8 +79,8 @@ def test_this_machine_stands_for_many_unless_it_is_set() -> None:
     more = DEFAULT_SESSIONS_PER_ADDRESS + 1
     assert holds(admission(), "127.0.0.1", more)
     assert not holds(admission(), "203.0.113.1", more)
-    assert not holds(admission(max_sessions_per_address=3), "127.0.0.1", 4)
-    assert holds(admission(max_sessions_per_address=0), "203.0.113.1", more)
+    assert not holds(admission(limits_max_sessions_per_address=3), "127.0.0.1", 4)
+    assert holds(admission(limits_max_sessions_per_address=0), "203.0.113.1", more)
 
 
 @in_virtual_time
@@ -98,7 +98,7 @@ async def test_who_knocks_too_often_waits_and_is_told_how_long() -> None:
 
 @in_virtual_time
 async def test_all_together_have_a_bound_too() -> None:
-    limiter = admission(max_sessions=300)
+    limiter = admission(limits_max_sessions=300)
     for number in range(300):
         limiter.check_rate(f"10.0.{number // 250}.{number % 250}")
     with pytest.raises(RateLimited):
@@ -107,7 +107,7 @@ async def test_all_together_have_a_bound_too() -> None:
 
 @in_virtual_time
 async def test_who_is_over_its_own_limit_takes_nothing_from_the_others() -> None:
-    limiter = admission(max_sessions=1, max_handshakes_per_minute=1)
+    limiter = admission(limits_max_sessions=1, limits_max_handshakes_per_minute=1)
     limiter.check_rate("203.0.113.1")
     for _ in range(1000):
         with pytest.raises(RateLimited):
@@ -119,7 +119,7 @@ async def test_who_is_over_its_own_limit_takes_nothing_from_the_others() -> None
 
 
 def test_who_has_its_share_is_told_so_even_when_all_places_are_taken() -> None:
-    limiter = admission(max_sessions=1, max_sessions_per_address=1)
+    limiter = admission(limits_max_sessions=1, limits_max_sessions_per_address=1)
     text = "This address already has 1 sessions"
     with (
         limiter.acquire_session("203.0.113.1"),
@@ -131,7 +131,7 @@ def test_who_has_its_share_is_told_so_even_when_all_places_are_taken() -> None:
 
 @in_virtual_time
 async def test_an_address_that_is_none_is_counted_all_the_same() -> None:
-    limiter = admission(max_handshakes_per_minute=1)
+    limiter = admission(limits_max_handshakes_per_minute=1)
     limiter.check_rate("unix")
     with pytest.raises(RateLimited):
         limiter.check_rate("unix")
@@ -179,7 +179,9 @@ async def test_who_is_refused_takes_nobodys_turn(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(SessionLimiter, "wait_session_turn", counted)
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, max_sessions=1, api_keys="a-long-enough-key", host="0.0.0.0") as relay,
+        running_relay(
+            upstream.url, limits_max_sessions=1, access_api_keys="a-long-enough-key", server_host="0.0.0.0"
+        ) as relay,
         ClientSession() as http,
     ):
         keyed = {"Authorization": "Bearer a-long-enough-key"}

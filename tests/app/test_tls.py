@@ -17,7 +17,7 @@ CERTIFICATE = Path(__file__).parent.parent / "support" / "self_signed.pem"
 TRUSTING = ssl.create_default_context(cafile=str(CERTIFICATE))
 
 
-TLS = {"tls_cert": CERTIFICATE, "tls_key": CERTIFICATE}
+TLS = {"server_tls_cert": CERTIFICATE, "server_tls_key": CERTIFICATE}
 
 
 async def get_and_talk() -> None:

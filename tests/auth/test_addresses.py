@@ -66,7 +66,7 @@ def test_what_is_no_address(text: str) -> None:
 
 
 def test_addresses_that_stand_for_many_clients_are_those_of_proxies_and_of_this_machine() -> None:
-    auth = Authenticator(settings_for(proxies=("10.0.0.0/24",)))
+    auth = Authenticator(settings_for(access_proxies=("10.0.0.0/24",)))
     many = ("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "10.0.0.7", "")
     assert [address for address in many if not auth.is_shared_address(address)] == []
     assert not any(

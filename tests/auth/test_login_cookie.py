@@ -27,7 +27,10 @@ async def test_how_the_browser_came_says_whether_the_cookie_is_for_https_alone(
     host: str, origin: str | None, is_secure: bool
 ) -> None:
     headers = {"Host": host, **OWN_PAGE} | ({"Origin": origin} if origin else {})
-    async with running_relay("ws://127.0.0.1:9/", admin_keys=(ADMIN_KEY,)) as relay, aiohttp.ClientSession() as http:
+    async with (
+        running_relay("ws://127.0.0.1:9/", access_admin_keys=(ADMIN_KEY,)) as relay,
+        aiohttp.ClientSession() as http,
+    ):
         for path, body in (("/login", {"key": ADMIN_KEY}), ("/logout", {})):
             async with http.post(relay.http(path), json=body, headers=headers) as answer:
                 assert answer.status == 200

@@ -5,14 +5,14 @@ import socket
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from relay.auth.origins import HostsAndOrigins
+from relay.auth.origins import HostOriginClassifier
 
 OWN = socket.gethostname().lower()
 
 
-def names(*, is_loopback: bool = True, bind: str = "127.0.0.1") -> HostsAndOrigins:
+def names(*, is_loopback: bool = True, bind: str = "127.0.0.1") -> HostOriginClassifier:
     origins = ("https://app.example.com", "capacitor://localhost", "https://other.example.com:8443")
-    return HostsAndOrigins(bind, ("voice.example.com",), origins, is_loopback=is_loopback)
+    return HostOriginClassifier(bind, ("voice.example.com",), origins, is_loopback=is_loopback)
 
 
 def request(host: str, origin: str | None = None):
@@ -86,6 +86,8 @@ def test_a_page_of_the_relays_own_is_allowed_under_a_name_that_is_ours() -> None
 
 def test_a_star_allows_every_page() -> None:
     assert (
-        HostsAndOrigins("0.0.0.0", (), ("*",), is_loopback=False).classify_origin(request("a", "https://evil.example"))
+        HostOriginClassifier("0.0.0.0", (), ("*",), is_loopback=False).classify_origin(
+            request("a", "https://evil.example")
+        )
         == "allowed"
     )

@@ -19,9 +19,13 @@ MODEL = "gpt-realtime-2.1"
 
 
 async def findings(provider: ScriptedProvider, env: dict[str, str] | None = None, **settings: Any) -> list[Finding]:
-    if "upstream" not in settings:
-        settings |= {"upstream": "openai", "openai_api_key": BACKEND_KEY, "openai_base_url": f"{provider.url}/v1"}
-        settings = {"model": MODEL} | settings
+    if "upstream_target" not in settings:
+        settings |= {
+            "upstream_target": "openai",
+            "openai_api_key": BACKEND_KEY,
+            "openai_base_url": f"{provider.url}/v1",
+        }
+        settings = {"session_model": MODEL} | settings
     loaded = Settings.load(Environment(env or {}), **groups_of(**settings))
     return [finding async for finding in check_upstreams(loaded, loaded.navai_options(), today=TODAY)]
 
@@ -55,7 +59,10 @@ async def test_a_shutdown_that_is_announced_is_told(shut_down: str | None, today
 @pytest.mark.parametrize(
     ("script", "setting"),
     [
-        (ScriptedResponse(status=401, json={"error": {"code": "invalid_api_key"}}), "OPENAI_API_KEY is not accepted"),
+        (
+            ScriptedResponse(status=401, json={"error": {"code": "invalid_api_key"}}),
+            "OPENAI_API_KEY is not accepted; set a valid key",
+        ),
         (ScriptedResponse(status=403, json={}), "OPENAI_REALTIME_MODEL"),
         (ScriptedResponse(status=429, json={}), "billing"),
         (ScriptedResponse(status=500, json={}), "OPENAI_BASE_URL answers with an error"),
@@ -73,14 +80,14 @@ async def test_openais_refusals_name_the_setting(script: ScriptedResponse, setti
 
 async def test_an_unknown_model_names_its_setting() -> None:
     async with scripted_provider() as provider:
-        (found,) = await findings(provider, model="gpt-nonsense")
+        (found,) = await findings(provider, session_model="gpt-nonsense")
         assert "gpt-nonsense" in found.text
         assert "OPENAI_REALTIME_MODEL" in found.text
 
 
 async def test_an_unknown_voice_names_its_setting() -> None:
     async with scripted_provider() as provider:
-        found = (await findings(provider, voice="nobody"))[-1]
+        found = (await findings(provider, session_voice="nobody"))[-1]
         assert (found.status, found.text) == ("fail", "change OPENAI_REALTIME_VOICE: Invalid value: 'nobody'.")
 
 
@@ -97,22 +104,24 @@ async def test_nobody_at_the_address() -> None:
 async def test_a_url_of_ones_own(status: int, setting: str) -> None:
     async with scripted_provider() as provider:
         url = "ws" + provider.url.removeprefix("http") + "/v1/realtime"
-        assert told(await findings(provider, upstream=url)) == [("ok", "session")]
+        assert told(await findings(provider, upstream_target=url)) == [("ok", "session")]
         provider.script = ScriptedResponse(status=status, json={})
-        (found,) = await findings(provider, upstream=url)
+        (found,) = await findings(provider, upstream_target=url)
         assert setting in found.text
 
 
 async def test_a_session_is_configured_in_the_dialect_of_the_upstream() -> None:
     async with scripted_provider() as provider:
         url = "ws" + provider.url.removeprefix("http") + "/v1/realtime"
-        assert told(await findings(provider, upstream=url, upstream_dialect="openai-beta")) == [("ok", "session")]
+        assert told(await findings(provider, upstream_target=url, upstream_dialect="openai-beta")) == [
+            ("ok", "session")
+        ]
         assert provider.last.body["session"]["voice"] == "marin"
 
 
 async def test_the_local_engine_is_started_and_asked() -> None:
     async with scripted_provider() as provider:
-        assert told(await findings(provider, upstream="local")) == [("ok", "session")]
+        assert told(await findings(provider, upstream_target="local")) == [("ok", "session")]
 
 
 # -- Azure ------------------------------------------------------------------------------------------------------------
@@ -120,7 +129,7 @@ async def test_the_local_engine_is_started_and_asked() -> None:
 
 def azure(provider: ScriptedProvider, **settings: Any) -> dict[str, Any]:
     return {
-        "upstream": "azure",
+        "upstream_target": "azure",
         "azure_endpoint": provider.url,
         "azure_deployment": "dep",
         "azure_api_key": AZURE_KEY,
@@ -131,7 +140,7 @@ async def test_all_is_well_with_azure() -> None:
     async with scripted_provider() as provider:
         found = await findings(provider, **azure(provider))
         assert told(found) == [("ok", "session"), ("ok", "azure pages, GA")]
-        local = azure(provider, upstream="local", azure_api_version="v")
+        local = azure(provider, upstream_target="local", azure_api_version="v")
         assert told(await findings(provider, **local)) == [("ok", "session"), ("ok", "azure pages, preview")]
 
 
@@ -164,7 +173,7 @@ async def test_azures_refusals_name_the_setting(status: int, setting: str) -> No
 async def test_ga_and_preview_are_told_apart(version: str | None, missing: str, said: str) -> None:
     async with scripted_provider() as provider:
         provider.missing = missing
-        found = await findings(provider, **azure(provider, upstream="local", azure_api_version=version))
+        found = await findings(provider, **azure(provider, upstream_target="local", azure_api_version=version))
         assert said in found[-1].text
 
 
@@ -198,7 +207,7 @@ async def test_the_voice_of_a_policy_is_looked_up_too(tmp_path: Path) -> None:
     (tmp_path / "policies.toml").write_text('[policies.kiosk]\nvoice = "elevenlabs:nobody"\n')
     async with scripted_provider() as provider:
         env = elevenlabs_env(provider) | {"NAVAI_TTS_PROVIDER": ""}
-        found = await findings(provider, env, policies=tmp_path / "policies.toml")
+        found = await findings(provider, env, access_policies=tmp_path / "policies.toml")
         told_of = [(one.status, one.text) for one in found if one.subject == "elevenlabs"]
         assert told_of[0][0] == "fail"
         assert "no voice nobody; change policies.kiosk.voice" in told_of[0][1]

@@ -134,7 +134,7 @@ async def test_a_session_that_does_not_become_ready_says_why() -> None:
 
 async def test_a_refusal_has_its_status() -> None:
     async with scripted_relay(ScriptedConnection.begin, refuse=http.HTTPStatus.SERVICE_UNAVAILABLE) as harness:
-        with pytest.raises(ConnectError, match="it is full or stopping") as refused:
+        with pytest.raises(ConnectError, match="the relay is full or shutting down") as refused:
             async with connect(harness.url):
                 pass
     assert refused.value.status == 503
@@ -163,7 +163,7 @@ async def test_a_relay_that_sends_on_and_on_before_it_is_ready_is_left() -> None
             await device.send("textDelta", text="word")
 
     async with scripted_relay(script) as harness:
-        with pytest.raises(ProtocolError, match=r"^the relay sent 256 events and was not ready$"):
+        with pytest.raises(ProtocolError, match=r"^the relay sent 256 events, but the session is not ready$"):
             async with connect(harness.url):
                 pass
 
@@ -302,7 +302,7 @@ async def test_a_broken_connection_has_code_1006_and_sending_raises_too() -> Non
         await client.commit()
         for use in (until(client, GoodbyeEvent), client.send_text("Hello?"), client.recv()):
             with pytest.raises(
-                ClosedError, match=r"^the connection broke off; the relay's last error: Slower\.$"
+                ClosedError, match=r"^the connection was lost; the relay's last error: Slower\.$"
             ) as closed:
                 await use
             assert (closed.value.code, closed.value.retryable, closed.value.error) == (1006, True, error)
@@ -435,7 +435,7 @@ CERTIFICATE = Path(__file__).parent.parent / "support" / "self_signed.pem"
 
 
 async def test_a_certificate_that_is_not_trusted_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with running_relay(tls_cert=CERTIFICATE, tls_key=CERTIFICATE) as served:
+    async with running_relay(server_tls_cert=CERTIFICATE, server_tls_key=CERTIFICATE) as served:
         url = f"wss://localhost:{served.port}/"
         with pytest.raises(ConnectError) as refused:
             async with connect(url):

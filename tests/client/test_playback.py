@@ -11,7 +11,7 @@ BYTES_PER_MS = 48
 def run(player: VirtualPlayer, start: float, end: float) -> list[tuple[str, int]]:
     """Let time pass as the client does: wake when the player asks, acknowledge what it says."""
     reports = player.reports(start)
-    while (at := player.next_at()) is not None and at <= end:
+    while (at := player.next_report_at()) is not None and at <= end:
         reports += player.reports(at)
     return reports
 
@@ -22,7 +22,7 @@ def test_an_item_is_reported_every_200_ms_and_at_its_end() -> None:
     player.feed(500 * BYTES_PER_MS, now=10.0)
     player.end("a")
     assert run(player, 10.0, 11.0) == [("a", 200), ("a", 400), ("a", 500)]
-    assert player.next_at() is None
+    assert player.next_report_at() is None
 
 
 def test_what_came_all_at_once_is_still_played_in_time() -> None:
@@ -37,7 +37,7 @@ def test_a_queue_that_runs_dry_waits_for_more() -> None:
     player.start("a")
     player.feed(300 * BYTES_PER_MS, now=10.0)
     assert run(player, 10.0, 12.0) == [("a", 200), ("a", 300)]
-    assert player.next_at() is None
+    assert player.next_report_at() is None
     player.feed(300 * BYTES_PER_MS, now=12.0)
     assert run(player, 12.0, 12.25) == [("a", 500)]
     player.end("a")
@@ -75,7 +75,7 @@ def test_an_interruption_silences_all_that_is_queued() -> None:
     player.interrupt("a")
     assert run(player, 10.3, 20.0) == []
     player.feed(100 * BYTES_PER_MS, now=20.0)  # a late frame of what was dropped
-    assert player.next_at() is None
+    assert player.next_report_at() is None
 
 
 def test_audio_without_an_item_is_not_acknowledged() -> None:
@@ -124,7 +124,7 @@ def test_positions_only_grow_and_never_pass_what_came(steps: list[tuple[str, int
             last[reported] = played_ms
     # Whatever happened, the player never asks to be woken in the past for ever.
     assert len(run(player, now, now + 100)) < 1000
-    assert player.next_at() is None
+    assert player.next_report_at() is None
 
 
 def test_a_report_is_never_early() -> None:
@@ -132,7 +132,7 @@ def test_a_report_is_never_early() -> None:
     player.start("a")
     player.feed(1000 * BYTES_PER_MS, now=10.0)
     assert player.reports(10.0) == []
-    assert player.next_at() == pytest.approx(10.2)
+    assert player.next_report_at() == pytest.approx(10.2)
     assert player.reports(10.19) == []
 
 

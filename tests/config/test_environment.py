@@ -96,7 +96,7 @@ def test_a_name_in_lower_case_is_another_name(folder: Path, monkeypatch: pytest.
 
 
 def test_no_known_name_is_reported_and_none_is_in_two_places() -> None:
-    assert Environment(dict.fromkeys(variables(), "1")).unknown(variables()) is None
+    assert Environment(dict.fromkeys(variables(), "1")).unknown_names_warning(variables()) is None
     assert not variables() & {*OTHER_NAMES, *RETIRED_NAMES}
 
 

@@ -58,7 +58,7 @@ def test_all_mistakes_of_a_group_are_one_report_by_their_paths() -> None:
     with pytest.raises(ConfigError) as error:
         ServerSettings(port="many", hots="a")
     assert str(error.value).splitlines() == [
-        "the settings are wrong:",
+        "invalid settings:",
         "  server.hots: is not a setting; did you mean server.host?",
         "  server.port: must be a valid integer",
     ]
@@ -95,7 +95,7 @@ def test_an_alias_is_named_where_the_value_came_by_it() -> None:
 def test_warnings_name_settings_as_they_were_given() -> None:
     settings = Settings(azure=AzureSettings(api_key="azure-key"))
     assert settings.warnings() == [
-        "Azure is configured in part and not used: azure.endpoint, azure.deployment is missing"
+        "The Azure configuration is incomplete and not used: set azure.endpoint, azure.deployment"
     ]
 
 

@@ -71,12 +71,12 @@ def test_a_wrong_type_is_named_without_its_value() -> None:
 )
 def test_a_strange_name_is_cut_where_no_name_goes_on(name: str, report: str) -> None:
     environment = Environment({name: "="}, dotenv={name: "="})
-    assert environment.unknown(VARIABLES) == f"unknown settings are ignored: {report}"
+    assert environment.unknown_names_warning(VARIABLES) == f"unknown settings are ignored: {report}"
 
 
 def test_ten_thousand_unknown_names_are_one_short_warning() -> None:
     started_at = time.monotonic()
-    warning = Environment({f"RELAY_RECROD_{number}": "1" for number in range(10_000)}).unknown(VARIABLES)
+    warning = Environment({f"RELAY_RECROD_{number}": "1" for number in range(10_000)}).unknown_names_warning(VARIABLES)
     assert time.monotonic() - started_at < 1
     assert warning is not None
     assert len(warning) < 1000

@@ -17,15 +17,15 @@ def load(tmp_path: Path, text: str) -> Policies:
 
 def test_without_a_file_there_is_the_default_that_lets_ordinary_applications_run() -> None:
     policies = Policies.load(None)
-    assert policies.of("anybody").realtime.allow == DEFAULT_ALLOW
+    assert policies.for_identity("anybody").realtime.allow == DEFAULT_ALLOW
     assert {"mcp", "image_urls"}.isdisjoint(DEFAULT_ALLOW)
 
 
 def test_a_policy_belongs_to_the_keys_that_it_names(tmp_path: Path) -> None:
     policies = load(tmp_path, '[policies.kiosk]\nvoices = ["cedar"]\nkeys = ["key-1"]\n')
-    assert policies.of("key-1").name == "kiosk"
-    assert policies.of("key-1").realtime.voices == ("cedar",)
-    assert policies.of("key-2").name == "default"
+    assert policies.for_identity("key-1").name == "kiosk"
+    assert policies.for_identity("key-1").realtime.voices == ("cedar",)
+    assert policies.for_identity("key-2").name == "default"
     assert policies.names() == ["default", "kiosk"]
 
 
@@ -85,7 +85,7 @@ def test_what_tomls_parser_does_not_get_through_is_no_policy_file(tmp_path: Path
 def test_a_file_that_is_too_long_is_refused_rather_than_cut(tmp_path: Path) -> None:
     tight = '[policies.tight]\nscopes = ["session"]\nkeys = ["key-1a2b3c4d5e6f"]\n'
     fits = "#" * (MAX_FILE_BYTES - len(tight) - 1) + "\n" + tight
-    assert load(tmp_path, fits).of("key-1a2b3c4d5e6f").name == "tight"
+    assert load(tmp_path, fits).for_identity("key-1a2b3c4d5e6f").name == "tight"
     with pytest.raises(ConfigError, match="more than 1048576 bytes"):
         load(tmp_path, "#" * (MAX_FILE_BYTES - 1) + "\n" + tight)
 
@@ -114,10 +114,10 @@ def test_a_key_in_the_file_is_refused_and_never_repeated(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("max_tokens = 5", "policies.kiosk.max_tokens: is not known; known are instructions, tools"),
+        ("max_tokens = 5", "policies.kiosk.max_tokens: is not a field; the fields are instructions, tools"),
         ('may_mint = "kiosk"', 'policies.kiosk.may_mint: must be a list, such as ["kiosk"]'),
         ('may_mint = ["nobody"]', "policies.kiosk.may_mint: there is no policy nobody"),
-        ('scopes = ["sessions"]', "policies.kiosk.scopes: sessions: not among mint, mint:*"),
+        ('scopes = ["sessions"]', "policies.kiosk.scopes: sessions is not one of mint, mint:*"),
     ],
 )
 def test_a_mistake_says_what_is_possible(tmp_path: Path, line: str, told: str) -> None:

@@ -198,10 +198,10 @@ def set_all(clean, values: dict[str, str]) -> None:
 def test_azure_is_the_upstream_when_it_is_all_there_is(clean) -> None:
     set_all(clean, AZURE)
     for chosen in ("auto", "azure"):
-        upstream = Settings.load(**groups_of(upstream=chosen)).resolve_upstream()
+        upstream = Settings.load(**groups_of(upstream_target=chosen)).resolve_upstream()
         assert (upstream.kind, upstream.label) == ("azure", "azure (res.openai.azure.com)")
         assert upstream.url == "wss://res.openai.azure.com/openai/v1/realtime?model=gpt-realtime-dep"
-    assert Settings.load(**groups_of(upstream="local")).resolve_upstream().kind == "local"
+    assert Settings.load(**groups_of(upstream_target="local")).resolve_upstream().kind == "local"
     clean.setenv("OPENAI_API_KEY", "sk-a")
     assert Settings.load().resolve_upstream().kind == "openai"
     assert "azure-key" not in repr(Settings.load())
@@ -222,13 +222,13 @@ def test_azure_is_the_upstream_when_it_is_all_there_is(clean) -> None:
 def test_mixes_that_cannot_work_are_refused_with_the_fix(clean, changes: dict[str, str], said: str) -> None:
     set_all(clean, AZURE | changes)
     with pytest.raises(ConfigError, match=said):
-        Settings.load(**groups_of(upstream="azure"))
+        Settings.load(**groups_of(upstream_target="azure"))
 
 
 def test_all_mixes_are_told_at_once(clean) -> None:
     set_all(clean, AZURE | {"RELAY_AZURE_TOKEN": "a:b", "AZURE_OPENAI_API_VERSION": "v", "HOST": "0.0.0.0"})
     with pytest.raises(ConfigError) as error:
-        Settings.load(**groups_of(upstream="azure"))
+        Settings.load(**groups_of(upstream_target="azure"))
     lines = str(error.value).splitlines()[1:]
     assert len(lines) == 3
     assert all(line.startswith("  ") for line in lines)
@@ -273,7 +273,7 @@ def test_the_warning_of_the_preview_names_the_setting_that_chose_it(clean, path:
 def test_an_unknown_dialect_is_refused_with_those_that_are_known(clean) -> None:
     clean.setenv("RELAY_UPSTREAM_DIALECT", "morse")
     known = ", ".join(("auto", *UPSTREAM_DIALECTS))
-    with pytest.raises(ConfigError, match=f"RELAY_UPSTREAM_DIALECT: 'morse' is none of {known}"):
+    with pytest.raises(ConfigError, match=f"RELAY_UPSTREAM_DIALECT: 'morse' is not one of {known}"):
         Settings.load()
 
 
@@ -287,9 +287,9 @@ def test_an_unknown_dialect_is_refused_with_those_that_are_known(clean) -> None:
     ],
 )
 def test_a_model_in_the_upstreams_url_is_there_to_stay(clean, url: str, is_fixed: bool) -> None:
-    assert Settings.load(**groups_of(upstream=url)).resolve_upstream().has_fixed_model is is_fixed
+    assert Settings.load(**groups_of(upstream_target=url)).resolve_upstream().has_fixed_model is is_fixed
     set_all(clean, AZURE)
-    assert Settings.load(**groups_of(upstream="azure")).resolve_upstream().has_fixed_model is True
+    assert Settings.load(**groups_of(upstream_target="azure")).resolve_upstream().has_fixed_model is True
 
 
 def test_a_preview_resource_is_the_upstream_and_is_warned_about(clean) -> None:
@@ -306,12 +306,13 @@ def test_a_preview_resource_is_the_upstream_and_is_warned_about(clean) -> None:
 
 def test_half_an_azure_is_warned_about(clean) -> None:
     clean.setenv("AZURE_OPENAI_API_KEY", "azure-key-0123456789")
-    assert any("AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT is missing" in one for one in Settings.load().warnings())
+    missing = "AZURE_OPENAI_ENDPOINT, AZURE_OPENAI_DEPLOYMENT"
+    assert f"The Azure configuration is incomplete and not used: set {missing}" in Settings.load().warnings()
 
 
 def test_a_callable_for_the_token_can_be_given_as_one(clean) -> None:
     set_all(clean, AZURE | {"AZURE_OPENAI_API_KEY": ""})
-    settings = Settings.load(**groups_of(upstream="azure", azure_token=lambda: "token"))
+    settings = Settings.load(**groups_of(upstream_target="azure", azure_token_provider=lambda: "token"))
     assert callable(settings.azure.token_provider)
 
 
@@ -329,9 +330,9 @@ def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
     with pytest.raises(ConfigError) as error:
         Settings.load()
     report = str(error.value).splitlines()
-    assert report[0] == "the settings are wrong:"
+    assert report[0] == "invalid settings:"
     assert report[1:] == [
-        "  RELAY_UPSTREAM: 'moon' is none of auto, openai, azure, local, or a ws:// or wss:// URL",
+        "  RELAY_UPSTREAM: 'moon' is not one of auto, openai, azure, local, or a ws:// or wss:// URL",
         "  OPENAI_REALTIME_CLIENT_SECRET_TTL: clientSecretTtlSeconds must be between 10 and 7200. Received: 5 minutes",
         "  PORT: must be less than or equal to 65535",
         "  ELEVENLABS_API_KEY: Missing elevenLabsApiKey in NavaiVoiceBackendOptions.",
@@ -341,7 +342,7 @@ def test_the_mistakes_of_settings_and_navai_are_one_report(clean) -> None:
     for name in ("PORT", "RELAY_UPSTREAM"):
         clean.delenv(name)
     with pytest.raises(
-        ConfigError, match="the settings are wrong:\n  OPENAI_REALTIME_CLIENT_SECRET_TTL: clientSecretTtlSeconds"
+        ConfigError, match="invalid settings:\n  OPENAI_REALTIME_CLIENT_SECRET_TTL: clientSecretTtlSeconds"
     ):
         Settings.load()
 
@@ -395,7 +396,7 @@ def test_reread_takes_the_environment_of_now_and_the_same_overrides(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"RELAY_API_KEYS={'a' * 16}\n")
-    settings = Settings.load(**groups_of(port=9090))
+    settings = Settings.load(**groups_of(server_port=9090))
     (tmp_path / ".env").write_text(f"RELAY_API_KEYS={'b' * 16}\nPORT=1\n")
     fresh = settings.reread()
     assert (fresh.access.api_keys, fresh.server.port) == (("b" * 16,), 9090)

@@ -89,7 +89,7 @@ async def test_a_form_of_a_foreign_page_is_refused() -> None:
 
 
 async def test_sessions_share_the_quota_of_secrets() -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT, mints_per_minute=1) as harness:
+    async with contract_client(azure_deployment=DEPLOYMENT, limits_provider_secrets_per_minute=1) as harness:
         assert (await harness.post(SESSION_PATH))[0] == 200
         assert (await harness.post("/navai/realtime/client-secret"))[0] == 429
         status, _, headers = await harness.call("POST", SESSION_PATH, {})
@@ -142,7 +142,7 @@ async def test_a_slow_azure_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_bearer_token_is_fetched_for_each_session() -> None:
     tokens = iter(["entra-1", "entra-2"])
     async with contract_client(
-        azure_deployment=DEPLOYMENT, azure_api_key=None, azure_token=lambda: next(tokens)
+        azure_deployment=DEPLOYMENT, azure_api_key=None, azure_token_provider=lambda: next(tokens)
     ) as harness:
         for expected in ("entra-1", "entra-2"):
             assert (await harness.post(SESSION_PATH))[0] == 200
@@ -156,7 +156,7 @@ async def test_a_bearer_token_is_fetched_for_each_session() -> None:
 
 
 async def test_the_routes_can_be_moved() -> None:
-    async with contract_client(azure_deployment=DEPLOYMENT, azure_prefix="/voice/v1") as harness:
+    async with contract_client(azure_deployment=DEPLOYMENT, azure_routes_prefix="/voice/v1") as harness:
         assert (await harness.post("/voice/v1/realtime/session"))[0] == 200
         assert (await harness.post(SESSION_PATH))[0] == 404
 
@@ -227,7 +227,7 @@ async def test_every_dial_fetches_its_token() -> None:
     tokens = iter(["entra-1", "entra-2"])
     async with (
         scripted_provider() as provider,
-        running_relay("azure", azure_token=lambda: next(tokens), **resource_at(provider)) as relay,
+        running_relay("azure", azure_token_provider=lambda: next(tokens), **resource_at(provider)) as relay,
         asyncio.timeout(TIMEOUT_S),
     ):
         for _ in range(2):

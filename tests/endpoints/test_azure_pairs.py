@@ -107,7 +107,7 @@ async def test_exchanges(pair: Obj) -> None:
     _, difference = DIFFERENT.get(pair["name"], ("", {}))
     request, config = pair["request"], pair["config"]
     deployment, version = config["deploymentName"], config.get("apiVersion", PREVIEW)
-    settings: Obj = {"azure_deployment": deployment, "azure_api_version": version, "api_keys": (USER_KEY,)}
+    settings: Obj = {"azure_deployment": deployment, "azure_api_version": version, "access_api_keys": (USER_KEY,)}
     headers = {} if "credentials fail" in pair["name"] else {"Authorization": f"Bearer {USER_KEY}"}
     async with contract_client(registry=registry(), **settings) as harness:
         harness.provider.script = ScriptedResponse.from_pair(pair.get("upstream_reply", {}))

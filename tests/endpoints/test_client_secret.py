@@ -155,7 +155,7 @@ async def test_a_key_that_no_header_can_hold_is_refused_and_not_repeated() -> No
 
 
 async def test_too_many_secrets_are_a_429_that_says_when() -> None:
-    async with contract_client(mints_per_minute=2) as harness:
+    async with contract_client(limits_provider_secrets_per_minute=2) as harness:
         assert [(await harness.post(SECRET_PATH))[0] for _ in range(2)] == [200, 200]
         status, answer, headers = await harness.call("POST", SECRET_PATH, {})
         assert status == 429

@@ -24,7 +24,7 @@ async def upstream():
 
 @pytest.fixture
 async def relay(upstream):
-    async with running_relay(upstream.url, voice="marin", max_sessions=3) as running:
+    async with running_relay(upstream.url, session_voice="marin", limits_max_sessions=3) as running:
         yield running
 
 

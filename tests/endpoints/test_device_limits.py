@@ -107,7 +107,7 @@ async def drip(client: RawClient, head: bytes) -> None:
 
 
 async def test_a_page_that_finds_no_room_is_told_why(upstream) -> None:
-    async with running_relay(upstream.url, max_sessions=1) as relay:
+    async with running_relay(upstream.url, limits_max_sessions=1) as relay:
         client, _ = await connected(relay, upstream)
         async with client:
             origin = f"http://127.0.0.1:{relay.port}"
@@ -128,7 +128,7 @@ async def refusal(url: str, **headers: str) -> InvalidStatus:
 async def test_one_address_may_not_take_all_places(upstream) -> None:
     key = {"Authorization": f"Bearer {'k' * 16}"}
     forwarded = key | {"X-Forwarded-For": "203.0.113.7"}
-    options = {"max_sessions_per_address": 1, "proxies": ("127.0.0.0/8",), "api_keys": ("k" * 16,)}
+    options = {"limits_max_sessions_per_address": 1, "access_proxies": ("127.0.0.0/8",), "access_api_keys": ("k" * 16,)}
     async with (
         running_relay(upstream.url, **options) as relay,
         await DeviceClient.connect(relay.ws(), additional_headers=forwarded),
@@ -143,7 +143,7 @@ async def test_one_address_may_not_take_all_places(upstream) -> None:
 
 async def test_without_trusted_proxies_what_they_say_is_nobodys_address(upstream) -> None:
     async with (
-        running_relay(upstream.url, max_sessions_per_address=1, api_keys=("k" * 16,)) as relay,
+        running_relay(upstream.url, limits_max_sessions_per_address=1, access_api_keys=("k" * 16,)) as relay,
         await DeviceClient.connect(relay.ws()),
     ):
         refused = await refusal(relay.ws(), **{"X-Forwarded-For": "203.0.113.9", "api-key": "k" * 16})
@@ -151,7 +151,7 @@ async def test_without_trusted_proxies_what_they_say_is_nobodys_address(upstream
 
 
 async def test_who_knocks_too_often_is_told_how_long_to_wait(upstream) -> None:
-    async with running_relay(upstream.url, max_handshakes_per_minute=2, api_keys=("k" * 16,)) as relay:
+    async with running_relay(upstream.url, limits_max_handshakes_per_minute=2, access_api_keys=("k" * 16,)) as relay:
         for _ in range(2):
             assert (await refusal(relay.ws(), Authorization="Bearer wrong")).response.status_code == 401
         refused = await refusal(relay.ws(), Authorization="Bearer wrong")
@@ -161,7 +161,7 @@ async def test_who_knocks_too_often_is_told_how_long_to_wait(upstream) -> None:
             assert answer.status == 200, "only handshakes are counted"
 
 
-@pytest.mark.parametrize(("limit", "code"), [("max_idle_s", "idle"), ("max_duration_s", "limit_reached")])
+@pytest.mark.parametrize(("limit", "code"), [("limits_max_idle_s", "idle"), ("limits_max_duration_s", "limit_reached")])
 async def test_a_session_that_is_quiet_or_lasts_too_long_ends_with_4002(upstream, limit: str, code: str) -> None:
     async with running_relay(upstream.url, **{limit: 0.3}) as relay:
         client, session = await connected(relay, upstream)
@@ -174,7 +174,7 @@ async def test_a_session_that_is_quiet_or_lasts_too_long_ends_with_4002(upstream
 
 
 async def test_a_client_that_has_vanished_frees_its_upstream(upstream) -> None:
-    async with running_relay(upstream.url, ping_interval_s=0.3, pong_timeout_s=0.3) as relay:
+    async with running_relay(upstream.url, limits_ping_interval_s=0.3, limits_pong_timeout_s=0.3) as relay:
         client, session = await connected(relay, upstream)
         client.connection.transport.pause_reading()  # it is there for the kernel, and for nobody else
         async with asyncio.timeout(0.6 + 2):
@@ -186,7 +186,7 @@ async def test_a_client_that_has_vanished_frees_its_upstream(upstream) -> None:
 
 
 async def test_a_client_that_answers_pings_may_be_quiet(upstream) -> None:
-    async with running_relay(upstream.url, ping_interval_s=0.2, pong_timeout_s=0.2) as relay:
+    async with running_relay(upstream.url, limits_ping_interval_s=0.2, limits_pong_timeout_s=0.2) as relay:
         client, session = await connected(relay, upstream)
         async with client:
             with pytest.raises(TimeoutError):

@@ -51,7 +51,7 @@ async def relay() -> AsyncIterator[RunningRelay]:
     }
     azure = {"azure_endpoint": nowhere, "azure_api_key": "az-key-0001", "azure_deployment": "d"}
     async with running_relay(
-        "ws://127.0.0.1:1", admin_keys=(ADMIN_KEY,), navai=NavaiOptions.from_env(voice), **azure
+        "ws://127.0.0.1:1", access_admin_keys=(ADMIN_KEY,), navai=NavaiOptions.from_env(voice), **azure
     ) as running:
         gc.disable()  # it would look through all that pytest holds
         yield running

@@ -21,8 +21,10 @@ PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 @pytest.fixture
 async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
-    options = {"recordings_dir": tmp_path / "recordings", "state_dir": tmp_path / "state"}
-    async with running_relay("ws://127.0.0.1:9/", api_keys=(KEY,), admin_keys=(ADMIN_KEY,), **options) as running:
+    options = {"recording_dir": tmp_path / "recordings", "access_state_dir": tmp_path / "state"}
+    async with running_relay(
+        "ws://127.0.0.1:9/", access_api_keys=(KEY,), access_admin_keys=(ADMIN_KEY,), **options
+    ) as running:
         yield running
 
 

@@ -333,7 +333,7 @@ async def test_a_runner_can_be_shared_and_outlives_the_application() -> None:
 
 async def test_the_relay_asks_for_its_keys() -> None:
     async with (
-        running_relay("ws://127.0.0.1:9/", registry_of(add), host="0.0.0.0", api_keys=(KEY,)) as relay,
+        running_relay("ws://127.0.0.1:9/", registry_of(add), server_host="0.0.0.0", access_api_keys=(KEY,)) as relay,
         aiohttp.ClientSession() as http,
     ):
         url = relay.http("/navai/functions/execute")

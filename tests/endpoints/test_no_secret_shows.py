@@ -59,9 +59,9 @@ async def test_nobody_is_told_a_secret(own_key: bool, caplog: pytest.LogCaptureF
     env = {} if own_key else {"OPENAI_API_KEY": ""}
     azure: dict[str, Any] = {"azure_deployment": "dep"}
     if not own_key:
-        azure |= {"azure_api_key": None, "azure_token": lambda: TOKEN}
-    relay_keys: dict[str, Any] = {"api_keys": (RELAY_KEY,), "admin_keys": (ADMIN_KEY,)}
-    limits = {"mints_per_minute": 0, "speech_per_minute": 0}
+        azure |= {"azure_api_key": None, "azure_token_provider": lambda: TOKEN}
+    relay_keys: dict[str, Any] = {"access_api_keys": (RELAY_KEY,), "access_admin_keys": (ADMIN_KEY,)}
+    limits = {"limits_provider_secrets_per_minute": 0, "limits_speech_per_minute": 0}
     said: list[str] = []
     async with (
         asyncio.timeout(TIMEOUT_S),

@@ -18,7 +18,7 @@ from tests.support.relay_server import RunningRelay, running_relay
 
 KEY = "relay-key-0123456789abcdef"
 KIOSK_KEY = "kiosk-key-0123456789abcdef"
-PUBLIC = {"host": "0.0.0.0", "api_keys": (KEY, KIOSK_KEY)}
+PUBLIC = {"server_host": "0.0.0.0", "access_api_keys": (KEY, KIOSK_KEY)}
 
 
 def sdk(relay: RunningRelay, key: str = KEY) -> AsyncOpenAI:
@@ -100,7 +100,7 @@ async def test_a_device_may_come_with_a_ticket_wherever_it_may_with_a_key() -> N
 
 
 async def test_a_ticket_has_the_policy_of_its_maker_or_the_one_asked_for(tmp_path: Path) -> None:
-    async with running_relay("ws://127.0.0.1:9/", policies=policies(tmp_path), **PUBLIC) as relay:
+    async with running_relay("ws://127.0.0.1:9/", access_policies=policies(tmp_path), **PUBLIC) as relay:
         _, secret, _ = await post(relay, '{"policy":"kiosk","identity":"visitor 7"}')
         assert await models_of(relay, secret["value"]) == ["kiosk-model"]
         _, secret, _ = await post(relay, "", KIOSK_KEY)
@@ -154,7 +154,7 @@ async def test_what_is_no_json_and_what_is_no_object_have_codes_of_their_own() -
 async def test_a_tickets_policy_holds_for_what_it_configures_and_for_the_session(tmp_path: Path) -> None:
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, policies=policies(tmp_path), **PUBLIC) as relay,
+        running_relay(upstream.url, access_policies=policies(tmp_path), **PUBLIC) as relay,
     ):
         _, secret, _ = await post(relay, '{"policy":"kiosk"}')
         bearer = {"Authorization": f"Bearer {secret['value']}"}
@@ -181,7 +181,7 @@ async def single_use(relay: RunningRelay) -> str:
 
 @pytest.mark.parametrize("path", ["/ws", "/v1/realtime"])
 async def test_a_secret_is_not_spent_by_a_relay_that_has_no_session_to_give(path: str) -> None:
-    async with ScriptedUpstream() as upstream, running_relay(upstream.url, max_sessions=1, **PUBLIC) as relay:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, limits_max_sessions=1, **PUBLIC) as relay:
         bearer = {"Authorization": f"Bearer {await single_use(relay)}"}
         async with connect(relay.ws("/ws"), additional_headers={"Authorization": f"Bearer {KEY}"}):
             await (await upstream.accept()).configure()
@@ -236,7 +236,7 @@ async def test_a_used_secret_is_no_tool_for_other_routes() -> None:
 
 
 async def test_a_key_that_fills_its_share_is_told_so_and_no_other_key_notices() -> None:
-    async with running_relay("ws://127.0.0.1:9/", minted_max_mb=0.1, **PUBLIC) as relay:
+    async with running_relay("ws://127.0.0.1:9/", limits_client_secrets_max_mb=0.1, **PUBLIC) as relay:
         body = json.dumps({"session": {"type": "realtime", "instructions": "x" * 40_000}})
         for _ in range(2):
             assert (await post(relay, body))[0] == 200

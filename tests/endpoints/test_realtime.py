@@ -199,7 +199,11 @@ async def test_an_interruption_ends_the_calls_that_are_made_for_it() -> None:
 
 async def test_a_page_brings_its_key_in_a_subprotocol_which_is_never_echoed() -> None:
     offers = ["realtime", f"openai-insecure-api-key.{KEY}", "openai-agents-sdk.0.20.0"]
-    async with relayed_session(subprotocols=offers, host="0.0.0.0", api_keys=(KEY,)) as (client, upstream, _):
+    async with relayed_session(subprotocols=offers, server_host="0.0.0.0", access_api_keys=(KEY,)) as (
+        client,
+        upstream,
+        _,
+    ):
         assert client.connection.subprotocol == "realtime"
         assert KEY not in str(client.connection.response)
         await ready(client, upstream)
@@ -351,7 +355,7 @@ async def test_a_client_that_leaves_during_the_dial_is_noticed() -> None:
 @pytest.mark.parametrize("path", ["/v1/realtime", "/ws"])
 async def test_a_key_that_is_revoked_while_its_session_waits_for_its_turn_opens_none(path: str, monkeypatch) -> None:
     turn = SessionLimiter.wait_session_turn
-    async with ScriptedUpstream() as upstream, running_relay(upstream.url, api_keys=(KEY,)) as relay:
+    async with ScriptedUpstream() as upstream, running_relay(upstream.url, access_api_keys=(KEY,)) as relay:
 
         async def revoked_meanwhile(door: SessionLimiter) -> None:
             await turn(door)
@@ -378,7 +382,7 @@ async def test_a_session_that_ends_during_the_dial_is_not_accepted_after_it(
 
     async with (
         ScriptedUpstream(refuse=slow) as upstream,  # type: ignore[arg-type]
-        running_relay(upstream.url, api_keys=(KEY,)) as relay,
+        running_relay(upstream.url, access_api_keys=(KEY,)) as relay,
     ):
 
         async def connecting() -> None:
@@ -447,7 +451,11 @@ async def test_a_policy_of_a_file_is_in_force(tmp_path: Path) -> None:
         tmp_path,
         '[policies.default]\ninstructions = "Be the museum."\nmodels = ["gpt-realtime*"]\nmax_output_tokens = 100\n',
     )
-    async with relayed_session(path="/v1/realtime?model=gpt-realtime-2.1", policies=path) as (client, upstream, relay):
+    async with relayed_session(path="/v1/realtime?model=gpt-realtime-2.1", access_policies=path) as (
+        client,
+        upstream,
+        relay,
+    ):
         update = await upstream.configure()
         assert update["session"] == {"type": "realtime", "instructions": "Be the museum.", "max_output_tokens": 100}
         created = await client.expect("session.created")

@@ -96,7 +96,7 @@ async def test_an_event_of_too_many_members_is_refused_and_the_session_goes_on()
 
 
 async def test_an_idle_session_ends_with_its_own_code() -> None:
-    async with relayed_session(max_idle_s=0.2) as (client, upstream, _):
+    async with relayed_session(limits_max_idle_s=0.2) as (client, upstream, _):
         await ready(client, upstream)
         assert (await client.expect("error"))["error"]["code"] == "session_idle"
         await client.until_closed()
@@ -104,7 +104,7 @@ async def test_an_idle_session_ends_with_its_own_code() -> None:
 
 
 async def test_a_session_ends_at_its_longest_whatever_it_does() -> None:
-    async with relayed_session(max_duration_s=0.3) as (client, upstream, _):
+    async with relayed_session(limits_max_duration_s=0.3) as (client, upstream, _):
         await ready(client, upstream)
 
         async def talk() -> None:

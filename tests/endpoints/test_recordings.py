@@ -22,7 +22,7 @@ async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
     broken = make_recording(tmp_path, session_id="rs_broken")
     (broken / "session.json").write_text('{"format":7}')
     (tmp_path / "secret.txt").write_text("secret")
-    async with running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, admin_keys=(ADMIN,)) as running:
+    async with running_relay("ws://127.0.0.1:9/", recording_dir=tmp_path, access_admin_keys=(ADMIN,)) as running:
         yield running
 
 

@@ -96,7 +96,7 @@ async def test_bad_fields_are_named(body: dict[str, object], field: str) -> None
 
 
 async def test_speech_has_a_quota() -> None:
-    async with contract_client(elevenlabs=True, speech_per_minute=1) as harness:
+    async with contract_client(elevenlabs=True, limits_speech_per_minute=1) as harness:
         assert (await harness.post(SPEECH_PATH, {"text": "x"}))[0] == 200
         assert (await harness.post(SPEECH_PATH, {"text": "x"}))[0] == 429
 

@@ -37,7 +37,7 @@ async def behind(
 ) -> AsyncIterator[tuple[RunningRelay, ReverseProxy]]:
     """A relay as docs/access.md sets one up behind that proxy."""
     async with (
-        running_relay(upstream, api_keys=(KEY,), proxies=proxies, **settings) as relay,
+        running_relay(upstream, access_api_keys=(KEY,), access_proxies=proxies, **settings) as relay,
         documented_proxy(folder, kind, relay.port) as proxy,
     ):
         yield relay, proxy
@@ -124,7 +124,7 @@ INVENTED = [
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_whatever_addresses_a_client_invents_it_counts_as_one(kind: str, tmp_path: Path) -> None:
-    async with behind(kind, tmp_path, max_handshakes_per_minute=5) as (_, proxy):
+    async with behind(kind, tmp_path, limits_max_handshakes_per_minute=5) as (_, proxy):
         assert len(INVENTED) == 12
         assert await answers_to(proxy, CLIENT, *INVENTED) == [401] * 5 + [429] * 7
         assert await answers_to(proxy, OTHER_CLIENT, handshake()) == [401], "another client has its own allowance"
@@ -133,7 +133,7 @@ async def test_whatever_addresses_a_client_invents_it_counts_as_one(kind: str, t
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_client_cannot_have_the_proxys_line_taken_for_a_hop_by_hop_header(kind: str, tmp_path: Path) -> None:
     headers = [*UPGRADE[1:], ("Connection", "Upgrade, X-Forwarded-For"), ("X-Forwarded-For", "198.51.100.1")]
-    async with behind(kind, tmp_path, max_handshakes_per_minute=1) as (_, proxy):
+    async with behind(kind, tmp_path, limits_max_handshakes_per_minute=1) as (_, proxy):
         tries = [request_bytes("GET", "/ws", NAME, headers)] * 3
         assert await answers_to(proxy, CLIENT, *tries) == [401, 429, 429]
 
@@ -143,7 +143,7 @@ async def test_addresses_with_a_port_or_brackets_of_a_proxy_in_front_are_told_ap
     both = ("127.0.0.1", FRONT_PROXY)
     same = [handshake("198.51.100.7:4711"), handshake("198.51.100.7:4712"), handshake("198.51.100.7")]
     same_subscriber = [handshake("[2001:db8::1]:4711"), handshake("[2001:db8::2]"), handshake("2001:db8::3")]
-    async with behind(kind, tmp_path, proxies=both, max_handshakes_per_minute=2) as (_, proxy):
+    async with behind(kind, tmp_path, proxies=both, limits_max_handshakes_per_minute=2) as (_, proxy):
         assert await answers_to(proxy, FRONT_PROXY, *same) == [401, 401, 429]
         assert await answers_to(proxy, FRONT_PROXY, *same_subscriber) == [401, 401, 429]
         assert await answers_to(proxy, FRONT_PROXY, handshake("198.51.100.8:4711")) == [401]
@@ -153,7 +153,7 @@ async def test_addresses_with_a_port_or_brackets_of_a_proxy_in_front_are_told_ap
 async def test_a_clients_sessions_are_counted_by_its_own_address(kind: str, tmp_path: Path) -> None:
     async with (
         ScriptedUpstream() as upstream,
-        behind(kind, tmp_path, upstream.url, max_sessions_per_address=1) as (_, proxy),
+        behind(kind, tmp_path, upstream.url, limits_max_sessions_per_address=1) as (_, proxy),
     ):
         headers = [WITH_KEY, ("X-Forwarded-For", "198.51.100.1")]
         async with websocket(proxy, "/ws", additional_headers=headers, local_addr=(CLIENT, 0)):
@@ -187,7 +187,9 @@ async def tell(proxy: ReverseProxy, method: str, path: str, headers: Headers, bo
 async def test_an_admin_signs_in_and_out_through_the_proxy(kind: str, passes_host: bool, tmp_path: Path) -> None:
     instead = {"nginx": "", "haproxy": f"option forwardfor\n    http-request set-header Host {ADDRESS}"}[kind]
     async with (
-        running_relay(NOWHERE, api_keys=(KEY,), admin_keys=(ADMIN_KEY,), recordings_dir=tmp_path / "rec") as relay,
+        running_relay(
+            NOWHERE, access_api_keys=(KEY,), access_admin_keys=(ADMIN_KEY,), recording_dir=tmp_path / "rec"
+        ) as relay,
         documented_proxy(
             tmp_path, kind, relay.port, without="" if passes_host else PASSING_HOST[kind], more=instead
         ) as proxy,

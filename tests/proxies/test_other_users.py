@@ -48,7 +48,7 @@ def leave_at_once(uid: int, port: int, request: bytes) -> None:
 @needs_root
 async def test_another_user_of_this_machine_needs_a_key() -> None:
     with_key = request_bytes("GET", "/ws", "localhost", [*UPGRADE, ("Authorization", f"Bearer {KEY}")])
-    async with running_relay(NOWHERE, api_keys=(KEY,)) as relay:
+    async with running_relay(NOWHERE, access_api_keys=(KEY,)) as relay:
         assert await status_for(NOBODY, relay.port) == 401
         assert await status_for(NOBODY, relay.port, with_key) == 101
         assert await status_for(os.geteuid(), relay.port) == 101
@@ -76,7 +76,7 @@ async def test_root_needs_a_key_where_the_relay_is_not_root() -> None:
 async def test_the_relays_own_user_needs_no_key_unless_a_proxy_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     client_routes = routes(Access.CLIENT)
     witness = watch(monkeypatch)
-    async with running_relay(NOWHERE, api_keys=(KEY,), admin_keys=(ADMIN_KEY,)) as relay:
+    async with running_relay(NOWHERE, access_api_keys=(KEY,), access_admin_keys=(ADMIN_KEY,)) as relay:
         answers = await asyncio.gather(
             *(ask(relay.port, one, address="127.0.0.1") for one in sent(client_routes, "localhost"))
         )
@@ -97,7 +97,7 @@ async def test_the_relays_own_user_needs_no_key_unless_a_proxy_speaks(monkeypatc
 async def test_with_relay_local_off_the_relays_own_user_needs_a_key_too(monkeypatch: pytest.MonkeyPatch) -> None:
     client_routes = routes(Access.CLIENT)
     witness = watch(monkeypatch)
-    async with running_relay(NOWHERE, api_keys=(KEY,), local="off") as relay:
+    async with running_relay(NOWHERE, access_api_keys=(KEY,), access_local="off") as relay:
         for one in sent(client_routes, "localhost"):
             [answer] = await ask(relay.port, one, address="127.0.0.1")
             assert answer.status == 401

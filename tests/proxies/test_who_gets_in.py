@@ -25,8 +25,8 @@ from tests.support.relay_server import running_relay
 
 RELAYS = {
     "without keys": {},
-    "with keys": {"api_keys": (KEY,)},
-    "with admin keys": {"api_keys": (KEY,), "admin_keys": (ADMIN_KEY,)},
+    "with keys": {"access_api_keys": (KEY,)},
+    "with admin keys": {"access_api_keys": (KEY,), "access_admin_keys": (ADMIN_KEY,)},
 }
 
 SILENT = ("proxy_pass alone", "server alone", "Host")
@@ -74,7 +74,7 @@ async def test_who_gets_in_through_a_proxy(
     witness = watch(monkeypatch)
     async with AsyncExitStack() as stack:
         relays = [
-            await stack.enter_async_context(running_relay(NOWHERE, allowed_origins=(ALLOWED,), **settings))
+            await stack.enter_async_context(running_relay(NOWHERE, access_allowed_origins=(ALLOWED,), **settings))
             for settings in RELAYS.values()
         ]
         proxy = await stack.enter_async_context(
@@ -117,7 +117,12 @@ async def test_an_open_relay_behind_a_proxy_answers_to_its_own_names(
     passes_host = {"nginx": "Host", "haproxy": "X-Forwarded-For"}[kind]
     async with (
         running_relay(
-            NOWHERE, host="0.0.0.0", open_access=True, hosts=(NAME,), api_keys=(KEY,), allowed_origins=(ALLOWED,)
+            NOWHERE,
+            server_host="0.0.0.0",
+            access_open=True,
+            access_hosts=(NAME,),
+            access_api_keys=(KEY,),
+            access_allowed_origins=(ALLOWED,),
         ) as relay,
         forwarding_proxy(tmp_path, kind, passes_host, relay.port) as proxy,
     ):
@@ -143,7 +148,11 @@ async def test_access_by_origin_behind_a_proxy_asks_for_the_origin_and_the_name(
     passes_host = {"nginx": "Host", "haproxy": "X-Forwarded-For"}[kind]
     async with (
         running_relay(
-            NOWHERE, browser_access="origin", hosts=(NAME,), api_keys=(KEY,), allowed_origins=(ALLOWED,)
+            NOWHERE,
+            access_browser_access="origin",
+            access_hosts=(NAME,),
+            access_api_keys=(KEY,),
+            access_allowed_origins=(ALLOWED,),
         ) as relay,
         forwarding_proxy(tmp_path, kind, passes_host, relay.port) as proxy,
     ):

@@ -46,7 +46,7 @@ def clock() -> dict[str, str]:
 async def talking(root: Path, mode: str = "on") -> AsyncIterator[tuple[RealtimeClient, ScriptedSession]]:
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, tool_registry(clock), record=mode, recordings_dir=root) as relay,
+        running_relay(upstream.url, tool_registry(clock), recording_mode=mode, recording_dir=root) as relay,
         realtime_client(relay) as client,
     ):
         session = await upstream.accept()
@@ -212,7 +212,7 @@ async def test_consent_from_the_start_and_taken_back(tmp_path: Path) -> None:
 async def test_an_answer_before_the_session_is_configured_is_replayed_and_drawn(tmp_path: Path) -> None:
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, tool_registry(clock), record="on", recordings_dir=tmp_path) as relay,
+        running_relay(upstream.url, tool_registry(clock), recording_mode="on", recording_dir=tmp_path) as relay,
         realtime_client(relay) as client,
     ):
         session = await upstream.accept()
@@ -227,7 +227,7 @@ async def test_an_answer_before_the_session_is_configured_is_replayed_and_drawn(
 
 
 async def test_a_dial_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
-    async with running_relay("ws://127.0.0.1:9/", record="on", recordings_dir=tmp_path) as relay:
+    async with running_relay("ws://127.0.0.1:9/", recording_mode="on", recording_dir=tmp_path) as relay:
         with pytest.raises(Exception, match=r"502|504"):
             async with realtime_client(relay):
                 pass
@@ -237,7 +237,7 @@ async def test_a_dial_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.long
 async def test_the_official_client_with_the_local_engine(tmp_path: Path) -> None:
     pcm = await asyncio.to_thread(read_audio, SAMPLES / "dice-and-time.flac", 24_000)
-    async with running_relay(None, load_tools("tools"), record="on", recordings_dir=tmp_path) as relay:
+    async with running_relay(None, load_tools("tools"), recording_mode="on", recording_dir=tmp_path) as relay:
         sdk = AsyncOpenAI(api_key="any", base_url=relay.http("/v1"))
         async with sdk.realtime.connect(model="m") as connection:
             for start in range(0, len(pcm) + 48_000, 4800):

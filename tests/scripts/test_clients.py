@@ -248,7 +248,7 @@ async def test_the_key_opens_a_relay_that_wants_one(name: str, tmp_path: Path) -
     key = "a-long-enough-key-for-devices"
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, host="0.0.0.0", api_keys=key) as locked,
+        running_relay(upstream.url, server_host="0.0.0.0", access_api_keys=key) as locked,
         client(name, locked.ws(), b"", tmp_path, key) as running,
     ):
         session = await upstream.accept()

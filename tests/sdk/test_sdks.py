@@ -136,7 +136,9 @@ def judge(events: list[Obj]) -> None:
 
 
 async def test_openai_from_npm(npm: Path, spoken: Path, certificate: Path) -> None:
-    async with relay_on_its_engine(tls_cert=certificate / "cert.pem", tls_key=certificate / "key.pem") as relay:
+    async with relay_on_its_engine(
+        server_tls_cert=certificate / "cert.pem", server_tls_key=certificate / "key.pem"
+    ) as relay:
         events = await drive(
             [NODE, link(npm, "openai_npm.mjs")],
             BASE_URL=f"https://localhost:{relay.port}/v1",

@@ -85,7 +85,7 @@ class SpeakingDevice:
             self._processed[1] = n_bytes
         for item_id, played_ms in self._player.reports(now):
             await self.client.send(type="playback", itemId=item_id, playedMs=played_ms)
-        if self._player.next_at() is None:
+        if self._player.next_report_at() is None:
             self._is_silent.set()
 
 
@@ -184,7 +184,7 @@ async def record_conversations(names: Iterable[str], root: Path, *, at_once: boo
 @asynccontextmanager
 async def _relay(root: Path, voice: str) -> AsyncIterator[RunningRelay]:
     """A relay with the local engine, with the voice of the model or an external TTS voice."""
-    registry, settings = load_tools("tools"), {"record": "consent", "recordings_dir": root}
+    registry, settings = load_tools("tools"), {"recording_mode": "consent", "recording_dir": root}
     if voice == "another-voice":
         async with (
             local_engine() as engine,

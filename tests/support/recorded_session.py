@@ -27,7 +27,7 @@ async def recording_relay(
 ) -> AsyncIterator[tuple[RunningRelay, ScriptedUpstream]]:
     async with (
         ScriptedUpstream() as upstream,
-        running_relay(upstream.url, record=mode, recordings_dir=root, **settings) as relay,
+        running_relay(upstream.url, recording_mode=mode, recording_dir=root, **settings) as relay,
     ):
         yield relay, upstream
 

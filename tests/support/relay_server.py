@@ -43,45 +43,18 @@ class RunningRelay:
         return f"http://127.0.0.1:{self.port}{path}"
 
 
-_RENAMED = {
-    "upstream": "upstream.target",
-    "record": "recording.mode",
-    "recording_max_mb": "recording.max_mb",
-    "recordings_max_mb": "recording.max_total_mb",
-    "open_access": "access.open",
-    "minted_max_mb": "limits.client_secrets_max_mb",
-    "voice_mode": "tts.mode",
-    "voice_fallback": "tts.fallback",
-    "azure_token": "azure.token_provider",
-    "azure_prefix": "azure.routes_prefix",
-    "mints_per_minute": "limits.provider_secrets_per_minute",
-}
-"""The names by which tests give settings that are no field, or of two groups."""
-_PREFIXES = {"azure_": "azure", "openai_": "openai", "upstream_": "upstream", "recordings_": "recording"}
-
-
 def settings_for(upstream: str | None = None, **overrides: Any) -> Settings:
-    """Return settings that ignore the environment and `.env`; `overrides` by the names of fields."""
-    return Settings(**groups_of(upstream=upstream or "local", **overrides))
+    """Return settings that ignore the environment and `.env`; `overrides` are named `group_field`."""
+    return Settings(**groups_of(upstream_target=upstream or "local", **overrides))
 
 
 def groups_of(**overrides: Any) -> Obj:
-    """Groups of settings by their names, from fields by theirs."""
+    """Return settings groups by name, from values named `group_field`, such as `server_port`."""
     groups: dict[str, Obj] = {}
     for name, value in overrides.items():
-        group, _, field = _path(name).partition(".")
+        group, _, field = name.partition("_")
         groups.setdefault(group, {})[field] = value
     return {group: Settings.groups()[group](**values) for group, values in groups.items()}
-
-
-def _path(name: str) -> str:
-    if name in _RENAMED:
-        return _RENAMED[name]
-    for prefix, group in _PREFIXES.items():
-        if name.startswith(prefix):
-            return f"{group}.{name.removeprefix(prefix)}"
-    [path] = [model.path(name) for model in Settings.groups().values() if name in model.model_fields]
-    return path
 
 
 @asynccontextmanager

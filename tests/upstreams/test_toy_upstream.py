@@ -102,7 +102,7 @@ async def test_a_conversation_with_a_tool_and_a_barge_in(tmp_path: Path) -> None
     async with (
         toy_models() as (url, models),
         running_relay(
-            url, registry, upstream_key="toy-key", model="toy-1", record="on", recordings_dir=tmp_path
+            url, registry, upstream_key="toy-key", session_model="toy-1", recording_mode="on", recording_dir=tmp_path
         ) as relay,
         talking(relay, models) as (client, model),
     ):

@@ -23,7 +23,7 @@ STATUS = "document.getElementById('status').textContent"
 @pytest_asyncio.fixture(loop_scope="session")
 async def relay(tmp_path: Path) -> AsyncIterator[RunningRelay]:
     finalize(make_recording(tmp_path))
-    options = {"recordings_dir": tmp_path, "state_dir": tmp_path / "state", "admin_keys": (ADMIN_KEY,)}
+    options = {"recording_dir": tmp_path, "access_state_dir": tmp_path / "state", "access_admin_keys": (ADMIN_KEY,)}
     async with running_relay("ws://127.0.0.1:9/", **options) as running:
         yield running
 
@@ -83,7 +83,7 @@ async def test_two_relays_of_one_host_keep_their_logins_apart(
     context = await browser.new_context()
     try:
         async with running_relay(
-            "ws://127.0.0.1:9/", recordings_dir=tmp_path / "other", admin_keys=(ADMIN_KEY,)
+            "ws://127.0.0.1:9/", recording_dir=tmp_path / "other", access_admin_keys=(ADMIN_KEY,)
         ) as second:
             page = await context.new_page()
             await page.goto(relay.http("/recordings"))

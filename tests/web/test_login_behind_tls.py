@@ -40,7 +40,11 @@ async def test_behind_nginx_with_tls(browser: Browser, tmp_path: Path, passes_ho
     require_proxies()
     finalize(make_recording(tmp_path / "recordings"))
     without = "" if passes_host else PASSING_HOST
-    options = {"admin_keys": (ADMIN_KEY,), "proxies": ("127.0.0.1",), "recordings_dir": tmp_path / "recordings"}
+    options = {
+        "access_admin_keys": (ADMIN_KEY,),
+        "access_proxies": ("127.0.0.1",),
+        "recording_dir": tmp_path / "recordings",
+    }
     async with (
         running_relay("ws://127.0.0.1:9/", **options) as relay,
         documented_proxy(tmp_path, "nginx", relay.port, without=without) as proxy,
@@ -50,6 +54,6 @@ async def test_behind_nginx_with_tls(browser: Browser, tmp_path: Path, passes_ho
 
 async def test_on_the_relays_own_tls(browser: Browser, tmp_path: Path) -> None:
     finalize(make_recording(tmp_path))
-    options = {"tls_cert": CERTIFICATE, "tls_key": CERTIFICATE, "recordings_dir": tmp_path}
-    async with running_relay("ws://127.0.0.1:9/", admin_keys=(ADMIN_KEY,), **options) as relay:
+    options = {"server_tls_cert": CERTIFICATE, "server_tls_key": CERTIFICATE, "recording_dir": tmp_path}
+    async with running_relay("ws://127.0.0.1:9/", access_admin_keys=(ADMIN_KEY,), **options) as relay:
         await sign_in_and_out(browser, f"https://127.0.0.1:{relay.port}", f"relay_admin_{relay.port}")

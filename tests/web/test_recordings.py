@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 async def page(browser: Browser, tmp_path: Path) -> AsyncIterator[Page]:
     finalize(make_recording(tmp_path))
     async with (
-        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
+        running_relay("ws://127.0.0.1:9/", recording_dir=tmp_path, access_state_dir=tmp_path / "state") as relay,
         page_in(browser, console_link(relay)) as opened,
     ):
         await opened.wait_for_selector("body[data-shown]")
@@ -85,7 +85,7 @@ async def test_the_words_the_ledger_and_a_click_that_is_heard(page: Page) -> Non
 async def test_another_voice_is_named_and_has_its_share_of_the_delay(browser: Browser, tmp_path: Path) -> None:
     finalize(make_recording(tmp_path, tts_conversation(), voice_id="voice-1"))
     async with (
-        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
+        running_relay("ws://127.0.0.1:9/", recording_dir=tmp_path, access_state_dir=tmp_path / "state") as relay,
         page_in(browser, console_link(relay)) as page,
     ):
         await page.wait_for_selector("body[data-shown]")
@@ -108,7 +108,7 @@ async def test_an_hour_is_drawn_in_a_moment(browser: Browser, tmp_path: Path) ->
     options = DeviceOptions(telephone, telephone)
     finalize(make_recording(tmp_path, [*hour, (3661.0, ev.ClientClosed(1000))], options=options))
     async with (
-        running_relay("ws://127.0.0.1:9/", recordings_dir=tmp_path, state_dir=tmp_path / "state") as relay,
+        running_relay("ws://127.0.0.1:9/", recording_dir=tmp_path, access_state_dir=tmp_path / "state") as relay,
         page_in(browser, console_link(relay)) as page,
     ):
         await page.wait_for_selector("body[data-shown]")

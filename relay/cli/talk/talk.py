@@ -1,7 +1,7 @@
-"""`relay talk`: a terminal client of the device protocol. It speaks an audio file or a text and shows the answer.
+"""`relay talk`: a terminal client of the device protocol, which sends an audio file or a text and prints the answer.
 
-It behaves as a device would: audio is sent in real time, silence follows it (speech detection moves with audio alone),
-and playback is acknowledged as if there were a speaker.
+It behaves like a device: it sends audio in real time, then silence (VAD needs audio to detect the end of speech), and
+acknowledges playback as if it had a speaker.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ from relay.client.handshake import NOT_A_URL
 from relay.errors import RelayError
 
 MAX_SAVED_BYTES = 64 * 1024 * 1024
-"""Kept for --save, about 23 minutes at 24 kHz. What comes after that is not written, and a note says so."""
+"""The limit of audio for --save, about 23 minutes at 24 kHz. Further audio is dropped with a note."""
 
 
 class TalkError(RelayError):
@@ -49,7 +49,7 @@ class TalkError(RelayError):
 
 @dataclass
 class TalkOptions:
-    """What to say and where; `url` may be ws(s):// or http(s)://, `timeout_s` is how long a silent relay is awaited."""
+    """The options of `relay talk`. `timeout_s` limits the wait for the next event of the relay."""
 
     file: Path | None
     url: str
@@ -61,9 +61,9 @@ class TalkOptions:
 
 
 async def talk(options: TalkOptions, out: TextIO) -> int:
-    """Have the conversation and print it to `out`; 0 when the turns are over, else 1 and a sentence on stderr.
+    """Have the conversation and print it to `out`. Returns the exit code: 0, or 1 after an error on standard error.
 
-    The key, if one is needed, comes from the environment variable RELAY_KEY.
+    The key comes from the environment variable RELAY_KEY.
     """
     display = JsonDisplay(out) if options.json_lines else TextDisplay(out)
     try:
@@ -75,8 +75,8 @@ async def talk(options: TalkOptions, out: TextIO) -> int:
         display.close()
         say_lines(f"relay: {error}", err=True)
         return 1
-    except BrokenPipeError:  # whoever read the output has left: `relay talk … | head`
-        if out is sys.stdout:  # the interpreter flushes it once more when it ends, and would complain
+    except BrokenPipeError:  # the reader of the output has exited: `relay talk … | head`
+        if out is sys.stdout:  # the interpreter flushes it at exit, and would report the error
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
@@ -84,7 +84,7 @@ async def talk(options: TalkOptions, out: TextIO) -> int:
 
 async def _talk(options: TalkOptions, display: Display) -> None:
     if options.file is None and options.text is None:
-        raise TalkError("there is nothing to say: name an audio file, or give --text")
+        raise TalkError("nothing to send: specify an audio file or --text")
     if options.text is not None and not options.text.strip():
         raise TalkError("--text is empty")
     if options.save is not None and not options.save.absolute().parent.is_dir():
@@ -95,7 +95,7 @@ async def _talk(options: TalkOptions, display: Display) -> None:
         pcm = await asyncio.to_thread(read_audio, options.file, rate_hz)
     player = VirtualPlayer()
     async with connect(url, playback=player, open_timeout_s=options.timeout_s, ready_timeout_s=None) as client:
-        run = TalkRun(options, client, display, pcm, rate_hz)
+        run = TalkSession(options, client, display, pcm, rate_hz)
         display.connected(client.address)
         try:
             await run.run()
@@ -104,9 +104,9 @@ async def _talk(options: TalkOptions, display: Display) -> None:
 
 
 def add_rate(url: str, rate_hz: int) -> tuple[str, int]:
-    """Ask for `rate_hz` in the query of a URL unless it asks for a rate or G.711; returns it and the rate in Hz.
+    """Add `rate_hz` to the query of a URL, unless that sets a rate or G.711. Returns the URL and the rate in Hz.
 
-    Raises InvalidURL, or TalkError for a format that does not exist.
+    Raises InvalidURL, or TalkError for an unknown format.
     """
     try:
         parts = urlsplit(url.strip() if "://" in url else f"ws://{url.strip()}")
@@ -128,8 +128,8 @@ def add_rate(url: str, rate_hz: int) -> tuple[str, int]:
     return urlunsplit(parts._replace(query=with_rate)), rate_hz
 
 
-class TalkRun:
-    """One session from its start to the end of the last turn."""
+class TalkSession:
+    """One session of `relay talk`, until the end of the last turn."""
 
     def __init__(self, options: TalkOptions, client: RelayClient, display: Display, pcm: bytes, rate_hz: int) -> None:
         self._options = options
@@ -142,7 +142,7 @@ class TalkRun:
         self._last_reason = ""  # of the relay's last error or goodbye
 
     async def run(self) -> None:
-        """Say everything there is to say; returns when the last turn is over. Raises TalkError or ClientError."""
+        """Send the file, then the text; returns when the last turn is over. Raises TalkError or ClientError."""
         microphone: asyncio.Task[None] | None = None
         try:
             await self._wait_connected()
@@ -162,19 +162,19 @@ class TalkRun:
                     await microphone
 
     def save(self) -> None:
-        """Write the received audio, if that was asked for; raises AudioFileError."""
+        """Write the received audio to the file of --save, if any. Raises AudioFileError."""
         path = self._options.save
         if path is None:
             return
         output_format = self._client.output_format
         pcm = decode(bytes(self._saved), output_format)
         if not pcm:
-            self._display.note(f"no audio came: {path} is not written")
+            self._display.note(f"no audio was received; {path} was not written")
             return
         write_wav(path, pcm, output_format.rate_hz)
         seconds = len(pcm) / 2 / output_format.rate_hz
-        full = ", and more came than is kept" if len(self._saved) >= MAX_SAVED_BYTES else ""
-        self._display.note(f"{seconds:.1f} s of audio in {path}{full}")
+        full = " (truncated to 64 MiB)" if len(self._saved) >= MAX_SAVED_BYTES else ""
+        self._display.note(f"saved {seconds:.1f} s of audio to {path}{full}")
 
     async def _wait_connected(self) -> None:
         until = self._connected_at + self._options.timeout_s
@@ -195,7 +195,7 @@ class TalkRun:
             raise TalkError(f"the answer failed: {self._last_reason or 'the relay gave no reason'}")
 
     async def _recv(self, until: float | None) -> RelayEvent | None:
-        """Return the next event, shown and saved; None when none came by `until` (loop time)."""
+        """Receive, show and save the next event; returns None at `until` (loop time)."""
         try:
             async with asyncio.timeout_at(until):
                 event = await self._client.recv()
@@ -209,7 +209,7 @@ class TalkRun:
                     self._saved += data[: MAX_SAVED_BYTES - len(self._saved)]
                 return event
             case UnknownEvent(raw=raw) if not raw:
-                self._display.note("the relay sent a text that is not a message; it is ignored")
+                self._display.note("ignored a text message of the relay that is not a JSON object")
                 return event
             case ErrorEvent(message=reason) | GoodbyeEvent(reason=reason):
                 self._last_reason = reason[:1000]
@@ -217,14 +217,16 @@ class TalkRun:
         return event
 
     def _describe_failure(self, verdict: Verdict, turn: TurnTracker) -> str:
-        """The sentence for a turn that did not come to its end."""
+        """Return the error message for an incomplete turn."""
         if verdict.state == "no_speech":
             seconds = len(self._pcm) / 2 / self._pcm_hz
             level = level_dbfs(self._pcm)
-            return f"no speech was found in {self._options.file}: {seconds:.1f} s were sent, at {level:.0f} dBFS"
-        timeout = f"nothing came from the relay for {self._options.timeout_s:g} s"
-        if turn.began:
-            return f"the answer did not come to its end: {timeout}"
+            return (
+                f"the relay detected no speech in {self._options.file}: {seconds:.1f} s were sent, at {level:.0f} dBFS"
+            )
+        timeout = f"the relay sent nothing for {self._options.timeout_s:g} s"
+        if turn.answer_started:
+            return f"the answer is incomplete: {timeout}"
         if turn.user_text:
-            return f'"{turn.user_text}" was heard, but there was no answer: {timeout}'
-        return f"{'speech was heard, but ' if turn.speech_found else ''}there was no answer: {timeout}"
+            return f'"{turn.user_text}" was transcribed, but there was no answer: {timeout}'
+        return f"{'speech was detected, but ' if turn.speech_detected else ''}there was no answer: {timeout}"

@@ -1,4 +1,4 @@
-"""The progress of one turn, judged from the relay's events alone, with the time as an argument."""
+"""Tracks the progress of one turn from the relay's events. Pure: the time is an argument."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -17,30 +17,29 @@ from relay.client import (
 )
 
 TAIL_S = 1.0
-"""This much silence is sent after a file in any case: speech at its end may not be detected yet."""
+"""The silence after a file, because speech at its end may not be detected yet."""
 NO_SPEECH_S = 5.0
-"""A file without speech: the relay would have detected any long before the end of this silence."""
+"""The silence after which a file counts as one without speech."""
 SETTLE_S = 1.0
-"""Text overtakes paced audio, so the text of an item may come before its audio is announced. If no audio comes for
-this long, the item has none."""
+"""The wait for the audio of an item after its text, which may arrive earlier because audio is paced."""
 LINGER_S = 1.5
-"""The user's transcript and the latency may come after the answer."""
+"""The wait for the user's transcript and the latency after the answer."""
 MAX_ITEMS = 1024
-"""Items that one turn tracks; it does not wait for the end of further ones."""
+"""The limit of tracked items; the turn does not wait for the end of further ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The state of a turn; while it is "wait", `until` is when time alone could change it (None: never)."""
+    """The state of a turn. `until` is the time at which "wait" changes without an event (None: never)."""
 
     state: Literal["wait", "over", "no_speech", "timeout"]
     until: float | None = None
 
 
 class TurnTracker:
-    """One turn, spoken or typed; `input_ends_at` is when the last of it has been sent, in seconds.
+    """One turn, spoken or typed; `input_ends_at` is the time in seconds at which its last audio or text is sent.
 
-    A turn is over when a response without a follow-up has ended, and all audio that was announced has come.
+    A turn is over when a response without a follow-up has ended, and all announced audio has arrived.
     """
 
     def __init__(self, *, spoken: bool, input_ends_at: float, timeout_s: float) -> None:
@@ -58,24 +57,24 @@ class TurnTracker:
         self._has_text = False
         self._transcript_pending = False
         self._latency_pending = False
-        self.began = False
-        self.speech_found = False
+        self.answer_started = False
+        self.speech_detected = False
         self.user_text = ""
         self.status = ""
 
     def feed(self, event: RelayEvent, now: float) -> None:
-        """An event arrived."""
+        """Handle an event."""
         self._last_event_at = now
         match event:
             case SpeechStartedEvent():
-                self.speech_found = self._user_speaking = self._response_pending = True
+                self.speech_detected = self._user_speaking = self._response_pending = True
             case SpeechEndedEvent():
                 self._user_speaking = False
                 self._transcript_pending = True
             case ResponseStartedEvent():
-                # One that begins while the user speaks answers an earlier turn.
+                # A response that begins while the user speaks is of an earlier turn.
                 self._response_pending = self._user_speaking
-                self.began = True
+                self.answer_started = True
                 self._ended = False
             case ResponseEndedEvent(final_text=text, status=status, more=more):
                 self.status = status
@@ -91,11 +90,11 @@ class TurnTracker:
                 if len(self._items_with_audio) < MAX_ITEMS:
                     self._items_with_audio.add(item_id)
             case TranscriptEvent():
-                self._transcript(event)
+                self._feed_transcript(event)
             case LatencyEvent():
                 self._latency_pending = False
 
-    def _transcript(self, event: TranscriptEvent) -> None:
+    def _feed_transcript(self, event: TranscriptEvent) -> None:
         if event.role == "user":
             self.user_text = event.text if event.final else (self.user_text + event.text)[:1000]
             self._transcript_pending = self._transcript_pending and not event.final
@@ -103,20 +102,20 @@ class TurnTracker:
             self._items_with_text.add(event.item_id)
 
     def verdict(self, now: float) -> Verdict:
-        """The state of the turn at `now`."""
+        """Return the state of the turn at `now`."""
         if self._ended and not self._response_pending and not self._user_speaking and not self._playing:
-            return self._closing(now)
+            return self._verdict_after_answer(now)
         self._over_at = None
         if now < self._input_ends_at:
             return Verdict("wait", self._input_ends_at)
-        if self._spoken and not self.speech_found and not self.began:
+        if self._spoken and not self.speech_detected and not self.answer_started:
             until = self._input_ends_at + min(NO_SPEECH_S, self._timeout_s)
             return Verdict("no_speech" if now >= until else "wait", until)
         until = max(self._last_event_at, self._input_ends_at) + self._timeout_s
         return Verdict("timeout" if now >= until else "wait", until)
 
-    def _closing(self, now: float) -> Verdict:
-        """The verdict after all that was announced has come: some events may still follow, and are awaited briefly."""
+    def _verdict_after_answer(self, now: float) -> Verdict:
+        """Return the state after the answer: wait briefly for events that may still follow."""
         until = self._input_ends_at + (TAIL_S if self._spoken else 0)
         if self._items_with_text - self._items_with_audio or (self._has_text and not self._items_with_audio):
             until = max(until, self._last_event_at + SETTLE_S)

@@ -83,8 +83,8 @@ def _tool_context(request: web.Request, principal: Principal) -> ToolContext:
 def _tool_response(tool: Tool, result: ToolOutcome) -> web.Response:
     if result.code is None:
         head = json.dumps({"ok": True, "function_name": tool.name, "source": tool.source})
-        is_nothing = tool.is_void and result.output == "null"
-        text = head if is_nothing else f'{head[:-1]}, "result": {result.output}}}'
+        has_no_result = tool.is_void and result.output == "null"
+        text = head if has_no_result else f'{head[:-1]}, "result": {result.output}}}'
         return web.Response(text=text, content_type="application/json")
     status, message = describe_failure(result)
     field = "payload" if result.code == "invalid_arguments" else None

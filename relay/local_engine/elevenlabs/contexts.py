@@ -10,7 +10,7 @@ from relay.session.tts.sentences import SentenceSplitter
 
 MAX_CONTEXTS = 5
 MAX_TEXT_CHARS = 40_000
-"""Of one context, and of one request."""
+"""The limit for the text of a context or a request."""
 _FORMATS = {f"pcm_{rate_hz}": AudioFormat("pcm16", rate_hz) for rate_hz in RATES_HZ["pcm16"]}
 _FORMATS |= {"ulaw_8000": PCMU, "alaw_8000": PCMA}
 _COMPRESSED_FORMAT = re.compile(r"(mp3|opus)_\d{5}_\d{2,3}")

@@ -1,4 +1,4 @@
-"""ElevenLabs' stream-input WebSockets: text comes in, audio with character times goes out."""
+"""ElevenLabs' stream-input WebSockets: they receive text, and send audio with character times."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator

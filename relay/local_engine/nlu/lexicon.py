@@ -36,12 +36,12 @@ class Lexicon:
         while low < high:
             middle = (low + high) // 2
             line = self._map.rfind(b"\n", 0, middle) + 1
-            if _word_of(self._line(line)) < key:
+            if _entry_word(self._line(line)) < key:
                 low = self._next(middle)
             else:
                 high = line
         readings: list[str] = []
-        while low < len(self._map) and _word_of(self._line(low)) == key:
+        while low < len(self._map) and _entry_word(self._line(low)) == key:
             readings.append(self._line(low).partition(b" ")[2].decode("ascii").strip())
             low = self._next(low)
         return tuple(readings)
@@ -54,7 +54,7 @@ class Lexicon:
         return len(self._map) if newline < 0 else newline + 1
 
 
-def _word_of(line: bytes) -> bytes:
+def _entry_word(line: bytes) -> bytes:
     return line.split(b" ", 1)[0].split(b"(", 1)[0].strip()
 
 

@@ -57,7 +57,7 @@ class RequestParser:
         for clause in clauses:
             for end, arguments, cost in self._match(clause.elements, 0, start):
                 request = ParsedRequest(clause.name, clause.is_tool, arguments, clause.is_follow_up)
-                if self._is_tail(end):
+                if self._is_polite_ending(end):
                     yield cost, [request]
                 elif end > start:
                     after = self._skip_links(end)
@@ -107,10 +107,10 @@ class RequestParser:
     def _matches_phrase(self, start: int, phrase: tuple[str, ...]) -> bool:
         return tuple(word.text for word in self._words[start : start + len(phrase)]) == phrase
 
-    def _is_tail(self, start: int) -> bool:
+    def _is_polite_ending(self, start: int) -> bool:
         """Whether only polite phrases follow."""
         return start >= len(self._words) or any(
-            self._matches_phrase(start, tail) and self._is_tail(start + len(tail)) for tail in TAILS
+            self._matches_phrase(start, tail) and self._is_polite_ending(start + len(tail)) for tail in TAILS
         )
 
     def _skip_links(self, start: int) -> int:

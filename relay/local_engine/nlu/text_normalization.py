@@ -97,13 +97,13 @@ def parse_number(words: Sequence[str]) -> Iterator[tuple[int, float]]:
     index, sign = (1, -1.0) if words and words[0] in ("minus", "negative") else (0, 1.0)
     if index < len(words) and words[index] == "half":
         yield index + 1, sign * 0.5
-    whole = list(_whole(words, index))
+    whole = list(_read_whole(words, index))
     for end, value in whole:
-        yield from ((after, sign * (value + part)) for after, part in _fraction(words, end))
+        yield from ((after, sign * (value + part)) for after, part in _read_fraction(words, end))
     yield from ((end, sign * value) for end, value in whole)
 
 
-def _fraction(words: Sequence[str], start: int) -> Iterator[tuple[int, float]]:
+def _read_fraction(words: Sequence[str], start: int) -> Iterator[tuple[int, float]]:
     if tuple(words[start : start + 3]) == ("and", "a", "half"):
         yield start + 3, 0.5
     if start < len(words) and words[start] == "point":
@@ -116,11 +116,11 @@ def _fraction(words: Sequence[str], start: int) -> Iterator[tuple[int, float]]:
                 yield stop, float(f"0.{digits}")
 
 
-def _whole(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
-    for end, thousands in _below_thousand(words, start):
+def _read_whole(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
+    for end, thousands in _read_below_thousand(words, start):
         if end < len(words) and words[end] == "thousand" and thousands:
             after = end + 1
-            for stop, rest in _below_thousand(words, _skip_and(words, after)):
+            for stop, rest in _read_below_thousand(words, _skip_and(words, after)):
                 yield stop, thousands * 1000 + rest
             yield after, thousands * 1000
         yield end, thousands
@@ -130,23 +130,23 @@ def _skip_and(words: Sequence[str], index: int) -> int:
     return index + 1 if index < len(words) and words[index] == "and" else index
 
 
-def _below_thousand(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
+def _read_below_thousand(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
     if start >= len(words):
         return
     if words[start] == "a" and start + 1 < len(words) and words[start + 1] in ("hundred", "thousand"):
         first: list[tuple[int, int]] = [(start + 1, 1)]
     else:
-        first = list(_below_hundred(words, start))
+        first = list(_read_below_hundred(words, start))
     for end, value in first:
         if end < len(words) and words[end] == "hundred" and 0 < value < 100:
-            for stop, rest in _below_hundred(words, _skip_and(words, end + 1)):
+            for stop, rest in _read_below_hundred(words, _skip_and(words, end + 1)):
                 yield stop, value * 100 + rest
             yield end + 1, value * 100
         if words[start] != "a" or (end < len(words) and words[end] == "thousand"):
             yield end, value
 
 
-def _below_hundred(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
+def _read_below_hundred(words: Sequence[str], start: int) -> Iterator[tuple[int, int]]:
     if start >= len(words):
         return
     word = words[start]

@@ -1,4 +1,4 @@
-"""What all connections of a server share, and what one client asks for when it connects."""
+"""The state that all connections of a server share, and the parameters of one connection."""
 
 from dataclasses import dataclass, field
 

@@ -17,9 +17,9 @@ from relay.local_engine.realtime.validation import (
 
 MAX_ITEMS = 1000
 MAX_TOTAL_CHARS = 4_000_000
-"""Of all items together. Over either bound the oldest items are removed, without an event."""
+"""The limit for the text of all items. Above either limit the oldest items are removed, without an event."""
 MAX_CACHED_AUDIO_BYTES = 6 * 1024 * 1024
-"""Of all items of a session together. Over it the oldest items lose their audio, not their text."""
+"""The limit for the audio of all items. Above it the oldest items lose their audio, but not their text."""
 
 
 class ItemAudioCache:

@@ -24,7 +24,7 @@ from relay.local_engine.realtime.validation import (
 
 MAX_OUT_OF_BAND_RESPONSES = 4
 REQUESTS_LIMIT, TOKENS_LIMIT = 10_000, 10_000_000
-"""Of a session, as reported in `rate_limits.updated`; they are counted but not enforced."""
+"""The limits that `rate_limits.updated` reports for a session. They are not enforced."""
 
 _ACTIVE_RESPONSE_CODE = "conversation_already_has_active_response"
 

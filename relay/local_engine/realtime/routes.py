@@ -15,7 +15,7 @@ from relay.loopback import is_loopback_host
 from relay.testing.faults import handshake_fault, parse_faults
 
 MAX_MESSAGE_BYTES = 22 * 1024 * 1024
-"""Room for 15 MiB of audio as base64, and a little; a larger message closes the connection with 1009."""
+"""Enough for 15 MiB of audio in base64. A larger message closes the connection with 1009."""
 MAX_SESSIONS = 64
 DEFAULT_MODEL = "relay-local"
 CONTEXT = web.AppKey("context", EngineContext)

@@ -278,7 +278,7 @@ AUDIO_OUTPUT_CHECKS: dict[str, FieldCheck] = {
 _COMMON_FIELDS = ("type", "include", "audio", "id", "object", "engine", "expires_at")
 _TRANSCRIPTION_FIELDS = (_COMMON_FIELDS, ("input",))
 _REALTIME_FIELDS = ((*_COMMON_FIELDS, *SESSION_CHECKS, "model"), ("input", "output"))
-"""Of a session and of its `audio`."""
+"""The fields of a session, and those of its `audio`."""
 _SERVER_VAD_CHECKS: dict[str, FieldCheck] = {
     "threshold": nullable(lambda value, param: check_number(value, param, 0, 1), 0.5),
     "prefix_padding_ms": nullable(lambda value, param: check_integer(value, param, 0, 5000), 300),

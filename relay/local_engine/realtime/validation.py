@@ -28,7 +28,7 @@ class InvalidRequestError(Exception):
 
 
 MAX_ID_CHARS = 32
-"""Of ids that a client chooses, for items and calls."""
+"""The limit of item and call ids that a client chooses."""
 _ID_PATTERN = re.compile(r"[A-Za-z0-9_-]+")
 
 

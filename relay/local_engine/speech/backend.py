@@ -28,7 +28,7 @@ class SessionRecognizer(Protocol):
         """Feed audio of the turn: PCM16, 16 kHz."""
 
     def query_completeness(self, silence_ms: int) -> asyncio.Future[Completeness]:
-        """Judge whether the turn's words so far are complete; the last `silence_ms` of the audio hold no speech."""
+        """Judge whether the turn's words so far are complete; the last `silence_ms` of the audio are silence."""
 
     def end_turn(self) -> asyncio.Future[str | None]:
         """End the turn; returns its transcript ("": no speech, None: not understood)."""
@@ -55,7 +55,7 @@ class SpeechBackend(Protocol):
     async def synthesize(self, sentence: str, output: dict[str, Any], *, is_first: bool = False) -> bytes:
         """Synthesize a sentence; `output` is the session's `audio.output`. May raise SpeechBackendLost.
 
-        `is_first`: the response has no audio yet, so that it goes before responses that are playing already.
+        `is_first`: the response has no audio yet, so it takes precedence over responses that are playing already.
         """
 
     async def close(self) -> None:

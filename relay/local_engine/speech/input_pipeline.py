@@ -23,7 +23,7 @@ _MAX_CLIP_MS = 60_000
 _MAX_FED_SILENCE_MS = 160
 """The part of a pause that is fed to the recognizer at once: enough to detect the end of a word."""
 _COMPLETENESS_TIMEOUT_S = 0.25
-"""How long a semantic VAD waits for the recognizer; a late answer is ignored."""
+"""The time that a semantic VAD waits for the recognizer; a later answer is ignored."""
 
 
 @dataclass(frozen=True, slots=True)

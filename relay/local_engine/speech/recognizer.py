@@ -35,7 +35,7 @@ _SCORE_UNIT = 1024
 # Chosen on synthetic voices, clean and in noise: tests/local_engine/accuracy.py prints what is accepted and rejected.
 MIN_SCORE = -3.65
 MIN_SCORE_NARROWBAND = -4.2
-"""For telephone audio, which lacks half of the spectrum that the acoustic model was trained on."""
+"""The minimum for telephone audio, which lacks half of the spectrum that the acoustic model was trained on."""
 # The cepstral mean of telephone audio, from four synthetic voices: without it the first words come out wrong.
 _NARROWBAND_CEPSTRAL_MEAN = "43.59,29.24,-27.45,44.17,-21.10,4.51,14.00,-22.61,15.89,-11.77,7.96,6.72,-6.54"
 

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 
 FIRST_CHUNK_CHARS = 18
-"""Some 1.2 s of speech: the slowest voice takes about 25 ms of an idle core per second of speech."""
+"""About 1.2 s of speech: the slowest voice takes about 25 ms of an idle core per second of speech."""
 MAX_CHUNK_CHARS = 50
 _MIN_CHUNK_CHARS = 10
 _PAUSES = (",", ";", ":")

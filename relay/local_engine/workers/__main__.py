@@ -136,7 +136,7 @@ async def _main() -> None:
     for name in (signal.SIGINT, signal.SIGTERM):
         # ^C reaches the whole process group: the server ends its workers by closing their input.
         loop.add_signal_handler(name, lambda: None)
-    # Standard output is for responses only: what a library prints goes to standard error.
+    # Standard output is for responses only, so output of libraries is redirected to standard error.
     responses = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     reader = asyncio.StreamReader(limit=1 << 20)

@@ -13,7 +13,7 @@ from relay.local_engine.speech.backend import SpeechBackendLost, fail_future
 from relay.local_engine.workers.messages import encode_message, read_message
 
 MAX_UNREAD_BYTES = 64 * 1024 * 1024
-"""Of requests that a worker has not read; over it the worker is killed, as if it had crashed."""
+"""The limit of requests that a worker has not read. A worker above it is killed, as if it had crashed."""
 _MIN_RESTART_DELAY_S, _MAX_RESTART_DELAY_S = 0.05, 5.0
 _STABLE_AFTER_S = 5.0
 WORKER_COMMAND = python_command("relay.local_engine.workers")

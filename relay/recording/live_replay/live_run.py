@@ -145,7 +145,7 @@ class LiveRun:
     @property
     def is_response_over(self) -> bool:
         """Whether the response to the last turn has ended and was played."""
-        return not self._is_response_pending and not self._playing_item_ids and self._player.next_at() is None
+        return not self._is_response_pending and not self._playing_item_ids and self._player.next_report_at() is None
 
     @property
     def _is_complete(self) -> bool:

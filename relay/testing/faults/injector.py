@@ -35,7 +35,7 @@ class FaultInjector:
             self._start_task(self._trigger_later(fault))
 
     async def send(self, event: JsonObject) -> None:
-        """Send an event, or what the faults make of it."""
+        """Send an event as the faults modify it."""
         async with self._lock:
             await self._execute(self._script.apply(event))
 

@@ -11,9 +11,9 @@ import orjson
 from relay.errors import ConfigError
 
 HANDSHAKE = "handshake"
-"""As `FaultSpec.point`: before the connection is accepted."""
+"""A `FaultSpec.point`: before the connection is accepted."""
 EVERY = 0
-"""As `FaultSpec.nth`: every occurrence."""
+"""A `FaultSpec.nth`: every occurrence."""
 _SYNTAX = re.compile(r"(?P<name>[a-z0-9_-]+)(?:=(?P<value>[^@#]+))?(?:@(?P<point>[^#]+))?(?:#(?P<nth>\d+|\*))?")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s)")
 _EVENT = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")

@@ -25,7 +25,7 @@ _PLAIN_TYPES = (str, bytes, int, float, complex, bool, type(None))
 
 
 class ExportCollector:
-    """Collects the tools of several modules and gives each a unique name."""
+    """Collects the tools of several modules, and makes their names unique."""
 
     def __init__(self) -> None:
         self.tools: dict[str, Tool] = {}

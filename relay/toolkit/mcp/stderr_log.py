@@ -20,7 +20,7 @@ MAX_READ_BYTES = 64 * 1024
 """The rest of a longer line is skipped."""
 MIN_SECRET_CHARS = 8
 DRAIN_TIMEOUT_S = 0.2
-"""How long to wait for the last lines of a server that has ended."""
+"""The time to wait for the last lines of a server that has ended."""
 
 log = logging.getLogger(__name__)
 

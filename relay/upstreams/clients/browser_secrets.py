@@ -10,7 +10,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.config.navai_options import NavaiOptions
-from relay.config.policy_file import no_default, permitted, permitted_instructions, permitted_words, require_value
+from relay.config.policy_checks import (
+    no_default_error,
+    permitted_instructions,
+    permitted_phrase,
+    permitted_value,
+    require_value,
+)
 from relay.errors import AccessDenied, BadRequest, NotConfigured, UpstreamError
 from relay.json_types import JsonObject
 from relay.session.common.policy import Policy
@@ -87,8 +93,8 @@ def permitted_secret_request(
     policy: Policy, options: NavaiOptions, request: ClientSecretRequest
 ) -> ClientSecretRequest:
     """Return the request with the policy's defaults for model and voice. Raises AccessDenied for a forbidden field."""
-    model = permitted(policy, "model", request.model, policy.allows_model)
-    voice = permitted(policy, "voice", request.voice, policy.allows_voice)
+    model = permitted_value(policy, "model", request.model, policy.allows_model)
+    voice = permitted_value(policy, "voice", request.voice, policy.allows_voice)
     if options.tts_provider == "openai":
         voice = require_value("voice", voice or policy.default_voice(options.default_voice, kind="model"))
     return replace(
@@ -96,9 +102,9 @@ def permitted_secret_request(
         model=require_value("model", model or policy.default_model(options.default_model)),
         voice=voice,
         instructions=permitted_instructions(policy, request.instructions),
-        language=permitted_words(policy, "language", request.language),
-        voice_accent=permitted_words(policy, "voiceAccent", request.voice_accent),
-        voice_tone=permitted_words(policy, "voiceTone", request.voice_tone),
+        language=permitted_phrase(policy, "language", request.language),
+        voice_accent=permitted_phrase(policy, "voiceAccent", request.voice_accent),
+        voice_tone=permitted_phrase(policy, "voiceTone", request.voice_tone),
     )
 
 
@@ -194,10 +200,10 @@ def permitted_azure_request(
     """
     if resource.is_preview and request.voice is not None and request.voice not in PREVIEW_VOICES:
         raise BadRequest(f"Invalid voice: {request.voice:.80}. Must be one of: {', '.join(PREVIEW_VOICES)}", "voice")
-    voice = permitted(policy, "voice", request.voice, policy.allows_voice)
+    voice = permitted_value(policy, "voice", request.voice, policy.allows_voice)
     voice = require_value("voice", voice or policy.default_voice(DEFAULT_AZURE_VOICE, kind="model"))
     if resource.is_preview and voice not in PREVIEW_VOICES:
-        raise no_default("voice")
+        raise no_default_error("voice")
     instructions = permitted_instructions(policy, request.instructions)
     return replace(request, voice=voice, instructions=policy.combine_instructions(instructions) or None)
 

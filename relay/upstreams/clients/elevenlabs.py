@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import pybase64
 
 from relay.config.navai_options import DEFAULT_ELEVENLABS_OUTPUT_FORMAT, ElevenLabsVoiceSettings, NavaiOptions
-from relay.config.policy_file import permitted, require_value
+from relay.config.policy_checks import permitted_value, require_value
 from relay.config.settings import Settings
 from relay.errors import ConfigError, NotConfigured
 from relay.protocols.elevenlabs import TtsOutput
@@ -108,11 +108,13 @@ def _drop_zero_fraction(value: float | bool) -> float | bool:
 
 def permitted_speech_request(policy: Policy, options: NavaiOptions, request: SpeechRequest) -> SpeechRequest:
     """Return the request with the policy's default voice. Raises AccessDenied for a forbidden field."""
-    voice = permitted(policy, "voiceId", request.voice_id, lambda voice: policy.allows_voice(ELEVENLABS_PREFIX + voice))
+    voice = permitted_value(
+        policy, "voiceId", request.voice_id, lambda voice: policy.allows_voice(ELEVENLABS_PREFIX + voice)
+    )
     configured = ELEVENLABS_PREFIX + (options.elevenlabs_voice_id or "")
     default = policy.default_voice(configured, kind="external")
     voice_id = require_value("voiceId", voice or (default and default.removeprefix(ELEVENLABS_PREFIX)))
-    model_id = permitted(
+    model_id = permitted_value(
         policy,
         "modelId",
         request.model_id,

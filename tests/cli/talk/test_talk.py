@@ -89,7 +89,7 @@ async def test_a_spoken_turn(speech: Path, tmp_path: Path) -> None:
         "usage     120 tokens in (audio 100, text 20, cached 0), 45 out (audio 30, text 15)",
         "latency   392 ms from end of user turn to first audio (speech end noticed +210 ms,"
         " first audio from the model +180 ms, first audio here +2 ms)",
-        f"note      0.4 s of audio in {tmp_path / 'reply.wav'}",
+        f"note      saved 0.4 s of audio to {tmp_path / 'reply.wav'}",
     ]
     assert relay.requests[0].path == "/?rate=24000"
     assert "Authorization" not in relay.requests[0].headers
@@ -274,7 +274,7 @@ async def test_a_file_without_speech(
     async with scripted_relay(nothing) as relay:
         code, _ = await run(relay.url, file=speech)
     assert code == 1
-    assert capsys.readouterr().err == f"relay: no speech was found in {speech}: 0.3 s were sent, at -17 dBFS\n"
+    assert capsys.readouterr().err == f"relay: the relay detected no speech in {speech}: 0.3 s were sent, at -17 dBFS\n"
 
 
 async def test_no_answer_says_what_was_heard(speech: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,7 +287,7 @@ async def test_no_answer_says_what_was_heard(speech: Path, capsys: pytest.Captur
     assert code == 1
     assert (
         capsys.readouterr().err
-        == 'relay: "what time is it" was heard, but there was no answer: nothing came from the relay for 0.3 s\n'
+        == 'relay: "what time is it" was transcribed, but there was no answer: the relay sent nothing for 0.3 s\n'
     )
 
 
@@ -340,18 +340,18 @@ async def test_a_connection_that_breaks(speech: Path, tmp_path: Path, capsys: py
     async with scripted_relay(script) as relay:
         code, _ = await run(relay.url, file=speech, save=tmp_path / "reply.wav")
     assert code == 1
-    assert capsys.readouterr().err == "relay: the connection broke off\n"
+    assert capsys.readouterr().err == "relay: the connection was lost\n"
     assert read_audio(tmp_path / "reply.wav", 24000) == noise(100)  # what there was is kept
 
 
 @pytest.mark.parametrize(
     ("status", "key", "says"),
     [
-        (401, "", "answered HTTP 401: it wants a key; set RELAY_KEY (A key is needed.)"),
-        (401, "sk-secret", "answered HTTP 401: it does not accept the key in RELAY_KEY (A key is needed.)"),
-        (403, "", "answered HTTP 403: it does not allow this client (A key is needed.)"),
-        (503, "", "answered HTTP 503: it is full or stopping; try again later (A key is needed.)"),
-        (418, "", "answered HTTP 418: it refused the connection (A key is needed.)"),
+        (401, "", "answered HTTP 401: a key is required; set RELAY_KEY (A key is needed.)"),
+        (401, "sk-secret", "answered HTTP 401: the key in RELAY_KEY is not accepted (A key is needed.)"),
+        (403, "", "answered HTTP 403: this client is not allowed (A key is needed.)"),
+        (503, "", "answered HTTP 503: the relay is full or shutting down; try again later (A key is needed.)"),
+        (418, "", "answered HTTP 418: the connection was refused (A key is needed.)"),
     ],
 )
 async def test_a_refusal_and_its_meaning(
@@ -400,13 +400,13 @@ async def test_something_else_listens(capsys: pytest.CaptureFixture[str]) -> Non
     async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
         code, _ = await run(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", text="hello")
     assert code == 1
-    assert "does not answer as a relay" in capsys.readouterr().err
+    assert "is not a relay" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({}, "there is nothing to say: name an audio file, or give --text"),
+        ({}, "nothing to send: specify an audio file or --text"),
         ({"text": "  "}, "--text is empty"),
         ({"file": Path("no/such.wav")}, "cannot open no/such.wav: no such file or directory"),
         ({"file": Path(__file__)}, f"{__file__} is not an audio file that can be read (WAV, FLAC, Ogg, MP3)"),
@@ -430,7 +430,7 @@ async def test_a_key_that_would_break_the_header(
 ) -> None:
     monkeypatch.setenv("RELAY_KEY", "a\r\nX-Evil: 1")
     assert (await run("ws://127.0.0.1:1/", text="hello"))[0] == 1
-    assert capsys.readouterr().err == "relay: RELAY_KEY holds characters that no key has\n"
+    assert capsys.readouterr().err == "relay: RELAY_KEY contains characters other than printable ASCII\n"
 
 
 async def test_strange_messages_are_survived() -> None:
