@@ -109,7 +109,7 @@ async def test_the_engine_and_its_workers(evil: Path) -> None:
 async def test_a_worker(evil: Path) -> None:
     worker = WorkerProcess("voice")
     try:
-        await asyncio.wait_for(worker.request({"do": "warm", "for": "speech"}), 20)
+        await asyncio.wait_for(worker.request({"do": "warm_up", "for": "synthesis"}), 20)
         check(await environment_of(worker.pid, "relay.local_engine.workers"))
     finally:
         await worker.stop()

@@ -43,6 +43,8 @@ OTHER_NAMES = {
 """Names that are not settings of the relay and are never reported, with the programs that read them."""
 
 RETIRED_NAMES = ("RELAY_TICK_MS",)
+KUBERNETES_NAME = re.compile(r"RELAY_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP)(_(PROTO|PORT|ADDR))?)?)")
+"""Kubernetes sets these in every pod beside a service of the name `relay`: `RELAY_SERVICE_HOST` is one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Environment:
             prefix, _ = split_name(name)
             is_ours = prefix or (name in self.dotenv and name.upper() in known)  # such as `port` in `.env`
             if not is_ours or name in known or name in OTHER_NAMES or name in RETIRED_NAMES:
+                continue
+            if "RELAY_SERVICE_HOST" in self.values and KUBERNETES_NAME.fullmatch(name):
                 continue
             may_be_foreign = prefix in SHARED_PREFIXES and name not in self.dotenv
             label = printable_name(name)

@@ -100,12 +100,22 @@ def test_no_known_name_is_reported_and_none_is_in_two_places() -> None:
     assert not variables() & {*OTHER_NAMES, *RETIRED_NAMES}
 
 
+def test_what_kubernetes_sets_for_a_service_called_relay_is_no_mistake() -> None:
+    names = ["RELAY_SERVICE_HOST", "RELAY_SERVICE_PORT", "RELAY_SERVICE_PORT_HTTP", "RELAY_PORT"]
+    names += ["RELAY_PORT_8080_TCP", "RELAY_PORT_8080_TCP_ADDR"]
+    assert Environment(dict.fromkeys(names, "x")).unknown_names_warning(variables()) is None
+    assert Environment({"RELAY_PORT": "80"}).unknown_names_warning(variables()) is not None
+
+
 def test_every_name_in_a_text_of_the_code_is_known() -> None:
     pattern = re.compile(r"\b(?:RELAY|OPENAI|AZURE_OPENAI|ELEVENLABS|NAVAI)_[A-Z_]*[A-Z]\b")
     paths = [path for folder in ("relay", "tools") for path in (ROOT / folder).rglob("*.py")]
     nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
     texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    names = {name for text in texts for name in pattern.findall(text)} - {"OPENAI_CAPABILITIES"}  # a constant
+    names = {name for text in texts for name in pattern.findall(text)} - {
+        "OPENAI_CAPABILITIES",
+        "RELAY_SERVICE_HOST",
+    }  # a constant; Kubernetes
     assert "RELAY_API_KEYS" in names
     assert names <= variables() | OTHER_NAMES.keys() | {*RETIRED_NAMES}
 
