@@ -289,7 +289,7 @@ async def test_a_recorded_voice_runs_identically(tmp_path: Path, rate: int, per_
 @pytest.mark.parametrize("rate_hz", [8000, 16_000])
 async def test_a_voice_without_a_hello_is_recorded_in_its_own_format(tmp_path: Path, rate_hz: int) -> None:
     per_ms = rate_hz * 2 // 1000
-    recorded: dict[str, Any] = {"record": "on", "recordings_dir": tmp_path}
+    recorded: dict[str, Any] = {"recording_mode": "on", "recording_dir": tmp_path}
     async with talking(f"/?rate={rate_hz}", **recorded) as (client, session, voices, _):
         voice = await voices.accept()
         await ask(client, session)

@@ -171,7 +171,7 @@ class LatencyEvent(RelayEvent, wire="latency"):
 
     @property
     def metrics(self) -> dict[str, int]:
-        """The measured times in ms, by the names of `TurnMetrics`, such as `first_delta_ms`."""
+        """The measured times in ms, by the names of the fields of `TurnMetrics`."""
         return {
             metric.name: self.raw[metric.wire_name]
             for metric in METRICS

@@ -43,7 +43,7 @@ def _failure_reason(value: Any) -> str | None:
             reason = reason.get("message")
         if isinstance(reason, str) and reason.strip():
             return reason.strip()
-    return "no reason given"
+    return "it gave no reason"
 
 
 def _find_text(value: Any) -> str | None:
