@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -13,11 +12,23 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'
 
 
 def test_cpu_time_is_counted() -> None:
-    before = process.cpu_seconds(os.getpid())
-    started = time.process_time()
-    while time.process_time() - started < 0.1:
-        pass
-    after = process.cpu_seconds(os.getpid())
+    """In a process of its own: a thread that ends takes its time with it, and the tests' process has such threads."""
+    program = (
+        "import time; print(input(), flush=True); begin = time.process_time()\n"
+        "while time.process_time() - begin < 0.1: pass\n"
+        "print('done', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        before = process.cpu_seconds(child.pid)
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        assert [child.stdout.readline(), child.stdout.readline()] == ["go\n", "done\n"]
+        after = process.cpu_seconds(child.pid)
+        child.stdin.write("end\n")
     assert before is not None
     assert after is not None
     assert 0.05 < after - before < 1.0
