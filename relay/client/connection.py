@@ -187,7 +187,10 @@ class RelayClient:
         try:
             message = await self._socket.recv()
             self._received_bytes += len(message)
-            event = parse_event(message) if isinstance(message, str) else self._audio_event(message)
+            if isinstance(message, str):
+                event = parse_event(message)
+            else:
+                event = AudioEvent(data=message, item_id=self._item_id)
         except ConnectionClosed as error:
             raise self._closed_error(error) from error
         except ValueError as error:
@@ -196,9 +199,6 @@ class RelayClient:
         if self._playback is not None:
             self._playback.observe(event)
         return event
-
-    def _audio_event(self, data: bytes) -> RelayEvent:
-        return AudioEvent(data=data, item_id=self._item_id)
 
     def _handle(self, event: RelayEvent) -> None:
         match event:

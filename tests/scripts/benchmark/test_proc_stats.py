@@ -1,4 +1,4 @@
-"""Readings of /proc, held against this very process."""
+"""Readings of /proc, compared with what this process and a child of it know of themselves."""
 
 import os
 import subprocess
